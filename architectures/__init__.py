@@ -1,0 +1,1 @@
+"""The decoder in plain PyTorch: parts that every mode executes, compiles or traces alike."""

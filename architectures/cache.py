@@ -1,0 +1,52 @@
+"""The static KV cache: allocated once for the longest context, updated in place, never grown.
+
+A layer's cache is a tuple of tensors that its kind of attention defines; for grouped-query
+attention keys and values, each [batch, kv_heads, cache_length, head_dim].
+"""
+
+import torch
+from torch import Tensor
+
+from models import ModelConfig
+
+LayerCache = tuple[Tensor, ...]
+
+
+def allocate_cache(
+    config: ModelConfig,
+    batch_size: int,
+    cache_length: int,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> list[LayerCache]:
+    """Zeroed caches of all layers; one allocation each for all keys and all values."""
+    attention = config.attention
+    shape = (
+        config.num_layers,
+        batch_size,
+        attention.num_kv_heads,
+        cache_length,
+        attention.head_dim,
+    )
+    keys = torch.zeros(shape, dtype=dtype, device=device)
+    values = torch.zeros(shape, dtype=dtype, device=device)
+    return list(zip(keys.unbind(0), values.unbind(0), strict=True))
+
+
+def write_cache(cache: Tensor, values: Tensor, position: Tensor) -> Tensor:
+    """Write values into cache in place and return the cache.
+
+    Args:
+        cache: [batch, kv_heads, cache_length, head_dim]
+        values: [batch, kv_heads, length, head_dim]; a prompt (length > 1) starts at slot 0, a
+            single token goes to slot `position`.
+        position: [1], int64, on the device.
+
+    The cache is returned so that a tracer which only follows values keeps the write before the read.
+    """
+    length = values.shape[2]
+    if length > 1:
+        cache[:, :, :length].copy_(values)
+    else:
+        cache.index_copy_(2, position, values)
+    return cache

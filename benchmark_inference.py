@@ -1,0 +1,60 @@
+"""Benchmark LLM inference: one command from a scenario to a table and a JSON file.
+
+Prefill is bound by arithmetic and decode by memory bandwidth, so every time is printed beside the
+least the hardware allows, and no speed is printed of outputs that are wrong. `--help` and
+`--list-scenarios` answer without loading torch.
+"""
+
+import sys
+
+from command_line import make_parser, resolve
+from hardware import GPUS, ceilings
+from measurement.metrics import Work
+from models import MODELS, Precision
+from modes.spec import CannotRun, RequestError
+from reporting.card import scenario_table
+from scenarios import SCENARIOS
+
+EXIT_GATE_FAILED, EXIT_BAD_REQUEST, EXIT_CANNOT_RUN, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = make_parser().parse_args(argv)
+    if arguments.list_scenarios:
+        print(list_scenarios())
+        return 0
+    try:
+        request = resolve(arguments)
+        from workloads.benchmark import run  # loads torch: only now is something to be run
+
+        return run(request, ["benchmark_inference.py", *(sys.argv[1:] if argv is None else argv)])
+    except RequestError as error:
+        return _complain(error, EXIT_BAD_REQUEST)
+    except CannotRun as error:
+        return _complain(error, EXIT_CANNOT_RUN)
+    except KeyboardInterrupt:
+        return _complain("interrupted before anything was measured", EXIT_INTERRUPTED)
+
+
+def list_scenarios() -> str:
+    """The presets, with the shares of time that the limits of one model and GPU imply."""
+    model = MODELS["llama3.1-8b"]
+    gpu = next(gpu for gpu in GPUS if gpu.name == "H200 SXM")
+    limits = {}
+    for scenario in SCENARIOS.values():
+        work = Work.of(
+            model, Precision.of("bf16"), 1, scenario.input_length, scenario.output_length
+        )
+        limit = work.limit(ceilings(gpu, "bf16"))
+        limits[scenario.name] = limit["ttft_s"], limit["total_s"] - limit["ttft_s"]
+    note = f"shares: prefill / decode; time shares at the limits of {model.name} on {gpu.name}, b1"
+    return f"{scenario_table(limits)}\n\n{note}"
+
+
+def _complain(problem: object, code: int) -> int:
+    print(f"benchmark_inference.py: error: {problem}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""What the kernel files share: Triton if it is installed, and registration as an opaque operator.
+
+A kernel becomes one operator of PyTorch's dispatcher, so that eager, torch.compile and any tracer
+call the very same code: its plain PyTorch reference for CPU tensors, its Triton launch for CUDA
+tensors. Compilers see the operator from outside only: a shape function and the arguments it writes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:  # CPU-only installations: the references still work
+    triton = tl = None
+
+NAMESPACE = "inference_benchmark"
+
+# Programmatic dependent launch: a kernel's blocks are placed while its predecessor still drains,
+# and wait on the device for its results. It hides most of the ~1 us between two kernels.
+PROGRAMMATIC_LAUNCH = False
+# First compute capability (major) that has it.
+PROGRAMMATIC_LAUNCH_CAPABILITY = 9
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """`triton.jit`, or the untouched function where Triton is missing, so that files import."""
+    return function if triton is None else triton.jit(function)
+
+
+def register_operator(
+    name: str,
+    reference: Callable[..., Any],
+    launch: Callable[..., Any],
+    fake: Callable[..., Any],
+    mutates_args: Sequence[str] = (),
+) -> Callable[..., Any]:
+    """Register `inference_benchmark::name` and return the operator.
+
+    reference, launch and fake take the same arguments; the schema is read from the annotations of
+    reference, fake returns empty tensors of the right shapes, mutates_args names the arguments that
+    are updated in place.
+    """
+    operator = torch.library.custom_op(
+        f"{NAMESPACE}::{name}", reference, mutates_args=tuple(mutates_args), device_types="cpu"
+    )
+    operator.register_kernel("cuda")(launch if triton is not None else _without_triton(name))
+    operator.register_fake(fake)
+    return operator
+
+
+def _without_triton(name: str) -> Callable[..., Any]:
+    def unavailable(*args: Any, **kwargs: Any) -> Any:
+        raise ImportError(f"{name} on a GPU needs Triton: pip install triton")
+
+    return unavailable
+
+
+@functools.cache
+def multiprocessor_count(device: torch.device) -> int:
+    """Streaming multiprocessors of a GPU; 1 for the CPU, where kernels run interpreted."""
+    if device.type != "cuda":
+        return 1
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def programmatic_launch(device: torch.device) -> bool:
+    """Whether kernels on this device are launched before their predecessor has finished."""
+    if not PROGRAMMATIC_LAUNCH or device.type != "cuda":
+        return False
+    return torch.cuda.get_device_capability(device)[0] >= PROGRAMMATIC_LAUNCH_CAPABILITY

@@ -1,0 +1,35 @@
+"""What torch's allocator says about each cell, where several cells share one process."""
+
+import torch
+
+
+class MemoryTracker:
+    """Brackets the runs of cells; a cell's figures are net of what the other cells hold."""
+
+    def __init__(self, cells: list) -> None:
+        self._cells = cells
+        self._retries = 0
+
+    def before_run(self, cell) -> None:
+        torch.cuda.reset_peak_memory_stats()
+        self._retries = _retries()
+
+    def after_run(self, cell) -> None:
+        others = sum(
+            other.memory.get("held_bytes") or 0
+            for other in self._cells
+            if other is not cell and other.engine is not None
+        )
+        memory = cell.memory
+        peak = torch.cuda.max_memory_allocated() - others
+        memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)
+        memory["current_allocated_bytes"] = torch.cuda.memory_allocated() - others
+        alone = len(self._cells) == 1
+        memory["peak_reserved_bytes"] = torch.cuda.max_memory_reserved() if alone else None
+        memory["allocator_retries"] = (
+            (memory.get("allocator_retries") or 0) + _retries() - self._retries
+        )
+
+
+def _retries() -> int:
+    return torch.cuda.memory_stats().get("num_alloc_retries", 0)

@@ -1,0 +1,74 @@
+"""GPU memory: what a session will need, computed before anything is allocated, and what it took."""
+
+from dataclasses import dataclass
+
+from models import ModelConfig, Precision
+
+# CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
+RUNTIME_BYTES = 1_500_000_000
+
+
+@dataclass(frozen=True)
+class Need:
+    """Predicted bytes of a session. Weights exist once; each cell has a KV cache of its own."""
+
+    weights: int
+    kv_cache: int  # of all cells, and of the reference that checks them
+    activations: int  # the largest prefill
+    runtime: int = RUNTIME_BYTES
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv_cache + self.activations + self.runtime
+
+
+def activation_bytes(
+    config: ModelConfig, precision: Precision, batch_size: int, input_length: int
+) -> int:
+    """Live tensors at the widest point of a prefill layer: residual, update, hidden, gate and up,
+    their product; and the logits of the last position, once in fp32."""
+    per_token = 4 * config.hidden_size + 3 * config.feed_forward.intermediate_size
+    logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
+    return batch_size * input_length * per_token * precision.base_bytes + logits
+
+
+def predict(
+    config: ModelConfig,
+    precision: Precision,
+    batch_sizes: list[int],
+    input_length: int,
+    output_length: int,
+) -> Need:
+    """What cells with these batch sizes need together."""
+    cache_length = input_length + output_length
+    largest = max(batch_sizes)
+    caches = sum(batch_sizes) + largest
+    quantised = precision.linear != precision.base  # the quantised weights stand beside the others
+    extra = config.num_layers * config.linear_parameters_per_layer * precision.linear_bytes
+    return Need(
+        weights=config.weight_bytes(Precision.of(precision.base)) + (extra if quantised else 0),
+        kv_cache=config.kv_cache_bytes(precision, caches, cache_length),
+        activations=activation_bytes(config, precision, largest, input_length),
+    )
+
+
+def largest_fit(
+    config: ModelConfig,
+    precision: Precision,
+    batch_sizes: list[int],
+    input_length: int,
+    output_length: int,
+    available: int,
+) -> str:
+    """What would fit instead, as advice: a smaller batch if that helps, else fewer layers."""
+
+    def fits(model: ModelConfig, batches: list[int]) -> bool:
+        return predict(model, precision, batches, input_length, output_length).total <= available
+
+    for batch in range(max(batch_sizes) - 1, 0, -1):
+        if fits(config, [batch]):
+            return f"--batch-size {batch}"
+    for layers in range(config.num_layers - 1, 0, -1):
+        if fits(config.with_layers(layers), [1]):
+            return f"--num-layers {layers} with --batch-size 1"
+    return "a smaller model"

@@ -1,0 +1,168 @@
+"""lightning-thunder: the forward is traced to a program that executors claim piece by piece.
+
+thunder.jit traces the pure function of a layer once for the prompt and once for a token and serves
+all layers from those two traces; tracing a whole model costs seconds per layer. thunder turns
+in-place updates into copies, so whatever updates the cache, and every kernel of ours, enters a trace
+as one opaque operator.
+"""
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from torch import nn
+
+from architectures.cache import write_cache
+from architectures.decoder import Decoder, Forward
+from kernels.flash_decode import flash_decode
+from kernels.rope_cache import rope_and_cache
+from modes import base
+from modes.spec import EXECUTORS, CannotRun
+
+
+def _import_thunder():
+    """thunder asks for `nvfuser`; newer wheels install the same functions as `nvfuser_direct`."""
+    if find_spec("nvfuser") is None and find_spec("nvfuser_direct") is not None:
+        import nvfuser_direct
+
+        sys.modules["nvfuser"] = nvfuser_direct
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of each optional package that is missing
+        import thunder
+    return thunder
+
+
+thunder = _import_thunder()
+
+
+def _register_operators():
+    """Our functions as opaque operators; DONT_DCE keeps an update whose result nobody reads."""
+    from thunder.core.prims import OpTags
+    from thunder.core.proxies import TensorProxy
+    from thunder.extend import OperatorExecutor
+
+    executor = OperatorExecutor("inference_benchmark", version="1")
+    keep = (OpTags.DONT_DCE,)
+
+    def like_first(first, *rest, **options):
+        return TensorProxy(like=first)
+
+    for function, tags in ((write_cache, keep), (rope_and_cache, keep), (flash_decode, None)):
+        executor.register_operator(
+            function.__name__, meta=like_first, fn=function, tags=tags, replaces=function
+        )
+    return executor
+
+
+_OPERATORS = _register_operators()
+
+
+def has_nvfuser() -> bool:
+    return thunder.get_executor("nvfuser") is not None
+
+
+class Mode(base.Mode):
+    def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
+        self.options = options
+        self._jitted: list[Callable] = []
+        if options.compile_scope == "model":
+            self.forward = self._compile(Forward(decoder, options.attention))
+        else:
+            per_layer = self._compile_layer if "transformerengine" in options.executors else None
+            self.forward = Forward(decoder, options.attention, self._compile, per_layer)
+
+    def _compile(self, function: Callable, **settings) -> Callable:
+        if "dynamo" in self.options.executors:
+            from thunder.dynamo import thunderfx
+
+            jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
+        else:
+            jitted = thunder.jit(
+                function, executors=self._executors(), **self._transforms(), **settings
+            )
+        self._jitted.append(jitted)
+        return jitted
+
+    def _compile_layer(self, layer: nn.Module, function: Callable) -> Callable:
+        """One trace per layer, of a module that owns its weights, so that a transform sees them."""
+        jitted = self._compile(_LayerModule(layer, function))
+
+        def call(update, residual, cos, sin, position, mask, weights, cache):
+            return jitted(update, residual, cos, sin, position, mask, cache)
+
+        return call
+
+    def _executors(self) -> list:
+        names = [EXECUTORS[name].thunder_name for name in self.options.executors]
+        chosen = [thunder.get_executor(name) for name in names if name not in (None, "quant_te")]
+        return [_OPERATORS, *(chosen or thunder.get_default_executors())]
+
+    def _transforms(self) -> dict:
+        if "transformerengine" in self.options.executors:
+            from thunder.transforms.te_inference import TEInference8BitTransform
+
+            return {"transforms": [TEInference8BitTransform()]}
+        if "transformerengine_v2" in self.options.executors:
+            from thunder.executors.transformer_engineex import TransformerEngineTransform
+
+            return {"transforms": [TransformerEngineTransform()]}
+        return {}
+
+    def _traces(self) -> list:
+        """The final computation trace of everything that was traced so far."""
+        return [
+            entry.computation_traces[-1]
+            for function in self._thunder_functions()
+            for entry in thunder.compile_stats(function).interpreter_cache
+        ]
+
+    def _thunder_functions(self) -> list[Callable]:
+        if "dynamo" not in self.options.executors:
+            return self._jitted
+        return [
+            function
+            for jitted in self._jitted
+            for subgraph in jitted._backend.subgraph_infos
+            for function in subgraph.thunder_compiled_fns
+        ]
+
+    def compile_count(self) -> int:
+        return sum(thunder.cache_misses(function) for function in self._thunder_functions())
+
+    def details(self) -> dict:
+        operations, fusions = Counter(), Counter()
+        for trace in self._traces():
+            for bound in trace.bound_symbols:
+                executor = getattr(bound.sym.executor, "name", None)
+                if executor is not None:
+                    (fusions if bound.sym.is_fusion else operations)[executor] += 1
+        self._refuse_idle_executors(operations + fusions)
+        return {
+            "executors": dict(operations + fusions),
+            "fused_regions": sum(fusions.values()),
+            "cache_misses": self.compile_count(),
+        }
+
+    def _refuse_idle_executors(self, used: Counter) -> None:
+        for name in self.options.executors:
+            wanted = EXECUTORS[name].thunder_name
+            if wanted is not None and not used[wanted]:
+                raise CannotRun(
+                    f"executor '{name}' does nothing in this model's trace "
+                    f"(used: {', '.join(sorted(used)) or 'none'}): timing it would mislabel the rest"
+                )
+
+
+class _LayerModule(nn.Module):
+    """A layer's weights and its pure function as one module."""
+
+    def __init__(self, layer: nn.Module, function: Callable) -> None:
+        super().__init__()
+        self.layer = layer
+        self.function = function
+
+    def forward(self, update, residual, cos, sin, position, mask, cache):
+        weights = self.layer.weights()
+        return self.function(update, residual, cos, sin, position, mask, weights, cache)

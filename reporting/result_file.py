@@ -1,0 +1,283 @@
+"""The result file: one JSON object per session, from which every table is rendered.
+
+It is rewritten after each round through a temporary file beside it, so that at any moment the file
+on disk is whole and holds every finished round. Its shape is reporting/result.schema.json.
+"""
+
+import json
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from command_line import Request
+from hardware import Ceilings
+from measurement.gpu_state import energy_per_token_j, summarize_state
+from measurement.metrics import summarize_cell, tbot_samples, total_samples
+from measurement.statistics import Ratio, compare, relative_half_width
+from measurement.validity import Evidence, judge
+from workloads.session import Cell
+
+SCHEMA_VERSION = 1
+
+
+class ResultBuilder:
+    """Turns the state of a session into the result object, at any moment of the session.
+
+    Args:
+        request: what was asked for.
+        environment: measurement.environment.describe().
+        ceilings: by precision name, what limits refer to.
+        prices: $ per GPU-hour as {"min", "median", "max"}, or None.
+        command: the command line, for the record.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        environment: dict,
+        ceilings: dict[str, Ceilings | None],
+        prices: dict | None,
+        command: list[str],
+    ) -> None:
+        self.request = request
+        self.environment = environment
+        self.ceilings = ceilings
+        self.prices = prices
+        self.command = command
+        self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.warnings: list[str] = list(request.notices)
+        self.num_gpus = (environment["gpu"] or {"count": 1})["count"]
+
+    def build(self, cells: list[Cell]) -> dict:
+        records = [self._cell(cell) for cell in cells]
+        for cell, record in zip(cells, records, strict=True):
+            record["speedup"] = self._speedup(cell, cells)
+            record["cold_start"]["payback_tokens"] = _payback_tokens(cell, cells)
+            record["validity"] = judge(self._evidence(cell, record, records))
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "created": self.created,
+            "command": self.command,
+            "environment": self.environment,
+            "config": self._config(),
+            "model": self._model(),
+            "cells": records,
+            "warnings": self.warnings,
+        }
+
+    def _config(self) -> dict:
+        request = self.request
+        return {
+            "model_name": request.model.name,
+            "num_layers": request.model.num_layers,
+            "full_num_layers": request.model.full_num_layers or request.model.num_layers,
+            "scenario": request.scenario,
+            "input_length": request.input_length,
+            "output_length": request.output_length,
+            "precision": request.precision,
+            "seed": request.seed,
+            "tensor_parallel": 1,
+            "attention": request.attention,
+            "compile_mode": request.compile_mode,
+            "compile_scope": request.compile_scope,
+            "num_iterations": request.num_iterations,
+            "warmup_iterations": request.warmup_iterations,
+            "target_ci": request.target_ci,
+            "max_seconds": request.max_seconds,
+            "device": request.device,
+        }
+
+    def _model(self) -> dict:
+        model, precision = self.request.model, self.request.precision_of(self.request.specs[0])
+        return {
+            "parameters": model.parameters,
+            "active_parameters": model.active_parameters,
+            "weight_bytes": model.weight_bytes(precision),
+            "kv_bytes_per_token": model.kv_bytes_per_token(precision),
+            "context_length": model.context_length,
+            "tied_embeddings": model.tied_embeddings,
+        }
+
+    def _cell(self, cell: Cell) -> dict:
+        samples, work = cell.samples(), cell.work
+        ceilings = self.ceilings.get(cell.precision.name)
+        before, after = [list(side) for side in zip(*cell.snapshots, strict=True)] or ([], [])
+        tokens = work.batch_size * work.output_length * len(cell.runs)
+        energy = energy_per_token_j(before, after, tokens) if cell.runs else None
+        return {
+            "label": cell.label,
+            "mode": cell.spec.name,
+            "batch_size": cell.batch_size,
+            "options": {
+                "cuda_graphs": cell.spec.cuda_graphs,
+                "executors": list(cell.spec.executors),
+                "attention": cell.attention,
+                "precision": cell.precision.name,
+                "compiler": cell.details,
+            },
+            "timer": cell.timer,
+            "estimated": False,
+            "prefill_flops": work.prefill_flops,
+            "decode_bytes_per_step": work.decode_bytes,
+            "limit": work.limit(ceilings),
+            "bound": work.bound(ceilings),
+            "samples": {"round": cell.rounds, "started": cell.started, **samples},
+            "summary": summarize_cell(samples, work, ceilings, self.num_gpus, self.prices, energy),
+            "speedup": None,
+            "cold_start": {**cell.cold_start, "warmup_s": [r.total_s for r in cell.warmup_runs]},
+            "memory": cell.memory,
+            "gpu_state": summarize_state(before, after),
+            "host": cell.host,
+            "profile": cell.profile,
+            "agreement": cell.agreement,
+            "stop_reason": cell.stop_reason,
+            "validity": None,
+            "status": cell.status,
+            "error": cell.error,
+        }
+
+    def _speedup(self, cell: Cell, cells: list[Cell]) -> dict | None:
+        """Against the baseline on the rounds both have; none where an output is wrong."""
+        baseline = self._baseline(cell, cells)
+        if baseline is None or baseline is cell or not _is_sound(cell):
+            return None
+        found = {"baseline": baseline.label, **_ratios(baseline, cell)}
+        plain = _find(cells, "eager", cell.batch_size)
+        if plain is not None and plain is not baseline and plain is not cell:
+            found["plain_eager"] = {"baseline": plain.label, **_ratios(plain, cell)}
+        return found
+
+    def _baseline(self, cell: Cell, cells: list[Cell]) -> Cell | None:
+        wanted = self.request.baseline
+        if wanted is None:
+            wanted = "eager+graphs" if cell.spec.cuda_graphs else "eager"
+        return _find(cells, wanted, cell.batch_size)
+
+    def _evidence(self, cell: Cell, record: dict, records: list[dict]) -> Evidence:
+        samples = record["samples"]
+        totals = total_samples(samples["ttft_s"], samples["decode_s"])
+        tbot = tbot_samples(samples["decode_s"], cell.work.output_length)
+        clocks = [
+            other["gpu_state"]["sm_clock_hz"]["median"]
+            for other in records
+            if other is not record and _has_clock(other)
+        ]
+        widths = [relative_half_width(times) for times in (samples["ttft_s"], tbot) if times]
+        known = [width for width in widths if width is not None]
+        agreed = None if cell.agreement is None else cell.agreement["passed"]
+        adaptive = self.request.num_iterations is None
+        return Evidence(
+            device=self.request.device,
+            total_s=tuple(totals),
+            ttft_s=tuple(samples["ttft_s"]),
+            tbot_s=tuple(tbot),
+            gpu_state=record["gpu_state"],
+            other_cells_sm_clock_hz=tuple(clocks),
+            recompilations=cell.recompilations,
+            allocator_retries=cell.memory.get("allocator_retries"),
+            timer_disagreement=tuple(abs(run.wall_s / run.total_s - 1) for run in cell.runs),
+            target_ci=(self.request.target_ci or 0.01) if adaptive else None,
+            achieved_ci=max(known) if known else None,
+            stop_reason=cell.stop_reason,
+            agreement_passed=agreed,
+        )
+
+
+def _has_clock(record: dict) -> bool:
+    state = record["gpu_state"]
+    return bool(state and state.get("sm_clock_hz"))
+
+
+def _is_sound(cell: Cell) -> bool:
+    return bool(cell.runs) and cell.status in ("ok", "partial")
+
+
+def _find(cells: list[Cell], spec_label: str, batch_size: int) -> Cell | None:
+    for cell in cells:
+        if cell.spec.label == spec_label and cell.batch_size == batch_size and _is_sound(cell):
+            return cell
+    return None
+
+
+def _ratios(baseline: Cell, cell: Cell) -> dict:
+    shared = sorted(set(baseline.rounds) & set(cell.rounds))
+    before, after = (_times(each, shared) for each in (baseline, cell))
+    return {
+        metric: _ratio_record(compare(before[metric], after[metric], paired=True))
+        if before[metric]
+        else None
+        for metric in before
+    }
+
+
+def _times(cell: Cell, rounds: list[int]) -> dict[str, list[float]]:
+    runs = [run for run, number in zip(cell.runs, cell.rounds, strict=True) if number in rounds]
+    return {
+        "ttft": [run.ttft_s for run in runs],
+        "tbot": tbot_samples([run.decode_s for run in runs], cell.work.output_length),
+        "total": [run.total_s for run in runs],
+    }
+
+
+def _ratio_record(ratio: Ratio) -> dict:
+    interval = None if ratio.ci95 is None else list(ratio.ci95)
+    return {"ratio": ratio.ratio, "ci95": interval, "verdict": ratio.verdict}
+
+
+def _cold_s(cell: Cell) -> float:
+    names = ("setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
+    return sum(cell.cold_start.get(name) or 0.0 for name in names)
+
+
+def _payback_tokens(cell: Cell, cells: list[Cell]) -> float | None:
+    """Output tokens per sequence after which the mode has won back its cold start against plain
+    eager; None where it never does or nothing is known."""
+    plain = _find(cells, "eager", cell.batch_size)
+    if plain is None or plain is cell or not _is_sound(cell) or cell.work.output_length < 2:
+        return None
+    per_token = _median_tbot(plain) - _median_tbot(cell)
+    if per_token <= 0:
+        return None
+    return max(0.0, _cold_s(cell) - _cold_s(plain)) / per_token
+
+
+def _median_tbot(cell: Cell) -> float:
+    times = sorted(tbot_samples([run.decode_s for run in cell.runs], cell.work.output_length))
+    return times[len(times) // 2]
+
+
+def file_name(result: dict) -> str:
+    """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>.json"""
+    config, gpu = result["config"], result["environment"]["gpu"]
+    lengths = f"{config['input_length']}x{config['output_length']}"
+    modes = dict.fromkeys(cell["label"].rsplit(" ", 1)[0] for cell in result["cells"])
+    time = re.sub(r"[-:]", "", result["created"])
+    layers = "" if config["num_layers"] == config["full_num_layers"] else config["num_layers"]
+    parts = (
+        f"{config['model_name']}{f'-{layers}layers' if layers else ''}",
+        config["scenario"] or lengths,
+        "-".join(modes),
+        gpu["name"] if gpu else "cpu",
+        time,
+    )
+    return "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-") for part in parts) + ".json"
+
+
+def write(result: dict, path: Path) -> None:
+    """Replace the file in one step.
+
+    Raises:
+        OSError: the disk is full, the directory is gone.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,235 @@
+"""The tables after a session, rendered from the result object alone; 80 columns wide at most."""
+
+from tabulate import tabulate
+
+from reporting.units import (
+    UNKNOWN,
+    dollar_range,
+    gigabytes,
+    milliseconds,
+    percent,
+    rate,
+    significant,
+)
+
+_LABEL_WIDTH = 24
+_VALIDITY = {"valid": "valid", "suspect": "SUSPECT", "invalid": "INVALID"}
+
+
+def report(result: dict) -> str:
+    """Everything worth reading after a session; the answer first."""
+    cells = result["cells"]
+    parts = [_headline(result), summary_table(result)]
+    measured = [cell for cell in cells if cell["summary"]["ttft_s"]["n"]]
+    if measured:
+        parts += [
+            _throughput(measured),
+            *(_latency(cell) for cell in measured),
+            _resources(measured),
+            _variance(measured),
+        ]
+    parts += [_reasons(cells), _footnotes(result)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _table(title: str, rows: list, headers: list[str]) -> str:
+    body = tabulate(
+        rows,
+        headers,
+        tablefmt="simple",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * (len(headers) - 1),
+        maxcolwidths=[_LABEL_WIDTH] + [None] * (len(headers) - 1),
+    )
+    return f"{title}\n{body}"
+
+
+def _headline(result: dict) -> str:
+    config, gpu = result["config"], result["environment"]["gpu"]
+    where = gpu["name"] if gpu else "CPU smoke run: says nothing about GPUs"
+    line = f"{model_label(config)}, {config['scenario'] or 'own lengths'} "
+    line += f"{config['input_length']} -> {config['output_length']}, {config['precision']}, {where}"
+    return line
+
+
+def model_label(config: dict) -> str:
+    if config["num_layers"] == config["full_num_layers"]:
+        return config["model_name"]
+    return f"{config['model_name']} [{config['num_layers']} of {config['full_num_layers']} layers]"
+
+
+def summary_table(result: dict) -> str:
+    """A row per cell: the numbers one chooses by."""
+    rows = [_summary_row(cell) for cell in result["cells"]]
+    headers = ["cell", "TTFT ms", "TBOT ms", "limit%", "tok/s", "TBOT speed-up", "n", "verdict"]
+    return _table("summary (medians)", rows, headers)
+
+
+def _summary_row(cell: dict) -> list[str]:
+    summary = cell["summary"]
+    n = str(summary["ttft_s"]["n"])
+    if cell["status"] not in ("ok", "partial"):
+        return [cell["label"], *[UNKNOWN] * 5, n, cell["status"].replace("_", " ").upper()]
+    return [
+        cell["label"],
+        milliseconds(summary["ttft_s"]["median"]),
+        milliseconds(summary["tbot_s"]["median"]),
+        percent(_reached(cell, "tbot_s")),
+        rate(summary["output_tokens_per_s"]),
+        speedup_text(cell, "tbot"),
+        n,
+        _VALIDITY[cell["validity"]["verdict"]],
+    ]
+
+
+def speedup_text(cell: dict, metric: str) -> str:
+    """1.52x faster, or a dash."""
+    found = (cell["speedup"] or {}).get(metric)
+    if found is None:
+        return UNKNOWN
+    return f"{found['ratio']:.2f}x {found['verdict'] or ''}".strip()
+
+
+def _reached(cell: dict, metric: str) -> float | None:
+    """The limit's share of the measured median: 100 % is as fast as the hardware allows."""
+    limit = (cell["limit"] or {}).get(metric)
+    median = cell["summary"][metric]["median"]
+    return None if limit is None or not median else limit / median
+
+
+def _throughput(cells: list[dict]) -> str:
+    rows = []
+    for cell in cells:
+        summary = cell["summary"]
+        rows.append(
+            [
+                cell["label"],
+                rate(summary["overall_tokens_per_s"]),
+                rate(summary["output_tokens_per_s"]),
+                rate(summary["prefill_tokens_per_s"]),
+                rate(summary["decode_tokens_per_s"]),
+                rate(summary["per_user_tokens_per_s"]),
+                milliseconds(summary["s_per_token"]),
+            ]
+        )
+    headers = ["cell", "overall", "output", "prefill", "decode", "per user", "ms/token"]
+    return _table("throughput, tokens per second (tokens over median time)", rows, headers)
+
+
+def _latency(cell: dict) -> str:
+    rows = [
+        _latency_row(name, cell, metric)
+        for name, metric in (
+            ("TTFT = prefill", "ttft_s"),
+            ("TBOT", "tbot_s"),
+            ("decode, all steps", "decode_s"),
+            ("total", "total_s"),
+        )
+    ]
+    steps = cell["summary"]["step_s"]
+    rows.append(["single steps", milliseconds(steps["p50"])] + [UNKNOWN] * 4)
+    rows[-1] += [milliseconds(steps["p95"]), milliseconds(steps["p99"]), UNKNOWN, UNKNOWN]
+    headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
+    return _table(f"latency of {cell['label']}", rows, headers)
+
+
+def _latency_row(name: str, cell: dict, metric: str) -> list[str]:
+    values = cell["summary"][metric]
+    names = ("median", "mean", "std", "min", "max", "p95", "p99")
+    limit = (cell["limit"] or {}).get(metric)
+    times = [milliseconds(values[each]) for each in names]
+    reached = _reached(cell, metric) if limit else None
+    return [name, *times, milliseconds(limit), percent(reached)]
+
+
+def _resources(cells: list[dict]) -> str:
+    rows = []
+    for cell in cells:
+        memory, cost = cell["memory"], cell["summary"]["cost_per_million_tokens"] or {}
+        rows.append(
+            [
+                cell["label"],
+                gigabytes(memory.get("weights_bytes")),
+                gigabytes(memory.get("kv_cache_bytes")),
+                gigabytes(memory.get("current_allocated_bytes")),
+                gigabytes(memory.get("peak_allocated_bytes")),
+                dollar_range(cost.get("output")),
+            ]
+        )
+    headers = ["cell", "weights", "KV", "now", "peak", "$/M output tokens"]
+    table = _table("resources, GB; cost as min - median - max", rows, headers)
+    return f"{table}\n{_total_cost(cells)}".rstrip()
+
+
+def _total_cost(cells: list[dict]) -> str:
+    lines = []
+    for cell in cells:
+        cost = cell["summary"]["cost_per_million_tokens"]
+        if cost is not None:
+            lines.append(f"{cell['label']}: $/M total tokens {dollar_range(cost['total'])}")
+        energy = cell["summary"]["energy_per_token_j"]
+        if energy is not None:
+            lines.append(f"{cell['label']}: {significant(energy)} J per output token")
+    return "\n".join(lines)
+
+
+def _variance(cells: list[dict]) -> str:
+    rows = []
+    for cell in cells:
+        summary = cell["summary"]
+        spread = summary["output_tokens_per_s_std"]
+        rows.append(
+            [
+                cell["label"],
+                UNKNOWN if spread is None else significant(spread),
+                milliseconds(summary["ttft_s"]["std"]),
+                milliseconds(summary["tbot_s"]["std"]),
+                _interval(summary["tbot_s"]["median_ci95"]),
+            ]
+        )
+    headers = ["cell", "output tok/s", "TTFT ms", "TBOT ms", "TBOT median 95% ms"]
+    return _table("variance, standard deviation over runs", rows, headers)
+
+
+def _interval(interval: list[float] | None) -> str:
+    if interval is None:
+        return UNKNOWN
+    return " .. ".join(milliseconds(bound) for bound in interval)
+
+
+def _reasons(cells: list[dict]) -> str:
+    """Why a result is not simply valid, and what to do about it."""
+    lines = []
+    for cell in cells:
+        if cell["error"]:
+            lines.append(f"{cell['label']}: {cell['error']}")
+        if cell["agreement"] and not cell["agreement"]["passed"]:
+            failures = "; ".join(cell["agreement"]["failures"])
+            lines.append(f"{cell['label']}: WRONG OUTPUT: {failures}")
+        for reason in cell["validity"]["reasons"]:
+            lines.append(f"{cell['label']}: {reason['message']} {reason['remedy']}")
+    return "\n".join(_wrap(line) for line in dict.fromkeys(lines))
+
+
+def _wrap(line: str) -> str:
+    import textwrap
+
+    return textwrap.fill(line, 79, subsequent_indent="  ")
+
+
+def _footnotes(result: dict) -> str:
+    cells = result["cells"]
+    notes = list(result["warnings"])
+    basis = {cell["limit"]["basis"] for cell in cells if cell["limit"]}
+    notes += [f"limit: the hardware alone, {each} ceilings; % of it reached" for each in basis]
+    baselines = {cell["speedup"]["baseline"] for cell in cells if cell["speedup"]}
+    if baselines:
+        notes.append(f"speed-up: TBOT against {', '.join(sorted(baselines))}, paired by round")
+    gpu = result["environment"]["gpu"]
+    if gpu and not any(cell["summary"]["cost_per_million_tokens"] for cell in cells):
+        notes.append(f"no price is known for {gpu['name']}: give it with --gpu-price USD")
+    if gpu and not basis:
+        notes.append(f"no limits are known for {gpu['name']}: --gpu-bandwidth, --gpu-peak")
+    reasons = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
+    notes.append(f"stopped: {', '.join(reasons) or 'nothing was timed'}")
+    return "\n".join(_wrap(note) for note in dict.fromkeys(notes))

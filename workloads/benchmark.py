@@ -1,0 +1,208 @@
+"""The main job: from a resolved request to tables and a result file."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from command_line import Request
+from hardware import ceilings, find_gpu, price_range
+from measurement.device_memory import MemoryTracker
+from measurement.environment import describe
+from measurement.gpu_state import GpuMonitor
+from measurement.memory import Need, largest_fit, predict
+from measurement.statistics import StoppingRule, WarmupRule
+from modes.spec import CannotRun
+from reporting import result_file
+from reporting.card import card
+from reporting.progress import Progress
+from reporting.tables import report
+from reporting.units import gigabytes
+from workloads.preparation import Preparation, make_cells
+from workloads.session import Cell, Session
+
+EXIT_OK, EXIT_GATE_FAILED, EXIT_CANNOT_RUN, EXIT_INTERRUPTED = 0, 1, 3, 130
+
+
+def run(request: Request, command: list[str]) -> int:
+    """Measure what was asked for; returns the exit code.
+
+    Raises:
+        CannotRun: it does not fit, before anything is allocated.
+    """
+    return Benchmark(request, command).run()
+
+
+class Benchmark:
+    def __init__(self, request: Request, command: list[str]) -> None:
+        self.request = request
+        self.device = torch.device(request.device)
+        self.out = sys.stderr if request.json else sys.stdout
+        self.cells = make_cells(request)
+        self.builder = self._result_builder(command)
+        self.progress = Progress(request.quiet)
+        self.preparation = Preparation(request, self.progress.stage)
+        self.path: Path | None = None
+        self.interrupted = False
+        self.save_error: OSError | None = None
+
+    def run(self) -> int:
+        need, available = self._need(), self._available_bytes()
+        self._check_fit(need, available)
+        self._record_memory(need)
+        self._announce(need, available)
+        try:
+            self._prepare_and_measure()
+        except KeyboardInterrupt:
+            self._interrupt()
+        self.progress.close()
+        return self._finish()
+
+    def _result_builder(self, command: list[str]) -> result_file.ResultBuilder:
+        request, environment = self.request, describe(self.device)
+        gpu = environment["gpu"]
+        preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
+        found = {
+            name: ceilings(preset, name, request.gpu_bandwidth, request.gpu_peak)
+            for name in {cell.precision.name for cell in self.cells}
+        }
+        prices = price_range(preset, request.gpu_price)
+        return result_file.ResultBuilder(request, environment, found, prices, command)
+
+    def _need(self) -> Need:
+        request = self.request
+        precision = max(
+            (cell.precision for cell in self.cells), key=lambda each: each.linear != each.base
+        )
+        batches = [cell.batch_size for cell in self.cells]
+        return predict(
+            request.model, precision, batches, request.input_length, request.output_length
+        )
+
+    def _available_bytes(self) -> int | None:
+        if self.device.type == "cuda":
+            return torch.cuda.mem_get_info(self.device)[0]
+        return _free_host_bytes()
+
+    def _check_fit(self, need: Need, available: int | None) -> None:
+        if available is None or need.total <= available or self.request.force:
+            return
+        request = self.request
+        advice = largest_fit(
+            request.model,
+            self.cells[0].precision,
+            [cell.batch_size for cell in self.cells],
+            request.input_length,
+            request.output_length,
+            available,
+        )
+        raise CannotRun(
+            f"{request.model.label} needs about {gigabytes(need.total)} GB (weights "
+            f"{gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
+            f"{gigabytes(available)} GB are free; would fit: {advice}; --force tries anyway"
+        )
+
+    def _record_memory(self, need: Need) -> None:
+        request = self.request
+        for cell in self.cells:
+            cell.memory |= {
+                "weights_bytes": request.model.weight_bytes(cell.precision),
+                "kv_cache_bytes": request.model.kv_cache_bytes(
+                    cell.precision, cell.batch_size, request.cache_length
+                ),
+                "current_allocated_bytes": None,
+                "peak_allocated_bytes": None,
+                "peak_reserved_bytes": None,
+                "predicted_bytes": need.total,
+            }
+
+    def _announce(self, need: Need, available: int | None) -> None:
+        for notice in self.request.notices:
+            print(f"notice: {notice}", file=sys.stderr)
+        result = self.builder.build(self.cells)
+        if self.request.save_results:
+            self.path = self.request.output_dir / result_file.file_name(result)
+        if not self.request.quiet:
+            print(card(result, need.total, available), end="\n\n", file=self.out, flush=True)
+
+    def _prepare_and_measure(self) -> None:
+        self.preparation.build()
+        self.preparation.prepare(self.cells)
+        tracker = MemoryTracker(self.cells)
+        is_cuda = self.device.type == "cuda"
+        gpu = self.builder.environment["gpu"]
+        with GpuMonitor(gpu["uuid"] if gpu else None) as monitor:
+            session = Session(
+                self.cells,
+                self.preparation.prompts,
+                self._stopping_rule(),
+                self._warmup_rule(),
+                self.progress.update,
+                self._save,
+                monitor.snapshot,
+                tracker.before_run if is_cuda else lambda cell: None,
+                tracker.after_run if is_cuda else lambda cell: None,
+            )
+            session.run()
+        self.interrupted = session.interrupted
+
+    def _stopping_rule(self) -> StoppingRule:
+        request = self.request
+        if request.num_iterations is not None:
+            return StoppingRule.fixed(request.num_iterations)
+        return StoppingRule.adaptive(request.device, request.target_ci, request.max_seconds)
+
+    def _warmup_rule(self) -> WarmupRule:
+        count = self.request.warmup_iterations
+        return WarmupRule() if count is None else WarmupRule.fixed(count)
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        for cell in self.cells:
+            cell.stop_reason, cell.status = "interrupted", "partial"
+
+    def _save(self) -> None:
+        """Called after every round; a disk that fills up must not end the measurement."""
+        if self.path is None:
+            return
+        try:
+            result_file.write(self.builder.build(self.cells), self.path)
+            self.save_error = None
+        except OSError as error:
+            self.save_error = error
+
+    def _finish(self) -> int:
+        self._save()
+        result = self.builder.build(self.cells)
+        print(report(result), file=self.out)
+        if self.path is not None and self.save_error is None:
+            print(f"\nsaved: {self.path}", file=self.out)
+        if self.save_error is not None:
+            print(
+                f"error: {self.path}: {self.save_error.strerror}; the result follows on stdout",
+                file=sys.stderr,
+            )
+        if self.request.json or self.save_error is not None:
+            print(json.dumps(result, allow_nan=False))
+        return self._exit_code(result)
+
+    def _exit_code(self, result: dict) -> int:
+        if self.interrupted:
+            return EXIT_INTERRUPTED
+        cells = result["cells"]
+        if not any(cell["summary"]["ttft_s"]["n"] for cell in cells):
+            return EXIT_CANNOT_RUN
+        if any(cell["status"] != "ok" for cell in cells):
+            return EXIT_GATE_FAILED
+        invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
+        return EXIT_GATE_FAILED if self.request.strict and invalid else EXIT_OK
+
+
+def _free_host_bytes() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return None

@@ -1,0 +1,174 @@
+"""From a request to cells that are ready to be timed: built, compiled, captured, outputs checked.
+
+Each step's cost is the cell's cold start; none of it reaches the timed runs.
+"""
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+
+import torch
+
+from architectures.decoder import Decoder
+from architectures.weights import build_decoder
+from command_line import Request
+from measurement import agreement
+from measurement.clock import CLOCKS
+from measurement.metrics import Work
+from modes import MODES
+from modes.base import Mode, ModeOptions, StepEngine
+from modes.eager import Mode as EagerMode
+from modes.spec import ModeSpec
+from workloads.generation import prompt
+from workloads.session import Cell, failure
+
+_WARM = "compile caches on disk may hold earlier results"
+
+
+def make_cells(request: Request) -> list[Cell]:
+    """The session's cells, without engines yet."""
+    return [
+        Cell(
+            spec=spec,
+            mode_label=spec.label,
+            batch_size=batch_size,
+            precision=request.precision_of(spec),
+            attention=choose_attention(request.attention, spec, request.device),
+            work=Work.of(
+                request.model,
+                request.precision_of(spec),
+                batch_size,
+                request.input_length,
+                request.output_length,
+            ),
+            timer="cuda_event" if request.device == "cuda" else "wall",
+        )
+        for batch_size in request.batch_sizes
+        for spec in request.specs
+    ]
+
+
+def choose_attention(wanted: str, spec: ModeSpec, device: str) -> str:
+    """auto: plain eager stays unmodified PyTorch, the others get the best there is."""
+    if wanted != "auto":
+        return wanted
+    is_plain = spec.name == "eager" and not spec.cuda_graphs
+    return "sdpa" if is_plain or device == "cpu" else "flash_decode"
+
+
+class Preparation:
+    """Builds the weights once and an engine per cell."""
+
+    def __init__(self, request: Request, on_progress: Callable[[str], None]) -> None:
+        self.request = request
+        self.device = torch.device(request.device)
+        self.on_progress = on_progress
+        self.decoder: Decoder | None = None
+        self.build_s: float | None = None
+
+    def build(self) -> None:
+        self.on_progress("building the model")
+        started = time.perf_counter()
+        request = self.request
+        self.decoder = build_decoder(
+            request.model, request.precision, self.device, request.cache_length, request.seed
+        )
+        self._wait()
+        self.build_s = time.perf_counter() - started
+
+    def prompts(self, batch_size: int, run: int) -> torch.Tensor:
+        request = self.request
+        return prompt(
+            request.model.vocab_size,
+            batch_size,
+            request.input_length,
+            request.seed,
+            run,
+            self.device,
+        )
+
+    def prepare(self, cells: list[Cell]) -> None:
+        """Give each cell its engine; a cell that can't have one becomes a row with the reason."""
+        for batch_size in self.request.batch_sizes:
+            for cell in [cell for cell in cells if cell.batch_size == batch_size]:
+                try:
+                    self._prepare(cell)
+                except Exception as error:
+                    cell.fail(*failure(error))
+                    self._free()
+
+    def _prepare(self, cell: Cell) -> None:
+        held = self._allocated()
+        started = time.perf_counter()
+        cell.engine = self._engine(self._mode_class(cell.spec), cell)
+        cell.clock_type = CLOCKS[cell.timer]
+        setup_s = time.perf_counter() - started
+        self._compile(cell)
+        cell.cold_start |= {"build_s": self.build_s, "setup_s": setup_s, "note": _WARM}
+        cell.details = cell.engine.mode.details()
+        self._check(cell)
+        cell.engine.reset()
+        cell.memory["held_bytes"] = None if held is None else self._allocated() - held
+
+    def _mode_class(self, spec: ModeSpec) -> type[Mode]:
+        return import_module(MODES[spec.name].module).Mode
+
+    def _engine(self, mode_class: type[Mode], cell: Cell, attention: str | None = None):
+        request = self.request
+        options = ModeOptions(
+            attention or cell.attention,
+            cell.spec.executors,
+            request.compile_mode,
+            request.compile_scope,
+        )
+        return StepEngine(
+            mode_class(self.decoder, options),
+            self.decoder,
+            cell.batch_size,
+            request.input_length,
+            request.cache_length,
+        )
+
+    def _compile(self, cell: Cell) -> None:
+        """The first prefill and the first decode step, then the graph."""
+        engine, tokens = cell.engine, self.prompts(cell.batch_size, 0)
+        self.on_progress(f"{cell.label}: first prefill")
+        cell.cold_start["compile_prefill_s"] = self._timed(lambda: engine.prefill(tokens))
+        self.on_progress(f"{cell.label}: first decode step")
+        cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
+        cell.cold_start["capture_s"] = None
+        cell.memory["graph_pool_bytes"] = None
+        if cell.spec.cuda_graphs:
+            self.on_progress(f"{cell.label}: capturing the decode step")
+            reserved = torch.cuda.memory_reserved()
+            cell.cold_start["capture_s"] = self._timed(engine.capture)
+            cell.memory["graph_pool_bytes"] = torch.cuda.memory_reserved() - reserved
+
+    def _check(self, cell: Cell) -> None:
+        """The output gate; its reference is freed at once."""
+        self.on_progress(f"{cell.label}: checking outputs")
+        reference = self._engine(EagerMode, cell, attention="sdpa")
+        tokens = self.prompts(cell.batch_size, 0)
+        inputs = agreement.Inputs.random(self.request.model.vocab_size, tokens, self.request.seed)
+        cell.agreement = agreement.check(cell.engine, reference, inputs, cell.precision.name)
+        reference.close()
+        if not cell.agreement["passed"]:
+            cell.status = "wrong_output"
+        self._free()
+
+    def _timed(self, action: Callable[[], None]) -> float:
+        started = time.perf_counter()
+        action()
+        self._wait()
+        return time.perf_counter() - started
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def _allocated(self) -> int | None:
+        return torch.cuda.memory_allocated() if self.device.type == "cuda" else None
+
+    def _free(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,214 @@
+"""A session: cells (mode x batch size) measured in interleaved rounds by one rule.
+
+Clocks and temperature drift, so modes that are compared take turns: every round runs each cell
+once, in an order that reverses from round to round. The session knows engines and clocks only by
+what they can do, so tests drive it with scripted ones.
+"""
+
+import gc
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from measurement.metrics import Work, tbot_samples
+from measurement.statistics import StoppingRule, WarmupRule
+from models import Precision
+from modes.spec import CannotRun, ModeSpec
+from workloads.generation import Run, generate
+
+# A warm-up that settles never takes this share of the session's time.
+_WARMUP_SHARE = 0.25
+
+
+@dataclass
+class Cell:
+    """One mode at one batch size: its engine while it runs, and everything found out about it."""
+
+    spec: ModeSpec
+    mode_label: str
+    batch_size: int
+    precision: Precision
+    attention: str
+    work: Work
+    timer: str = "cuda_event"
+    engine: Any = None
+    clock_type: Any = None
+    warmup_runs: list[Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+    snapshots: list[tuple] = field(default_factory=list)  # GPU state before and after each run
+    compile_counts: list[int] = field(default_factory=list)  # after each warm-up run
+    recompilations: int | None = None
+    cold_start: dict = field(default_factory=dict)
+    memory: dict = field(default_factory=dict)
+    details: dict = field(default_factory=dict)
+    agreement: dict | None = None
+    host: dict | None = None
+    profile: dict | None = None
+    status: str = "ok"
+    stop_reason: str | None = None
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.mode_label} b{self.batch_size}"
+
+    @property
+    def is_running(self) -> bool:
+        return self.engine is not None and self.error is None
+
+    def samples(self) -> dict[str, list]:
+        return {
+            "ttft_s": [run.ttft_s for run in self.runs],
+            "decode_s": [run.decode_s for run in self.runs],
+            "step_s": [run.step_s for run in self.runs],
+        }
+
+    def fail(self, status: str, error: str) -> None:
+        """The cell becomes a row with a reason; the session goes on with the others."""
+        self.status, self.error = status, error
+        if self.engine is not None:
+            self.engine.close()
+        self.engine = None
+
+
+@dataclass
+class Session:
+    """Measures prepared cells.
+
+    prompts(batch_size, run) gives the tokens of a run; warm-up runs count down from -1.
+    observe(cell) brackets each run and returns what it saw of the GPU, before and after.
+    """
+
+    cells: list[Cell]
+    prompts: Callable[[int, int], Any]
+    rule: StoppingRule
+    warmup_rule: WarmupRule
+    on_progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
+    after_round: Callable[[], None] = lambda: None
+    snapshot: Callable[[], Any] = lambda: None
+    before_run: Callable[[Cell], None] = lambda cell: None
+    after_run: Callable[[Cell], None] = lambda cell: None
+    now: Callable[[], float] = time.perf_counter
+    interrupted: bool = False
+
+    def run(self) -> None:
+        """Warm up, then measure until the rule is met. Ctrl-C ends either cleanly."""
+        try:
+            with frozen_garbage():
+                for cell in self.running():
+                    self._guarded(cell, self._warm_up)
+                self._measure()
+        except KeyboardInterrupt:
+            self.interrupt()
+        for cell in self.cells:
+            if cell.engine is not None and cell.compile_counts:
+                cell.recompilations = cell.engine.mode.compile_count() - cell.compile_counts[-1]
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+        for cell in self.cells:
+            if cell.error is None:
+                cell.stop_reason = "interrupted"
+                cell.status = "partial"
+
+    def running(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell.is_running]
+
+    def _warm_up(self, cell: Cell) -> None:
+        started = self.now()
+        cell.compile_counts.append(cell.engine.mode.compile_count())
+        while not self.warmup_rule.decide(
+            [run.total_s for run in cell.warmup_runs], cell.compile_counts
+        ):
+            done = len(cell.warmup_runs)
+            if done >= 2 and self._warmed_long_enough(self.now() - started):
+                break
+            self.on_progress(f"warm-up {cell.label}", done, None)
+            tokens = self.prompts(cell.batch_size, -1 - done)
+            cell.warmup_runs.append(
+                generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
+            )
+            cell.compile_counts.append(cell.engine.mode.compile_count())
+
+    def _warmed_long_enough(self, elapsed_s: float) -> bool:
+        if self.warmup_rule.agreement is None or self.rule.max_seconds is None:
+            return False
+        return elapsed_s >= _WARMUP_SHARE * self.rule.max_seconds / max(1, len(self.running()))
+
+    def _measure(self) -> None:
+        started, number, reason = self.now(), 0, None
+        while self.running() and reason is None:
+            order = self.running() if number % 2 == 0 else self.running()[::-1]
+            for place, cell in enumerate(order):
+                self.on_progress(
+                    f"round {number + 1}: {cell.label}",
+                    number * len(order) + place,
+                    self.rule.max_runs * len(order),
+                )
+                self._guarded(cell, lambda cell: self._one_run(cell, number))
+            number += 1
+            if self.running():
+                times = [self._times(cell) for cell in self.running()]
+                reason = self.rule.decide(times, self.now() - started)
+            for cell in self.running():
+                cell.stop_reason = reason
+            self.after_round()
+
+    def _one_run(self, cell: Cell, number: int) -> None:
+        tokens = self.prompts(cell.batch_size, number)
+        self.before_run(cell)
+        started = datetime.now(UTC).isoformat()
+        before = self.snapshot()
+        run = generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
+        cell.snapshots.append((before, self.snapshot()))
+        cell.runs.append(run)
+        cell.rounds.append(number)
+        cell.started.append(started)
+        self.after_run(cell)
+
+    def _times(self, cell: Cell) -> dict[str, list[float]]:
+        samples = cell.samples()
+        return {
+            "ttft_s": samples["ttft_s"],
+            "tbot_s": tbot_samples(samples["decode_s"], cell.work.output_length),
+        }
+
+    def _guarded(self, cell: Cell, action: Callable[[Cell], None]) -> None:
+        try:
+            action(cell)
+        except Exception as error:
+            cell.fail(*failure(error))
+
+
+def failure(error: Exception) -> tuple[str, str]:
+    """(status, one line) for what went wrong in a cell."""
+    if isinstance(error, CannotRun):
+        return "unsupported", str(error)
+    if type(error).__name__ == "OutOfMemoryError":
+        return "oom", f"out of GPU memory: {_first_line(error)}"
+    return "failed", f"{type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else "no message"
+
+
+@contextmanager
+def frozen_garbage():
+    """No garbage collection inside: a pause of the host would show as a slow step."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if was_enabled:
+            gc.enable()
