@@ -56,14 +56,16 @@ class Plan:
     num_warps: int = NUM_WARPS
     num_stages: int = NUM_STAGES
     fused_combine: bool = FUSED_COMBINE
+    combine_unroll: int = COMBINE_UNROLL
 
 
 def choose_plan(
     pairs: int, cache_length: int, head_dim: int, element_bytes: int, multiprocessors: int
 ) -> Plan:
     """The plan for batch * kv_heads = pairs independent attentions over cache_length slots."""
-    tile_tokens = TILE_BYTES // (head_dim * element_bytes)
-    tile_tokens = _power_of_2_at_most(min(max(tile_tokens, MIN_TILE_TOKENS), MAX_TILE_TOKENS))
+    one_tile_each = cache_length * pairs // multiprocessors  # tokens, if all were to have work
+    tile_tokens = min(TILE_BYTES // (head_dim * element_bytes), one_tile_each, MAX_TILE_TOKENS)
+    tile_tokens = _power_of_2_at_most(max(tile_tokens, MIN_TILE_TOKENS))
     splits = _cdiv(PROGRAMS_PER_MULTIPROCESSOR * multiprocessors, pairs)
     return Plan(min(splits, _cdiv(cache_length, tile_tokens)), tile_tokens)
 
@@ -349,7 +351,7 @@ def launch_flash_decode(
         TILE_TOKENS=plan.tile_tokens,
         FUSED_COMBINE=fused,
         COMBINE_ROWS=combine_rows,
-        COMBINE_UNROLL=COMBINE_UNROLL,
+        COMBINE_UNROLL=plan.combine_unroll,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         num_stages=plan.num_stages,
@@ -365,7 +367,7 @@ def launch_flash_decode(
             GROUP=group,
             HEAD_DIM=head_dim,
             TILE_TOKENS=plan.tile_tokens,
-            COMBINE_UNROLL=COMBINE_UNROLL,
+            COMBINE_UNROLL=plan.combine_unroll,
             PROGRAMMATIC=programmatic,
             num_warps=plan.num_warps,
             launch_pdl=programmatic,

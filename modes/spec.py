@@ -76,9 +76,22 @@ class ModeSpec:
         return f"{self.name}{executors}{'+graphs' if self.cuda_graphs else ''}"
 
     @property
+    def shown_label(self) -> str:
+        """The label, saying so where thunder is left to choose and nvFuser is not there."""
+        chooses = self.name == "thunder" and not set(self.executors) - {"dynamo"}
+        if not chooses or is_installed("nvfuser"):
+            return self.label
+        return self.label.replace("thunder", "thunder[no nvfuser]", 1)
+
+    @property
     def linear_precision(self) -> str | None:
         found = [EXECUTORS[name].linear_precision for name in self.executors]
         return next((precision for precision in found if precision), None)
+
+
+def is_installed(executor: str) -> bool:
+    packages = EXECUTORS[executor].packages
+    return not packages or any(importlib.util.find_spec(package) for package in packages)
 
 
 def unknown(kind: str, name: str, valid: list[str]) -> RequestError:
@@ -155,7 +168,7 @@ def check_packages(spec: ModeSpec, device: str) -> None:
             )
     for name in spec.executors:
         executor = EXECUTORS[name]
-        if executor.packages and not any(map(importlib.util.find_spec, executor.packages)):
+        if not is_installed(name):
             package = executor.packages[0]
             raise CannotRun(f"executor '{name}' needs the package {package}: {executor.install}")
         if executor.needs_gpu and device == "cpu":

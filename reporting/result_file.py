@@ -261,7 +261,7 @@ def file_name(result: dict) -> str:
         gpu["name"] if gpu else "cpu",
         time,
     )
-    return "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", part).strip("-") for part in parts) + ".json"
+    return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-") for part in parts) + ".json"
 
 
 def write(result: dict, path: Path) -> None:

@@ -30,7 +30,7 @@ def make_cells(request: Request) -> list[Cell]:
     return [
         Cell(
             spec=spec,
-            mode_label=spec.label,
+            mode_label=spec.shown_label,
             batch_size=batch_size,
             precision=request.precision_of(spec),
             attention=choose_attention(request.attention, spec, request.device),

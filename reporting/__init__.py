@@ -1,0 +1,1 @@
+"""What a session leaves behind: the card, the tables, the result file, and comparisons of them."""
