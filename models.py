@@ -5,13 +5,48 @@ use, and every cached key and value, once: bytes over bandwidth. A prefill multi
 with every weight it uses, 2 FLOPs a weight, and adds causal attention, which grows with the square
 of the prompt: FLOPs over peak. And both need the weights and the KV cache to fit.
 
-A model is a stack of layers; a layer is an attention part and a feed-forward part, and each part
-counts for itself, so that a new kind of attention or feed-forward brings its own arithmetic along.
-Counted is what the algorithm needs: the embedding table is not read per token, the head runs on the
-last prompt token only, causal attention is half the square.
+A model is a stack of layers, which may be of several kinds; the parts of a layer count for
+themselves (model_parts.py). Counted is what the algorithm needs: the embedding table is not read
+per token, the head runs on the last prompt token only, causal attention is half the square, of a
+mixture of experts the expected number of those that a step's tokens choose is read.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+from model_parts import (
+    Attention,
+    AttentionTemperature,
+    DenseFeedForward,
+    FeedForward,
+    GroupedQueryAttention,
+    GroupLimitedRouter,
+    InputRouter,
+    LatentAttention,
+    LayerConfig,
+    Llama3RopeScaling,
+    MixtureOfExperts,
+    Rope,
+    YarnRopeScaling,
+)
+
+__all__ = [
+    "MODELS",
+    "AttentionTemperature",
+    "DenseFeedForward",
+    "GroupLimitedRouter",
+    "GroupedQueryAttention",
+    "InputRouter",
+    "LatentAttention",
+    "LayerConfig",
+    "Llama3RopeScaling",
+    "MixtureOfExperts",
+    "ModelConfig",
+    "Precision",
+    "Rope",
+    "YarnRopeScaling",
+    "mean_decode_context",
+]
 
 BYTES_PER_VALUE = {"bf16": 2, "fp16": 2, "fp32": 4, "fp8": 1}
 
@@ -41,76 +76,55 @@ class Precision:
 
 
 @dataclass(frozen=True)
-class Llama3RopeScaling:
-    """Llama 3.1's frequency-dependent stretching of RoPE (config.json: rope_type "llama3")."""
-
-    factor: float
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_context_length: int = 8192
-
-
-@dataclass(frozen=True)
-class Rope:
-    theta: float
-    scaling: Llama3RopeScaling | None = None
-
-
-@dataclass(frozen=True)
-class GroupedQueryAttention:
-    """num_heads query heads share num_kv_heads key and value heads, each of head_dim values."""
-
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-
-    @property
-    def group_size(self) -> int:
-        return self.num_heads // self.num_kv_heads
-
-    def linear_parameters(self, hidden_size: int) -> int:
-        q_and_o = 2 * self.num_heads * self.head_dim
-        k_and_v = 2 * self.num_kv_heads * self.head_dim
-        return hidden_size * (q_and_o + k_and_v)
-
-    def cache_values_per_token(self) -> int:
-        return 2 * self.num_kv_heads * self.head_dim
-
-    def score_flops(self, query_key_pairs: int) -> int:
-        """Q K^T and P V: two products of 2 * head_dim FLOPs per head and pair."""
-        return 4 * self.num_heads * self.head_dim * query_key_pairs
-
-
-@dataclass(frozen=True)
-class DenseFeedForward:
-    """SwiGLU: down(silu(gate(x)) * up(x))."""
-
-    intermediate_size: int
-
-    def linear_parameters(self, hidden_size: int) -> int:
-        return 3 * hidden_size * self.intermediate_size
-
-    def active_parameters(self, hidden_size: int) -> int:
-        return self.linear_parameters(hidden_size)
-
-    def parameters_read(self, hidden_size: int, num_tokens: int) -> int:
-        """Weights that a step over num_tokens tokens must read."""
-        return self.linear_parameters(hidden_size)
-
-
-@dataclass(frozen=True)
 class ModelConfig:
+    """A model. Where layers differ, attention and feed_forward are tuples with a kind per layer."""
+
     name: str
     vocab_size: int
     hidden_size: int
     num_layers: int
-    attention: GroupedQueryAttention
-    feed_forward: DenseFeedForward
+    attention: Attention | tuple[Attention, ...]
+    feed_forward: FeedForward | tuple[FeedForward, ...]
     context_length: int
     rope: Rope
     norm_eps: float = 1e-5
     tied_embeddings: bool = False
     full_num_layers: int | None = None  # set where fewer layers are built than the model has
+    architecture: str = "llama"  # whose checkpoints it reads: llama, deepseek_v3, llama4
+
+    def __post_init__(self) -> None:
+        for kinds in (self.attention, self.feed_forward):
+            if isinstance(kinds, tuple) and len(kinds) != self.num_layers:
+                raise ValueError(f"{self.name}: {len(kinds)} kinds for {self.num_layers} layers")
+
+    @cached_property
+    def layers(self) -> tuple[LayerConfig, ...]:
+        """Each layer's kind, first layer first."""
+        attention, feed_forward = (
+            kinds if isinstance(kinds, tuple) else (kinds,) * self.num_layers
+            for kinds in (self.attention, self.feed_forward)
+        )
+        return tuple(map(LayerConfig, attention, feed_forward))
+
+    @property
+    def layer_kinds(self) -> tuple[LayerConfig, ...]:
+        """The distinct kinds of layers, in the order in which they first occur."""
+        return tuple(dict.fromkeys(self.layers))
+
+    @property
+    def rope_dim(self) -> int:
+        return self.layers[0].attention.rope_dim
+
+    @property
+    def supports_flash_decode(self) -> bool:
+        """Whether any layer can use our decode kernel; the others then use plain PyTorch."""
+        return any(layer.attention.supports_flash_decode for layer in self.layers)
+
+    @property
+    def num_experts(self) -> int | None:
+        """Experts of a mixture-of-experts layer; None for a dense model."""
+        kinds = [layer.feed_forward for layer in self.layers]
+        return max((each.num_experts for each in kinds if _is_mixture(each)), default=None)
 
     @property
     def is_reduced(self) -> bool:
@@ -124,7 +138,7 @@ class ModelConfig:
         return f"{self.name} [{self.num_layers} of {self.full_num_layers} layers]"
 
     def with_layers(self, num_layers: int | None) -> "ModelConfig":
-        """The same model with fewer layers.
+        """The same model with its first num_layers layers only.
 
         Raises:
             ValueError: fewer than one layer, or more than the model has.
@@ -133,7 +147,13 @@ class ModelConfig:
             return self
         if not 1 <= num_layers <= self.num_layers:
             raise ValueError(f"{self.name} has {self.num_layers} layers, not {num_layers}")
-        return replace(self, num_layers=num_layers, full_num_layers=self.num_layers)
+        return replace(
+            self,
+            num_layers=num_layers,
+            attention=_first(self.attention, num_layers),
+            feed_forward=_first(self.feed_forward, num_layers),
+            full_num_layers=self.full_num_layers or self.num_layers,
+        )
 
     # Parameters
 
@@ -142,38 +162,55 @@ class ModelConfig:
         return self.vocab_size * self.hidden_size
 
     @property
-    def linear_parameters_per_layer(self) -> int:
-        attention = self.attention.linear_parameters(self.hidden_size)
-        return attention + self.feed_forward.linear_parameters(self.hidden_size)
+    def linear_parameters(self) -> int:
+        """Weights of all layers' matrices, those kept in fp32 aside."""
+        return sum(
+            layer.attention.linear_parameters(self.hidden_size)
+            + layer.feed_forward.linear_parameters(self.hidden_size)
+            for layer in self.layers
+        )
+
+    @property
+    def fp32_parameters(self) -> int:
+        return sum(layer.feed_forward.fp32_parameters(self.hidden_size) for layer in self.layers)
 
     @property
     def norm_parameters(self) -> int:
-        return (2 * self.num_layers + 1) * self.hidden_size
+        own = sum(layer.attention.norm_parameters() for layer in self.layers)
+        return (2 * self.num_layers + 1) * self.hidden_size + own
 
     @property
     def parameters(self) -> int:
         tables = self.embedding_parameters * (1 if self.tied_embeddings else 2)
-        return tables + self.num_layers * self.linear_parameters_per_layer + self.norm_parameters
+        return tables + self.linear_parameters + self.fp32_parameters + self.norm_parameters
 
     @property
     def active_parameters(self) -> int:
         """Parameters one token uses, the embedding table counted as in the published totals."""
-        unused = self.feed_forward.linear_parameters(
-            self.hidden_size
-        ) - self.feed_forward.active_parameters(self.hidden_size)
-        return self.parameters - self.num_layers * unused
+        unused = sum(
+            layer.feed_forward.linear_parameters(self.hidden_size)
+            + layer.feed_forward.fp32_parameters(self.hidden_size)
+            - layer.feed_forward.active_parameters(self.hidden_size)
+            for layer in self.layers
+        )
+        return self.parameters - unused
 
     # Bytes
 
     def weight_bytes(self, precision: Precision) -> int:
         """Bytes all weights occupy."""
-        linear = self.num_layers * self.linear_parameters_per_layer
-        rest = self.parameters - linear
-        return linear * precision.linear_bytes + rest * precision.base_bytes
+        linear, fp32 = self.linear_parameters, self.fp32_parameters
+        rest = self.parameters - linear - fp32
+        return (
+            linear * precision.linear_bytes
+            + rest * precision.base_bytes
+            + fp32 * BYTES_PER_VALUE["fp32"]
+        )
 
     def kv_bytes_per_token(self, precision: Precision) -> int:
         """KV cache bytes one token of one sequence occupies over all layers."""
-        return self.num_layers * self.attention.cache_values_per_token() * precision.base_bytes
+        values = sum(layer.attention.cache_values_per_token() for layer in self.layers)
+        return values * precision.base_bytes
 
     def kv_cache_bytes(self, precision: Precision, batch_size: int, cache_length: int) -> int:
         return batch_size * cache_length * self.kv_bytes_per_token(precision)
@@ -181,17 +218,32 @@ class ModelConfig:
     def step_weight_bytes(self, precision: Precision, num_tokens: int) -> int:
         """Weight bytes that one forward over num_tokens tokens reads, each once.
 
-        The head is read whole, of the embedding table one row per token.
+        The head is read whole, of the embedding table one row per token, of a mixture's experts
+        the expected number of distinct ones.
         """
-        per_layer = self.attention.linear_parameters(self.hidden_size)
-        per_layer += self.feed_forward.parameters_read(self.hidden_size, num_tokens)
+        linear = sum(
+            layer.attention.linear_parameters(self.hidden_size)
+            + layer.feed_forward.parameters_read(self.hidden_size, num_tokens)
+            for layer in self.layers
+        )
         rest = self.embedding_parameters + self.norm_parameters + num_tokens * self.hidden_size
-        linear = self.num_layers * per_layer * precision.linear_bytes
-        return linear + rest * precision.base_bytes
+        return (
+            linear * precision.linear_bytes
+            + rest * precision.base_bytes
+            + self.fp32_parameters * BYTES_PER_VALUE["fp32"]
+        )
+
+    def decode_kv_bytes(self, precision: Precision, batch_size: int, context: float) -> float:
+        """KV cache bytes a decode step reads; with chunked attention those of the last chunk."""
+        values = sum(
+            layer.attention.cache_values_per_token() * layer.attention.attended(context)
+            for layer in self.layers
+        )
+        return batch_size * values * precision.base_bytes
 
     def decode_bytes(self, precision: Precision, batch_size: int, context: float) -> float:
         """Bytes of one decode step whose tokens attend to `context` tokens, their own included."""
-        kv = batch_size * context * self.kv_bytes_per_token(precision)
+        kv = self.decode_kv_bytes(precision, batch_size, context)
         return self.step_weight_bytes(precision, batch_size) + kv
 
     def prefill_bytes(self, precision: Precision, batch_size: int, input_length: int) -> int:
@@ -203,9 +255,11 @@ class ModelConfig:
 
     @property
     def linear_flops_per_token(self) -> int:
-        active = self.attention.linear_parameters(self.hidden_size)
-        active += self.feed_forward.active_parameters(self.hidden_size)
-        return 2 * self.num_layers * active
+        return 2 * sum(
+            layer.attention.linear_parameters(self.hidden_size)
+            + layer.feed_forward.active_parameters(self.hidden_size)
+            for layer in self.layers
+        )
 
     @property
     def head_flops(self) -> int:
@@ -213,18 +267,27 @@ class ModelConfig:
 
     def prefill_flops(self, batch_size: int, input_length: int) -> int:
         """FLOPs of a prefill: all tokens through all layers, the last one through the head."""
-        pairs = input_length * (input_length + 1) // 2
-        per_sequence = (
-            input_length * self.linear_flops_per_token
-            + self.num_layers * self.attention.score_flops(pairs)
-            + self.head_flops
+        linear = batch_size * (input_length * self.linear_flops_per_token + self.head_flops)
+        return linear + self.prefill_attention_flops(batch_size, input_length)
+
+    def prefill_attention_flops(self, batch_size: int, input_length: int) -> int:
+        """The part of prefill_flops that grows with the square of the prompt."""
+        return batch_size * sum(
+            layer.attention.prefill_score_flops(input_length) for layer in self.layers
         )
-        return batch_size * per_sequence
 
     def decode_flops(self, batch_size: int, context: float) -> float:
         """FLOPs of one decode step over batch_size tokens, each attending to `context` tokens."""
-        scores = self.num_layers * self.attention.score_flops(1) * context
+        scores = sum(layer.attention.decode_score_flops(context) for layer in self.layers)
         return batch_size * (self.linear_flops_per_token + self.head_flops + scores)
+
+
+def _is_mixture(feed_forward: FeedForward) -> bool:
+    return isinstance(feed_forward, MixtureOfExperts)
+
+
+def _first(kinds, count: int):
+    return kinds[:count] if isinstance(kinds, tuple) else kinds
 
 
 def mean_decode_context(input_length: int, output_length: int) -> float:
@@ -244,6 +307,40 @@ def _gqa(num_heads: int, num_kv_heads: int, head_dim: int = 128) -> GroupedQuery
     return GroupedQueryAttention(num_heads, num_kv_heads, head_dim)
 
 
+def every(period: int, special, other, num_layers: int) -> tuple:
+    """One kind per layer: each period-th layer is special, all layers between are other."""
+    return tuple(special if (i + 1) % period == 0 else other for i in range(num_layers))
+
+
+_DEEPSEEK_YARN = YarnRopeScaling(40.0, 4096, 32.0, 1.0, mscale=1.0, mscale_all_dim=1.0)
+_DEEPSEEK_ATTENTION = LatentAttention(
+    num_heads=128,
+    query_rank=1536,
+    latent_dim=512,
+    nope_dim=128,
+    rope_dim=64,
+    value_dim=128,
+    softmax_factor=_DEEPSEEK_YARN.softmax_factor,
+)
+_DEEPSEEK_EXPERTS = MixtureOfExperts(256, 8, 2048, 2048, GroupLimitedRouter(8, 4, scale=2.5))
+_DEEPSEEK_LAYERS = (DenseFeedForward(18432),) * 3 + (_DEEPSEEK_EXPERTS,) * 58
+
+_SCOUT_ROPE = Rope(500000.0, Llama3RopeScaling(16.0, 1.0, 1.0, 8192), interleaved=True)
+_MAVERICK_ROPE = Rope(500000.0, interleaved=True)
+
+
+def _llama4_attention(normalizes_qk: bool) -> tuple[GroupedQueryAttention, ...]:
+    """Three layers with RoPE and chunks of 8192 tokens, then one without either."""
+    plain = _gqa(40, 8)
+    chunked = replace(plain, normalizes_qk=normalizes_qk, chunk_size=8192)
+    nope = replace(plain, uses_rope=False, temperature=AttentionTemperature())
+    return every(4, nope, chunked, 48)
+
+
+_SCOUT_EXPERTS = MixtureOfExperts(16, 1, 8192, 8192, InputRouter())
+_MAVERICK_EXPERTS = MixtureOfExperts(128, 1, 8192, 8192, InputRouter())
+_MAVERICK_LAYERS = every(2, _MAVERICK_EXPERTS, DenseFeedForward(16384), 48)
+
 # Dimensions as in the published config.json of each model.
 # fmt: off
 _TABLE = (
@@ -257,6 +354,14 @@ _TABLE = (
     ModelConfig("llama2-13b",     32000,  5120,  40, _gqa(40, 40),      DenseFeedForward(13824),   4096, _LLAMA2_ROPE),
     ModelConfig("llama2-70b",     32000,  8192,  80, _gqa(64, 8),       DenseFeedForward(28672),   4096, _LLAMA2_ROPE),
     ModelConfig("llama-tiny",      1000,   512,   4, _gqa(8, 2, 64),    DenseFeedForward(1376),    8192, _LLAMA2_ROPE),
+    # Layers of several kinds; text models, without multi-token prediction.
+    ModelConfig("deepseekv3-670b", 129280, 7168, 61, _DEEPSEEK_ATTENTION, _DEEPSEEK_LAYERS,
+                163840, Rope(10000.0, _DEEPSEEK_YARN, interleaved=True), norm_eps=1e-6,
+                architecture="deepseek_v3"),
+    ModelConfig("llama4-scout",    202048, 5120, 48, _llama4_attention(normalizes_qk=True),
+                _SCOUT_EXPERTS, 10485760, _SCOUT_ROPE, architecture="llama4"),
+    ModelConfig("llama4-maverick", 202048, 5120, 48, _llama4_attention(normalizes_qk=False),
+                _MAVERICK_LAYERS, 1048576, _MAVERICK_ROPE, architecture="llama4"),
 )
 # fmt: on
 

@@ -3,59 +3,97 @@
 A prompt attends to its own fresh keys causally and only writes the cache; a single token writes its
 key and value first and then attends to every filled slot. `sdpa` is PyTorch alone: for a single
 token the query heads of a group are packed as rows of one query, and a mask hides the unfilled
-slots of the whole cache. `flash_decode` reads the filled slots only, split over the GPU.
+slots of the whole cache. `flash_decode` reads the filled slots only, split over the GPU; where a
+cache is longer than a layer's chunk of attention, that layer stays with `sdpa`.
 """
 
 from collections.abc import Callable
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.cache import LayerCache, write_cache
 from architectures.rope import apply_rope
 from kernels.flash_decode import flash_decode
 from kernels.rope_cache import rope_and_cache
-from models import GroupedQueryAttention
+from models import AttentionTemperature, GroupedQueryAttention
 
 ATTENTION_BACKENDS = ("sdpa", "flash_decode")
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...], LayerCache], Tensor]
 
 
-def make_attention(shape: GroupedQueryAttention, backend: str) -> Attend:
+def modules(kind: GroupedQueryAttention, hidden_size: int) -> dict[str, nn.Module]:
+    """The weights, in the order in which attend takes them; q, k and v in one matrix."""
+    q_rows = kind.num_heads * kind.head_dim
+    kv_rows = kind.num_kv_heads * kind.head_dim
+    return {
+        "qkv_proj": nn.Linear(hidden_size, q_rows + 2 * kv_rows, bias=False),
+        "o_proj": nn.Linear(q_rows, hidden_size, bias=False),
+    }
+
+
+def make_attention(kind: GroupedQueryAttention, norm_eps: float, backend: str) -> Attend:
     """attend(hidden, cos, sin, position, mask, (qkv, output), (k_cache, v_cache)) -> [b, s, hidden]."""
-    heads, kv_heads, head_dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
-    decode = _decode_flash if backend == "flash_decode" else _decode_sdpa
+    heads, kv_heads, head_dim = kind.num_heads, kind.num_kv_heads, kind.head_dim
+    uses_flash = backend == "flash_decode" and kind.supports_flash_decode
+    decode = _decode_flash if uses_flash else _decode_sdpa
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight = weights
         batch, length, _ = hidden.shape
         qkv = F.linear(hidden, qkv_weight, None)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
+        qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
+        if kind.normalizes_qk:
+            # Published after the rotation, which changes no length: so before is the same.
+            qk = _unit_rms(qk, norm_eps)
         if length > 1:
-            context = _prefill(qkv, heads, kv_heads, cos, sin, position, cache)
+            context = _prefill(qk, v, kind, cos, sin, position, cache)
         else:
-            context = decode(qkv, heads, kv_heads, cos, sin, position, mask, cache)
+            context = decode(qk, v, kind, cos, sin, position, mask, cache)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
         return F.linear(context, output_weight, None)
 
     return attend
 
 
-def _rotate_and_split(qkv: Tensor, heads: int, kv_heads: int, cos: Tensor, sin: Tensor):
-    rotated = apply_rope(qkv[:, : heads + kv_heads], cos, sin)
-    return rotated[:, :heads], rotated[:, heads:], qkv[:, heads + kv_heads :]
+def _unit_rms(x: Tensor, eps: float) -> Tensor:
+    wide = x.to(torch.float32)
+    return (wide * torch.rsqrt((wide * wide).mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
 
 
-def _prefill(qkv, heads, kv_heads, cos, sin, position, cache) -> Tensor:
-    """qkv [batch, heads + 2 kv_heads, length, head_dim] -> [batch, heads, length, head_dim]."""
-    q, k, v = _rotate_and_split(qkv, heads, kv_heads, cos, sin)
+def _rotate_and_split(qk: Tensor, kind: GroupedQueryAttention, cos: Tensor, sin: Tensor):
+    if kind.uses_rope:
+        qk = apply_rope(qk, cos, sin)
+    return qk[:, : kind.num_heads], qk[:, kind.num_heads :]
+
+
+def _prefill(qk, v, kind, cos, sin, position, cache) -> Tensor:
+    """qk [batch, heads + kv_heads, length, head_dim] -> [batch, heads, length, head_dim]."""
+    q, k = _rotate_and_split(qk, kind, cos, sin)
+    length = q.shape[2]
+    if _has_temperature(kind.temperature, length):
+        q = _scale(q, kind.temperature, torch.arange(length, device=q.device))
     write_cache(cache[0], k, position)
     write_cache(cache[1], v, position)
-    group = heads // kv_heads
-    return F.scaled_dot_product_attention(
-        q, _repeat_heads(k, group), _repeat_heads(v, group), is_causal=True
+    return _causal(
+        q, _repeat_heads(k, kind.group_size), _repeat_heads(v, kind.group_size), kind.chunk_size
     )
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, chunk_size: int | None) -> Tensor:
+    """Causal attention within each chunk, [batch, heads, length, head_dim] all of them."""
+    length = q.shape[2]
+    if chunk_size is None or length <= chunk_size:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    chunks = [slice(start, start + chunk_size) for start in range(0, length, chunk_size)]
+    parts = [
+        F.scaled_dot_product_attention(q[:, :, c], k[:, :, c], v[:, :, c], is_causal=True)
+        for c in chunks
+    ]
+    return torch.cat(parts, dim=2)
 
 
 def _repeat_heads(x: Tensor, group: int) -> Tensor:
@@ -67,20 +105,56 @@ def _repeat_heads(x: Tensor, group: int) -> Tensor:
     return x.reshape(batch, kv_heads * group, length, head_dim)
 
 
-def _decode_sdpa(qkv, heads, kv_heads, cos, sin, position, mask, cache) -> Tensor:
-    """qkv [batch, heads + 2 kv_heads, 1, head_dim] -> [batch, heads, 1, head_dim]."""
-    q, k, v = _rotate_and_split(qkv, heads, kv_heads, cos, sin)
+def _has_temperature(temperature: AttentionTemperature | None, length: int) -> bool:
+    """Whether any of the first `length` positions has a factor other than one."""
+    return temperature is not None and length >= temperature.floor_scale
+
+
+def _scale(q: Tensor, temperature: AttentionTemperature, positions: Tensor) -> Tensor:
+    """q [batch, heads, length, head_dim] times the factor of its position [length]."""
+    steps = torch.floor((positions.to(torch.float32) + 1.0) / temperature.floor_scale)
+    factors = torch.log1p(steps) * temperature.scale + 1.0
+    return (q * factors[None, None, :, None]).to(q.dtype)
+
+
+def _decode_sdpa(qk, v, kind, cos, sin, position, mask, cache) -> Tensor:
+    """qk [batch, heads + kv_heads, 1, head_dim] -> [batch, heads, 1, head_dim]."""
+    q, k = _rotate_and_split(qk, kind, cos, sin)
+    batch, heads, _, head_dim = q.shape
     k_cache = write_cache(cache[0], k, position)
     v_cache = write_cache(cache[1], v, position)
-    batch, _, _, head_dim = q.shape
-    group = heads // kv_heads
-    q = q.reshape(batch, kv_heads, group, head_dim)
-    rows = mask.expand(batch, 1, group, k_cache.shape[2])
+    cache_length = k_cache.shape[2]
+    if _has_temperature(kind.temperature, cache_length):
+        q = _scale(q, kind.temperature, position)
+    if _is_cut(kind, cache_length):
+        mask = _chunk_mask(position, cache_length, kind.chunk_size)
+    q = q.reshape(batch, kind.num_kv_heads, kind.group_size, head_dim)
+    rows = mask.expand(batch, 1, kind.group_size, cache_length)
     context = F.scaled_dot_product_attention(q, k_cache, v_cache, attn_mask=rows)
     return context.reshape(batch, heads, 1, head_dim)
 
 
-def _decode_flash(qkv, heads, kv_heads, cos, sin, position, mask, cache) -> Tensor:
-    q, k, v = qkv[:, :heads, 0], qkv[:, heads : heads + kv_heads, 0], qkv[:, heads + kv_heads :, 0]
-    q = rope_and_cache(q, k, v, cos, sin, cache[0], cache[1], position)
-    return flash_decode(q, cache[0], cache[1], position)[:, :, None]
+def _is_cut(kind: GroupedQueryAttention, cache_length: int) -> bool:
+    return kind.chunk_size is not None and cache_length > kind.chunk_size
+
+
+def _chunk_mask(position: Tensor, cache_length: int, chunk_size: int) -> Tensor:
+    """[1, 1, 1, cache_length]: the filled slots of the chunk that position [1] lies in."""
+    slots = torch.arange(cache_length, device=position.device)
+    start = position - position % chunk_size
+    return torch.logical_and(slots >= start, slots <= position)[None, None, None, :]
+
+
+def _decode_flash(qk, v, kind, cos, sin, position, mask, cache) -> Tensor:
+    cache_length = cache[0].shape[2]
+    if _is_cut(kind, cache_length):
+        return _decode_sdpa(qk, v, kind, cos, sin, position, mask, cache)
+    q, k = qk[:, : kind.num_heads], qk[:, kind.num_heads :]
+    if kind.uses_rope:
+        q = rope_and_cache(q[:, :, 0], k[:, :, 0], v[:, :, 0], cos, sin, *cache, position)
+        return flash_decode(q, cache[0], cache[1], position)[:, :, None]
+    if _has_temperature(kind.temperature, cache_length):
+        q = _scale(q, kind.temperature, position)
+    k_cache = write_cache(cache[0], k, position)
+    v_cache = write_cache(cache[1], v, position)
+    return flash_decode(q[:, :, 0], k_cache, v_cache, position)[:, :, None]

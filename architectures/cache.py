@@ -1,7 +1,8 @@
 """The static KV cache: allocated once for the longest context, updated in place, never grown.
 
-A layer's cache is a tuple of tensors that its kind of attention defines; for grouped-query
-attention keys and values, each [batch, kv_heads, cache_length, head_dim].
+A layer's cache is a tuple of tensors that its kind of attention defines: for grouped-query
+attention keys and values, each [batch, kv_heads, cache_length, head_dim]; for latent attention one
+tensor [batch, 1, cache_length, latent_dim + rope_dim].
 """
 
 import torch
@@ -19,18 +20,15 @@ def allocate_cache(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> list[LayerCache]:
-    """Zeroed caches of all layers; one allocation each for all keys and all values."""
-    attention = config.attention
-    shape = (
-        config.num_layers,
-        batch_size,
-        attention.num_kv_heads,
-        cache_length,
-        attention.head_dim,
-    )
-    keys = torch.zeros(shape, dtype=dtype, device=device)
-    values = torch.zeros(shape, dtype=dtype, device=device)
-    return list(zip(keys.unbind(0), values.unbind(0), strict=True))
+    """Zeroed caches of all layers; one allocation for what is alike in all of them, say all keys."""
+    per_layer = [layer.attention.cache_shapes(cache_length) for layer in config.layers]
+
+    def zeros(count: int, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+        return torch.zeros((count, batch_size, *shape), dtype=dtype, device=device).unbind(0)
+
+    if len(set(per_layer)) == 1:
+        return list(zip(*(zeros(len(per_layer), shape) for shape in per_layer[0]), strict=True))
+    return [tuple(zeros(1, shape)[0] for shape in shapes) for shapes in per_layer]
 
 
 def write_cache(cache: Tensor, values: Tensor, position: Tensor) -> Tensor:

@@ -1,10 +1,11 @@
 """The decoder: weights in modules, computation in pure functions that a mode may compile.
 
 A forward is `begin` (embedding, RoPE rows, mask), one function per layer and `finish` (norm, head,
-greedy choice). All layers of one kind share one pure function of their tensors, so a compiler that
-compiles or traces a layer once serves all of them. A layer takes the residual stream and the update
-that the previous layer still owes it: the addition then sits beside the norm that reads its
-result, where a compiler can fuse the two although it sees one layer only.
+greedy choice). A layer is made of an attention and a feed-forward part, each of some kind. All
+layers of one kind share one pure function of their tensors, so a compiler that compiles or traces a
+layer once serves all of them. A layer takes the residual stream and the update that the previous
+layer still owes it: the addition then sits beside the norm that reads its result, where a compiler
+can fuse the two although it sees one layer only.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,36 +15,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from architectures.attention import make_attention
+from architectures import attention, feed_forward, mla
 from architectures.cache import LayerCache
 from architectures.rope import rope_tables
-from models import DenseFeedForward, GroupedQueryAttention, ModelConfig
+from models import Attention, GroupedQueryAttention, LatentAttention, LayerConfig, ModelConfig
+
+# Each kind of attention is a file with modules() and make_attention().
+_ATTENTION = {GroupedQueryAttention: attention, LatentAttention: mla}
 
 Transform = Callable[[Callable], Callable]
 LayerTransform = Callable[["DecoderLayer", Callable], Callable]
 
 
 class DecoderLayer(nn.Module):
-    """One layer's weights: qkv and gate/up each fused into one matrix."""
+    """One layer's weights; those that read the same input are fused into one matrix."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, kind: LayerConfig, hidden_size: int, norm_eps: float) -> None:
         super().__init__()
-        attention, hidden = config.attention, config.hidden_size
-        q_rows = attention.num_heads * attention.head_dim
-        kv_rows = attention.num_kv_heads * attention.head_dim
-        self.input_layernorm = nn.RMSNorm(hidden, config.norm_eps)
-        self.qkv_proj = nn.Linear(hidden, q_rows + 2 * kv_rows, bias=False)
-        self.o_proj = nn.Linear(q_rows, hidden, bias=False)
-        self.post_attention_layernorm = nn.RMSNorm(hidden, config.norm_eps)
-        self.gate_up_proj = nn.Linear(hidden, 2 * config.feed_forward.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.feed_forward.intermediate_size, hidden, bias=False)
+        self.input_layernorm = nn.RMSNorm(hidden_size, norm_eps)
+        self._attention = self._add(
+            _ATTENTION[type(kind.attention)].modules(kind.attention, hidden_size)
+        )
+        self.post_attention_layernorm = nn.RMSNorm(hidden_size, norm_eps)
+        self._feed_forward = self._add(feed_forward.modules(kind.feed_forward, hidden_size))
+
+    def _add(self, modules: dict[str, nn.Module]) -> tuple[str, ...]:
+        for name, module in modules.items():
+            self.add_module(name, module)
+        return tuple(modules)
 
     def weights(self) -> tuple:
         """(norms, attention weights, feed-forward weights), as the layer function takes them."""
         return (
             (self.input_layernorm.weight, self.post_attention_layernorm.weight),
-            (self.qkv_proj.weight, self.o_proj.weight),
-            (self.gate_up_proj.weight, self.down_proj.weight),
+            tuple([getattr(self, name).weight for name in self._attention]),
+            tuple([getattr(self, name).weight for name in self._feed_forward]),
         )
 
 
@@ -54,17 +60,18 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(
+            DecoderLayer(kind, config.hidden_size, config.norm_eps) for kind in config.layers
+        )
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tied_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
 
     def set_context_length(self, length: int) -> None:
-        """(Re)build the RoPE tables [length, head_dim] in the weights' dtype and on their device."""
-        weight = self.norm.weight
-        head_dim = self.config.attention.head_dim
-        tables = rope_tables(self.config.rope, head_dim, length, weight.dtype, weight.device)
+        """(Re)build the RoPE tables [length, rope_dim] in the weights' dtype and on their device."""
+        weight, config = self.norm.weight, self.config
+        tables = rope_tables(config.rope, config.rope_dim, length, weight.dtype, weight.device)
         self.register_buffer("rope_cos", tables[0], persistent=False)
         self.register_buffer("rope_sin", tables[1], persistent=False)
 
@@ -72,12 +79,16 @@ class Decoder(nn.Module):
 class Forward(nn.Module):
     """One forward over a prompt or a single token: (logits of the last position, next token).
 
+    A model with mixtures of experts also returns what each of them chose, layer by layer.
+
     Args:
         decoder: the weights.
-        backend: how a single token attends, one of ATTENTION_BACKENDS.
+        backend: how a single token attends, one of ATTENTION_BACKENDS, in those layers that can;
+            the others use plain PyTorch.
         transform: applied once to each distinct pure function, say torch.compile.
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
+        experts: how chosen experts run, one of EXPERT_BACKENDS.
     """
 
     def __init__(
@@ -86,29 +97,44 @@ class Forward(nn.Module):
         backend: str,
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
+        experts: str = "grouped",
     ) -> None:
         super().__init__()
         self.decoder = decoder
         transform = transform or (lambda function: function)
         config = decoder.config
-        self.begin = transform(make_begin(uses_mask=backend == "sdpa"))
-        shared = make_layer(config.attention, config.feed_forward, config.norm_eps, backend)
+        uses_mask = any(_needs_mask(kind.attention, backend) for kind in config.layer_kinds)
+        self.begin = transform(make_begin(uses_mask))
+        functions = {
+            kind: make_layer(kind, config.norm_eps, backend, experts) for kind in config.layer_kinds
+        }
         if layer_transform is None:
-            shared = transform(shared)
-            self.layer_functions = [shared] * config.num_layers
+            functions = {kind: transform(function) for kind, function in functions.items()}
+            self.layer_functions = [functions[kind] for kind in config.layers]
         else:
-            self.layer_functions = [layer_transform(layer, shared) for layer in decoder.layers]
+            self.layer_functions = [
+                layer_transform(layer, functions[kind])
+                for layer, kind in zip(decoder.layers, config.layers, strict=True)
+            ]
         self.finish = transform(make_finish(config.norm_eps))
 
-    def forward(self, tokens: Tensor, position: Tensor, caches: list[LayerCache]):
+    def forward(
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        caches: list[LayerCache],
+        chosen: list[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
         """
         Args:
             tokens: [batch, length], int64: a prompt from position 0, or one token per sequence.
             position: [1], int64: where a single token stands; ignored for a prompt.
             caches: one tuple of tensors per layer, updated in place.
+            chosen: experts that each mixture has to use, as another forward returned them.
 
         Returns:
-            logits [batch, vocab] of the last position, and the greedy next token [batch, 1].
+            logits [batch, vocab] of the last position, the greedy next token [batch, 1], and for
+            each mixture of experts its own choice [batch * length, experts per token].
         """
         decoder = self.decoder
         residual, update, cos, sin, mask = self.begin(
@@ -119,11 +145,18 @@ class Forward(nn.Module):
             decoder.rope_cos,
             decoder.rope_sin,
         )
+        choices: list[Tensor] = []
         layers: Iterable = zip(decoder.layers, self.layer_functions, caches, strict=True)
         for layer, function, cache in layers:
             weights = layer.weights()
-            update, residual = function(update, residual, cos, sin, position, mask, weights, cache)
-        return self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight)
+            # A dense layer gets the next mixture's choice, if any, and ignores it.
+            replayed = (chosen or [])[len(choices) : len(choices) + 1]
+            update, residual, *choice = function(
+                update, residual, cos, sin, position, mask, weights, cache, *replayed
+            )
+            choices += choice
+        head = self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight)
+        return (*head, *choices)
 
 
 @lru_cache
@@ -146,22 +179,30 @@ def make_begin(uses_mask: bool) -> Callable:
 
 
 @lru_cache
-def make_layer(
-    attention: GroupedQueryAttention, feed_forward: DenseFeedForward, norm_eps: float, backend: str
-) -> Callable:
-    """The pure function of a layer of this kind; the same object for every such layer."""
-    attend = make_attention(attention, backend)
+def make_layer(kind: LayerConfig, norm_eps: float, backend: str, experts: str) -> Callable:
+    """The pure function of a layer of this kind; the same object for every such layer.
 
-    def layer(update, residual, cos, sin, position, mask, weights, cache):
+    It returns (update, residual), and of a mixture of experts the chosen ones.
+    """
+    part = _ATTENTION[type(kind.attention)]
+    attend = part.make_attention(kind.attention, norm_eps, backend)
+    feed = feed_forward.make_feed_forward(kind.feed_forward, experts)
+
+    def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
         norms, attention_weights, feed_forward_weights = weights
         residual = residual + update
         hidden = rms_norm(residual, norms[0], norm_eps)
         update = attend(hidden, cos, sin, position, mask, attention_weights, cache)
         residual = residual + update
         hidden = rms_norm(residual, norms[1], norm_eps)
-        return swiglu(hidden, feed_forward_weights), residual
+        update, *choice = feed(hidden, feed_forward_weights, chosen)
+        return update, residual, *choice
 
     return layer
+
+
+def _needs_mask(kind: Attention, backend: str) -> bool:
+    return backend != "flash_decode" or not kind.supports_flash_decode
 
 
 @lru_cache
@@ -176,9 +217,3 @@ def make_finish(norm_eps: float) -> Callable:
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
-
-
-def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
-    gate_up_weight, down_weight = weights
-    gate, up = F.linear(hidden, gate_up_weight, None).chunk(2, dim=-1)
-    return F.linear(F.silu(gate) * up, down_weight, None)

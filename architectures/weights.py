@@ -1,8 +1,9 @@
-"""Weights: random ones built directly on the device, and the mapping from Hugging Face names.
+"""Weights: random ones built directly on the device, and copies from a checkpoint's tensors.
 
 Random weights are scaled so that activations keep unit variance through the depth: a linear layer
 has standard deviation 1 / sqrt(fan_in), one that writes into the residual stream is smaller by
-sqrt(2 * num_layers), norms scatter around one (so that a swapped or a missing norm shows).
+sqrt(2 * num_layers), norms scatter around one (so that a swapped or a missing norm shows). A
+router's rows are random directions, so its experts are about equally likely for any token.
 """
 
 import math
@@ -11,15 +12,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from architectures.checkpoint_names import Target, targets
 from architectures.decoder import Decoder
+from architectures.feed_forward import ExpertBias, Experts
 from models import ModelConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_RESIDUAL_WRITERS = ("o_proj", "down_proj")
-_FUSED = {
-    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
-    "gate_up_proj": ("gate_proj", "up_proj"),
-}
+_RESIDUAL_WRITERS = ("o_proj", "down_proj", "expert_down_proj", "shared_down_proj")
+_EXPERT_BIAS_STD = 0.01  # enough to show where it is missing, too little to unbalance the experts
 
 
 def build_decoder(
@@ -40,7 +40,11 @@ def empty_decoder(config: ModelConfig, precision: str, device: torch.device | st
     """A decoder whose weights hold whatever the memory held: to be filled at once."""
     with torch.device("meta"):
         decoder = Decoder(config)
-    decoder = decoder.to(DTYPES[precision]).to_empty(device=device)
+    decoder = decoder.to(DTYPES[precision])
+    for module in decoder.modules():
+        if getattr(module, "keeps_fp32", False):
+            module.float()
+    decoder = decoder.to_empty(device=device)
     if config.tied_embeddings:  # to_empty gives each name its own memory
         decoder.lm_head.weight = decoder.embed_tokens.weight
     return decoder.requires_grad_(False).eval()
@@ -56,7 +60,9 @@ def initialize(decoder: Decoder, seed: int) -> None:
             module.weight.normal_(1.0, 0.1, generator=generator)
         elif isinstance(module, nn.Embedding):
             module.weight.normal_(0.0, 1.0, generator=generator)
-        elif isinstance(module, nn.Linear) and not _is_tied_head(name, config):
+        elif isinstance(module, ExpertBias):
+            module.weight.normal_(0.0, _EXPERT_BIAS_STD, generator=generator)
+        elif isinstance(module, nn.Linear | Experts) and not _is_tied_head(name, config):
             module.weight.normal_(0.0, _linear_std(name, module, config), generator=generator)
     if config.tied_embeddings:  # rows of unit variance would give logits of variance hidden_size
         decoder.norm.weight.mul_(1 / math.sqrt(config.hidden_size))
@@ -66,7 +72,7 @@ def _is_tied_head(name: str, config: ModelConfig) -> bool:
     return config.tied_embeddings and name == "lm_head"
 
 
-def _linear_std(name: str, module: nn.Linear, config: ModelConfig) -> float:
+def _linear_std(name: str, module: nn.Linear | Experts, config: ModelConfig) -> float:
     std = 1 / math.sqrt(module.in_features)
     if name.rsplit(".", 1)[-1] in _RESIDUAL_WRITERS:
         std /= math.sqrt(2 * config.num_layers)
@@ -75,32 +81,26 @@ def _linear_std(name: str, module: nn.Linear, config: ModelConfig) -> float:
 
 @torch.no_grad()
 def load_hugging_face(decoder: Decoder, state: Mapping[str, Tensor]) -> None:
-    """Copy a Hugging Face Llama state dict into the decoder.
+    """Copy a Hugging Face state dict into the decoder.
 
     Raises:
         KeyError: a tensor is missing; the message names it.
         ValueError: a tensor has another shape; the message names it.
     """
-    for name, parameter in decoder.named_parameters():
-        value = torch.cat([_take(state, source) for source in _sources(name)])
-        if value.shape != parameter.shape:
-            found, expected = tuple(value.shape), tuple(parameter.shape)
-            raise ValueError(f"{name}: shape {found} in the checkpoint, {expected} expected")
-        parameter.copy_(value)
+    for name, target in targets(decoder, state).items():
+        copy_tensor(name, state[name], target)
 
 
-def _take(state: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in state:
-        raise KeyError(f"{name} is missing in the checkpoint")
-    return state[name]
+def copy_tensor(name: str, value: Tensor, target: Target) -> None:
+    """Copy a checkpoint's tensor to where it belongs.
+
+    Raises:
+        ValueError: it has another shape; the message names it.
+    """
+    check_shape(name, tuple(value.shape), target)
+    target.view.copy_(target.arrange(value))
 
 
-def _sources(name: str) -> list[str]:
-    """The checkpoint's names of the tensors that, row under row, make this parameter."""
-    if name.startswith("lm_head"):
-        return [name]
-    *path, module, leaf = f"model.{name}".split(".")
-    block = {"qkv_proj": "self_attn", "o_proj": "self_attn"}
-    block |= {"gate_up_proj": "mlp", "down_proj": "mlp"}
-    path += [block[module]] if module in block else []
-    return [".".join([*path, part, leaf]) for part in _FUSED.get(module, (module,))]
+def check_shape(name: str, found: tuple[int, ...], target: Target) -> None:
+    if found != target.shape:
+        raise ValueError(f"{name}: shape {found} in the checkpoint, {target.shape} expected")

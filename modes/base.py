@@ -25,6 +25,7 @@ class ModeOptions:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    experts: str = "grouped"  # one of architectures.feed_forward.EXPERT_BACKENDS, eager only
 
 
 class Mode:
@@ -39,7 +40,7 @@ class Mode:
 
     def __init__(self, decoder: Decoder, options: ModeOptions) -> None:
         self.options = options
-        self.forward = Forward(decoder, options.attention)
+        self.forward = Forward(decoder, options.attention, experts=options.experts)
 
     def compile_count(self) -> int:
         """How often this mode has compiled something so far; 0 where nothing is compiled."""
@@ -59,7 +60,8 @@ class StepEngine:
 
     `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its greedy choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
-    step is one graph, and `logits` is the memory it writes.
+    step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
+    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
     """
 
     def __init__(
@@ -75,15 +77,17 @@ class StepEngine:
         self.token = torch.zeros(batch_size, 1, dtype=torch.int64, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)
         self.logits: Tensor | None = None
+        self.choices: list[Tensor] = []
+        self.replayed: list[Tensor] = []
         self._graph: torch.cuda.CUDAGraph | None = None
         self._graph_logits: Tensor | None = None
+        self._graph_choices: list[Tensor] = []
 
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
         """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
         self.position.zero_()
-        self.logits, token = self.mode.forward(input_ids, self.position, self.caches)
-        self.token.copy_(token)
+        self._forward(input_ids)
         self.position.fill_(input_ids.shape[1])
 
     @torch.inference_mode()
@@ -93,12 +97,18 @@ class StepEngine:
             self._decode_step()
         else:
             self._graph.replay()
-            self.logits = self._graph_logits
+            self.logits, self.choices = self._graph_logits, self._graph_choices
 
     def _decode_step(self) -> None:
-        self.logits, token = self.mode.forward(self.token, self.position, self.caches)
-        self.token.copy_(token)
+        self._forward(self.token)
         self.position.add_(1)
+
+    def _forward(self, tokens: Tensor) -> None:
+        replayed = (self.replayed,) if self.replayed else ()
+        self.logits, token, *self.choices = self.mode.forward(
+            tokens, self.position, self.caches, *replayed
+        )
+        self.token.copy_(token)
 
     @torch.inference_mode()
     def force(self, token: Tensor, position: int) -> None:
@@ -119,7 +129,7 @@ class StepEngine:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._decode_step()
-        self._graph_logits = self.logits
+        self._graph_logits, self._graph_choices = self.logits, self.choices
         self.reset()
 
     @torch.inference_mode()
@@ -134,4 +144,5 @@ class StepEngine:
     def close(self) -> None:
         """Give back the memory; the engine can't be used afterwards."""
         self._graph = self._graph_logits = self.logits = None
+        self.choices = self.replayed = self._graph_choices = []
         self.caches = []

@@ -18,6 +18,7 @@ from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
 from kernels.flash_decode import flash_decode
 from kernels.rope_cache import rope_and_cache
+from kernels.routed_experts import routed_experts
 from modes import base
 from modes.spec import EXECUTORS, CannotRun
 
@@ -49,7 +50,13 @@ def _register_operators():
     def like_first(first, *rest, **options):
         return TensorProxy(like=first)
 
-    for function, tags in ((write_cache, keep), (rope_and_cache, keep), (flash_decode, None)):
+    functions = (
+        (write_cache, keep),
+        (rope_and_cache, keep),
+        (flash_decode, None),
+        (routed_experts, None),
+    )
+    for function, tags in functions:
         executor.register_operator(
             function.__name__, meta=like_first, fn=function, tags=tags, replaces=function
         )

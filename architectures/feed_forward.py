@@ -1,0 +1,140 @@
+"""Feed-forward parts as pure functions of tensors: dense SwiGLU, and a mixture of such experts.
+
+A mixture scores its experts with a small matrix, the router, and sends each token through the few
+best of them; one more expert serves every token. Which experts were chosen leaves the function as a
+second result: whoever checks outputs needs it, because a choice between two experts of nearly equal
+score may fall either way, and everything downstream then differs for a good reason. The check
+therefore feeds one side's choices to the other (`chosen`).
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kernels.routed_experts import routed_experts, routed_experts_reference
+from models import DenseFeedForward, GroupLimitedRouter, MixtureOfExperts
+
+EXPERT_BACKENDS = {"grouped": routed_experts, "reference": routed_experts_reference}
+
+# hidden, weights, chosen -> (update,) or (update, chosen experts)
+FeedForwardFunction = Callable[[Tensor, tuple[Tensor, ...], Tensor | None], tuple[Tensor, ...]]
+
+
+class Router(nn.Linear):
+    """Scores of all experts; in fp32 where the published model has it so."""
+
+    def __init__(self, kind: MixtureOfExperts, hidden_size: int) -> None:
+        super().__init__(hidden_size, kind.num_experts, bias=False)
+        self.keeps_fp32 = kind.router.in_fp32
+
+
+class ExpertBias(nn.Module):
+    """What is added to the scores [num_experts] for choosing only."""
+
+    keeps_fp32 = True
+
+    def __init__(self, num_experts: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_experts))
+
+
+class Experts(nn.Module):
+    """One linear layer of all experts: [num_experts, out_features, in_features]."""
+
+    def __init__(self, num_experts: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
+
+
+def modules(kind: DenseFeedForward | MixtureOfExperts, hidden_size: int) -> dict[str, nn.Module]:
+    """The weights, in the order in which the function takes them; gate and up in one matrix."""
+    if isinstance(kind, DenseFeedForward):
+        return _swiglu_modules(kind.intermediate_size, hidden_size)
+    router: dict[str, nn.Module] = {"router": Router(kind, hidden_size)}
+    if isinstance(kind.router, GroupLimitedRouter):
+        router["router_bias"] = ExpertBias(kind.num_experts)
+    width = kind.intermediate_size
+    experts = {
+        "expert_gate_up_proj": Experts(kind.num_experts, hidden_size, 2 * width),
+        "expert_down_proj": Experts(kind.num_experts, width, hidden_size),
+    }
+    shared = _swiglu_modules(kind.shared_intermediate_size, hidden_size, "shared_")
+    return router | experts | shared
+
+
+def _swiglu_modules(width: int, hidden_size: int, prefix: str = "") -> dict[str, nn.Module]:
+    return {
+        f"{prefix}gate_up_proj": nn.Linear(hidden_size, 2 * width, bias=False),
+        f"{prefix}down_proj": nn.Linear(width, hidden_size, bias=False),
+    }
+
+
+def make_feed_forward(
+    kind: DenseFeedForward | MixtureOfExperts, experts: str
+) -> FeedForwardFunction:
+    """experts: how chosen experts run, one of EXPERT_BACKENDS."""
+    if isinstance(kind, DenseFeedForward):
+        return lambda hidden, weights, chosen: (swiglu(hidden, weights),)
+    return _make_mixture(kind, experts)
+
+
+def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+    gate_up_weight, down_weight = weights
+    gate, up = F.linear(hidden, gate_up_weight, None).chunk(2, dim=-1)
+    return F.linear(F.silu(gate) * up, down_weight, None)
+
+
+def _make_mixture(kind: MixtureOfExperts, experts: str) -> FeedForwardFunction:
+    run_experts = EXPERT_BACKENDS[experts]
+    is_grouped = isinstance(kind.router, GroupLimitedRouter)
+    route = _route_group_limited if is_grouped else _route_by_input
+    gates_input = kind.router.gates_input
+
+    def mixture(hidden, weights, chosen):
+        *router, gate_up, down, shared_gate_up, shared_down = weights
+        batch, length, width = hidden.shape
+        tokens = hidden.reshape(batch * length, width)
+        own, shares = route(kind, tokens, router, chosen)
+        used = own if chosen is None else chosen
+        routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
+        update = swiglu(hidden, (shared_gate_up, shared_down))
+        return update + routed.view(batch, length, width), own
+
+    return mixture
+
+
+def _route_group_limited(kind: MixtureOfExperts, tokens: Tensor, router, chosen: Tensor | None):
+    """tokens [n, hidden] -> (own choice [n, k], weights [n, k] of chosen, else of the own choice)."""
+    weight, bias = router
+    rule, num_experts = kind.router, kind.num_experts
+    scores = torch.sigmoid(F.linear(tokens.to(torch.float32), weight, None))
+    ranking = _keep_best_groups(scores + bias, rule.num_groups, rule.groups_per_token, num_experts)
+    own = torch.topk(ranking, kind.experts_per_token, dim=-1)[1]
+    shares = torch.gather(scores, 1, own if chosen is None else chosen)
+    if rule.normalizes:
+        shares = shares / (shares.sum(dim=-1, keepdim=True) + 1e-20)
+    return own, shares * rule.scale
+
+
+def _keep_best_groups(ranking: Tensor, num_groups: int, kept: int, num_experts: int) -> Tensor:
+    """Minus infinity for all experts outside the kept groups; ranking [tokens, num_experts]."""
+    if kept == num_groups:
+        return ranking
+    grouped = ranking.view(-1, num_groups, num_experts // num_groups)
+    group_scores = torch.topk(grouped, 2, dim=-1)[0].sum(dim=-1)
+    best = torch.topk(group_scores, kept, dim=-1)[1]  # [tokens, kept]
+    every = torch.arange(num_groups, device=ranking.device)
+    is_kept = (best[:, :, None] == every[None, None, :]).any(dim=1)  # [tokens, num_groups]
+    masked = grouped.masked_fill(torch.logical_not(is_kept)[:, :, None], float("-inf"))
+    return masked.reshape(-1, num_experts)
+
+
+def _route_by_input(kind: MixtureOfExperts, tokens: Tensor, router, chosen: Tensor | None):
+    scores = F.linear(tokens, router[0], None)
+    best, own = torch.topk(scores, kind.experts_per_token, dim=-1)
+    if chosen is not None:
+        best = torch.gather(scores, 1, chosen)
+    return own, torch.sigmoid(best.to(torch.float32)).to(tokens.dtype)

@@ -1,0 +1,114 @@
+"""Multi-head latent attention: one compressed vector per token instead of keys and values per head.
+
+The cache holds, per token, the normalised latent vector and a rotated key that all heads share. A
+prompt expands them to keys and values per head and attends as usual. For a single token that would
+mean expanding the whole cache, so it runs in the absorbed form: the key projection is applied to
+the query instead, the value projection to the result, and all heads attend to the cache as it is,
+as if to one KV head with a value that is part of its key. The scores of all heads are then one
+matrix product, which reads the cache once for all of them.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from architectures.attention import Attend
+from architectures.cache import write_cache
+from architectures.rope import apply_rope
+from models import LatentAttention
+
+# Of the two norms inside attention, whatever the others use; as published.
+_NORM_EPS = 1e-6
+
+
+def modules(kind: LatentAttention, hidden_size: int) -> dict[str, nn.Module]:
+    """The weights, in the order in which attend takes them.
+
+    The projections down from the hidden size lie in one matrix: query rank, latent, shared key.
+    """
+    down_rows = kind.query_rank + kind.cache_dim
+    key_and_value = kind.nope_dim + kind.value_dim
+    return {
+        "qkv_a_proj": nn.Linear(hidden_size, down_rows, bias=False),
+        "q_a_layernorm": nn.RMSNorm(kind.query_rank, _NORM_EPS),
+        "q_b_proj": nn.Linear(kind.query_rank, kind.num_heads * kind.query_dim, bias=False),
+        "kv_a_layernorm": nn.RMSNorm(kind.latent_dim, _NORM_EPS),
+        "kv_b_proj": nn.Linear(kind.latent_dim, kind.num_heads * key_and_value, bias=False),
+        "o_proj": nn.Linear(kind.num_heads * kind.value_dim, hidden_size, bias=False),
+    }
+
+
+def make_attention(kind: LatentAttention, norm_eps: float, backend: str) -> Attend:
+    """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden].
+
+    Plain PyTorch whatever the backend: flash_decode knows no values of another width than keys.
+    """
+    heads, rope_dim = kind.num_heads, kind.rope_dim
+
+    def attend(hidden, cos, sin, position, mask, weights, cache):
+        down_weight, q_norm, q_up_weight, kv_norm, kv_up_weight, output_weight = weights
+        batch, length, _ = hidden.shape
+        down = F.linear(hidden, down_weight, None)
+        q_down = down[..., : kind.query_rank]
+        latent = down[..., kind.query_rank : -rope_dim]
+        q_down = F.rms_norm(q_down, (kind.query_rank,), q_norm, _NORM_EPS)
+        latent = F.rms_norm(latent, (kind.latent_dim,), kv_norm, _NORM_EPS)[:, None]
+        q = F.linear(q_down, q_up_weight, None)
+        q = q.view(batch, length, heads, kind.query_dim).transpose(1, 2)
+        q_nope = q[..., : kind.nope_dim]
+        q_rope = apply_rope(q[..., kind.nope_dim :], cos, sin)
+        k_rope = apply_rope(down[..., -rope_dim:][:, None], cos, sin)
+        filled = write_cache(cache[0], torch.cat((latent, k_rope), dim=-1), position)
+        if length > 1:
+            context = _prefill(kind, q_nope, q_rope, latent, k_rope, kv_up_weight)
+        else:
+            context = _decode(kind, q_nope, q_rope, filled, mask, kv_up_weight)
+        context = context.transpose(1, 2).reshape(batch, length, heads * kind.value_dim)
+        return F.linear(context, output_weight, None)
+
+    return attend
+
+
+def _prefill(
+    kind: LatentAttention,
+    q_nope: Tensor,  # [batch, heads, length, nope_dim]
+    q_rope: Tensor,  # [batch, heads, length, rope_dim]
+    latent: Tensor,  # [batch, 1, length, latent_dim]
+    k_rope: Tensor,  # [batch, 1, length, rope_dim]
+    kv_up_weight: Tensor,
+) -> Tensor:
+    """Keys and values expanded -> [batch, heads, length, value_dim]."""
+    batch, heads, length, _ = q_nope.shape
+    expanded = F.linear(latent[:, 0], kv_up_weight, None)
+    expanded = expanded.view(batch, length, heads, kind.nope_dim + kind.value_dim).transpose(1, 2)
+    shared = k_rope.expand(batch, heads, length, kind.rope_dim)
+    k = torch.cat((expanded[..., : kind.nope_dim], shared), dim=-1)
+    return F.scaled_dot_product_attention(
+        torch.cat((q_nope, q_rope), dim=-1),
+        k,
+        expanded[..., kind.nope_dim :],
+        is_causal=True,
+        scale=kind.softmax_scale,
+    )
+
+
+def _decode(
+    kind: LatentAttention,
+    q_nope: Tensor,  # [batch, heads, 1, nope_dim]
+    q_rope: Tensor,  # [batch, heads, 1, rope_dim]
+    cache: Tensor,  # [batch, 1, cache_length, latent_dim + rope_dim]
+    mask: Tensor,  # [1, 1, 1, cache_length]
+    kv_up_weight: Tensor,
+) -> Tensor:
+    """The absorbed form -> [batch, heads, 1, value_dim]."""
+    up = kv_up_weight.view(kind.num_heads, kind.nope_dim + kind.value_dim, kind.latent_dim)
+    key_up, value_up = up[:, : kind.nope_dim], up[:, kind.nope_dim :]
+    q_latent = torch.matmul(q_nope[:, :, 0].transpose(0, 1), key_up)  # [heads, batch, latent_dim]
+    q = torch.cat((q_latent.transpose(0, 1), q_rope[:, :, 0]), dim=-1)
+    keys = cache[:, 0]
+    scores = torch.matmul(q, keys.transpose(1, 2)).to(torch.float32) * kind.softmax_scale
+    scores = scores.masked_fill(torch.logical_not(mask[:, 0]), float("-inf"))
+    shares = torch.softmax(scores, dim=-1).to(q.dtype)
+    context = torch.matmul(shares, keys[..., : kind.latent_dim])  # [batch, heads, latent_dim]
+    context = torch.matmul(context.transpose(0, 1), value_up.transpose(1, 2))
+    return context.transpose(0, 1)[:, :, None]
