@@ -213,13 +213,13 @@ class ModelConfig:
 
     def prefill_flops(self, batch_size: int, input_length: int) -> int:
         """FLOPs of a prefill: all tokens through all layers, the last one through the head."""
+        linear = batch_size * (input_length * self.linear_flops_per_token + self.head_flops)
+        return linear + self.prefill_attention_flops(batch_size, input_length)
+
+    def prefill_attention_flops(self, batch_size: int, input_length: int) -> int:
+        """The part of prefill_flops that grows with the square of the prompt."""
         pairs = input_length * (input_length + 1) // 2
-        per_sequence = (
-            input_length * self.linear_flops_per_token
-            + self.num_layers * self.attention.score_flops(pairs)
-            + self.head_flops
-        )
-        return batch_size * per_sequence
+        return batch_size * self.num_layers * self.attention.score_flops(pairs)
 
     def decode_flops(self, batch_size: int, context: float) -> float:
         """FLOPs of one decode step over batch_size tokens, each attending to `context` tokens."""

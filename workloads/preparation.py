@@ -22,8 +22,6 @@ from modes.spec import ModeSpec
 from workloads.generation import prompt
 from workloads.session import Cell, failure
 
-_WARM = "compile caches on disk may hold earlier results"
-
 
 def make_cells(request: Request) -> list[Cell]:
     """The session's cells, without engines yet."""
@@ -104,7 +102,7 @@ class Preparation:
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
-        cell.cold_start |= {"build_s": self.build_s, "setup_s": setup_s, "note": _WARM}
+        cell.cold_start |= {"build_s": self.build_s, "setup_s": setup_s}
         cell.details = cell.engine.mode.details()
         self._check(cell)
         cell.engine.reset()
@@ -136,10 +134,9 @@ class Preparation:
         cell.cold_start["compile_prefill_s"] = self._timed(lambda: engine.prefill(tokens))
         self.on_progress(f"{cell.label}: first decode step")
         cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
-        cell.cold_start["capture_s"] = None
-        cell.memory["graph_pool_bytes"] = None
         if cell.spec.cuda_graphs:
             self.on_progress(f"{cell.label}: capturing the decode step")
+            torch.cuda.empty_cache()
             reserved = torch.cuda.memory_reserved()
             cell.cold_start["capture_s"] = self._timed(engine.capture)
             cell.memory["graph_pool_bytes"] = torch.cuda.memory_reserved() - reserved
