@@ -47,7 +47,7 @@ def list_scenarios() -> str:
         )
         limit = work.limit(ceilings(gpu, "bf16"))
         limits[scenario.name] = limit["ttft_s"], limit["total_s"] - limit["ttft_s"]
-    note = f"shares: prefill / decode; time shares at the limits of {model.name} on {gpu.name}, b1"
+    note = f"Shares: prefill / decode; by time at the limits of {model.name} on one {gpu.name}"
     return f"{scenario_table(limits)}\n\n{note}"
 
 

@@ -26,14 +26,16 @@ _FEW_LAYERS = 4
 
 _EXAMPLES = """examples:
   python benchmark_inference.py --scenario chat
-  python benchmark_inference.py --scenario chat --mode thunder inductor eager+graphs
-  python benchmark_inference.py --model-name llama3.1-405b --num-layers 8 --mode inductor
+  python benchmark_inference.py --scenario chat --mode thunder inductor eager
+  python benchmark_inference.py --model-name llama3.1-405b --num-layers 8
   for mode in thunder inductor eager; do
     python benchmark_inference.py --scenario reasoning --mode $mode --save-results
   done; python compare_results.py results/*.json
 
-exit codes: 0 measured; 1 measured, but a gate failed (wrong output, a cell that failed, --strict);
-  2 the request was wrong; 3 it could not run here; 130 interrupted, what was measured is saved"""
+exit codes:
+  0 measured                       2 the request was wrong, nothing ran
+  1 a gate failed: wrong output,   3 it could not run here
+    a cell that failed, --strict   130 interrupted: what was measured is saved"""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Request:
     strict: bool
     force: bool
     profile: bool
+    explain: bool
     notices: tuple[str, ...] = ()
 
     @property
@@ -107,6 +110,7 @@ _positive_float.__name__ = "number"
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmark_inference.py",
+        usage="%(prog)s [OPTIONS]",
         description="Time LLM inference, prefill and decode, in several ways of executing a model.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -241,7 +245,10 @@ def _add_benchmark_flags(group) -> None:
         "--force", action="store_true", help="try although the memory seems not to suffice"
     )
     group.add_argument(
-        "--profile", action="store_true", help="one more run per mode: trace file, kernel table"
+        "--profile", action="store_true", help="write a Chrome trace per cell, print its kernels"
+    )
+    group.add_argument(
+        "--explain", action="store_true", help="print where the time goes, by kind of kernel"
     )
 
 
@@ -292,6 +299,8 @@ def resolve(arguments: argparse.Namespace) -> Request:
     scenario, input_length, output_length, notices = _lengths(arguments)
     _check_model_name(arguments.model_name)
     _check_output_dir(arguments)
+    if arguments.num_iterations and (arguments.target_ci or arguments.max_seconds):
+        raise RequestError("--num-iterations fixes the runs: leave out --target-ci, --max-seconds")
     device = _find_device(arguments.device)
     model, model_notices = _model(arguments, device)
     _check_context(model, input_length, output_length)
@@ -301,6 +310,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
     for spec in specs:
         check_packages(spec, device)
     _check_attention(arguments.attention, model, device)
+    _check_linear_precision(specs, model)
     return Request(
         model=model,
         scenario=scenario,
@@ -330,6 +340,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         strict=arguments.strict,
         force=arguments.force,
         profile=arguments.profile,
+        explain=arguments.explain,
         notices=(*notices, *model_notices),
     )
 
@@ -406,7 +417,7 @@ def _with_baseline(
 
 
 def _check_output_dir(arguments) -> None:
-    if not arguments.save_results:
+    if not (arguments.save_results or arguments.profile):
         return
     directory = arguments.output_dir
     try:
@@ -421,3 +432,17 @@ def _check_output_dir(arguments) -> None:
 def _check_attention(attention: str, model: ModelConfig, device: str) -> None:
     if attention == "flash_decode" and device == "cpu":
         raise CannotRun("--attention flash_decode is a GPU kernel; use auto or sdpa on a CPU")
+    if attention == "flash_decode" and not model.supports_flash_decode:
+        raise CannotRun(
+            f"--attention flash_decode can't serve the attention of {model.name}: use auto or sdpa"
+        )
+
+
+def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig) -> None:
+    """FP8 replaces linear layers; experts and latent attention are products of other kinds."""
+    quantised = [spec.label for spec in specs if spec.linear_precision]
+    if quantised and not model.is_plain:
+        raise CannotRun(
+            f"mode '{quantised[0]}' would leave the experts and the attention of {model.name} "
+            "unquantised: FP8 is for dense models"
+        )

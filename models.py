@@ -121,6 +121,13 @@ class ModelConfig:
         return any(layer.attention.supports_flash_decode for layer in self.layers)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether every weight of a layer's matrices belongs to a linear layer of its own."""
+        return self.num_experts is None and all(
+            isinstance(layer.attention, GroupedQueryAttention) for layer in self.layers
+        )
+
+    @property
     def num_experts(self) -> int | None:
         """Experts of a mixture-of-experts layer; None for a dense model."""
         kinds = [layer.feed_forward for layer in self.layers]

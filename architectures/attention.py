@@ -141,8 +141,8 @@ def _is_cut(kind: GroupedQueryAttention, cache_length: int) -> bool:
 def _chunk_mask(position: Tensor, cache_length: int, chunk_size: int) -> Tensor:
     """[1, 1, 1, cache_length]: the filled slots of the chunk that position [1] lies in."""
     slots = torch.arange(cache_length, device=position.device)
-    start = position - position % chunk_size
-    return torch.logical_and(slots >= start, slots <= position)[None, None, None, :]
+    is_same_chunk = slots // chunk_size == position // chunk_size
+    return torch.logical_and(is_same_chunk, slots <= position)[None, None, None, :]
 
 
 def _decode_flash(qk, v, kind, cos, sin, position, mask, cache) -> Tensor:

@@ -1,1 +1,1 @@
-"""GPU kernels of our own, each beside its plain PyTorch reference and registered as one operator."""
+"""GPU kernels of our own, each beside its plain PyTorch reference, each one operator."""

@@ -225,12 +225,8 @@ def _flash_decode_kernel(
         filled = start + tokens < end
         first = tl.cast(start, tl.int64)
         # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
-        k = tl.load(
-            k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0
-        )
-        v = tl.load(
-            v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0
-        )
+        k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
+        v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
         scores = tl.where(filled[None, :], scores, float("-inf"))
         new_max = tl.maximum(running_max, tl.max(scores, axis=1))
@@ -386,15 +382,15 @@ def _workspace(rows: int, head_dim: int, q: torch.Tensor) -> tuple[torch.Tensor,
 def _arrival_counters(device: torch.device, pairs: int) -> torch.Tensor:
     """int32 zeros [pairs]: every call takes them at zero and leaves them at zero.
 
-    Kept for the life of the process, because captured graphs hold their address; a call that is
-    captured before any eager one gets its own instead, which the graph then clears in each replay.
+    Kept for the life of the process, because captured graphs hold their address. A call that is
+    captured before any eager one gets its own instead, cleared in each replay of that graph.
     """
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-        if (device, pairs) not in _kept_counters:
-            return torch.zeros(pairs, dtype=torch.int32, device=device)
-    if (device, pairs) not in _kept_counters:
-        _kept_counters[device, pairs] = torch.zeros(pairs, dtype=torch.int32, device=device)
-    return _kept_counters[device, pairs]
+    counters = _kept_counters.get((device, pairs))
+    if counters is None:
+        counters = torch.zeros(pairs, dtype=torch.int32, device=device)
+        if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
+            _kept_counters[device, pairs] = counters
+    return counters
 
 
 _kept_counters: dict[tuple[torch.device, int], torch.Tensor] = {}

@@ -26,13 +26,14 @@ def rope_and_cache(
     v_cache: torch.Tensor,
     position: torch.Tensor,
 ) -> torch.Tensor:
-    """Rotate q and k by the angles of one position, store k and v into that slot of the caches.
+    """Rotate q and k by the angles of one position; store k and v into that slot of the caches.
 
     q [batch, heads, head_dim], k and v [batch, kv_heads, head_dim], views with unit last stride;
-    cos and sin [1, head_dim], both halves alike; k_cache and v_cache [batch, kv_heads, cache_length,
-    head_dim], updated in place; position int64 [1] on the device, less than cache_length (not
-    checked: that would need a synchronisation). rotated = x * cos + cat(-x2, x1) * sin, where x1
-    and x2 are the halves of x, in fp32 and rounded once. Returns the rotated q, contiguous.
+    cos and sin [1, head_dim], both halves alike; k_cache and v_cache [batch, kv_heads,
+    cache_length, head_dim], updated in place, of different storages where this is compiled
+    (ValueError); position int64 [1] on the device, less than cache_length (not checked: that would
+    need a synchronisation). rotated = x * cos + cat(-x2, x1) * sin, where x1 and x2 are the halves
+    of x, in fp32 and rounded once. Returns the rotated q, contiguous.
     """
     return _operator(q, k, v, cos, sin, k_cache, v_cache, position)
 
@@ -206,6 +207,10 @@ def _fake(
     v_cache: torch.Tensor,
     position: torch.Tensor,
 ) -> torch.Tensor:
+    # Of two updated graph inputs in one storage, inductor (torch 2.11) updates a misplaced copy of
+    # one: a wrong cache, silently. Only tracing comes here, and there it must not happen.
+    if k_cache.untyped_storage()._cdata == v_cache.untyped_storage()._cdata:
+        raise ValueError("rope_and_cache: k_cache and v_cache must not share storage in a compiler")
     return _empty_output(q)
 
 

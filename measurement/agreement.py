@@ -6,11 +6,16 @@ of one slot weighs much more; and the cache itself, slot by slot. Slots that not
 written hold a known value before and must hold it after. A mode runs through the very engine that
 is timed, its CUDA graph included; the reference uses SDPA and no kernel of ours.
 
+In a mixture of experts, two experts whose scores are nearly equal may be chosen either way, and the
+logits then differ by much more than rounding. So the reference uses the experts that the mode
+chose, with its own scores, and what it would have chosen itself is compared apart: few may differ.
+
 Tolerances are relative errors of the norm. They are a small multiple of what eager PyTorch itself
 shows when one valid attention kernel replaces another in the same model (results/README.md lists
 those figures), and far below what a fault of one cache slot causes from an empty cache.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +29,9 @@ _POISON = (
 TOLERANCES = {"fp32": 1e-4, "fp16": 6e-3, "bf16": 3e-2, "fp8": 2.5e-1}
 # A single slot of a single layer scatters more than the logits, which average over many.
 _SLOT_FACTOR = 2.0
+# Share of chosen experts that the reference would not have chosen: rounding tips those with scores
+# close to the least chosen one. A router that is wrong differs in nearly all of them.
+_ROUTING_LIMITS = {"fp32": 0.01, "fp16": 0.1, "bf16": 0.2, "fp8": 0.5}
 # A choice counts as a tie where the reference's two best logits are closer than this many
 # tolerances of the logits' rms.
 _TIE_TOLERANCES = 4.0
@@ -50,27 +58,30 @@ def check(engine, reference, inputs: Inputs, precision: str) -> dict:
 
     Returns:
         {"passed", "tolerance", "prefill_error", "decode_error", "empty_cache_error",
-        "cache_error", "unwritten_slots_changed", "top1_disagreements", "top1_compared", "failures"};
-        errors are the largest relative error of a sequence's logits (cache: of a slot).
+        "cache_error", "unwritten_slots_changed", "top1_disagreements", "top1_compared",
+        "routing_difference", "failures"}; errors are the largest relative error of a sequence's
+        logits (cache: of a slot), routing_difference is the share of experts, in the prefill or in
+        all decode steps, that the reference would not have chosen, None without mixtures.
     """
     tolerance = TOLERANCES[precision]
     logits = _Logits(tolerance)
     cache = _Caches()
+    routing = _Routing()
     capacity = engine.caches[0][0].shape[2]
     length = inputs.prompt.shape[1]
 
     for each in (engine, reference):
         each.reset(_POISON)
-        each.prefill(inputs.prompt)
+    routing.run_both(engine, reference, "prefill", lambda each: each.prefill(inputs.prompt))
     prefill_error = logits.compare(engine, reference)
     after_prompt = min(STEPS, capacity - length)
-    decode_error = _steps(engine, reference, inputs, length, after_prompt, logits)
+    decode_error = _steps(engine, reference, inputs, length, after_prompt, logits, routing)
     cache.compare(engine, reference, filled=length + after_prompt)
 
     for each in (engine, reference):
         each.reset(_POISON)
     from_empty = min(STEPS, capacity) if after_prompt else 0
-    empty_error = _steps(engine, reference, inputs, 0, from_empty, logits)
+    empty_error = _steps(engine, reference, inputs, 0, from_empty, logits, routing)
     cache.compare(engine, reference, filled=from_empty)
     engine.reset()
 
@@ -82,8 +93,9 @@ def check(engine, reference, inputs: Inputs, precision: str) -> dict:
         "unwritten_slots_changed": cache.unwritten_changed,
         "top1_disagreements": logits.disagreements,
         "top1_compared": logits.compared,
+        "routing_difference": routing.difference(),
     }
-    failures = _failures(found, tolerance)
+    failures = _failures(found, tolerance, _ROUTING_LIMITS[precision])
     return (
         {"passed": not failures, "tolerance": tolerance, "steps": after_prompt}
         | found
@@ -91,13 +103,21 @@ def check(engine, reference, inputs: Inputs, precision: str) -> dict:
     )
 
 
-def _steps(engine, reference, inputs: Inputs, start: int, count: int, logits: "_Logits"):
+def _steps(
+    engine,
+    reference,
+    inputs: Inputs,
+    start: int,
+    count: int,
+    logits: "_Logits",
+    routing: "_Routing",
+) -> float | None:
     """Feed `count` forced tokens from position `start`; the largest error, None without steps."""
     errors = []
     for step in range(count):
         for each in (engine, reference):
             each.force(inputs.forced[step], start + step)
-            each.decode()
+        routing.run_both(engine, reference, "decode", lambda each: each.decode())
         errors.append(logits.compare(engine, reference))
     return max(errors, default=None, key=_nan_is_largest)
 
@@ -125,6 +145,30 @@ class _Logits:
         return float(error.nan_to_num(nan=float("inf")).max())
 
 
+class _Routing:
+    """Runs the reference with the engine's chosen experts, and counts what it would not have chosen."""
+
+    def __init__(self) -> None:
+        self._differing = {"prefill": 0, "decode": 0}
+        self._compared = {"prefill": 0, "decode": 0}
+
+    def run_both(self, engine, reference, phase: str, action: Callable[[object], None]) -> None:
+        action(engine)
+        reference.replayed = engine.choices
+        action(reference)
+        for found, own in zip(engine.choices, reference.choices, strict=True):
+            known = (found[:, :, None] == own[:, None, :]).any(
+                dim=-1
+            )  # [tokens, experts per token]
+            self._differing[phase] += int((~known).sum())
+            self._compared[phase] += known.numel()
+
+    def difference(self) -> float | None:
+        """The larger share of the two phases; None without mixtures of experts."""
+        shares = [self._differing[phase] / n for phase, n in self._compared.items() if n]
+        return max(shares, default=None)
+
+
 class _Caches:
     def __init__(self) -> None:
         self.error = 0.0
@@ -144,13 +188,16 @@ class _Caches:
                 self.unwritten_changed += int(changed.sum())
 
 
-def _failures(found: dict, tolerance: float) -> list[str]:
+def _failures(found: dict, tolerance: float, routing_limit: float) -> list[str]:
     """One phrase per way in which the output is wrong."""
     failures = []
     for name in ("prefill_error", "decode_error", "empty_cache_error", "cache_error"):
         limit = tolerance * (_SLOT_FACTOR if name == "cache_error" else 1.0)
         if found[name] is not None and not found[name] <= limit:
             failures.append(f"{name.replace('_', ' ')} {found[name]:.2g} over {limit:.2g}")
+    share = found["routing_difference"] or 0.0
+    if share > routing_limit:
+        failures.append(f"{share:.0%} of the experts chosen otherwise, over {routing_limit:.0%}")
     if found["unwritten_slots_changed"]:
         failures.append(f"{found['unwritten_slots_changed']} unwritten cache slots changed")
     if found["top1_disagreements"]:

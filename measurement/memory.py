@@ -25,9 +25,17 @@ class Need:
 def activation_bytes(
     config: ModelConfig, precision: Precision, batch_size: int, input_length: int
 ) -> int:
-    """Live tensors at the widest point of a prefill layer: residual, update, hidden, gate and up,
-    their product; and the logits of the last position, once in fp32."""
-    per_token = 4 * config.hidden_size + 3 * config.feed_forward.intermediate_size
+    """Live tensors at the widest point of a prefill: residual, update, hidden and one more of their
+    size, and what the widest part of a layer holds; the logits of the last position, once in fp32.
+    """
+    widest = max(
+        max(
+            kind.attention.activation_values_per_token(),
+            kind.feed_forward.activation_values_per_token(config.hidden_size),
+        )
+        for kind in config.layer_kinds
+    )
+    per_token = 4 * config.hidden_size + widest
     logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
     return batch_size * input_length * per_token * precision.base_bytes + logits
 
@@ -44,7 +52,7 @@ def predict(
     largest = max(batch_sizes)
     caches = sum(batch_sizes) + largest
     quantised = precision.linear != precision.base  # the quantised weights stand beside the others
-    extra = config.num_layers * config.linear_parameters_per_layer * precision.linear_bytes
+    extra = config.linear_parameters * precision.linear_bytes
     return Need(
         weights=config.weight_bytes(Precision.of(precision.base)) + (extra if quantised else 0),
         kv_cache=config.kv_cache_bytes(precision, caches, cache_length),

@@ -22,6 +22,8 @@ class Work:
     prefill_bytes: int
     decode_flops: float  # per step, averaged over a run's steps
     decode_bytes: float
+    prefill_attention_flops: int  # of prefill_flops
+    decode_kv_bytes: float  # of decode_bytes
 
     @classmethod
     def of(
@@ -41,10 +43,12 @@ class Work:
             model.prefill_bytes(precision, batch_size, input_length),
             model.decode_flops(batch_size, context),
             model.decode_bytes(precision, batch_size, context),
+            model.prefill_attention_flops(batch_size, input_length),
+            model.decode_kv_bytes(precision, batch_size, context),
         )
 
     def limit(self, ceilings: Ceilings | None) -> dict | None:
-        """{"ttft_s", "tbot_s", "total_s", "basis"}: the larger of bytes and FLOPs over their rate."""
+        """The larger of bytes and FLOPs over their rate, and what attention and matmuls need of it."""
         if ceilings is None:
             return None
         bandwidth, peak = ceilings.bandwidth_bytes_per_s, ceilings.peak_flops
@@ -56,6 +60,16 @@ class Work:
             "tbot_s": tbot_s if self.output_length > 1 else None,
             "total_s": total_s,
             "basis": ceilings.basis,
+            "by_kind": {
+                "prefill": {
+                    "matmul": (self.prefill_flops - self.prefill_attention_flops) / peak,
+                    "attention": self.prefill_attention_flops / peak,
+                },
+                "decode": {
+                    "matmul": (self.decode_bytes - self.decode_kv_bytes) / bandwidth,
+                    "attention": self.decode_kv_bytes / bandwidth,
+                },
+            },
         }
 
     def bound(self, ceilings: Ceilings | None) -> dict | None:

@@ -1,8 +1,7 @@
 """What is printed before anything is measured: the model, the GPU, and what physics allows."""
 
-from tabulate import tabulate
-
-from reporting.units import UNKNOWN, count, gigabytes, milliseconds, percent, significant
+from reporting.layout import pairs, table
+from reporting.units import UNKNOWN, count, gigabytes, milliseconds, significant
 from scenarios import SCENARIOS
 
 
@@ -19,7 +18,7 @@ def card(result: dict, predicted_bytes: int | None, available_bytes: int | None)
     ]
     rows += [_limit_row(cell) for cell in _one_per_batch(result["cells"])]
     rows += [("cells", ", ".join(cell["label"] for cell in result["cells"]))]
-    return tabulate(rows, tablefmt="plain", maxcolwidths=[None, 66], disable_numparse=True)
+    return pairs(rows)
 
 
 def _model_line(config: dict, model: dict) -> str:
@@ -61,25 +60,24 @@ def _limit_row(cell: dict) -> tuple[str, str]:
     return name, f"{times} ({limit['basis']}; {flops}, {moved})"
 
 
-def scenario_table(limits: dict[str, tuple[float, float]] | None = None) -> str:
-    """All scenarios; limits gives, by name, the least seconds of prefill and decode."""
+def scenario_table(limits: dict[str, tuple[float, float]]) -> str:
+    """All scenarios; limits gives, by name, the least seconds of prefill and of decode."""
     rows = []
     for scenario in SCENARIOS.values():
-        share = scenario.prefill_token_share
-        row = [
-            scenario.name,
-            f"{scenario.input_length} -> {scenario.output_length}",
-            f"{percent(share)} / {percent(1 - share)}",
-            scenario.stresses,
-            scenario.use_case,
-        ]
-        if limits is not None:
-            prefill_s, decode_s = limits[scenario.name]
-            time_share = prefill_s / (prefill_s + decode_s)
-            row.insert(3, f"{time_share * 100:.1f}% / {(1 - time_share) * 100:.1f}%")
-        rows.append(row)
-    headers = ["scenario", "tokens", "token shares", "stresses", "use case"]
-    if limits is not None:
-        headers.insert(3, "time shares")
-    widths = [None, None, None, None, 12, 18] if limits else [None, None, None, 18, 26]
-    return tabulate(rows, headers, tablefmt="simple", maxcolwidths=widths, disable_numparse=True)
+        prefill_s, decode_s = limits[scenario.name]
+        rows.append(
+            [
+                scenario.name,
+                f"{scenario.input_length} -> {scenario.output_length}",
+                _shares(scenario.prefill_token_share, 0),
+                _shares(prefill_s / (prefill_s + decode_s), 1),
+                scenario.stresses,
+                scenario.use_case,
+            ]
+        )
+    headers = ["scenario", "tokens", "by tokens", "by time", "stresses", "use case"]
+    return table(rows, headers, [None, None, None, None, 9, 16], numbers=False)
+
+
+def _shares(prefill: float, digits: int) -> str:
+    return f"{prefill * 100:.{digits}f} / {(1 - prefill) * 100:.{digits}f}%"

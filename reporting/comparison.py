@@ -7,6 +7,7 @@ band of "same" is wider. Every ratio is a speed-up, above 1 where the row is bet
 baseline. Imports no torch: twenty files are compared in well under a second.
 """
 
+import itertools
 import json
 import math
 import os
@@ -68,8 +69,15 @@ _IN_WORDS = {
     "timer": "{}",
 }
 _SOFTWARE = (
-    *("driver", "cuda", "torch", "thunder", "nvfuser", "transformer_engine", "triton"),
-    *("git_commit", "git_dirty"),
+    "driver",
+    "cuda",
+    "torch",
+    "thunder",
+    "nvfuser",
+    "transformer_engine",
+    "triton",
+    "git_commit",
+    "git_dirty",
 )
 
 
@@ -100,7 +108,7 @@ class Cell:
     rounds: tuple[int, ...]
     samples: dict[str, list[float]]  # a metric that wasn't measured is absent
     baseline_label: str | None  # the baseline of its own session
-    software: dict[str, Any]
+    software: dict[str, str]
     remarks: tuple[str, ...]
 
 
@@ -134,6 +142,7 @@ class Row:
     files: tuple[str, ...]
     baseline_label: str | None
     baseline_files: tuple[str, ...]
+    left_out: tuple[str, ...]  # files with one of the sides only, where others have both
     unit: str  # of the samples: "rounds", "runs", "sessions"
     metrics: dict[str, Measured]
 
@@ -176,7 +185,7 @@ def make_report(request: Request) -> Report:
     cells = [cell for found, _ in read for cell in found]
     unusable = [skipped for _, group in read for skipped in group]
     plan = _make_plan(request, baseline_file, cells)
-    rows = _adjusted([_judge(pairing, request.threshold, plan) for pairing in plan.pairings])
+    rows = _adjusted([_judge(pairing, request.threshold) for pairing in plan.pairings])
     failures = [skip for skip in unusable if skip.is_failure and skip.file != baseline_file]
     return Report(
         rows=rows,
@@ -278,25 +287,25 @@ def _cell(file: str, document: dict, record: dict) -> Cell:
     gpu = environment["gpu"]
     fingerprint = Fingerprint(
         gpu=str(gpu["name"] or "unknown GPU") if gpu else "CPU",
-        model_name=config["model_name"],
+        model_name=str(config["model_name"]),
         num_layers=int(config["num_layers"]),
         input_length=int(config["input_length"]),
         output_length=int(config["output_length"]),
         batch_size=int(record["batch_size"]),
         precision=str(record["options"].get("precision") or config["precision"]),
-        timer=record["timer"],
+        timer=str(record["timer"]),
     )
     return Cell(
         file=file,
         label=record["label"],
         variant=record["label"].removesuffix(f" b{fingerprint.batch_size}"),
-        mode=record["mode"],
+        mode=str(record["mode"]),
         fingerprint=fingerprint,
         full_num_layers=config.get("full_num_layers"),
-        rounds=tuple(record["samples"]["round"]),
+        rounds=tuple(map(int, record["samples"]["round"])),
         samples=_samples(record, fingerprint),
-        baseline_label=(record["speedup"] or {}).get("baseline"),
-        software={name: environment.get(name) for name in _SOFTWARE},
+        baseline_label=str(record["speedup"]["baseline"]) if record["speedup"] else None,
+        software={name: str(environment.get(name)) for name in _SOFTWARE},
         remarks=tuple(_remarks(record)),
     )
 
@@ -318,10 +327,10 @@ def _samples(record: dict, fingerprint: Fingerprint) -> dict[str, list[float]]:
         "tbot_s": [time / steps for time in decode_s] if steps else [],
         "total_s": total_s,
         "output_tokens_per_s": [time / tokens for time in total_s],
-        "peak_memory_bytes": [(record["memory"] or {}).get("peak_allocated_bytes")],
-        "cost_per_million_output_tokens": [(cost.get("output") or {}).get("median")],
+        "peak_memory_bytes": [float((record["memory"] or {}).get("peak_allocated_bytes") or 0)],
+        "cost_per_million_output_tokens": [float((cost.get("output") or {}).get("median") or 0)],
     }
-    return {key: values for key, values in samples.items() if values and all(values)}
+    return {key: times for key, times in samples.items() if times and all(t > 0 for t in times)}
 
 
 def _remarks(record: dict) -> Iterable[str]:
@@ -330,7 +339,7 @@ def _remarks(record: dict) -> Iterable[str]:
         codes = ", ".join(reason["code"] for reason in validity["reasons"])
         yield f"is {validity['verdict']} ({codes})"
     if record["status"] == "partial":
-        yield "is partial: its session was interrupted"
+        yield "is partial: its session didn't end"
     if record["estimated"]:
         yield "is an estimate, not a measurement"
 
@@ -356,20 +365,19 @@ def _pair_by_file(plan: _Plan, request: Request, baseline_file: str, cells: list
     """Every cell of another file against its counterpart in the baseline file."""
     key = _comparable_key(request, cells)
     bases = [(cell,) for cell in cells if cell.file == baseline_file]
-    name = os.path.basename(baseline_file)
+    lonely = {id(cell): cell for cell in cells}
     others = [cell for cell in cells if cell.file != baseline_file]
-    unmatched = {base[0].label: base[0] for base in bases}
     for group in _grouped(others, lambda cell: (cell.file, key(cell))):
         peers = [base for base in bases if key(base[0]) == key(group[0])]
-        pairs, left = _match([(cell,) for cell in group], peers)
-        plan.pairings += [
-            Pairing(os.path.basename(side[0].file), side, base) for side, base in pairs
-        ]
-        for _, base in pairs:
-            unmatched.pop(base[0].label, None)
-        why = "" if peers or not bases else f": {_difference(group, [b[0] for b in bases], key)}"
-        plan.skip((cell for side in left for cell in side), f"no counterpart in {name}{why}")
-    plan.skip(unmatched.values(), "no counterpart in another file")
+        for side, base in _match([(cell,) for cell in group], peers):
+            plan.pairings.append(Pairing(side[0].file, side, base))
+            lonely.pop(id(side[0]), None)
+            lonely.pop(id(base[0]), None)
+    for cell in lonely.values():
+        rest = [base[0] for base in bases] if cell.file != baseline_file else others
+        differing = _difference([cell], rest, key)
+        where = f"; the nearest cell differs in {differing}" if differing else ""
+        plan.skip([cell], f"no counterpart{where}")
 
 
 def _pair_by_mode(plan: _Plan, wanted: str | None, cells: list[Cell]) -> None:
@@ -379,7 +387,7 @@ def _pair_by_mode(plan: _Plan, wanted: str | None, cells: list[Cell]) -> None:
         sides = _grouped(group, lambda cell: cell.variant)
         if wanted is None and len(sides) == 1:
             base, *others = [(cell,) for cell in group]  # one mode, several files
-            names = [os.path.basename(side[0].file) for side in others]
+            names = [side[0].file for side in others]
         else:
             base = _default_baseline(sides) if wanted is None else _side_called(wanted, sides)
             others = [side for side in sides if side is not base]
@@ -406,13 +414,13 @@ def _pair_across(
     for group in _grouped(cells, key):
         sides = _grouped(group, lambda cell: (_value(request, cell), cell.label))
         bases = [side for side in sides if _value(request, side[0]) == wanted]
-        others = [side for side in sides if _value(request, side[0]) != wanted]
-        for along in _grouped(others, lambda side: _value(request, side[0])):
-            pairs, left = _match(along, bases)
+        lonely = {id(side): side for side in sides}
+        for along in _grouped(sides, lambda side: _value(request, side[0])):
+            pairs = _match(along, bases) if along[0] not in bases else []
             plan.pairings += [Pairing(_value(request, s[0]), s, base) for s, base in pairs]
-            plan.skip((cell for side in left for cell in side), f"no counterpart for {wanted}")
-        if not others:
-            plan.skip(group, f"no counterpart: only {wanted} has its fingerprint")
+            for side in (side for pair in pairs for side in pair):
+                lonely.pop(id(side), None)
+        plan.skip(itertools.chain(*lonely.values()), f"no counterpart along {request.across}")
 
 
 def _value(request: Request, cell: Cell) -> str:
@@ -448,31 +456,31 @@ def _comparable_key(request: Request, cells: list[Cell]) -> Key:
 
 
 def _difference(left: Iterable[Cell], right: Sequence[Cell], key: Key) -> str:
-    """In which fields the two most similar cells differ."""
+    """In which fields of the fingerprint the two most similar cells differ."""
     differences = [
         [f"{name} {a} | {b}" for (name, a), (_, b) in zip(key(x), key(y), strict=True) if a != b]
-        for x in left
-        for y in right
+        for x, y in itertools.product(left, right)
     ]
-    return ", ".join(min(differences, key=len))
+    return ", ".join(min(differences, key=len, default=[]))
 
 
-def _match(sides: list[Side], bases: list[Side]) -> tuple[list[tuple[Side, Side]], list[Side]]:
-    """Pairs of a side with its baseline, by the closest name there is, and the sides left over.
+def _match(sides: Sequence[Side], bases: Sequence[Side]) -> list[tuple[Side, Side]]:
+    """Pairs of a side with its baseline, by the closest name there is.
 
     A baseline that has its exact counterpart serves no other side; a lone one serves all.
     """
     criteria: list[Key] = [lambda c: c.label, lambda c: c.variant, lambda c: c.mode]
     if len(bases) == 1:
         criteria.append(lambda cell: None)
+    left, free = list(sides), list(bases)
     pairs: list[tuple[Side, Side]] = []
     for same in criteria:
-        taken = {id(base) for _, base in pairs}
-        for side in [side for side in sides if all(side is not done for done, _ in pairs)]:
-            found = [b for b in bases if id(b) not in taken and same(b[0]) == same(side[0])]
-            if len(found) == 1:
-                pairs.append((side, found[0]))
-    return pairs, [side for side in sides if all(side is not done for done, _ in pairs)]
+        found = [(side, base) for side in left for base in free if same(side[0]) == same(base[0])]
+        unique = [pair for pair in found if sum(pair[0] is side for side, _ in found) == 1]
+        pairs += unique
+        left = [side for side in left if all(side is not done for done, _ in unique)]
+        free = [base for base in free if all(base is not used for _, used in unique)]
+    return pairs
 
 
 def _default_baseline(sides: list[Side]) -> Side:
@@ -509,51 +517,57 @@ def _unknown(what: str, name: str | None, valid: Iterable[str]) -> ComparisonErr
 # Judging -------------------------------------------------------------------------------------
 
 
-def _judge(pairing: Pairing, threshold: float | None, plan: _Plan) -> Row:
-    shared = {cell.file for cell in pairing.candidate} & {cell.file for cell in pairing.baseline}
-    sides = pairing.candidate, pairing.baseline
-    if shared:
-        alone = [cell for side in sides for cell in side if cell.file not in shared]
-        plan.skip(alone, "left out: other sessions hold both sides, interleaved")
-        sides = tuple(tuple(cell for cell in side if cell.file in shared) for side in sides)
-    candidate, baseline = sides
-    band = threshold
-    if band is None:
-        band = BAND_WITHIN_SESSION if shared else BAND_ACROSS_SESSIONS
-    unit = "rounds" if shared else "runs"
-    metrics = {
-        each.key: _measure(each, candidate, baseline, bool(shared), band) for each in METRICS
-    }
+def _judge(pairing: Pairing, threshold: float | None) -> Row:
+    candidate, baseline = pairing.candidate, pairing.baseline
+    shared = {cell.file for cell in candidate} & {cell.file for cell in baseline}
+    left_out: list[str] = []
+    if shared:  # sessions that interleaved both sides say more than those that hold one
+        left_out = [cell.file for cell in (*candidate, *baseline) if cell.file not in shared]
+        candidate = tuple(cell for cell in candidate if cell.file in shared)
+        baseline = tuple(cell for cell in baseline if cell.file in shared)
+    band = BAND_WITHIN_SESSION if shared else BAND_ACROSS_SESSIONS
+    band = band if threshold is None else threshold
+    label, baseline_label = _labels(candidate[0], baseline[0] if baseline else None)
     return Row(
         name=pairing.name,
-        title=_title((*candidate, *baseline)),
-        label=candidate[0].label,
+        title=", ".join(_words(candidate[0], _agreed((*candidate, *baseline)))),
+        label=label,
         files=tuple(cell.file for cell in candidate),
-        baseline_label=baseline[0].label if baseline else None,
+        baseline_label=baseline_label,
         baseline_files=tuple(cell.file for cell in baseline),
-        unit="sessions" if max(map(len, sides)) > 1 else unit,
-        metrics=metrics,
+        left_out=tuple(left_out),
+        unit=_unit(candidate, baseline, bool(shared)),
+        metrics={
+            each.key: _measure(each, candidate, baseline, bool(shared), band) for each in METRICS
+        },
     )
 
 
-def _measure(metric: Metric, candidate: Side, baseline: Side, is_paired: bool, band: float):
-    after, before = (
-        [cell.samples.get(metric.key, []) for cell in side] for side in (candidate, baseline)
-    )
-    shown = [_shown(metric, runs) for runs in (before, after)]
+def _unit(candidate: Side, baseline: Side, is_paired: bool) -> str:
+    if len(candidate) > 1 or len(baseline) > 1:
+        return "sessions"
+    return "rounds" if is_paired else "runs"
+
+
+def _measure(
+    metric: Metric, candidate: Side, baseline: Side, is_paired: bool, band: float
+) -> Measured:
+    before = [cell.samples.get(metric.key, []) for cell in baseline]
+    after = [cell.samples.get(metric.key, []) for cell in candidate]
+    shown = _shown(metric, before), _shown(metric, after)
     if None in shown:
         return Measured(*shown, None)
+    medians = [median(runs) for runs in before], [median(runs) for runs in after]
+    ratio: Ratio | None
     if not metric.is_timed:
-        ratio = single_ratio(*(median(map(median, runs)) for runs in (before, after)))
+        ratio = single_ratio(*map(median, medians))
     elif not is_paired:
         ratio = compare_sessions(before, after, band=band)
     elif len(candidate) > 1:
-        ratio = compare(
-            *(list(map(median, runs)) for runs in (before, after)), paired=True, band=band
-        )
+        ratio = compare(*medians, paired=True, band=band)
     else:
-        pairs = _by_round(metric, candidate[0], baseline[0])
-        ratio = compare(*pairs, paired=True, band=band) if pairs else None
+        rounds = _in_common_rounds(metric, baseline[0], candidate[0])
+        ratio = compare(*rounds, paired=True, band=band) if rounds[0] else None
     return Measured(*shown, ratio)
 
 
@@ -565,26 +579,41 @@ def _shown(metric: Metric, runs: list[list[float]]) -> float | None:
     return 1 / middle if metric.is_rate else middle
 
 
-def _by_round(metric: Metric, candidate: Cell, baseline: Cell) -> tuple[list, list] | None:
-    shared = sorted(set(baseline.rounds) & set(candidate.rounds))
-    sides = []
-    for cell in (baseline, candidate):
-        of_round = dict(zip(cell.rounds, cell.samples[metric.key], strict=True))
-        sides.append([of_round[number] for number in shared])
-    return (sides[0], sides[1]) if shared else None
+def _in_common_rounds(metric: Metric, *cells: Cell) -> list[list[float]]:
+    common = set.intersection(*(set(cell.rounds) for cell in cells))
+    of_round = [dict(zip(cell.rounds, cell.samples[metric.key], strict=True)) for cell in cells]
+    return [[samples[number] for number in sorted(common)] for samples in of_round]
 
 
-def _title(cells: Sequence[Cell]) -> str:
-    """The fingerprint in words, as far as all cells agree."""
-    words = []
-    for name, text in _IN_WORDS.items():
-        values = {getattr(cell.fingerprint, name) for cell in cells}
-        value, full = values.pop(), cells[0].full_num_layers
-        if name == "num_layers" and full not in (None, value):
-            value = f"{value} of {full}"
-        if not values:
-            words.append(text.format(value))
-    return ", ".join(words)
+def _agreed(cells: Sequence[Cell]) -> list[str]:
+    """Names of the fields of the fingerprint in which all cells agree."""
+    first = cells[0].fingerprint
+    return [
+        name
+        for name in _IN_WORDS
+        if all(getattr(cell.fingerprint, name) == getattr(first, name) for cell in cells)
+    ]
+
+
+def _words(cell: Cell, names: Iterable[str]) -> list[str]:
+    """Fields of a cell's fingerprint; fewer layers than the model has are always said to be so."""
+    values = {name: getattr(cell.fingerprint, name) for name in names}
+    if "num_layers" in values and cell.full_num_layers not in (None, values["num_layers"]):
+        values["num_layers"] = f"{values['num_layers']} of {cell.full_num_layers}"
+    return [_IN_WORDS[name].format(value) for name, value in values.items()]
+
+
+def _labels(cell: Cell, baseline: Cell | None) -> tuple[str, str | None]:
+    """Labels with what differs between the two, save for the batch size, which is in the label."""
+    if baseline is None:
+        return cell.label, None
+    agreed = {*_agreed((cell, baseline)), "batch_size"}
+    differing = [name for name in _IN_WORDS if name not in agreed]
+    labels = [
+        f"{each.label} [{', '.join(_words(each, differing))}]" if differing else each.label
+        for each in (cell, baseline)
+    ]
+    return labels[0], labels[1]
 
 
 def _adjusted(rows: list[Row]) -> list[Row]:
@@ -613,17 +642,26 @@ def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
     notes = []
     if any(row.unit == "runs" and row.baseline_files for row in rows):
         notes.append("one session per side: differences between sessions are not measured")
+    notes += [
+        f"{row.label} against {row.baseline_label}: without {', '.join(row.left_out)}, where only "
+        "one of them was measured"
+        for row in rows
+        if row.left_out
+    ]
     for pairing in pairings:
         cells = (*pairing.baseline, *pairing.candidate)
         notes += [f"{cell.label} ({cell.file}) {text}" for cell in cells for text in cell.remarks]
-        differing = [
-            f"{name} {' | '.join(map(str, values))}"
-            for name in _SOFTWARE
-            if len(values := list(dict.fromkeys(cell.software[name] for cell in cells))) > 1
-        ]
+        differing = ", ".join(_differing_software(cells))
         if differing:
-            notes.append(f"{cells[0].label}: sessions differ in {', '.join(differing)}")
+            notes.append(f"{cells[0].label}: sessions differ in {differing}")
     return list(dict.fromkeys(notes))
+
+
+def _differing_software(cells: Sequence[Cell]) -> Iterable[str]:
+    for name in _SOFTWARE:
+        values = list(dict.fromkeys(cell.software[name] for cell in cells))
+        if len(values) > 1:
+            yield f"{name} {' | '.join(values) if len(values) == 2 else f'({len(values)} values)'}"
 
 
 def _regressions(rows: list[Row], failures: list[Skipped]) -> list[str]:

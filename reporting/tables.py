@@ -1,7 +1,7 @@
 """The tables after a session, rendered from the result object alone; 80 columns wide at most."""
 
-from tabulate import tabulate
-
+from reporting.explanation import bound_line
+from reporting.layout import table, wrap
 from reporting.units import (
     UNKNOWN,
     dollar_range,
@@ -12,7 +12,8 @@ from reporting.units import (
     significant,
 )
 
-_LABEL_WIDTH = 24
+_LABEL_WIDTH = 20
+_SPEEDUP_WIDTH = 12
 _VALIDITY = {"valid": "valid", "suspect": "SUSPECT", "invalid": "INVALID"}
 
 
@@ -33,15 +34,8 @@ def report(result: dict) -> str:
 
 
 def _table(title: str, rows: list, headers: list[str]) -> str:
-    body = tabulate(
-        rows,
-        headers,
-        tablefmt="simple",
-        disable_numparse=True,
-        colalign=["left"] + ["right"] * (len(headers) - 1),
-        maxcolwidths=[_LABEL_WIDTH] + [None] * (len(headers) - 1),
-    )
-    return f"{title}\n{body}"
+    widths = {headers[0]: _LABEL_WIDTH, "speed-up": _SPEEDUP_WIDTH}
+    return f"{title}\n{table(rows, headers, [widths.get(header) for header in headers])}"
 
 
 def _headline(result: dict) -> str:
@@ -49,7 +43,7 @@ def _headline(result: dict) -> str:
     where = gpu["name"] if gpu else "CPU smoke run: says nothing about GPUs"
     line = f"{model_label(config)}, {config['scenario'] or 'own lengths'} "
     line += f"{config['input_length']} -> {config['output_length']}, {config['precision']}, {where}"
-    return line
+    return wrap(line)
 
 
 def model_label(config: dict) -> str:
@@ -61,7 +55,7 @@ def model_label(config: dict) -> str:
 def summary_table(result: dict) -> str:
     """A row per cell: the numbers one chooses by."""
     rows = [_summary_row(cell) for cell in result["cells"]]
-    headers = ["cell", "TTFT ms", "TBOT ms", "limit%", "tok/s", "TBOT speed-up", "n", "verdict"]
+    headers = ["cell", "TTFT ms", "TBOT ms", "limit", "tok/s", "speed-up", "n", "verdict"]
     return _table("summary (medians)", rows, headers)
 
 
@@ -120,9 +114,9 @@ def _latency(cell: dict) -> str:
     rows = [
         _latency_row(name, cell, metric)
         for name, metric in (
-            ("TTFT = prefill", "ttft_s"),
+            ("TTFT (prefill)", "ttft_s"),
             ("TBOT", "tbot_s"),
-            ("decode, all steps", "decode_s"),
+            ("decode", "decode_s"),
             ("total", "total_s"),
         )
     ]
@@ -198,28 +192,25 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _reasons(cells: list[dict]) -> str:
-    """Why a result is not simply valid, and what to do about it."""
-    lines = []
+    """Why a result is not simply valid, and what to do about it; each reason once."""
+    labels: dict[str, list[str]] = {}
     for cell in cells:
-        if cell["error"]:
-            lines.append(f"{cell['label']}: {cell['error']}")
-        if cell["agreement"] and not cell["agreement"]["passed"]:
-            failures = "; ".join(cell["agreement"]["failures"])
-            lines.append(f"{cell['label']}: WRONG OUTPUT: {failures}")
-        for reason in cell["validity"]["reasons"]:
-            lines.append(f"{cell['label']}: {reason['message']} {reason['remedy']}")
-    return "\n".join(_wrap(line) for line in dict.fromkeys(lines))
+        for phrase in _phrases(cell):
+            labels.setdefault(phrase, []).append(cell["label"])
+    return "\n".join(wrap(f"{', '.join(who)}: {what}") for what, who in labels.items())
 
 
-def _wrap(line: str) -> str:
-    import textwrap
-
-    return textwrap.fill(line, 79, subsequent_indent="  ")
+def _phrases(cell: dict) -> list[str]:
+    phrases = [cell["error"]] if cell["error"] else []
+    if cell["agreement"] and not cell["agreement"]["passed"]:
+        phrases.append(f"WRONG OUTPUT: {'; '.join(cell['agreement']['failures'])}")
+    reasons = cell["validity"]["reasons"] if cell["summary"]["ttft_s"]["n"] else []
+    return phrases + [f"{reason['message']} {reason['remedy']}" for reason in reasons]
 
 
 def _footnotes(result: dict) -> str:
     cells = result["cells"]
-    notes = list(result["warnings"])
+    notes = [*filter(None, map(bound_line, cells)), *result["warnings"]]
     basis = {cell["limit"]["basis"] for cell in cells if cell["limit"]}
     notes += [f"limit: the hardware alone, {each} ceilings; % of it reached" for each in basis]
     baselines = {cell["speedup"]["baseline"] for cell in cells if cell["speedup"]}
@@ -232,4 +223,4 @@ def _footnotes(result: dict) -> str:
         notes.append(f"no limits are known for {gpu['name']}: --gpu-bandwidth, --gpu-peak")
     reasons = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
     notes.append(f"stopped: {', '.join(reasons) or 'nothing was timed'}")
-    return "\n".join(_wrap(note) for note in dict.fromkeys(notes))
+    return "\n".join(wrap(note) for note in dict.fromkeys(notes))

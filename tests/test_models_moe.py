@@ -59,3 +59,17 @@ def assert_chosen(found, expected) -> None:
 @pytest.mark.parametrize("experts", ["grouped", "reference"])
 def test_eager_gives_the_logits_of_transformers(config, experts):
     assert_same(config, lambda: eager.Mode, ModeOptions("sdpa", experts=experts))
+
+
+@MODELS
+@pytest.mark.parametrize(
+    ("make_mode", "options"),
+    [
+        (lambda: eager.Mode, ModeOptions("flash_decode")),
+        (lambda: inductor.Mode, ModeOptions("sdpa")),
+        (thunder_mode, ModeOptions("sdpa")),
+    ],
+    ids=["eager-flash", "inductor", "thunder"],
+)
+def test_modes_give_the_logits_of_transformers(config, make_mode, options):
+    assert_same(config, make_mode, options)

@@ -1,13 +1,16 @@
 """The main job: from a resolved request to tables and a result file."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import torch
 
+from architectures.weights import DTYPES
 from command_line import Request
-from hardware import ceilings, find_gpu, price_range
+from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
+from measurement.ceilings import measure as measure_ceilings
 from measurement.device_memory import MemoryTracker
 from measurement.environment import describe
 from measurement.gpu_state import GpuMonitor
@@ -16,11 +19,13 @@ from measurement.statistics import StoppingRule, WarmupRule
 from modes.spec import CannotRun
 from reporting import result_file
 from reporting.card import card
+from reporting.explanation import costliest, explain
 from reporting.progress import Progress
 from reporting.tables import report
 from reporting.units import gigabytes
+from workloads.diagnosis import diagnose
 from workloads.preparation import Preparation, make_cells
-from workloads.session import Cell, Session
+from workloads.session import Cell, Session, failure
 
 EXIT_OK, EXIT_GATE_FAILED, EXIT_CANNOT_RUN, EXIT_INTERRUPTED = 0, 1, 3, 130
 
@@ -64,11 +69,16 @@ class Benchmark:
         gpu = environment["gpu"]
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
         found = {
-            name: ceilings(preset, name, request.gpu_bandwidth, request.gpu_peak)
-            for name in {cell.precision.name for cell in self.cells}
+            name: self._ceilings(preset, name) for name in {c.precision.name for c in self.cells}
         }
-        prices = price_range(preset, request.gpu_price)
+        prices = price_range(preset, request.gpu_price) if gpu else None
         return result_file.ResultBuilder(request, environment, found, prices, command)
+
+    def _ceilings(self, preset: GPU | None, precision: str) -> Ceilings | None:
+        request = self.request
+        if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
+            return measure_ceilings(precision, self.device)
+        return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
 
     def _need(self) -> Need:
         request = self.request
@@ -111,9 +121,6 @@ class Benchmark:
                 "kv_cache_bytes": request.model.kv_cache_bytes(
                     cell.precision, cell.batch_size, request.cache_length
                 ),
-                "current_allocated_bytes": None,
-                "peak_allocated_bytes": None,
-                "peak_reserved_bytes": None,
                 "predicted_bytes": need.total,
             }
 
@@ -146,6 +153,21 @@ class Benchmark:
             )
             session.run()
         self.interrupted = session.interrupted
+        if is_cuda and not self.interrupted:
+            for cell in session.running():
+                self._diagnose(cell)
+
+    def _diagnose(self, cell: Cell) -> None:
+        """One extra pass that times nothing; without it the result lacks its explanation only."""
+        self.progress.stage(f"{cell.label}: profiling")
+        trace = None
+        if self.request.profile:
+            name = re.sub(r"[^A-Za-z0-9.-]+", "-", cell.label)
+            trace = self.request.output_dir / f"{name}.trace.json"
+        try:
+            diagnose(cell, self.preparation.prompts(cell.batch_size, 0), trace)
+        except Exception as error:
+            self.builder.warnings.append(f"{cell.label}: no profile: {failure(error)[1]}")
 
     def _stopping_rule(self) -> StoppingRule:
         request = self.request
@@ -176,6 +198,7 @@ class Benchmark:
         self._save()
         result = self.builder.build(self.cells)
         print(report(result), file=self.out)
+        self._print_profiles(result)
         if self.path is not None and self.save_error is None:
             print(f"\nsaved: {self.path}", file=self.out)
         if self.save_error is not None:
@@ -186,6 +209,13 @@ class Benchmark:
         if self.request.json or self.save_error is not None:
             print(json.dumps(result, allow_nan=False))
         return self._exit_code(result)
+
+    def _print_profiles(self, result: dict) -> None:
+        for cell in result["cells"]:
+            if self.request.explain:
+                print(f"\n{explain(cell)}", file=self.out)
+            if self.request.profile and cell["profile"]:
+                print(f"\n{costliest(cell)}", file=self.out)
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:

@@ -15,14 +15,14 @@ from command_line import Request
 from measurement import agreement
 from measurement.clock import CLOCKS
 from measurement.metrics import Work
+from measurement.routing import balance
+from models import ModelConfig
 from modes import MODES
 from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
 from modes.spec import ModeSpec
 from workloads.generation import prompt
 from workloads.session import Cell, failure
-
-_WARM = "compile caches on disk may hold earlier results"
 
 
 def make_cells(request: Request) -> list[Cell]:
@@ -33,7 +33,7 @@ def make_cells(request: Request) -> list[Cell]:
             mode_label=spec.shown_label,
             batch_size=batch_size,
             precision=request.precision_of(spec),
-            attention=choose_attention(request.attention, spec, request.device),
+            attention=choose_attention(request.attention, spec, request.device, request.model),
             work=Work.of(
                 request.model,
                 request.precision_of(spec),
@@ -48,12 +48,13 @@ def make_cells(request: Request) -> list[Cell]:
     ]
 
 
-def choose_attention(wanted: str, spec: ModeSpec, device: str) -> str:
-    """auto: plain eager stays unmodified PyTorch, the others get the best there is."""
+def choose_attention(wanted: str, spec: ModeSpec, device: str, model: ModelConfig) -> str:
+    """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use."""
     if wanted != "auto":
         return wanted
     is_plain = spec.name == "eager" and not spec.cuda_graphs
-    return "sdpa" if is_plain or device == "cpu" else "flash_decode"
+    keeps_plain = is_plain or device == "cpu" or not model.supports_flash_decode
+    return "sdpa" if keeps_plain else "flash_decode"
 
 
 class Preparation:
@@ -104,8 +105,8 @@ class Preparation:
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
-        cell.cold_start |= {"build_s": self.build_s, "setup_s": setup_s, "note": _WARM}
-        cell.details = cell.engine.mode.details()
+        cell.cold_start |= {"build_s": self.build_s, "setup_s": setup_s}
+        cell.details |= cell.engine.mode.details()
         self._check(cell)
         cell.engine.reset()
         cell.memory["held_bytes"] = None if held is None else self._allocated() - held
@@ -113,13 +114,15 @@ class Preparation:
     def _mode_class(self, spec: ModeSpec) -> type[Mode]:
         return import_module(MODES[spec.name].module).Mode
 
-    def _engine(self, mode_class: type[Mode], cell: Cell, attention: str | None = None):
+    def _engine(self, mode_class: type[Mode], cell: Cell, is_reference: bool = False):
+        """A cell's engine, or the reference for its outputs: none of our kernels, no sorted experts."""
         request = self.request
         options = ModeOptions(
-            attention or cell.attention,
+            "sdpa" if is_reference else cell.attention,
             cell.spec.executors,
             request.compile_mode,
             request.compile_scope,
+            "reference" if is_reference else "grouped",
         )
         return StepEngine(
             mode_class(self.decoder, options),
@@ -134,12 +137,13 @@ class Preparation:
         engine, tokens = cell.engine, self.prompts(cell.batch_size, 0)
         self.on_progress(f"{cell.label}: first prefill")
         cell.cold_start["compile_prefill_s"] = self._timed(lambda: engine.prefill(tokens))
+        if engine.choices:
+            cell.details["routing"] = balance(engine.choices, self.request.model.num_experts)
         self.on_progress(f"{cell.label}: first decode step")
         cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
-        cell.cold_start["capture_s"] = None
-        cell.memory["graph_pool_bytes"] = None
         if cell.spec.cuda_graphs:
             self.on_progress(f"{cell.label}: capturing the decode step")
+            torch.cuda.empty_cache()
             reserved = torch.cuda.memory_reserved()
             cell.cold_start["capture_s"] = self._timed(engine.capture)
             cell.memory["graph_pool_bytes"] = torch.cuda.memory_reserved() - reserved
@@ -147,7 +151,7 @@ class Preparation:
     def _check(self, cell: Cell) -> None:
         """The output gate; its reference is freed at once."""
         self.on_progress(f"{cell.label}: checking outputs")
-        reference = self._engine(EagerMode, cell, attention="sdpa")
+        reference = self._engine(EagerMode, cell, is_reference=True)
         tokens = self.prompts(cell.batch_size, 0)
         inputs = agreement.Inputs.random(self.request.model.vocab_size, tokens, self.request.seed)
         cell.agreement = agreement.check(cell.engine, reference, inputs, cell.precision.name)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from measurement.metrics import Work, tbot_samples
@@ -21,6 +22,19 @@ from workloads.generation import Run, generate
 
 # A warm-up that settles never takes this share of the session's time.
 _WARMUP_SHARE = 0.25
+
+COLD_START = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
+MEMORY = (
+    "weights_bytes",
+    "kv_cache_bytes",
+    "graph_pool_bytes",
+    "held_bytes",
+    "current_allocated_bytes",
+    "peak_allocated_bytes",
+    "peak_reserved_bytes",
+    "predicted_bytes",
+    "allocator_retries",
+)
 
 
 @dataclass
@@ -43,8 +57,8 @@ class Cell:
     snapshots: list[tuple] = field(default_factory=list)  # GPU state before and after each run
     compile_counts: list[int] = field(default_factory=list)  # after each warm-up run
     recompilations: int | None = None
-    cold_start: dict = field(default_factory=dict)
-    memory: dict = field(default_factory=dict)
+    cold_start: dict = field(default_factory=lambda: dict.fromkeys(COLD_START))
+    memory: dict = field(default_factory=lambda: dict.fromkeys(MEMORY))
     details: dict = field(default_factory=dict)
     agreement: dict | None = None
     host: dict | None = None
@@ -150,7 +164,7 @@ class Session:
                     number * len(order) + place,
                     self.rule.max_runs * len(order),
                 )
-                self._guarded(cell, lambda cell: self._one_run(cell, number))
+                self._guarded(cell, partial(self._one_run, number))
             number += 1
             if self.running():
                 times = [self._times(cell) for cell in self.running()]
@@ -159,7 +173,7 @@ class Session:
                 cell.stop_reason = reason
             self.after_round()
 
-    def _one_run(self, cell: Cell, number: int) -> None:
+    def _one_run(self, number: int, cell: Cell) -> None:
         tokens = self.prompts(cell.batch_size, number)
         self.before_run(cell)
         started = datetime.now(UTC).isoformat()

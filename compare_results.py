@@ -1,0 +1,257 @@
+"""Compares saved benchmark results, with statistics: which is faster, by how much, how surely.
+
+Reads result files, never measures, never imports torch. What is compared with what, and how it is
+judged, is reporting/comparison.py; here are the command line and the three ways to print.
+"""
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import NoReturn
+
+from measurement.statistics import Ratio
+from reporting.comparison import (
+    ACROSS,
+    METRICS,
+    ComparisonError,
+    Measured,
+    Report,
+    Request,
+    Row,
+    make_report,
+)
+from reporting.units import UNKNOWN, dollars, gigabytes, milliseconds, rate, significant
+
+WIDTH = 80
+
+EXAMPLES = """\
+examples:
+  the modes of one session    compare_results.py session.json
+  two sessions, cell by cell  compare_results.py before.json after.json
+  every mode with eager       compare_results.py results/*.json --baseline eager
+  batch sizes with the first  compare_results.py session.json --across batch
+  a gate at 5 %               compare_results.py before.json after.json \\
+                                  --fail-on-regression --threshold 0.05
+
+A ratio is a speed-up over the baseline: above 1 is better, for rates, memory
+and cost too.
+  faster, slower   significant (p < 0.01, adjusted for the number of cells), and
+                   beyond the band
+  same             the whole 95 % interval lies within the band: 1 % in a
+                   session, 2 % between sessions
+  inconclusive +N  about N more runs (or sessions) per side would settle it
+
+exit codes: 0 compared; 1 regression, with --fail-on-regression; 2 bad request
+or broken file
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="compare_results.py",
+        description="Compare saved benchmark results, with statistics.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="result files, one per session")
+    parser.add_argument(
+        "--baseline",
+        metavar="FILE_OR_MODE",
+        help="what to compare with; of two files the first, else the baseline of the session "
+        "(with --across: a file or a value, by default the first)",
+    )
+    parser.add_argument("--across", choices=ACROSS, help="compare along this field on purpose")
+    parser.add_argument("--format", choices=PRINTERS, default="table", help="default: table")
+    parser.add_argument(
+        "--fail-on-regression",
+        action="store_true",
+        help="exit 1 if a cell is slower than its baseline or failed",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        metavar="X",
+        help="relative difference that counts (default: 0.01 in a session, 0.02 between sessions)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="compare two files whose fingerprints differ"
+    )
+    return parser
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share such as 0.05")
+    return value
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    request = Request(
+        options.files, options.baseline, options.across, options.threshold, options.force
+    )
+    try:
+        report = make_report(request)
+    except ComparisonError as error:
+        parser.error(str(error))
+    print(PRINTERS[options.format](report), flush=True)
+    if not options.fail_on_regression:
+        return 0
+    for regression in report.regressions:
+        print(f"regression: {regression}", file=sys.stderr)
+    if not report.regressions and not any(row.baseline_files for row in report.rows):
+        parser.error("--fail-on-regression has nothing to compare")
+    return 1 if report.regressions else 0
+
+
+# Printing ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    text: Callable[[float | None], str]
+
+
+def _seconds(value: float | None) -> str:
+    return UNKNOWN if value is None else significant(value)
+
+
+COLUMNS = {
+    "ttft_s": Column("TTFT, ms", milliseconds),
+    "tbot_s": Column("TBOT, ms", milliseconds),
+    "total_s": Column("total, s", _seconds),
+    "output_tokens_per_s": Column("output tok/s", rate),
+    "peak_memory_bytes": Column("peak, GB", gigabytes),
+    "cost_per_million_output_tokens": Column("$/M output", dollars),
+}
+_LINE = "  {:<12}  {:>9}  {:>9}  {:>5}  {:>13}  {}"
+
+
+def as_table(report: Report) -> str:
+    """Blocks of six lines under the names of what is compared; nothing is wider than 80 columns."""
+    lines: list[str] = []
+    for title, rows in groupby(report.rows, key=lambda row: row.title):
+        lines += [*_wrapped(title), ""]
+        for row in rows:
+            lines += [*_wrapped(heading(row)), *_block(row), ""]
+    for name, means in report.geometric_means.items():
+        texts = [
+            f"{COLUMNS[key].title.split(',')[0]} {_ratio(mean)}" for key, mean in means.items()
+        ]
+        lines += _wrapped(f"geometric mean, {name}: {', '.join(texts)}")
+    lines += [line for remark in remarks(report) for line in _wrapped(remark)]
+    return "\n".join(lines).rstrip()
+
+
+def as_markdown(report: Report) -> str:
+    head = ("metric", "baseline", "value", "ratio", "95 % interval", "verdict")
+    lines: list[str] = []
+    for title, rows in groupby(report.rows, key=lambda row: row.title):
+        lines += [f"**{title}**", "", _markdown(("cell", *head)), _markdown(("---",) * 7)]
+        for row in rows:
+            lines += [_markdown((heading(row), *cells)) for cells in _cells(row)]
+        lines.append("")
+    for name, means in report.geometric_means.items():
+        texts = [
+            f"{COLUMNS[key].title.split(',')[0]} {_ratio(mean)}" for key, mean in means.items()
+        ]
+        lines.append(f"- geometric mean, {name}: {', '.join(texts)}")
+    return "\n".join([*lines, *(f"- {remark}" for remark in remarks(report))]).rstrip()
+
+
+def as_json(report: Report) -> str:
+    return json.dumps(asdict(report), indent=2)
+
+
+PRINTERS: dict[str, Callable[[Report], str]] = {
+    "table": as_table,
+    "markdown": as_markdown,
+    "json": as_json,
+}
+
+
+def heading(row: Row) -> str:
+    """thunder b1 (after.json) against eager b1 (before.json): 10 and 8 runs"""
+    ours, theirs = _files(row.files), _files(row.baseline_files)
+    if row.baseline_label is None:
+        return f"{row.label} ({ours}): nothing to compare with"
+    if row.files == row.baseline_files:
+        names = f"{row.label} against {row.baseline_label} ({ours})"
+    else:
+        if ours == theirs:  # the same name in two directories
+            ours, theirs = ", ".join(row.files), ", ".join(row.baseline_files)
+        names = f"{row.label} ({ours}) against {row.baseline_label} ({theirs})"
+    ratio = row.metrics["ttft_s"].ratio
+    if ratio is None:
+        return names
+    counts = dict.fromkeys((ratio.n_candidate, ratio.n_baseline))
+    return f"{names}: {' and '.join(map(str, counts))} {row.unit}"
+
+
+def _files(files: Sequence[str]) -> str:
+    return os.path.basename(files[0]) if len(files) == 1 else f"{len(files)} files"
+
+
+def remarks(report: Report) -> Iterator[str]:
+    for skip in report.skipped:
+        yield f"skipped: {skip.label} ({skip.file}): {skip.reason}"
+    for note in report.notes:
+        yield f"note: {note}"
+    if any(m.ratio and m.ratio.runs_needed for row in report.rows for m in row.metrics.values()):
+        yield "+N: about N more runs (or sessions) per side would settle it"
+
+
+def _cells(row: Row) -> Iterator[tuple[str, ...]]:
+    for metric in METRICS:
+        column, measured = COLUMNS[metric.key], row.metrics[metric.key]
+        values = (column.text(measured.baseline), column.text(measured.value))
+        yield (column.title, *values, *_judgement(measured))
+
+
+def _judgement(measured: Measured) -> tuple[str, str, str]:
+    ratio: Ratio | None = measured.ratio
+    if ratio is None:
+        return (UNKNOWN,) * 3
+    interval = f"{_ratio(ratio.ci95[0])} - {_ratio(ratio.ci95[1])}" if ratio.ci95 else UNKNOWN
+    needed = f" +{ratio.runs_needed}" if ratio.runs_needed else ""
+    return _ratio(ratio.ratio), interval, f"{ratio.verdict or UNKNOWN}{needed}"
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:#.4g}".rstrip(".")
+
+
+def _block(row: Row) -> list[str]:
+    head = _LINE.format("", "baseline", "cell", "ratio", "95 % interval", "verdict")
+    return [line.rstrip() for line in (head, *(_LINE.format(*cells) for cells in _cells(row)))]
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,86 @@
+"""Where the time of a step goes: one unmeasured pass of torch's profiler, grouped by kind of kernel.
+
+The pass runs after the timed runs, so that the profiler's cost touches none of them. A kernel's kind
+is read from its name; what no kernel accounts for is idle time between kernels.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+# First match wins. Names are those of cuBLAS, CUTLASS, cuDNN, flash-attention, NCCL and ours.
+_KINDS = (
+    ("communication", re.compile(r"nccl|all_?reduce|multimem|symm_mem", re.I)),
+    ("attention", re.compile(r"flash|fmha|attention|attn|sdpa|softmax_warp|combine_kernel", re.I)),
+    (
+        "matmul",
+        re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas", re.I),
+    ),
+)
+_OTHER = "norm, elementwise"
+KINDS = (*(name for name, _ in _KINDS), _OTHER)
+_DECODE_STEPS = 8
+_COSTLIEST = 10
+
+
+def kind_of(kernel: str) -> str:
+    return next((name for name, pattern in _KINDS if pattern.search(kernel)), _OTHER)
+
+
+def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
+    """Kernel times of one prefill and of one decode step (the mean of a few) on the GPU.
+
+    Returns:
+        {"prefill": phase, "decode": phase}, phase = {"kernel_s", "kernels", "by_kind": {kind: s},
+        "costliest": [{"name", "kind", "calls", "s"}]}. With trace_path a Chrome trace of both is
+        written there.
+    """
+    engine.prefill(tokens)
+    prefill = _record(lambda: engine.prefill(tokens), 1)
+    decode = _record(engine.decode, _DECODE_STEPS)
+    if trace_path is not None:
+        _write_trace(engine, tokens, trace_path)
+    return {"prefill": prefill, "decode": decode}
+
+
+def _record(step: Callable[[], None], repeats: int) -> dict:
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+        for _ in range(repeats):
+            step()
+        torch.cuda.synchronize()
+    seconds, calls = Counter(), Counter()
+    for event in profiler.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
+            seconds[event.name] += event.self_device_time_total * 1e-6 / repeats
+            calls[event.name] += 1
+    return _phase(seconds, calls, repeats)
+
+
+def _phase(seconds: Counter, calls: Counter, repeats: int) -> dict:
+    by_kind = Counter()
+    for name, time in seconds.items():
+        by_kind[kind_of(name)] += time
+    costliest = [
+        {"name": name[:120], "kind": kind_of(name), "calls": calls[name] / repeats, "s": time}
+        for name, time in seconds.most_common(_COSTLIEST)
+    ]
+    return {
+        "kernel_s": sum(seconds.values()),
+        "kernels": sum(calls.values()) / repeats,
+        "by_kind": dict(by_kind),
+        "costliest": costliest,
+    }
+
+
+def _write_trace(engine, tokens, path: Path) -> None:
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+        engine.prefill(tokens)
+        for _ in range(_DECODE_STEPS):
+            engine.decode()
+        torch.cuda.synchronize()
+    profiler.export_chrome_trace(str(path))

@@ -1,0 +1,202 @@
+"""The real thing on a CPU: one command to a table and a file, and what happens when it is hurt."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jsonschema
+import pytest
+from conftest import ROOT
+
+SCHEMA = json.loads((ROOT / "reporting" / "result.schema.json").read_text())
+TINY = ["--model-name", "llama-tiny", "--num-layers", "2", "--device", "cpu", "--precision", "fp32"]
+SHORT = ["--input-length", "50", "--output-length", "12"]
+# Long enough that a signal arrives while it measures.
+LONG = ["--input-length", "50", "--output-length", "40", "--num-iterations", "2000"]
+FEW = ["--num-iterations", "3", "--warmup-iterations", "1"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "benchmark_inference.py", *TINY, *arguments]
+
+
+def run(*arguments: str, **settings) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=240, **settings
+    )
+
+
+def start(directory, *arguments: str) -> tuple[subprocess.Popen, dict]:
+    """Start a long session and wait until two rounds are on disk."""
+    process = subprocess.Popen(
+        command(
+            "--mode", "eager", *LONG, "--save-results", "--output-dir", str(directory), *arguments
+        ),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        results = load_all(directory)
+        if results and len(results[0]["cells"][0]["samples"]["ttft_s"]) >= 2:
+            return process, results[0]
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(f"no two rounds were saved: {process.communicate()}")
+
+
+def load_all(directory) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))]
+
+
+def validate(result: dict) -> None:
+    jsonschema.Draft202012Validator(SCHEMA).validate(result)
+
+
+def test_one_command_gives_tables_and_a_valid_file(tmp_path):
+    done = run("--mode", "eager", *SHORT, *FEW, "--save-results", "--output-dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for words in ("ONLY 2 OF 4 LAYERS", "CPU smoke run", "throughput", "latency", "resources"):
+        assert words in done.stdout
+    assert max(map(len, done.stdout.splitlines()[:-1])) <= 80  # the last line is a path
+    (result,) = load_all(tmp_path)
+    validate(result)
+    (cell,) = result["cells"]
+    assert cell["timer"] == "wall"
+    assert cell["status"] == "ok"
+    assert cell["stop_reason"] == "fixed"
+    assert cell["agreement"]["passed"]
+    assert len(cell["samples"]["ttft_s"]) == len(cell["samples"]["step_s"]) == 3
+    assert all(len(steps) == 11 for steps in cell["samples"]["step_s"])
+    assert result["environment"]["gpu"] is None
+    assert cell["limit"] is None
+    assert cell["validity"]["verdict"] == "suspect"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_json_is_the_last_line_of_stdout_and_tables_go_to_stderr():
+    done = run("--mode", "eager", *SHORT, *FEW, "--json", "--quiet")
+    assert done.returncode == 0
+    (line,) = done.stdout.splitlines()
+    result = json.loads(line)
+    validate(result)
+    assert "throughput" in done.stderr
+    summary, samples = result["cells"][0]["summary"], result["cells"][0]["samples"]
+    totals = sorted(a + b for a, b in zip(samples["ttft_s"], samples["decode_s"], strict=True))
+    assert summary["output_tokens_per_s"] == pytest.approx(12 / totals[1])
+    assert summary["overall_tokens_per_s"] == pytest.approx(62 / totals[1])
+    assert summary["tbot_s"]["median"] == pytest.approx(sorted(samples["decode_s"])[1] / 11)
+
+
+def test_modes_and_batch_sizes_share_a_session():
+    done = run(
+        "--mode",
+        "inductor",
+        "--batch-size",
+        "1",
+        "2",
+        *SHORT,
+        *FEW,
+        "--baseline",
+        "eager",
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    validate(result)
+    labels = [cell["label"] for cell in result["cells"]]
+    assert labels == ["inductor b1", "eager b1", "inductor b2", "eager b2"]
+    for cell in result["cells"]:
+        assert cell["status"] == "ok"
+        assert cell["samples"]["round"] == [0, 1, 2]
+        assert cell["memory"]["kv_cache_bytes"] == cell["batch_size"] * 62 * 2 * 2 * 2 * 64 * 4
+    assert result["cells"][2]["speedup"]["baseline"] == "eager b2"
+    assert result["cells"][1]["speedup"] is None
+
+
+def test_a_single_output_token_has_no_time_between_tokens():
+    done = run("--mode", "eager", "--input-length", "20", "--output-length", "1", *FEW, "--json")
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout.splitlines()[-1])["cells"]
+    assert cell["summary"]["tbot_s"]["median"] is None
+    assert cell["summary"]["decode_tokens_per_s"] is None
+    assert cell["summary"]["ttft_s"]["median"] > 0
+
+
+def test_kill_9_leaves_every_finished_round(tmp_path):
+    process, before = start(tmp_path)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (after,) = load_all(tmp_path)
+    validate(after)
+    saved = len(after["cells"][0]["samples"]["ttft_s"])
+    assert saved >= len(before["cells"][0]["samples"]["ttft_s"]) >= 2
+
+
+def test_ctrl_c_saves_and_exits_130(tmp_path):
+    process, _ = start(tmp_path)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert "interrupted" in out
+    (result,) = load_all(tmp_path)
+    validate(result)
+    (cell,) = result["cells"]
+    assert (cell["stop_reason"], cell["status"]) == ("interrupted", "partial")
+    assert len(cell["samples"]["ttft_s"]) >= 2
+
+
+def test_a_removed_directory_loses_nothing(tmp_path):
+    directory = tmp_path / "results"
+    process, _ = start(directory)
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert "the result follows on stdout" in err
+    result = json.loads(out.splitlines()[-1])
+    validate(result)
+    assert len(result["cells"][0]["samples"]["ttft_s"]) >= 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tiny file system needs root")
+def test_a_full_disk_loses_nothing(tmp_path):
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(tmp_path)], capture_output=True
+    )
+    if mount.returncode:
+        pytest.skip(f"this machine lets nobody mount a tmpfs: {mount.stderr.decode().strip()}")
+    try:
+        done = run(
+            "--mode",
+            "eager",
+            "--input-length",
+            "50",
+            "--output-length",
+            "400",
+            *FEW,
+            "--save-results",
+            "--output-dir",
+            str(tmp_path),
+        )
+        assert "No space left" in done.stderr
+        result = json.loads(done.stdout.splitlines()[-1])
+        validate(result)
+        assert len(result["cells"][0]["samples"]["ttft_s"]) == 3
+        assert not list(tmp_path.glob("*.json"))
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_nothing_but_text_reaches_a_pipe():
+    done = run("--mode", "eager", *SHORT, *FEW)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr

@@ -1,0 +1,561 @@
+"""Every kernel against its reference in float64, and the references against plain loops.
+
+The kernels run natively where there is a GPU (marker `gpu`). Everywhere a few small cases run
+through Triton's interpreter, in a process of their own because the interpreter must be chosen
+before Triton is imported. The interpreter knows neither bf16 matrix products nor concurrency, so
+bf16, the order of memory operations and CUDA graphs are tested on a GPU only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels import flash_decode as flash_decode_module
+from kernels._registration import NAMESPACE
+from kernels.flash_decode import (
+    MAX_TILE_TOKENS,
+    MIN_TILE_TOKENS,
+    Plan,
+    choose_plan,
+    flash_decode,
+    flash_decode_reference,
+    launch_flash_decode,
+)
+from kernels.rms_norm import (
+    MAX_HIDDEN,
+    add_rms_norm,
+    add_rms_norm_reference,
+    launch_add_rms_norm,
+)
+from kernels.rope_cache import launch_rope_and_cache, rope_and_cache, rope_and_cache_reference
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+HAS_GPU = torch.cuda.is_available() and not INTERPRETED
+DEVICE = "cuda" if HAS_GPU else "cpu"
+EPS = 1e-5
+H200_MULTIPROCESSORS = 132
+
+# ||out - reference|| / ||reference||, reference in float64 of the same inputs: a few units of
+# roundoff (6e-8, 4.9e-4, 3.9e-3), which covers weights rounded to the dtype before the product.
+TOLERANCE = {torch.float32: 2e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
+
+on_gpu = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not HAS_GPU, reason="needs a GPU"),
+]
+interpreted_only = pytest.mark.skipif(
+    not INTERPRETED, reason="runs inside test_kernels_in_the_interpreter"
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attention shape; positions are visited one after the other with the same caches."""
+
+    batch: int = 2
+    kv_heads: int = 2
+    group: int = 4
+    head_dim: int = 128
+    cache_length: int = 257
+    positions: tuple[int, ...] = (0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256)
+    dtype: torch.dtype = torch.bfloat16
+    tokens_first: bool = False  # caches [batch, cache_length, kv_heads, head_dim], transposed
+    plan: Plan | None = None
+
+    def __str__(self) -> str:
+        plan = f"-{self.plan.splits}x{self.plan.tile_tokens}" if self.plan else ""
+        unfused = "-unfused" if self.plan and not self.plan.fused_combine else ""
+        layout = "-tokens_first" if self.tokens_first else ""
+        return (
+            f"b{self.batch}-kv{self.kv_heads}-group{self.group}-dim{self.head_dim}"
+            f"-{str(self.dtype).removeprefix('torch.')}{layout}{plan}{unfused}"
+        )
+
+
+@dataclass
+class DecodeInputs:
+    q: torch.Tensor  # [batch, heads, head_dim]
+    k: torch.Tensor  # [batch, kv_heads, head_dim]
+    v: torch.Tensor
+    cos: torch.Tensor  # [1, head_dim]
+    sin: torch.Tensor
+    k_cache: torch.Tensor  # [batch, kv_heads, cache_length, head_dim]
+    v_cache: torch.Tensor
+    position: torch.Tensor  # [1]
+
+    def at(self, position: int) -> DecodeInputs:
+        """The same with fresh caches that hold poison beyond position."""
+        copy = replace(self, k_cache=self.k_cache.clone(), v_cache=self.v_cache.clone())
+        copy.position = torch.full_like(self.position, position)
+        for cache in (copy.k_cache, copy.v_cache):
+            cache[:, :, position + 1 :: 2] = math.nan
+            cache[:, :, position + 2 :: 2] = math.inf
+        return copy
+
+    def rope_arguments(self) -> tuple[torch.Tensor, ...]:
+        new_token = (self.q, self.k, self.v, self.cos, self.sin)
+        return (*new_token, self.k_cache, self.v_cache, self.position)
+
+    def flash_arguments(self) -> tuple[torch.Tensor, ...]:
+        return (self.q, self.k_cache, self.v_cache, self.position)
+
+
+def make_inputs(case: Case, device: str = DEVICE, seed: int = 0) -> DecodeInputs:
+    """Random inputs: q, k and v are views of one fused row, each cache of a tensor of layers."""
+    generator = torch.Generator(device).manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        values = torch.randn(shape, generator=generator, device=device)
+        return values.to(case.dtype)
+
+    def cache() -> torch.Tensor:
+        if case.tokens_first:
+            return normal(2, case.batch, case.cache_length, case.kv_heads, case.head_dim)[
+                1
+            ].transpose(1, 2)
+        return normal(2, case.batch, case.kv_heads, case.cache_length, case.head_dim)[1]
+
+    heads = case.kv_heads * case.group
+    row = normal(case.batch, (heads + 2 * case.kv_heads) * case.head_dim)
+    by_head = row.unflatten(-1, (-1, case.head_dim))
+    q, k, v = by_head.split([heads, case.kv_heads, case.kv_heads], dim=1)
+    angles = torch.randn((1, case.head_dim // 2), generator=generator, device=device).repeat(1, 2)
+    position = torch.zeros(1, dtype=torch.int64, device=device)
+    return DecodeInputs(q, k, v, angles.cos(), angles.sin(), cache(), cache(), position)
+
+
+def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
+    difference = torch.linalg.vector_norm(out.double() - reference.double())
+    return float(difference / torch.linalg.vector_norm(reference.double()))
+
+
+def assert_close(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> None:
+    assert out.dtype == dtype
+    assert out.shape == reference.shape
+    assert bool(torch.isfinite(out).all())
+    assert relative_error(out, reference) < TOLERANCE[dtype]
+
+
+def doubles(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Floating tensors in float64, the others as they are."""
+    return tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in tensors)
+
+
+def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
+    return torch.equal(left.view(torch.uint8), right.view(torch.uint8))
+
+
+@pytest.fixture
+def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory holds NaN: a kernel that reads or leaves an unwritten element shows."""
+    empty = torch.empty
+
+    def poisoned_empty(*args: object, **kwargs: object) -> torch.Tensor:
+        tensor = empty(*args, **kwargs)
+        return tensor.fill_(math.nan) if tensor.is_floating_point() else tensor
+
+    monkeypatch.setattr(torch, "empty", poisoned_empty)
+
+
+# The references, against loops in float64.
+
+
+def attention_by_loops(
+    q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, position: int, scale: float
+) -> torch.Tensor:
+    out = torch.zeros_like(q)
+    group = q.shape[1] // k_cache.shape[1]
+    for b in range(q.shape[0]):
+        for h in range(q.shape[1]):
+            keys = k_cache[b, h // group, : position + 1]
+            values = v_cache[b, h // group, : position + 1]
+            weights = torch.exp(scale * (keys @ q[b, h]))
+            out[b, h] = (weights[:, None] * values).sum(dim=0) / weights.sum()
+    return out
+
+
+@pytest.mark.parametrize("group", [1, 2, 5])
+@pytest.mark.parametrize("position", [0, 6, 16])
+def test_flash_decode_reference_is_attention(group: int, position: int) -> None:
+    case = Case(group=group, head_dim=16, cache_length=17, dtype=torch.float64)
+    inputs = make_inputs(case, "cpu").at(position)
+    arguments = inputs.flash_arguments()
+    expected = attention_by_loops(*arguments[:3], position, scale=0.25)
+    torch.testing.assert_close(flash_decode_reference(*arguments), expected)
+    expected = attention_by_loops(*arguments[:3], position, scale=0.5)
+    torch.testing.assert_close(flash_decode_reference(*arguments, 0.5), expected)
+
+
+def test_rope_reference_rotates_pairs() -> None:
+    case = Case(head_dim=16, cache_length=5, dtype=torch.float64)
+    inputs = make_inputs(case, "cpu").at(4)
+    k_before = inputs.k_cache.clone()
+    rotated = rope_and_cache_reference(*inputs.rope_arguments())
+    turn = torch.complex(inputs.cos.double(), inputs.sin.double())[:, :8]
+    for x, out in ((inputs.q, rotated), (inputs.k, inputs.k_cache[:, :, 4])):
+        expected = torch.complex(x[..., :8], x[..., 8:]) * turn
+        torch.testing.assert_close(out, torch.cat((expected.real, expected.imag), dim=-1))
+    assert torch.equal(inputs.v_cache[:, :, 4], inputs.v)
+    assert torch.equal(inputs.k_cache[:, :, :4], k_before[:, :, :4])
+
+
+def test_add_rms_norm_reference_has_unit_mean_square() -> None:
+    x, residual = torch.randn(2, 3, 40, dtype=torch.float64)
+    weight = torch.randn(40, dtype=torch.float64)
+    normed, new_residual = add_rms_norm_reference(x, residual, weight, EPS)
+    assert torch.equal(new_residual, x + residual)
+    for row, total in zip(normed, x + residual, strict=True):
+        rms = math.sqrt(sum(float(value) ** 2 for value in total) / 40 + EPS)
+        torch.testing.assert_close(row, total / rms * weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_references_round_once(dtype: torch.dtype) -> None:
+    check_flash_decode(Case(dtype=dtype, positions=(0, 100, 256)), flash_decode_reference, "cpu")
+    check_rope_and_cache(Case(dtype=dtype, positions=(0, 256)), rope_and_cache_reference, "cpu")
+    check_add_rms_norm(3, 100, dtype, add_rms_norm_reference, "cpu")
+
+
+# The operators, as eager and compiled code calls them.
+
+
+def decode_step(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    position: torch.Tensor,
+    residual: torch.Tensor,
+    weight: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    rotated = rope_and_cache(q, k, v, cos, sin, k_cache, v_cache, position)
+    context = flash_decode(rotated, k_cache, v_cache, position)
+    return add_rms_norm(context.flatten(1), residual, weight, EPS)
+
+
+def test_compiled_step_equals_eager_and_updates_the_cache() -> None:
+    case = Case(head_dim=16, cache_length=21, dtype=torch.float32)
+    eager, compiled = make_inputs(case, "cpu").at(7), make_inputs(case, "cpu").at(7)
+    before = eager.k_cache.clone()
+    residual, weight = torch.randn(2, 128), torch.randn(128)
+    expected = decode_step(*eager.rope_arguments(), residual, weight)
+    # The compiler's cache on disk does not tell shared storage from separate storage.
+    with torch.compiler.config.patch(force_disable_caches=True):
+        step = torch.compile(decode_step, fullgraph=True)
+        out = step(*compiled.rope_arguments(), residual, weight)
+    for one, other in zip(out, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert same_bits(compiled.k_cache, eager.k_cache)
+    assert same_bits(compiled.v_cache, eager.v_cache)
+    assert not same_bits(compiled.k_cache, before)
+
+
+def test_compiling_refuses_caches_that_share_storage() -> None:
+    case = Case(head_dim=16, cache_length=21, dtype=torch.float32)
+    inputs = make_inputs(case, "cpu").at(7)
+    inputs.k_cache, inputs.v_cache = torch.zeros(2, *inputs.k_cache.shape)
+    with pytest.raises(Exception, match="must not share storage"):
+        torch.compile(rope_and_cache, fullgraph=True, backend="aot_eager")(*inputs.rope_arguments())
+
+
+def test_operators_are_registered_correctly() -> None:
+    inputs = make_inputs(Case(head_dim=16, cache_length=9, dtype=torch.float32), "cpu")
+    operators = getattr(torch.ops, NAMESPACE)
+    torch.library.opcheck(operators.flash_decode.default, inputs.flash_arguments())
+    torch.library.opcheck(operators.rope_and_cache.default, inputs.rope_arguments())
+    x, residual = torch.randn(2, 3, 40)
+    arguments = (x, residual, torch.randn(40), EPS)
+    torch.library.opcheck(operators.add_rms_norm.default, arguments)
+
+
+def test_kernel_files_import_without_triton() -> None:
+    code = (
+        "import sys; sys.modules['triton'] = None\n"
+        "import torch\n"
+        "from kernels import flash_decode, rms_norm, rope_cache\n"
+        "print(rms_norm.add_rms_norm(torch.ones(1, 4), torch.ones(1, 4), torch.ones(4), 0.0))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=repo_root(), capture_output=True)
+    assert run.returncode == 0, run.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "cache_length", "splits", "tile_tokens"),
+    [
+        (8, 2048, 32, 64),  # batch 1 of 8 KV heads: as many tiles as there are
+        (8, 5120, 33, 64),
+        (256, 2048, 2, 64),  # batch 32
+        (1, 2048, 128, 16),  # one KV head: short tiles, so that every multiprocessor has one
+        (4096, 2048, 1, 64),
+        (8, 1, 1, 16),
+    ],
+)
+def test_plan_fills_the_gpu(pairs: int, cache_length: int, splits: int, tile_tokens: int) -> None:
+    plan = choose_plan(pairs, cache_length, 128, 2, H200_MULTIPROCESSORS)
+    assert (plan.splits, plan.tile_tokens) == (splits, tile_tokens)
+
+
+@pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
+@pytest.mark.parametrize("element_bytes", [2, 4])
+def test_plan_tiles_are_powers_of_two(head_dim: int, element_bytes: int) -> None:
+    for cache_length in (1, 100, 5000, 131072):
+        tile = choose_plan(3, cache_length, head_dim, element_bytes, 132).tile_tokens
+        assert MIN_TILE_TOKENS <= tile <= MAX_TILE_TOKENS
+        assert tile & (tile - 1) == 0
+
+
+def test_kernels_refuse_what_they_cannot_do() -> None:
+    inputs = make_inputs(Case(head_dim=48, cache_length=9, dtype=torch.float32), "cpu")
+    with pytest.raises(ValueError, match="head_dim 48 is not a power of two"):
+        launch_flash_decode(*inputs.flash_arguments())
+    with pytest.raises(ValueError, match="head_dim 48 is not a power of two"):
+        launch_rope_and_cache(*inputs.rope_arguments())
+    wide = torch.zeros(1, 2 * MAX_HIDDEN)
+    with pytest.raises(ValueError, match="hidden 32768 is more than 16384"):
+        launch_add_rms_norm(wide, wide, wide[0], EPS)
+    fits = make_inputs(Case(head_dim=16, cache_length=9, dtype=torch.float32), "cpu")
+    with pytest.raises(ValueError, match="do not fit"):
+        launch_flash_decode(fits.q[:1], fits.k_cache, fits.v_cache, fits.position)
+    with pytest.raises(ValueError, match="must be contiguous"):
+        launch_flash_decode(fits.q, fits.k_cache.mT.contiguous().mT, fits.v_cache, fits.position)
+
+
+# What a kernel must do, whichever way it runs.
+
+
+def check_flash_decode(
+    case: Case, attend: Callable[..., torch.Tensor], device: str = DEVICE
+) -> None:
+    inputs = make_inputs(case, device)
+    plan = {} if case.plan is None else {"plan": case.plan}
+    for position in case.positions:
+        poisoned = inputs.at(position)
+        k_before = poisoned.k_cache.clone()
+        for scale in (None, 0.3) if position == case.positions[-1] else (None,):
+            reference = flash_decode_reference(*doubles(poisoned.flash_arguments()), scale)
+            out = attend(*poisoned.flash_arguments(), scale, **plan)
+            assert_close(out, reference, case.dtype)
+            assert out.is_contiguous()
+            again = attend(*poisoned.flash_arguments(), scale, **plan)
+            assert same_bits(again, out), "the sum depends on the order of arrival"
+        assert same_bits(poisoned.k_cache, k_before)
+
+
+def check_rope_and_cache(
+    case: Case, rotate: Callable[..., torch.Tensor], device: str = DEVICE
+) -> None:
+    inputs = make_inputs(case, device)
+    for position in case.positions:
+        kernel, reference = inputs.at(position), inputs.at(position)
+        wide = replace(reference, k_cache=inputs.k_cache.double(), v_cache=inputs.v_cache.double())
+        expected = rope_and_cache_reference(*doubles(wide.rope_arguments()))
+        out = rotate(*kernel.rope_arguments())
+        assert_close(out, expected, case.dtype)
+        assert out.is_contiguous()
+        assert_close(kernel.k_cache[:, :, position], wide.k_cache[:, :, position], case.dtype)
+        assert same_bits(kernel.v_cache[:, :, position].contiguous(), inputs.v.contiguous())
+        for written, untouched in (
+            (kernel.k_cache, reference.k_cache),
+            (kernel.v_cache, reference.v_cache),
+        ):
+            written[:, :, position] = untouched[:, :, position]
+            assert same_bits(written, untouched), "a slot other than the position's was written"
+
+
+def check_add_rms_norm(
+    rows: int,
+    hidden: int,
+    dtype: torch.dtype,
+    norm: Callable[..., tuple[torch.Tensor, torch.Tensor]],
+    device: str = DEVICE,
+) -> None:
+    strided = torch.randn(rows, 2 * hidden, device=device).to(dtype)
+    x, residual = strided[:, hidden:], torch.randn(rows, hidden, device=device).to(dtype)
+    weight = torch.randn(hidden, device=device).to(dtype)
+    normed, new_residual = norm(x, residual, weight, EPS)
+    assert torch.equal(new_residual, x + residual)
+    zero = torch.zeros_like(residual, dtype=torch.float64)
+    expected, _ = add_rms_norm_reference(new_residual.double(), zero, weight.double(), EPS)
+    assert_close(normed, expected, dtype)
+
+
+# Through Triton's interpreter.
+
+SMALL_POSITIONS = (0, 15, 16, 33, 36)
+SMALL = Case(cache_length=37, positions=SMALL_POSITIONS, dtype=torch.float32)
+INTERPRETED_CASES = [
+    replace(SMALL, batch=1, group=1, head_dim=64, plan=Plan(3, 16)),
+    replace(SMALL, batch=1, group=2, dtype=torch.float16, plan=Plan(2, 16, fused_combine=False)),
+    replace(SMALL, kv_heads=1, head_dim=64, dtype=torch.float16, plan=Plan(3, 16)),
+    replace(SMALL, group=5, kv_heads=1, tokens_first=True, plan=Plan(3, 16)),
+    replace(SMALL, batch=1, group=8, positions=(0, 36), plan=Plan(2, 32, fused_combine=False)),
+    replace(SMALL, batch=1, kv_heads=1, group=20, head_dim=16, positions=(36,), plan=Plan(1, 16)),
+    replace(SMALL, batch=1, head_dim=64, cache_length=161, positions=(15, 16, 159, 160)),
+    replace(
+        SMALL,
+        batch=1,
+        kv_heads=1,
+        head_dim=16,
+        cache_length=170,
+        positions=(168,),
+        plan=Plan(11, 16),
+    ),
+]
+
+
+@interpreted_only
+@pytest.mark.parametrize("case", INTERPRETED_CASES, ids=str)
+def test_interpreted_flash_decode(case: Case, poisoned_memory: None) -> None:
+    check_flash_decode(case, launch_flash_decode)
+
+
+@interpreted_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_interpreted_rope_and_cache(dtype: torch.dtype, poisoned_memory: None) -> None:
+    case = Case(head_dim=64, cache_length=5, positions=(0, 4), dtype=dtype)
+    check_rope_and_cache(case, launch_rope_and_cache)
+    check_rope_and_cache(replace(case, tokens_first=True, group=1), launch_rope_and_cache)
+
+
+@interpreted_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("rows", "hidden"), [(1, 64), (3, 320), (2, 1000)])
+def test_interpreted_add_rms_norm(
+    rows: int, hidden: int, dtype: torch.dtype, poisoned_memory: None
+) -> None:
+    check_add_rms_norm(rows, hidden, dtype, launch_add_rms_norm)
+
+
+def mend_interpreter() -> None:
+    """Triton 3.6 makes loop bounds of arrays with one element, which NumPy 2.4 no longer takes."""
+    from triton.runtime import interpreter
+
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch_and_mend(tensor: type, scope: object) -> None:
+        patch_tensor(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_and_mend
+
+
+if INTERPRETED:
+    mend_interpreter()
+
+
+def repo_root() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.skipif(INTERPRETED, reason="runs the interpreter's tests and is not one of them")
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
+def test_kernels_in_the_interpreter() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "interpreted"]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(
+        [*command, __file__], cwd=repo_root(), env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+# On a GPU.
+
+GPU_CASES = [
+    *(Case(group=group, head_dim=dim) for group in (1, 2, 4, 5, 8) for dim in (64, 128)),
+    *(
+        Case(dtype=dtype, head_dim=dim)
+        for dtype in (torch.float16, torch.float32)
+        for dim in (64, 128)
+    ),
+    Case(batch=1, kv_heads=8, cache_length=2048, positions=(0, 1499, 2047)),
+    Case(batch=3, kv_heads=1, cache_length=999, positions=(0, 511, 512, 997, 998)),
+    Case(batch=32, kv_heads=8, cache_length=700, positions=(0, 63, 64, 511, 699)),
+    Case(batch=64, kv_heads=8, cache_length=300, positions=(0, 63, 64, 299)),
+    Case(batch=1, kv_heads=1, group=20, cache_length=3000, positions=(0, 15, 16, 2999)),
+    Case(batch=1, kv_heads=2, head_dim=16, cache_length=300, positions=(0, 299)),
+    Case(batch=1, kv_heads=2, head_dim=256, cache_length=300, positions=(0, 299)),
+    Case(tokens_first=True),
+    Case(plan=Plan(7, 32, fused_combine=False)),
+    Case(plan=Plan(5, 16, fused_combine=False), group=5, head_dim=64),
+    Case(plan=Plan(9, 16, num_warps=2, num_stages=4)),
+    Case(plan=Plan(1, 128, num_warps=8, num_stages=2)),
+]
+
+
+class TestOnGpu:
+    pytestmark = on_gpu
+
+    @pytest.mark.parametrize("case", GPU_CASES, ids=str)
+    def test_flash_decode(self, case: Case, poisoned_memory: None) -> None:
+        check_flash_decode(case, flash_decode if case.plan is None else launch_flash_decode)
+
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize("head_dim", [64, 128])
+    @pytest.mark.parametrize(("batch", "group"), [(1, 4), (3, 5), (32, 1)])
+    def test_rope_and_cache(
+        self, dtype: torch.dtype, head_dim: int, batch: int, group: int, poisoned_memory: None
+    ) -> None:
+        case = Case(batch, 8, group, head_dim, 65, (0, 63, 64), dtype)
+        check_rope_and_cache(case, rope_and_cache)
+        check_rope_and_cache(replace(case, tokens_first=True), rope_and_cache)
+
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize(
+        ("rows", "hidden"), [(1, 4096), (32, 4096), (1, 8192), (3, 5120), (1, 16384), (7, 1000)]
+    )
+    def test_add_rms_norm(
+        self, dtype: torch.dtype, rows: int, hidden: int, poisoned_memory: None
+    ) -> None:
+        check_add_rms_norm(rows, hidden, dtype, add_rms_norm)
+
+    @pytest.mark.parametrize("fused_combine", [True, False])
+    def test_many_calls_give_the_same_bits(self, fused_combine: bool) -> None:
+        """A partial read before it was written, or a counter left wrong, shows sooner or later."""
+        inputs = make_inputs(Case(batch=1, kv_heads=8, cache_length=2048)).at(1999)
+        plan = replace(Plan(33, 64), fused_combine=fused_combine)
+        first = launch_flash_decode(*inputs.flash_arguments(), plan=plan)
+        same = torch.ones((), dtype=torch.bool, device=DEVICE)
+        for _ in range(3000):
+            same &= (launch_flash_decode(*inputs.flash_arguments(), plan=plan) == first).all()
+        assert bool(same)
+
+    @pytest.mark.parametrize("kept_counters", [True, False])
+    def test_one_graph_serves_every_position(self, kept_counters: bool) -> None:
+        case = Case(batch=1, kv_heads=8, cache_length=300)
+        inputs = make_inputs(case)
+        step_inputs = inputs.at(case.cache_length - 1)
+        residual = torch.randn(1, 4096, device=DEVICE, dtype=case.dtype)
+        weight = torch.ones(4096, device=DEVICE, dtype=case.dtype)
+        arguments = (*step_inputs.rope_arguments(), residual, weight)
+        decode_step(*arguments)  # compiles the kernels
+        if not kept_counters:
+            flash_decode_module._kept_counters.clear()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            normed, _ = decode_step(*arguments)
+        for position in (0, 1, 63, 64, 298, 299, 7):
+            fresh = inputs.at(position)
+            step_inputs.k_cache.copy_(fresh.k_cache)
+            step_inputs.v_cache.copy_(fresh.v_cache)
+            step_inputs.position.fill_(position)
+            for _ in range(3):
+                graph.replay()
+            q = rope_and_cache_reference(*fresh.rope_arguments())
+            context = flash_decode_reference(*doubles((q, *fresh.flash_arguments()[1:])))
+            context = context.to(case.dtype).double().flatten(1)
+            expected, _ = add_rms_norm_reference(context, residual.double(), weight.double(), EPS)
+            assert relative_error(normed, expected) < 2 * TOLERANCE[case.dtype]
+            assert same_bits(step_inputs.v_cache, fresh.v_cache)

@@ -1,0 +1,52 @@
+"""After the timed runs: what bounds a cell, the hardware or the host that feeds it.
+
+In a long loop the launch queue fills and hides the host; so one step is enqueued after a
+synchronisation, and the time its launches take is held against the time its kernels take.
+"""
+
+import time
+from pathlib import Path
+
+import torch
+
+from measurement.kernel_profile import profile_engine
+from measurement.metrics import tbot_samples
+from workloads.session import Cell
+
+_ENQUEUES = 5
+
+
+def diagnose(cell: Cell, tokens, trace_path: Path | None) -> None:
+    """Fill cell.host and cell.profile. Costs one prefill and a few decode steps."""
+    engine = cell.engine
+    cell.profile = profile_engine(engine, tokens, trace_path)
+    engine.prefill(tokens)
+    enqueue_s = _median([_enqueue_s(engine) for _ in range(_ENQUEUES)])
+    kernel_s = cell.profile["decode"]["kernel_s"]
+    steps = tbot_samples([run.decode_s for run in cell.runs], cell.work.output_length)
+    tbot_s = _median(steps) if steps else None
+    prefill_s = _median([run.ttft_s for run in cell.runs]) if cell.runs else None
+    cell.host = {
+        "enqueue_s": enqueue_s,
+        "kernel_s": kernel_s,
+        "enqueue_over_kernel": enqueue_s / kernel_s if kernel_s else None,
+        "decode_busy_share": min(1.0, kernel_s / tbot_s) if tbot_s else None,
+        "prefill_busy_share": _share(cell.profile["prefill"]["kernel_s"], prefill_s),
+    }
+
+
+def _share(part: float, whole: float | None) -> float | None:
+    return min(1.0, part / whole) if whole else None
+
+
+def _enqueue_s(engine) -> float:
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    engine.decode()
+    spent = time.perf_counter() - started
+    torch.cuda.synchronize()
+    return spent
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
