@@ -141,8 +141,8 @@ def _is_cut(kind: GroupedQueryAttention, cache_length: int) -> bool:
 def _chunk_mask(position: Tensor, cache_length: int, chunk_size: int) -> Tensor:
     """[1, 1, 1, cache_length]: the filled slots of the chunk that position [1] lies in."""
     slots = torch.arange(cache_length, device=position.device)
-    is_same_chunk = slots // chunk_size == position // chunk_size
-    return torch.logical_and(is_same_chunk, slots <= position)[None, None, None, :]
+    start = position // chunk_size * chunk_size  # inductor on a CPU divides ranges wrongly
+    return torch.logical_and(slots >= start, slots <= position)[None, None, None, :]
 
 
 def _decode_flash(qk, v, kind, cos, sin, position, mask, cache) -> Tensor:

@@ -15,6 +15,15 @@ from architectures.cache import allocate_cache
 from architectures.decoder import Decoder, Forward
 
 _CAPTURE_WARMUP_STEPS = 3
+_RECOMPILE_LIMIT = 256
+
+
+def allow_recompilations() -> None:
+    """Dynamo counts compilations per code object, which kinds of layers, prompt and token, and
+    cells of several batch sizes share."""
+    import torch._dynamo  # seconds, needed by some modes only
+
+    torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,11 @@ import torch._dynamo
 from architectures.decoder import Decoder, Forward
 from modes import base
 
-# Dynamo counts compilations per code object, and cells of several batch sizes share them.
-_RECOMPILE_LIMIT = 256
-
 
 class Mode(base.Mode):
     def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
         self.options = options
-        torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+        base.allow_recompilations()
         if options.compile_scope == "layer":
             self.forward = Forward(decoder, options.attention, transform=self._compile)
         else:

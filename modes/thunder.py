@@ -84,6 +84,7 @@ class Mode(base.Mode):
         if "dynamo" in self.options.executors:
             from thunder.dynamo import thunderfx
 
+            base.allow_recompilations()
             jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
         else:
             jitted = thunder.jit(

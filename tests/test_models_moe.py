@@ -1,10 +1,15 @@
 """DeepSeek V3 and Llama 4 against transformers: same weights, same experts, same logits."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 
-from architectures.weights import empty_decoder, load_hugging_face
+from architectures.weights import build_decoder, empty_decoder, load_hugging_face
+from kernels import routed_experts as experts_kernel
+from measurement import agreement
+from measurement.routing import balance, tokens_per_expert
 from modes import eager, inductor
 from modes.base import ModeOptions, StepEngine
 
@@ -73,3 +78,110 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
 )
 def test_modes_give_the_logits_of_transformers(config, make_mode, options):
     assert_same(config, make_mode, options)
+
+
+# The output gate
+
+
+def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
+    """The gate, between sorted experts and the plain reference."""
+    config = engine_decoder.config
+    engine, reference = (
+        StepEngine(
+            eager.Mode(decoder, ModeOptions("sdpa", experts=experts)), decoder, 2, PROMPT, CACHE
+        )
+        for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "reference"))
+    )
+    prompt = torch.randint(VOCAB, (2, PROMPT), generator=torch.Generator().manual_seed(7))
+    inputs = agreement.Inputs.random(config.vocab_size, prompt, seed=1)
+    return agreement.check(engine, reference, inputs, precision)
+
+
+@pytest.fixture(scope="module", params=[DEEPSEEK, LLAMA4], ids=lambda config: config.name)
+def decoder(request):
+    return build_decoder(request.param, "fp32", "cpu", CACHE)
+
+
+def test_the_gate_lets_sorted_experts_pass(decoder):
+    found = checked(decoder, decoder)
+    assert found["passed"], found
+    assert found["routing_difference"] == 0
+
+
+def swap_two(ends):
+    """The groups of two experts with rows, in each other's place."""
+    sizes = torch.diff(ends, prepend=ends.new_zeros(1))
+    first, second = sizes.nonzero().flatten()[:2].tolist()
+    changed = ends.clone()
+    changed[first] = ends[second]
+    changed[second] = ends[first]
+    return changed
+
+
+def start_instead_of_end(ends):
+    return torch.cat((ends.new_zeros(1), ends[:-1]))
+
+
+@pytest.mark.parametrize("fault", [swap_two, start_instead_of_end])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_gate_closes_on_wrong_offsets(monkeypatch, decoder, fault, precision):
+    right = experts_kernel.end_offsets
+
+    def wrong(experts, num_experts):
+        ends = right(experts, num_experts)
+        return ends if experts[0] == experts[-1] else fault(ends)
+
+    monkeypatch.setattr(experts_kernel, "end_offsets", wrong)
+    found = checked(decoder, decoder, precision)
+    assert not found["passed"]
+
+
+@pytest.mark.parametrize("name", ["expert_gate_up_proj", "expert_down_proj"])
+def test_the_gate_closes_on_swapped_experts(decoder, name):
+    broken = deepcopy(decoder)
+    weight = getattr(broken.layers[-1], name).weight
+    weight.copy_(weight.flip(0))
+    assert not checked(broken, decoder, "bf16")["passed"]
+
+
+def test_the_gate_closes_on_a_wrong_router(decoder):
+    broken = deepcopy(decoder)
+    router = broken.layers[-1].router.weight
+    router.copy_(router.flip(0))
+    found = checked(broken, decoder, "bf16")
+    assert any("chosen otherwise" in failure for failure in found["failures"])
+
+
+def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
+    """Scores that differ by less than rounding in bf16 tip a few choices, and nothing else."""
+    rounded = deepcopy(decoder)
+    noise = torch.Generator().manual_seed(0)
+    for layer in rounded.layers:
+        if hasattr(layer, "router"):
+            weight = layer.router.weight
+            weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=noise)
+    found = checked(rounded, decoder, "bf16")
+    assert 0 < found["routing_difference"] < 0.1
+    assert found["passed"], found
+
+
+# How even the routing is
+
+
+def test_random_routers_spread_tokens(decoder):
+    engine = StepEngine(eager.Mode(decoder, ModeOptions("sdpa")), decoder, 16, CACHE, CACHE)
+    engine.prefill(torch.randint(VOCAB, (16, CACHE), generator=torch.Generator().manual_seed(2)))
+    found = balance(engine.choices, decoder.config.num_experts)
+    assert found["even_share"] <= found["busiest_share"] < 4 * found["even_share"]
+    assert found["unused_share"] == 0
+
+
+def test_balance_by_hand():
+    chosen = torch.tensor([[0, 1], [0, 2], [0, 1], [3, 0]])
+    assert tokens_per_expert(chosen, 5).tolist() == [4, 2, 1, 1, 0]
+    even = torch.tensor([[0, 1], [2, 3], [4, 0], [1, 2]])
+    assert balance([chosen, even], 5) == {
+        "busiest_share": 0.5,
+        "even_share": 0.2,
+        "unused_share": pytest.approx(0.1),
+    }
