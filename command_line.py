@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from architectures.checkpoint_config import CheckpointError, read_model
 from models import MODELS, ModelConfig, Precision
 from modes import MODES
 from modes.spec import (
@@ -72,6 +73,7 @@ class Request:
     profile: bool
     explain: bool
     notices: tuple[str, ...] = ()
+    model_path: Path | None = None  # random weights without
 
     @property
     def cache_length(self) -> int:
@@ -129,6 +131,12 @@ def _add_model_flags(group) -> None:
         "--model-name",
         metavar="NAME",
         help=f"one of {', '.join(MODELS)} (default: llama3.1-8b; llama-tiny without a GPU)",
+    )
+    group.add_argument(
+        "--model-path",
+        type=Path,
+        metavar="DIR",
+        help="weights from a Hugging Face folder of safetensors files (default: random weights)",
     )
     group.add_argument(
         "--precision", choices=("bf16", "fp16", "fp32"), default="bf16", help="default: bf16"
@@ -342,6 +350,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         profile=arguments.profile,
         explain=arguments.explain,
         notices=(*notices, *model_notices),
+        model_path=arguments.model_path,
     )
 
 
@@ -363,7 +372,7 @@ def _check_model_name(name: str | None) -> None:
 
 
 def _model(arguments, device: str) -> tuple[ModelConfig, list[str]]:
-    full = MODELS[arguments.model_name or _DEFAULT_MODEL[device]]
+    full = _full_model(arguments, device)
     try:
         model = full.with_layers(arguments.num_layers)
     except ValueError as error:
@@ -375,6 +384,16 @@ def _model(arguments, device: str) -> tuple[ModelConfig, list[str]]:
             "weigh more than in the full model"
         )
     return model, notices
+
+
+def _full_model(arguments, device: str) -> ModelConfig:
+    named = None if arguments.model_name is None else MODELS[arguments.model_name]
+    if arguments.model_path is None:
+        return named or MODELS[_DEFAULT_MODEL[device]]
+    try:
+        return read_model(arguments.model_path, named)
+    except CheckpointError as error:
+        raise CannotRun(f"--model-path: {error}") from None
 
 
 def _check_context(model: ModelConfig, input_length: int, output_length: int) -> None:

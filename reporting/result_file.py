@@ -70,6 +70,7 @@ class ResultBuilder:
         request = self.request
         return {
             "model_name": request.model.name,
+            "model_path": request.model_path and str(request.model_path),
             "num_layers": request.model.num_layers,
             "full_num_layers": request.model.full_num_layers or request.model.num_layers,
             "scenario": request.scenario,

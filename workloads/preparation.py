@@ -6,11 +6,13 @@ Each step's cost is the cell's cold start; none of it reaches the timed runs.
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import torch
 
+from architectures.checkpoint_config import CheckpointError
 from architectures.decoder import Decoder
-from architectures.weights import build_decoder
+from architectures.weights import build_decoder, empty_decoder
 from command_line import Request
 from measurement import agreement
 from measurement.clock import CLOCKS
@@ -20,7 +22,7 @@ from models import ModelConfig
 from modes import MODES
 from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
-from modes.spec import ModeSpec
+from modes.spec import CannotRun, ModeSpec
 from workloads.generation import prompt
 from workloads.session import Cell, failure
 
@@ -66,16 +68,37 @@ class Preparation:
         self.on_progress = on_progress
         self.decoder: Decoder | None = None
         self.build_s: float | None = None
+        self.load_s: float | None = None
 
     def build(self) -> None:
+        """The weights, random or from a checkpoint; reading one is timed apart.
+
+        Raises:
+            CannotRun: the checkpoint can't be read.
+        """
         self.on_progress("building the model")
         started = time.perf_counter()
         request = self.request
-        self.decoder = build_decoder(
-            request.model, request.precision, self.device, request.cache_length, request.seed
-        )
+        if request.model_path is None:
+            self.decoder = build_decoder(
+                request.model, request.precision, self.device, request.cache_length, request.seed
+            )
+        else:
+            self.decoder = empty_decoder(request.model, request.precision, self.device)
+            self.decoder.set_context_length(request.cache_length)
         self._wait()
         self.build_s = time.perf_counter() - started
+        if request.model_path is not None:
+            self.on_progress(f"reading {request.model_path}")
+            self.load_s = self._timed(lambda: self._load(request.model_path))
+
+    def _load(self, folder: Path) -> None:
+        from architectures.checkpoint import load_checkpoint  # needs safetensors
+
+        try:
+            load_checkpoint(self.decoder, folder)
+        except CheckpointError as error:
+            raise CannotRun(f"--model-path: {error}") from None
 
     def prompts(self, batch_size: int, run: int) -> torch.Tensor:
         request = self.request
@@ -105,7 +128,7 @@ class Preparation:
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
-        cell.cold_start |= {"build_s": self.build_s, "setup_s": setup_s}
+        cell.cold_start |= {"build_s": self.build_s, "load_s": self.load_s, "setup_s": setup_s}
         cell.details |= cell.engine.mode.details()
         self._check(cell)
         cell.engine.reset()
