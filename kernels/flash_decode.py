@@ -35,7 +35,7 @@ PROGRAMS_PER_MULTIPROCESSOR = 2
 TILE_BYTES = 16384
 MIN_TILE_TOKENS = 16  # the least a tensor core takes
 MAX_TILE_TOKENS = 128
-# K and V tiles of this many steps are in shared memory at a time, all but one of them in flight.
+# Steps of the software pipeline: the tiles of all but one of them are on their way at a time.
 NUM_STAGES = 3
 NUM_WARPS = 4
 # True: the last program to arrive combines. False: a second kernel does.

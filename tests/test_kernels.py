@@ -542,8 +542,10 @@ class TestOnGpu:
         check_add_rms_norm(rows, hidden, dtype, add_rms_norm)
 
     @pytest.mark.parametrize("fused_combine", [True, False])
-    def test_many_calls_give_the_same_bits(self, fused_combine: bool) -> None:
-        """A partial read before it was written, or a counter left wrong, shows sooner or later."""
+    def test_many_calls_give_the_same_bits(
+        self, fused_combine: bool, poisoned_memory: None
+    ) -> None:
+        """A partial read before it is written is NaN here; a counter left wrong shows as well."""
         inputs = make_inputs(Case(batch=1, kv_heads=8, cache_length=2048)).at(1999)
         plan = replace(Plan(33, 64), fused_combine=fused_combine)
         first = launch_flash_decode(*inputs.flash_arguments(), plan=plan)
@@ -553,7 +555,9 @@ class TestOnGpu:
         assert bool(same)
 
     @pytest.mark.parametrize("kept_counters", [True, False])
-    def test_one_graph_serves_every_position(self, kept_counters: bool) -> None:
+    def test_one_graph_serves_every_position(
+        self, kept_counters: bool, poisoned_memory: None
+    ) -> None:
         case = Case(batch=1, kv_heads=8, cache_length=300)
         inputs = make_inputs(case)
         step_inputs = inputs.at(case.cache_length - 1)
