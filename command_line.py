@@ -53,6 +53,7 @@ class Request:
     specs: tuple[ModeSpec, ...]
     baseline: str | None
     attention: str
+    linear: str
     compile_mode: str
     compile_scope: str
     num_iterations: int | None
@@ -206,6 +207,13 @@ def _add_execution_flags(group) -> None:
         "kernel (default: auto)",
     )
     group.add_argument(
+        "--linear",
+        choices=("auto", "torch", "gemv"),
+        default="auto",
+        help="of a decode step at batch 1; auto: torch in plain eager and on a CPU, else gemv, our "
+        "kernel (default: auto)",
+    )
+    group.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto"
     )
 
@@ -309,7 +317,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
     check_compile_mode(arguments.compile_mode, specs)
     for spec in specs:
         check_packages(spec, device)
-    _check_attention(arguments.attention, model, device)
+    _check_kernels(arguments, device)
     return Request(
         model=model,
         scenario=scenario,
@@ -322,6 +330,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         specs=tuple(specs),
         baseline=baseline,
         attention=arguments.attention,
+        linear=arguments.linear,
         compile_mode=arguments.compile_mode,
         compile_scope=arguments.compile_scope,
         num_iterations=arguments.num_iterations,
@@ -428,6 +437,7 @@ def _check_output_dir(arguments) -> None:
         raise CannotRun(f"--output-dir {directory} can't be written: {error.strerror}") from None
 
 
-def _check_attention(attention: str, model: ModelConfig, device: str) -> None:
-    if attention == "flash_decode" and device == "cpu":
-        raise CannotRun("--attention flash_decode is a GPU kernel; use auto or sdpa on a CPU")
+def _check_kernels(arguments, device: str) -> None:
+    for flag, kernel in (("attention", "flash_decode"), ("linear", "gemv")):
+        if getattr(arguments, flag) == kernel and device == "cpu":
+            raise CannotRun(f"--{flag} {kernel} is a GPU kernel; leave it at auto on a CPU")

@@ -22,7 +22,9 @@ ATTENTION_BACKENDS = ("sdpa", "flash_decode")
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...], LayerCache], Tensor]
 
 
-def make_attention(shape: GroupedQueryAttention, backend: str) -> Attend:
+def make_attention(
+    shape: GroupedQueryAttention, backend: str, linear: Callable[[Tensor, Tensor], Tensor]
+) -> Attend:
     """attend(hidden, cos, sin, position, mask, (qkv, output), (k_cache, v_cache)) -> [b, s, hidden]."""
     heads, kv_heads, head_dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
     decode = _decode_flash if backend == "flash_decode" else _decode_sdpa
@@ -30,14 +32,14 @@ def make_attention(shape: GroupedQueryAttention, backend: str) -> Attend:
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight = weights
         batch, length, _ = hidden.shape
-        qkv = F.linear(hidden, qkv_weight, None)
+        qkv = linear(hidden, qkv_weight)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
         if length > 1:
             context = _prefill(qkv, heads, kv_heads, cos, sin, position, cache)
         else:
             context = decode(qkv, heads, kv_heads, cos, sin, position, mask, cache)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
-        return F.linear(context, output_weight, None)
+        return linear(context, output_weight)
 
     return attend
 

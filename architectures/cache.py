@@ -19,18 +19,14 @@ def allocate_cache(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> list[LayerCache]:
-    """Zeroed caches of all layers; one allocation each for all keys and all values."""
+    """Zeroed caches of all layers. Every tensor has memory of its own: torch 2.11's inductor
+    misplaces in-place updates of two inputs that share an allocation."""
     attention = config.attention
-    shape = (
-        config.num_layers,
-        batch_size,
-        attention.num_kv_heads,
-        cache_length,
-        attention.head_dim,
-    )
-    keys = torch.zeros(shape, dtype=dtype, device=device)
-    values = torch.zeros(shape, dtype=dtype, device=device)
-    return list(zip(keys.unbind(0), values.unbind(0), strict=True))
+    shape = (batch_size, attention.num_kv_heads, cache_length, attention.head_dim)
+    return [
+        tuple(torch.zeros(shape, dtype=dtype, device=device) for _ in ("keys", "values"))
+        for _ in range(config.num_layers)
+    ]
 
 
 def write_cache(cache: Tensor, values: Tensor, position: Tensor) -> Tensor:

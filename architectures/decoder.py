@@ -8,6 +8,7 @@ result, where a compiler can fuse the two although it sees one layer only.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -16,11 +17,21 @@ from torch.nn import functional as F
 
 from architectures.attention import make_attention
 from architectures.cache import LayerCache
+from architectures.linear import make_linear
 from architectures.rope import rope_tables
 from models import DenseFeedForward, GroupedQueryAttention, ModelConfig
 
 Transform = Callable[[Callable], Callable]
 LayerTransform = Callable[["DecoderLayer", Callable], Callable]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """What computes a single token's attention (ATTENTION_BACKENDS) and linear layers
+    (LINEAR_BACKENDS). The defaults are PyTorch alone."""
+
+    attention: str = "sdpa"
+    linear: str = "torch"
 
 
 class DecoderLayer(nn.Module):
@@ -74,7 +85,7 @@ class Forward(nn.Module):
 
     Args:
         decoder: the weights.
-        backend: how a single token attends, one of ATTENTION_BACKENDS.
+        kernels: what computes attention and linear layers of a single token.
         transform: applied once to each distinct pure function, say torch.compile.
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
@@ -83,7 +94,7 @@ class Forward(nn.Module):
     def __init__(
         self,
         decoder: Decoder,
-        backend: str,
+        kernels: Kernels,
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
     ) -> None:
@@ -91,14 +102,14 @@ class Forward(nn.Module):
         self.decoder = decoder
         transform = transform or (lambda function: function)
         config = decoder.config
-        self.begin = transform(make_begin(uses_mask=backend == "sdpa"))
-        shared = make_layer(config.attention, config.feed_forward, config.norm_eps, backend)
+        self.begin = transform(make_begin(uses_mask=kernels.attention == "sdpa"))
+        shared = make_layer(config.attention, config.feed_forward, config.norm_eps, kernels)
         if layer_transform is None:
             shared = transform(shared)
             self.layer_functions = [shared] * config.num_layers
         else:
             self.layer_functions = [layer_transform(layer, shared) for layer in decoder.layers]
-        self.finish = transform(make_finish(config.norm_eps))
+        self.finish = transform(make_finish(config.norm_eps, kernels.linear))
 
     def forward(self, tokens: Tensor, position: Tensor, caches: list[LayerCache]):
         """
@@ -147,10 +158,14 @@ def make_begin(uses_mask: bool) -> Callable:
 
 @lru_cache
 def make_layer(
-    attention: GroupedQueryAttention, feed_forward: DenseFeedForward, norm_eps: float, backend: str
+    attention: GroupedQueryAttention,
+    feed_forward: DenseFeedForward,
+    norm_eps: float,
+    kernels: Kernels,
 ) -> Callable:
     """The pure function of a layer of this kind; the same object for every such layer."""
-    attend = make_attention(attention, backend)
+    linear = make_linear(kernels.linear)
+    attend = make_attention(attention, kernels.attention, linear)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache):
         norms, attention_weights, feed_forward_weights = weights
@@ -159,16 +174,18 @@ def make_layer(
         update = attend(hidden, cos, sin, position, mask, attention_weights, cache)
         residual = residual + update
         hidden = rms_norm(residual, norms[1], norm_eps)
-        return swiglu(hidden, feed_forward_weights), residual
+        return swiglu(hidden, feed_forward_weights, linear), residual
 
     return layer
 
 
 @lru_cache
-def make_finish(norm_eps: float) -> Callable:
+def make_finish(norm_eps: float, linear_backend: str) -> Callable:
+    linear = make_linear(linear_backend)
+
     def finish(update, residual, norm_weight, head_weight):
         last = residual[:, -1] + update[:, -1]
-        logits = F.linear(rms_norm(last, norm_weight, norm_eps), head_weight, None)
+        logits = linear(rms_norm(last, norm_weight, norm_eps), head_weight)
         return logits, torch.argmax(logits, dim=-1, keepdim=True)
 
     return finish
@@ -178,7 +195,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), weight, eps)
 
 
-def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor], linear: Callable) -> Tensor:
     gate_up_weight, down_weight = weights
-    gate, up = F.linear(hidden, gate_up_weight, None).chunk(2, dim=-1)
-    return F.linear(F.silu(gate) * up, down_weight, None)
+    gate, up = linear(hidden, gate_up_weight).chunk(2, dim=-1)
+    return linear(F.silu(gate) * up, down_weight)

@@ -29,8 +29,13 @@ class Plan:
 
 
 def choose_plan(out_features: int, in_features: int) -> Plan:
-    """Enough programs to fill a GPU several times over, each with enough bytes in flight."""
-    return Plan(rows=4, columns=1024, num_warps=4)
+    """Few rows and long loads: thousands of short programs, 16 bytes per thread and load.
+
+    Chosen on an H200 among rows 1 to 16, columns 512 to 2048 and 2 to 8 warps, on the matrices of
+    Llama 3.1 8B and 3.2 1B; neighbouring plans differ by 1 to 3 %.
+    """
+    columns = 2048 if in_features >= 4096 else 1024
+    return Plan(rows=2, columns=columns, num_warps=8 if in_features == 4096 else 4)
 
 
 def gemv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from architectures.cache import allocate_cache
-from architectures.decoder import Decoder, Forward
+from architectures.decoder import Decoder, Forward, Kernels
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -21,7 +21,7 @@ _CAPTURE_WARMUP_STEPS = 3
 class ModeOptions:
     """What a mode may be told; each mode reads what concerns it."""
 
-    attention: str  # one of architectures.attention.ATTENTION_BACKENDS
+    kernels: Kernels = Kernels()
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
@@ -39,7 +39,7 @@ class Mode:
 
     def __init__(self, decoder: Decoder, options: ModeOptions) -> None:
         self.options = options
-        self.forward = Forward(decoder, options.attention)
+        self.forward = Forward(decoder, options.kernels)
 
     def compile_count(self) -> int:
         """How often this mode has compiled something so far; 0 where nothing is compiled."""

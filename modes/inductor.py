@@ -6,6 +6,7 @@ instead of minutes; --compile-scope model compiles the forward as one graph.
 
 import torch
 import torch._dynamo
+import torch._inductor.config
 
 from architectures.decoder import Decoder, Forward
 from modes import base
@@ -14,14 +15,22 @@ from modes import base
 _RECOMPILE_LIMIT = 256
 
 
+def configure_inductor() -> None:
+    """Settings of every mode that compiles with inductor; process-wide, as inductor has them."""
+    torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+    # Kernels that are launched before their predecessor has drained, where the GPU can (from
+    # Hopper on); off by default in PyTorch.
+    torch._inductor.config.triton.enable_pdl = True
+
+
 class Mode(base.Mode):
     def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
         self.options = options
-        torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+        configure_inductor()
         if options.compile_scope == "layer":
-            self.forward = Forward(decoder, options.attention, transform=self._compile)
+            self.forward = Forward(decoder, options.kernels, transform=self._compile)
         else:
-            self.forward = self._compile(Forward(decoder, options.attention))
+            self.forward = self._compile(Forward(decoder, options.kernels))
 
     def _compile(self, function):
         return torch.compile(
@@ -35,6 +44,7 @@ class Mode(base.Mode):
         inductor = torch._dynamo.utils.counters["inductor"]
         return {
             "graphs": self.compile_count(),
+            "programmatic_launch": torch._inductor.config.triton.enable_pdl,
             "disk_cache_hits": inductor["fxgraph_cache_hit"],
             "disk_cache_misses": inductor["fxgraph_cache_miss"],
         }

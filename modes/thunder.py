@@ -17,8 +17,10 @@ from torch import nn
 from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
 from kernels.flash_decode import flash_decode
+from kernels.gemv import gemv
 from kernels.rope_cache import rope_and_cache
 from modes import base
+from modes.inductor import configure_inductor
 from modes.spec import EXECUTORS, CannotRun
 
 
@@ -49,9 +51,17 @@ def _register_operators():
     def like_first(first, *rest, **options):
         return TensorProxy(like=first)
 
-    for function, tags in ((write_cache, keep), (rope_and_cache, keep), (flash_decode, None)):
+    def like_linear(x, weight):
+        return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
+
+    for function, meta, tags in (
+        (write_cache, like_first, keep),
+        (rope_and_cache, like_first, keep),
+        (flash_decode, like_first, None),
+        (gemv, like_linear, None),
+    ):
         executor.register_operator(
-            function.__name__, meta=like_first, fn=function, tags=tags, replaces=function
+            function.__name__, meta=meta, fn=function, tags=tags, replaces=function
         )
     return executor
 
@@ -65,13 +75,14 @@ def has_nvfuser() -> bool:
 
 class Mode(base.Mode):
     def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
+        configure_inductor()  # some of thunder's executors compile with it
         self.options = options
         self._jitted: list[Callable] = []
         if options.compile_scope == "model":
-            self.forward = self._compile(Forward(decoder, options.attention))
+            self.forward = self._compile(Forward(decoder, options.kernels))
         else:
             per_layer = self._compile_layer if "transformerengine" in options.executors else None
-            self.forward = Forward(decoder, options.attention, self._compile, per_layer)
+            self.forward = Forward(decoder, options.kernels, self._compile, per_layer)
 
     def _compile(self, function: Callable, **settings) -> Callable:
         if "dynamo" in self.options.executors:

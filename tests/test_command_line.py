@@ -66,9 +66,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
         (["--save-results", "--output-dir", "/proc/nowhere"], "can't be written"),
     ],
 )
-def test_what_this_machine_lacks_is_one_line_and_exit_code_3(
-    capsys, monkeypatch, arguments, words
-):
+def test_what_this_machine_lacks_is_one_line_and_exit_code_3(capsys, monkeypatch, arguments, words):
     installed = spec.importlib.util.find_spec
     optional = {"nvfuser", "nvfuser_direct", "cudnn", "transformer_engine"}
     monkeypatch.setattr(
@@ -89,7 +87,9 @@ def test_a_gpu_that_is_not_there(capsys, monkeypatch):
 
 
 def test_a_model_that_does_not_fit_says_what_would(capsys):
-    code, err = run(capsys, "--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat")
+    code, err = run(
+        capsys, "--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"
+    )
     assert code == 3
     assert "needs about" in err
     assert "--num-layers" in err
@@ -100,7 +100,9 @@ def test_compile_modes_with_graphs_of_their_own_are_refused_inside_ours():
     assert graphed.cuda_graphs
     with pytest.raises(RequestError, match="max-autotune-no-cudagraphs"):
         spec.check_compile_mode("reduce-overhead", [graphed])
-    spec.check_compile_mode("reduce-overhead", [parse_mode("inductor+nographs", (), "auto", "cuda")])
+    spec.check_compile_mode(
+        "reduce-overhead", [parse_mode("inductor+nographs", (), "auto", "cuda")]
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,9 @@ def test_thunder_without_nvfuser_says_so(monkeypatch):
     monkeypatch.setattr(spec, "is_installed", lambda executor: executor != "nvfuser")
     shown = parse_mode("thunder", (), "auto", "cuda").shown_label
     assert shown == "thunder[no nvfuser]+graphs"
-    assert parse_mode("thunder:inductor", (), "auto", "cuda").shown_label == "thunder:inductor+graphs"
+    assert (
+        parse_mode("thunder:inductor", (), "auto", "cuda").shown_label == "thunder:inductor+graphs"
+    )
 
 
 def parsed(*arguments: str):

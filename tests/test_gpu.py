@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from architectures.decoder import Kernels
 from architectures.weights import build_decoder
 from measurement import agreement
 from models import MODELS
@@ -10,6 +11,7 @@ from modes import eager, inductor
 from modes.base import ModeOptions, StepEngine
 
 pytestmark = pytest.mark.gpu
+OURS = Kernels(attention="flash_decode", linear="gemv")
 
 PROMPT, CACHE = 1000, 1064
 MODEL = MODELS["llama3.1-8b"].with_layers(4)
@@ -35,7 +37,7 @@ def tokens(batch: int) -> torch.Tensor:
 
 
 def check(decoder, engine: StepEngine, batch: int) -> dict:
-    reference = make_engine(eager.Mode(decoder, ModeOptions("sdpa")), decoder, batch)
+    reference = make_engine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, batch)
     prompt = tokens(batch)
     return agreement.check(
         engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 1), "bf16"
@@ -49,15 +51,15 @@ def captured(engine: StepEngine, batch: int) -> StepEngine:
     return engine
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "flash_decode"])
+@pytest.mark.parametrize("kernels", [Kernels(), OURS], ids=["torch", "ours"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize(
     "mode",
     [lambda: eager.Mode, lambda: inductor.Mode, thunder_mode],
     ids=["eager", "inductor", "thunder"],
 )
-def test_captured_graphs_pass_the_gate(decoder, mode, attention, batch):
-    engine = make_engine(mode()(decoder, ModeOptions(attention)), decoder, batch)
+def test_captured_graphs_pass_the_gate(decoder, mode, kernels, batch):
+    engine = make_engine(mode()(decoder, ModeOptions(kernels)), decoder, batch)
     found = check(decoder, captured(engine, batch), batch)
     assert found["passed"], found
     assert found["top1_compared"] > 0
@@ -87,7 +89,7 @@ def write_into_the_next_slot(forward, tokens, position, caches):
     [write_one_slot_off, drop_the_write, use_a_stale_position, write_into_the_next_slot],
 )
 def test_a_fault_inside_a_captured_graph_closes_the_gate(decoder, fault):
-    engine = make_engine(eager.Mode(decoder, ModeOptions("flash_decode")), decoder, 1)
+    engine = make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1)
     forward = engine.mode.forward
 
     def faulty(tokens, position, caches):
@@ -104,14 +106,14 @@ def test_a_swapped_weight_closes_the_gate(decoder):
     broken = build_decoder(MODEL, "bf16", "cuda", CACHE)
     first, second = broken.layers[1].down_proj.weight, broken.layers[2].down_proj.weight
     first.data, second.data = second.data, first.data
-    engine = make_engine(eager.Mode(broken, ModeOptions("flash_decode")), broken, 1)
+    engine = make_engine(eager.Mode(broken, ModeOptions(OURS)), broken, 1)
     assert not check(decoder, captured(engine, 1), 1)["passed"]
 
 
 def test_a_graph_replays_at_every_position(decoder):
     """The same tokens, step by step and through the graph, over the edges of attention tiles."""
-    plain = make_engine(eager.Mode(decoder, ModeOptions("flash_decode")), decoder, 1)
-    graphed = captured(make_engine(eager.Mode(decoder, ModeOptions("flash_decode")), decoder, 1), 1)
+    plain = make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1)
+    graphed = captured(make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1), 1)
     prompt = tokens(1)
     for engine in (plain, graphed):
         engine.prefill(prompt)

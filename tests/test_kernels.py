@@ -31,6 +31,7 @@ from kernels.flash_decode import (
     flash_decode_reference,
     launch_flash_decode,
 )
+from kernels.gemv import gemv, gemv_reference, launch_gemv
 from kernels.rms_norm import (
     MAX_HIDDEN,
     add_rms_norm,
@@ -140,9 +141,10 @@ def make_inputs(case: Case, device: str = DEVICE, seed: int = 0) -> DecodeInputs
     row = normal(case.batch, (heads + 2 * case.kv_heads) * case.head_dim)
     by_head = row.unflatten(-1, (-1, case.head_dim))
     q, k, v = by_head.split([heads, case.kv_heads, case.kv_heads], dim=1)
-    angles = torch.randn((1, case.head_dim // 2), generator=generator, device=device).repeat(1, 2)
+    angles = torch.randn((1, case.head_dim // 2), generator=generator, device=device)
+    cos, sin = angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
     position = torch.zeros(1, dtype=torch.int64, device=device)
-    return DecodeInputs(q, k, v, angles.cos(), angles.sin(), cache("k"), cache("v"), position)
+    return DecodeInputs(q, k, v, cos, sin, cache("k"), cache("v"), position)
 
 
 def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
@@ -218,7 +220,7 @@ def test_rope_reference_rotates_pairs() -> None:
     inputs = make_inputs(case, "cpu").at(4)
     k_before = inputs.k_cache.clone()
     rotated = rope_and_cache_reference(*inputs.rope_arguments())
-    turn = torch.complex(inputs.cos.double(), inputs.sin.double())[:, :8]
+    turn = torch.complex(inputs.cos.double(), -inputs.sin.double())[:, :8]
     for x, out in ((inputs.q, rotated), (inputs.k, inputs.k_cache[:, :, 4])):
         expected = torch.complex(x[..., :8], x[..., 8:]) * turn
         torch.testing.assert_close(out, torch.cat((expected.real, expected.imag), dim=-1))
@@ -312,9 +314,9 @@ def test_kernel_files_import_without_triton() -> None:
 @pytest.mark.parametrize(
     ("pairs", "cache_length", "splits", "tile_tokens"),
     [
-        (8, 2048, 32, 64),  # batch 1 of 8 KV heads: as many tiles as there are
-        (8, 5120, 33, 64),
-        (256, 2048, 2, 64),  # batch 32
+        (8, 2048, 16, 64),  # batch 1 of 8 KV heads: a program on every multiprocessor
+        (8, 5120, 16, 64),
+        (256, 2048, 1, 64),  # batch 32
         (1, 2048, 128, 16),  # one KV head: short tiles, so that every multiprocessor has one
         (4096, 2048, 1, 64),
         (8, 1, 1, 16),
@@ -411,6 +413,20 @@ def check_add_rms_norm(
     assert_rounded_once(normed, expected)
 
 
+def check_gemv(
+    out_features: int,
+    in_features: int,
+    dtype: torch.dtype,
+    multiply: Callable[..., torch.Tensor],
+    device: str = DEVICE,
+) -> None:
+    x = torch.randn(1, 1, in_features, device=device).to(dtype)
+    weight = torch.randn(out_features, in_features, device=device).to(dtype)
+    out = multiply(x, weight)
+    assert out.shape == (1, 1, out_features)
+    assert_close(out, gemv_reference(x.double(), weight.double()), dtype)
+
+
 # Through Triton's interpreter.
 
 SMALL_POSITIONS = (0, 15, 16, 33, 36)
@@ -456,6 +472,15 @@ def test_interpreted_add_rms_norm(
     rows: int, hidden: int, dtype: torch.dtype, poisoned_memory: None
 ) -> None:
     check_add_rms_norm(rows, hidden, dtype, launch_add_rms_norm)
+
+
+@interpreted_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("out_features", "in_features"), [(6, 1024), (5, 1000), (1, 2500)])
+def test_interpreted_gemv(
+    out_features: int, in_features: int, dtype: torch.dtype, poisoned_memory: None
+) -> None:
+    check_gemv(out_features, in_features, dtype, launch_gemv)
 
 
 def mend_interpreter() -> None:
@@ -540,6 +565,16 @@ class TestOnGpu:
         self, dtype: torch.dtype, rows: int, hidden: int, poisoned_memory: None
     ) -> None:
         check_add_rms_norm(rows, hidden, dtype, add_rms_norm)
+
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize(
+        ("out_features", "in_features"),
+        [(6144, 4096), (4096, 14336), (1000, 2048), (33, 1376), (7, 100), (128256, 4096)],
+    )
+    def test_gemv(
+        self, dtype: torch.dtype, out_features: int, in_features: int, poisoned_memory: None
+    ) -> None:
+        check_gemv(out_features, in_features, dtype, gemv)
 
     @pytest.mark.parametrize("fused_combine", [True, False])
     def test_many_calls_give_the_same_bits(

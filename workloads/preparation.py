@@ -5,11 +5,12 @@ Each step's cost is the cell's cold start; none of it reaches the timed runs.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 
 import torch
 
-from architectures.decoder import Decoder
+from architectures.decoder import Decoder, Kernels
 from architectures.weights import build_decoder
 from command_line import Request
 from measurement import agreement
@@ -31,7 +32,7 @@ def make_cells(request: Request) -> list[Cell]:
             mode_label=spec.shown_label,
             batch_size=batch_size,
             precision=request.precision_of(spec),
-            attention=choose_attention(request.attention, spec, request.device),
+            kernels=choose_kernels(request, spec),
             work=Work.of(
                 request.model,
                 request.precision_of(spec),
@@ -46,12 +47,17 @@ def make_cells(request: Request) -> list[Cell]:
     ]
 
 
-def choose_attention(wanted: str, spec: ModeSpec, device: str) -> str:
+def choose_kernels(request: Request, spec: ModeSpec) -> Kernels:
     """auto: plain eager stays unmodified PyTorch, the others get the best there is."""
-    if wanted != "auto":
-        return wanted
     is_plain = spec.name == "eager" and not spec.cuda_graphs
-    return "sdpa" if is_plain or device == "cpu" else "flash_decode"
+    torch_only = is_plain or request.device == "cpu"
+    best = Kernels() if torch_only else Kernels(attention="flash_decode", linear="gemv")
+    if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
+        best = replace(best, linear="torch")
+    return Kernels(
+        best.attention if request.attention == "auto" else request.attention,
+        best.linear if request.linear == "auto" else request.linear,
+    )
 
 
 class Preparation:
@@ -98,7 +104,7 @@ class Preparation:
     def _prepare(self, cell: Cell) -> None:
         held = self._allocated()
         started = time.perf_counter()
-        cell.engine = self._engine(self._mode_class(cell.spec), cell)
+        cell.engine = self._engine(self._mode_class(cell.spec), cell, cell.kernels)
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
@@ -111,10 +117,10 @@ class Preparation:
     def _mode_class(self, spec: ModeSpec) -> type[Mode]:
         return import_module(MODES[spec.name].module).Mode
 
-    def _engine(self, mode_class: type[Mode], cell: Cell, attention: str | None = None):
+    def _engine(self, mode_class: type[Mode], cell: Cell, kernels: Kernels):
         request = self.request
         options = ModeOptions(
-            attention or cell.attention,
+            kernels,
             cell.spec.executors,
             request.compile_mode,
             request.compile_scope,
@@ -144,7 +150,7 @@ class Preparation:
     def _check(self, cell: Cell) -> None:
         """The output gate; its reference is freed at once."""
         self.on_progress(f"{cell.label}: checking outputs")
-        reference = self._engine(EagerMode, cell, attention="sdpa")
+        reference = self._engine(EagerMode, cell, Kernels())
         tokens = self.prompts(cell.batch_size, 0)
         inputs = agreement.Inputs.random(self.request.model.vocab_size, tokens, self.request.seed)
         cell.agreement = agreement.check(cell.engine, reference, inputs, cell.precision.name)
