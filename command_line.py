@@ -29,7 +29,7 @@ _EXAMPLES = """examples:
   python benchmark_inference.py --scenario chat --mode thunder inductor eager
   python benchmark_inference.py --model-name llama3.1-405b --num-layers 8
   for mode in thunder inductor eager; do
-    python benchmark_inference.py --scenario reasoning --mode $mode --save-results
+    python benchmark_inference.py --scenario chat --mode $mode --save-results
   done; python compare_results.py results/*.json
 
 exit codes:

@@ -12,22 +12,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from architectures.cache import LayerCache, write_cache
+from architectures.kernel_choice import Kernels
+from architectures.linear import make_linear
 from architectures.rope import apply_rope
 from kernels.flash_decode import flash_decode
 from kernels.rope_cache import rope_and_cache
 from models import GroupedQueryAttention
 
-ATTENTION_BACKENDS = ("sdpa", "flash_decode")
-
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...], LayerCache], Tensor]
 
 
-def make_attention(
-    shape: GroupedQueryAttention, backend: str, linear: Callable[[Tensor, Tensor], Tensor]
-) -> Attend:
+def make_attention(shape: GroupedQueryAttention, kernels: Kernels) -> Attend:
     """attend(hidden, cos, sin, position, mask, (qkv, output), (k_cache, v_cache)) -> [b, s, hidden]."""
     heads, kv_heads, head_dim = shape.num_heads, shape.num_kv_heads, shape.head_dim
-    decode = _decode_flash if backend == "flash_decode" else _decode_sdpa
+    linear = make_linear(kernels.linear)
+    decode = _decode_flash if kernels.attention == "flash_decode" else _decode_sdpa
+    over_prompt = causal_attention if kernels.shared_heads else causal_attention_repeated
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight = weights
@@ -35,7 +35,10 @@ def make_attention(
         qkv = linear(hidden, qkv_weight)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
         if length > 1:
-            context = _prefill(qkv, heads, kv_heads, cos, sin, position, cache)
+            q, k, v = _rotate_and_split(qkv, heads, kv_heads, cos, sin)
+            write_cache(cache[0], k, position)
+            write_cache(cache[1], v, position)
+            context = over_prompt(q, k, v)
         else:
             context = decode(qkv, heads, kv_heads, cos, sin, position, mask, cache)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
@@ -49,12 +52,18 @@ def _rotate_and_split(qkv: Tensor, heads: int, kv_heads: int, cos: Tensor, sin: 
     return rotated[:, :heads], rotated[:, heads:], qkv[:, heads + kv_heads :]
 
 
-def _prefill(qkv, heads, kv_heads, cos, sin, position, cache) -> Tensor:
-    """qkv [batch, heads + 2 kv_heads, length, head_dim] -> [batch, heads, length, head_dim]."""
-    q, k, v = _rotate_and_split(qkv, heads, kv_heads, cos, sin)
-    write_cache(cache[0], k, position)
-    write_cache(cache[1], v, position)
-    group = heads // kv_heads
+def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [batch, heads, length, head_dim], k and v [batch, kv_heads, length, head_dim] -> as q.
+
+    PyTorch chooses the kernel (cuDNN, flash, ...), which reads each shared head where it lies.
+    """
+    shares_heads = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shares_heads)
+
+
+def causal_attention_repeated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same for tracers whose attention knows no shared heads: each is copied per query head."""
+    group = q.shape[1] // k.shape[1]
     return F.scaled_dot_product_attention(
         q, _repeat_heads(k, group), _repeat_heads(v, group), is_causal=True
     )

@@ -8,7 +8,6 @@ result, where a compiler can fuse the two although it sees one layer only.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -17,21 +16,13 @@ from torch.nn import functional as F
 
 from architectures.attention import make_attention
 from architectures.cache import LayerCache
+from architectures.kernel_choice import Kernels
 from architectures.linear import make_linear
 from architectures.rope import rope_tables
 from models import DenseFeedForward, GroupedQueryAttention, ModelConfig
 
 Transform = Callable[[Callable], Callable]
 LayerTransform = Callable[["DecoderLayer", Callable], Callable]
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """What computes a single token's attention (ATTENTION_BACKENDS) and linear layers
-    (LINEAR_BACKENDS). The defaults are PyTorch alone."""
-
-    attention: str = "sdpa"
-    linear: str = "torch"
 
 
 class DecoderLayer(nn.Module):
@@ -165,7 +156,7 @@ def make_layer(
 ) -> Callable:
     """The pure function of a layer of this kind; the same object for every such layer."""
     linear = make_linear(kernels.linear)
-    attend = make_attention(attention, kernels.attention, linear)
+    attend = make_attention(attention, kernels)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache):
         norms, attention_weights, feed_forward_weights = weights

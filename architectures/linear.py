@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 from kernels.gemv import gemv
 
-LINEAR_BACKENDS = ("torch", "gemv")
-
 
 def make_linear(backend: str) -> Callable[[Tensor, Tensor], Tensor]:
     """linear(x [..., in], weight [out, in]) -> [..., out]; `gemv` where x is one row."""

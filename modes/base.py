@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from architectures.cache import allocate_cache
-from architectures.decoder import Decoder, Forward, Kernels
+from architectures.decoder import Decoder, Forward
+from architectures.kernel_choice import Kernels
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -130,6 +131,14 @@ class StepEngine:
                 tensor.fill_(fill)
         self.token.zero_()
         self.position.zero_()
+
+    def graph_pool_bytes(self) -> int | None:
+        """Memory that belongs to the captured graph alone; None without one."""
+        if self._graph is None:
+            return None
+        pool = self._graph.pool()
+        segments = torch.cuda.memory_snapshot()
+        return sum(s["total_size"] for s in segments if tuple(s["segment_pool_id"]) == tuple(pool))
 
     def close(self) -> None:
         """Give back the memory; the engine can't be used afterwards."""

@@ -10,10 +10,12 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 
 from torch import nn
 
+from architectures.attention import causal_attention
 from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
 from kernels.flash_decode import flash_decode
@@ -56,6 +58,7 @@ def _register_operators():
 
     for function, meta, tags in (
         (write_cache, like_first, keep),
+        (causal_attention, like_first, None),
         (rope_and_cache, like_first, keep),
         (flash_decode, like_first, None),
         (gemv, like_linear, None),
@@ -67,10 +70,8 @@ def _register_operators():
 
 
 _OPERATORS = _register_operators()
-
-
-def has_nvfuser() -> bool:
-    return thunder.get_executor("nvfuser") is not None
+# Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
+_ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 
 
 class Mode(base.Mode):
@@ -78,11 +79,14 @@ class Mode(base.Mode):
         configure_inductor()  # some of thunder's executors compile with it
         self.options = options
         self._jitted: list[Callable] = []
+        kernels = options.kernels
+        if _ATTENTION_EXECUTORS & set(options.executors):
+            kernels = replace(kernels, shared_heads=False)
         if options.compile_scope == "model":
-            self.forward = self._compile(Forward(decoder, options.kernels))
+            self.forward = self._compile(Forward(decoder, kernels))
         else:
             per_layer = self._compile_layer if "transformerengine" in options.executors else None
-            self.forward = Forward(decoder, options.kernels, self._compile, per_layer)
+            self.forward = Forward(decoder, kernels, self._compile, per_layer)
 
     def _compile(self, function: Callable, **settings) -> Callable:
         if "dynamo" in self.options.executors:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from architectures.decoder import Kernels
+from architectures.kernel_choice import Kernels
 from architectures.rope import rope_tables
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from models import (

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from architectures.decoder import Kernels
+from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder
 from measurement import agreement
 from models import MODELS

@@ -10,7 +10,8 @@ from importlib import import_module
 
 import torch
 
-from architectures.decoder import Decoder, Kernels
+from architectures.decoder import Decoder
+from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder
 from command_line import Request
 from measurement import agreement
@@ -142,10 +143,8 @@ class Preparation:
         cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
         if cell.spec.cuda_graphs:
             self.on_progress(f"{cell.label}: capturing the decode step")
-            torch.cuda.empty_cache()
-            reserved = torch.cuda.memory_reserved()
             cell.cold_start["capture_s"] = self._timed(engine.capture)
-            cell.memory["graph_pool_bytes"] = torch.cuda.memory_reserved() - reserved
+            cell.memory["graph_pool_bytes"] = engine.graph_pool_bytes()
 
     def _check(self, cell: Cell) -> None:
         """The output gate; its reference is freed at once."""

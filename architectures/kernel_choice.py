@@ -1,0 +1,17 @@
+"""Which kernels compute a forward where there is a choice; the defaults are PyTorch alone."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """
+    attention: of a single token: "sdpa", or "flash_decode", our kernel.
+    linear: of a single row: "torch", or "gemv", our kernel.
+    shared_heads: whether attention over a prompt may read KV heads that several query heads share;
+        tracers that know no such thing need them repeated.
+    """
+
+    attention: str = "sdpa"
+    linear: str = "torch"
+    shared_heads: bool = True
