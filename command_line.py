@@ -30,7 +30,7 @@ _EXAMPLES = """examples:
   python benchmark_inference.py --scenario chat --mode thunder inductor eager
   python benchmark_inference.py --model-name llama3.1-405b --num-layers 8
   for mode in thunder inductor eager; do
-    python benchmark_inference.py --scenario reasoning --mode $mode --save-results
+    python benchmark_inference.py --scenario chat --mode $mode --save-results
   done; python compare_results.py results/*.json
 
 exit codes:
@@ -54,6 +54,7 @@ class Request:
     specs: tuple[ModeSpec, ...]
     baseline: str | None
     attention: str
+    linear: str
     compile_mode: str
     compile_scope: str
     num_iterations: int | None
@@ -214,6 +215,13 @@ def _add_execution_flags(group) -> None:
         "kernel (default: auto)",
     )
     group.add_argument(
+        "--linear",
+        choices=("auto", "torch", "gemv"),
+        default="auto",
+        help="of a decode step at batch 1; auto: torch in plain eager and on a CPU, else gemv, our "
+        "kernel (default: auto)",
+    )
+    group.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto"
     )
 
@@ -317,7 +325,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
     check_compile_mode(arguments.compile_mode, specs)
     for spec in specs:
         check_packages(spec, device)
-    _check_attention(arguments.attention, model, device)
+    _check_kernels(arguments, model, device)
     _check_linear_precision(specs, model)
     return Request(
         model=model,
@@ -331,6 +339,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         specs=tuple(specs),
         baseline=baseline,
         attention=arguments.attention,
+        linear=arguments.linear,
         compile_mode=arguments.compile_mode,
         compile_scope=arguments.compile_scope,
         num_iterations=arguments.num_iterations,
@@ -448,12 +457,13 @@ def _check_output_dir(arguments) -> None:
         raise CannotRun(f"--output-dir {directory} can't be written: {error.strerror}") from None
 
 
-def _check_attention(attention: str, model: ModelConfig, device: str) -> None:
-    if attention == "flash_decode" and device == "cpu":
-        raise CannotRun("--attention flash_decode is a GPU kernel; use auto or sdpa on a CPU")
-    if attention == "flash_decode" and not model.supports_flash_decode:
+def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
+    for flag, kernel in (("attention", "flash_decode"), ("linear", "gemv")):
+        if getattr(arguments, flag) == kernel and device == "cpu":
+            raise CannotRun(f"--{flag} {kernel} is a GPU kernel; leave it at auto on a CPU")
+    if arguments.attention == "flash_decode" and not model.supports_flash_decode:
         raise CannotRun(
-            f"--attention flash_decode can't serve the attention of {model.name}: use auto or sdpa"
+            f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
 
 

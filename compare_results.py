@@ -213,7 +213,7 @@ def remarks(report: Report) -> Iterator[str]:
     for note in report.notes:
         yield f"note: {note}"
     if any(m.ratio and m.ratio.runs_needed for row in report.rows for m in row.metrics.values()):
-        yield "+N: about N more runs (or sessions) per side would settle it"
+        yield "+N: about N more runs (or sessions) per side would settle it; 999: or more"
 
 
 def _cells(row: Row) -> Iterator[tuple[str, ...]]:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from architectures.cache import LayerCache, write_cache
+from architectures.kernel_choice import Kernels
+from architectures.linear import make_linear
 from architectures.rope import apply_rope
 from kernels.flash_decode import flash_decode
 from kernels.rope_cache import rope_and_cache
-from models import AttentionTemperature, GroupedQueryAttention
-
-ATTENTION_BACKENDS = ("sdpa", "flash_decode")
+from models import Attention, AttentionTemperature, GroupedQueryAttention
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...], LayerCache], Tensor]
 
@@ -34,29 +34,35 @@ def modules(kind: GroupedQueryAttention, hidden_size: int) -> dict[str, nn.Modul
     }
 
 
-def make_attention(kind: GroupedQueryAttention, norm_eps: float, backend: str) -> Attend:
+def make_attention(kind: GroupedQueryAttention, norm_eps: float, kernels: Kernels) -> Attend:
     """attend(hidden, cos, sin, position, mask, (qkv, output), (k_cache, v_cache)) -> [b, s, hidden]."""
     heads, kv_heads, head_dim = kind.num_heads, kind.num_kv_heads, kind.head_dim
-    uses_flash = backend == "flash_decode" and kind.supports_flash_decode
-    decode = _decode_flash if uses_flash else _decode_sdpa
+    linear = make_linear(kernels.linear)
+    decode = _decode_sdpa if needs_mask(kind, kernels) else _decode_flash
+    over_prompt = choose_causal_attention(kernels)
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight = weights
         batch, length, _ = hidden.shape
-        qkv = F.linear(hidden, qkv_weight, None)
+        qkv = linear(hidden, qkv_weight)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if kind.normalizes_qk:
             # Published after the rotation, which changes no length: so before is the same.
             qk = _unit_rms(qk, norm_eps)
         if length > 1:
-            context = _prefill(qk, v, kind, cos, sin, position, cache)
+            context = _prefill(qk, v, kind, cos, sin, position, cache, over_prompt)
         else:
             context = decode(qk, v, kind, cos, sin, position, mask, cache)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
-        return F.linear(context, output_weight, None)
+        return linear(context, output_weight)
 
     return attend
+
+
+def needs_mask(kind: Attention, kernels: Kernels) -> bool:
+    """Whether a single token attends to the whole cache, and hides the unfilled slots."""
+    return kernels.attention != "flash_decode" or not kind.supports_flash_decode
 
 
 def _unit_rms(x: Tensor, eps: float) -> Tensor:
@@ -70,7 +76,7 @@ def _rotate_and_split(qk: Tensor, kind: GroupedQueryAttention, cos: Tensor, sin:
     return qk[:, : kind.num_heads], qk[:, kind.num_heads :]
 
 
-def _prefill(qk, v, kind, cos, sin, position, cache) -> Tensor:
+def _prefill(qk, v, kind, cos, sin, position, cache, over_prompt) -> Tensor:
     """qk [batch, heads + kv_heads, length, head_dim] -> [batch, heads, length, head_dim]."""
     q, k = _rotate_and_split(qk, kind, cos, sin)
     length = q.shape[2]
@@ -78,22 +84,37 @@ def _prefill(qk, v, kind, cos, sin, position, cache) -> Tensor:
         q = _scale(q, kind.temperature, torch.arange(length, device=q.device))
     write_cache(cache[0], k, position)
     write_cache(cache[1], v, position)
-    return _causal(
-        q, _repeat_heads(k, kind.group_size), _repeat_heads(v, kind.group_size), kind.chunk_size
+    if kind.chunk_size is None or length <= kind.chunk_size:
+        return over_prompt(q, k, v)
+    starts = range(0, length, kind.chunk_size)
+    chunks = [slice(start, start + kind.chunk_size) for start in starts]
+    return torch.cat([over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in chunks], dim=2)
+
+
+def choose_causal_attention(kernels: Kernels) -> Callable[..., Tensor]:
+    return causal_attention if kernels.shared_heads else causal_attention_repeated
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
+    """q [batch, heads, length, head_dim], k and v [batch, kv_heads, length, head_dim] -> as q.
+
+    The values may be of another width, which the result then has. PyTorch chooses the kernel
+    (cuDNN, flash, ...), which reads each shared head where it lies.
+    """
+    shares_heads = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(
+        q, k, v, is_causal=True, enable_gqa=shares_heads, scale=scale
     )
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor, chunk_size: int | None) -> Tensor:
-    """Causal attention within each chunk, [batch, heads, length, head_dim] all of them."""
-    length = q.shape[2]
-    if chunk_size is None or length <= chunk_size:
-        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    chunks = [slice(start, start + chunk_size) for start in range(0, length, chunk_size)]
-    parts = [
-        F.scaled_dot_product_attention(q[:, :, c], k[:, :, c], v[:, :, c], is_causal=True)
-        for c in chunks
-    ]
-    return torch.cat(parts, dim=2)
+def causal_attention_repeated(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None = None
+) -> Tensor:
+    """The same for tracers whose attention knows no shared heads: each is copied per query head."""
+    group = q.shape[1] // k.shape[1]
+    return F.scaled_dot_product_attention(
+        q, _repeat_heads(k, group), _repeat_heads(v, group), is_causal=True, scale=scale
+    )
 
 
 def _repeat_heads(x: Tensor, group: int) -> Tensor:

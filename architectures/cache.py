@@ -20,15 +20,15 @@ def allocate_cache(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> list[LayerCache]:
-    """Zeroed caches of all layers; one allocation for what is alike in all of them, say all keys."""
-    per_layer = [layer.attention.cache_shapes(cache_length) for layer in config.layers]
-
-    def zeros(count: int, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
-        return torch.zeros((count, batch_size, *shape), dtype=dtype, device=device).unbind(0)
-
-    if len(set(per_layer)) == 1:
-        return list(zip(*(zeros(len(per_layer), shape) for shape in per_layer[0]), strict=True))
-    return [tuple(zeros(1, shape)[0] for shape in shapes) for shapes in per_layer]
+    """Zeroed caches of all layers. Every tensor has memory of its own: torch 2.11's inductor
+    misplaces in-place updates of two inputs that share an allocation."""
+    return [
+        tuple(
+            torch.zeros((batch_size, *shape), dtype=dtype, device=device)
+            for shape in layer.attention.cache_shapes(cache_length)
+        )
+        for layer in config.layers
+    ]
 
 
 def write_cache(cache: Tensor, values: Tensor, position: Tensor) -> Tensor:

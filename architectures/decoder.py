@@ -17,8 +17,10 @@ from torch.nn import functional as F
 
 from architectures import attention, feed_forward, mla
 from architectures.cache import LayerCache
+from architectures.kernel_choice import Kernels
+from architectures.linear import make_linear
 from architectures.rope import rope_tables
-from models import Attention, GroupedQueryAttention, LatentAttention, LayerConfig, ModelConfig
+from models import GroupedQueryAttention, LatentAttention, LayerConfig, ModelConfig
 
 # Each kind of attention is a file with modules() and make_attention().
 _ATTENTION = {GroupedQueryAttention: attention, LatentAttention: mla}
@@ -83,30 +85,30 @@ class Forward(nn.Module):
 
     Args:
         decoder: the weights.
-        backend: how a single token attends, one of ATTENTION_BACKENDS, in those layers that can;
-            the others use plain PyTorch.
+        kernels: what computes attention, linear layers and experts, in those layers that can; the
+            others use plain PyTorch.
         transform: applied once to each distinct pure function, say torch.compile.
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
-        experts: how chosen experts run, one of EXPERT_BACKENDS.
     """
 
     def __init__(
         self,
         decoder: Decoder,
-        backend: str,
+        kernels: Kernels,
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
-        experts: str = "grouped",
     ) -> None:
         super().__init__()
         self.decoder = decoder
         transform = transform or (lambda function: function)
         config = decoder.config
-        uses_mask = any(_needs_mask(kind.attention, backend) for kind in config.layer_kinds)
+        uses_mask = any(
+            attention.needs_mask(kind.attention, kernels) for kind in config.layer_kinds
+        )
         self.begin = transform(make_begin(uses_mask))
         functions = {
-            kind: make_layer(kind, config.norm_eps, backend, experts) for kind in config.layer_kinds
+            kind: make_layer(kind, config.norm_eps, kernels) for kind in config.layer_kinds
         }
         if layer_transform is None:
             functions = {kind: transform(function) for kind, function in functions.items()}
@@ -116,7 +118,7 @@ class Forward(nn.Module):
                 layer_transform(layer, functions[kind])
                 for layer, kind in zip(decoder.layers, config.layers, strict=True)
             ]
-        self.finish = transform(make_finish(config.norm_eps))
+        self.finish = transform(make_finish(config.norm_eps, kernels.linear))
 
     def forward(
         self,
@@ -179,14 +181,14 @@ def make_begin(uses_mask: bool) -> Callable:
 
 
 @lru_cache
-def make_layer(kind: LayerConfig, norm_eps: float, backend: str, experts: str) -> Callable:
+def make_layer(kind: LayerConfig, norm_eps: float, kernels: Kernels) -> Callable:
     """The pure function of a layer of this kind; the same object for every such layer.
 
     It returns (update, residual), and of a mixture of experts the chosen ones.
     """
     part = _ATTENTION[type(kind.attention)]
-    attend = part.make_attention(kind.attention, norm_eps, backend)
-    feed = feed_forward.make_feed_forward(kind.feed_forward, experts)
+    attend = part.make_attention(kind.attention, norm_eps, kernels)
+    feed = feed_forward.make_feed_forward(kind.feed_forward, kernels)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
         norms, attention_weights, feed_forward_weights = weights
@@ -201,15 +203,13 @@ def make_layer(kind: LayerConfig, norm_eps: float, backend: str, experts: str) -
     return layer
 
 
-def _needs_mask(kind: Attention, backend: str) -> bool:
-    return backend != "flash_decode" or not kind.supports_flash_decode
-
-
 @lru_cache
-def make_finish(norm_eps: float) -> Callable:
+def make_finish(norm_eps: float, linear_backend: str) -> Callable:
+    linear = make_linear(linear_backend)
+
     def finish(update, residual, norm_weight, head_weight):
         last = residual[:, -1] + update[:, -1]
-        logits = F.linear(rms_norm(last, norm_weight, norm_eps), head_weight, None)
+        logits = linear(rms_norm(last, norm_weight, norm_eps), head_weight)
         return logits, torch.argmax(logits, dim=-1, keepdim=True)
 
     return finish

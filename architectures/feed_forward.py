@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from architectures.kernel_choice import Kernels
+from architectures.linear import make_linear
 from kernels.routed_experts import routed_experts, routed_experts_reference
 from models import DenseFeedForward, GroupLimitedRouter, MixtureOfExperts
 
-EXPERT_BACKENDS = {"grouped": routed_experts, "reference": routed_experts_reference}
+_EXPERT_BACKENDS = {"grouped": routed_experts, "loop": routed_experts_reference}
 
 # hidden, weights, chosen -> (update,) or (update, chosen experts)
 FeedForwardFunction = Callable[[Tensor, tuple[Tensor, ...], Tensor | None], tuple[Tensor, ...]]
@@ -73,22 +75,23 @@ def _swiglu_modules(width: int, hidden_size: int, prefix: str = "") -> dict[str,
 
 
 def make_feed_forward(
-    kind: DenseFeedForward | MixtureOfExperts, experts: str
+    kind: DenseFeedForward | MixtureOfExperts, kernels: Kernels
 ) -> FeedForwardFunction:
-    """experts: how chosen experts run, one of EXPERT_BACKENDS."""
+    linear = make_linear(kernels.linear)
     if isinstance(kind, DenseFeedForward):
-        return lambda hidden, weights, chosen: (swiglu(hidden, weights),)
-    return _make_mixture(kind, experts)
+        return lambda hidden, weights, chosen: (swiglu(hidden, weights, linear),)
+    return _make_mixture(kind, linear, _EXPERT_BACKENDS[kernels.experts])
 
 
-def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor]) -> Tensor:
+def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor], linear: Callable) -> Tensor:
     gate_up_weight, down_weight = weights
-    gate, up = F.linear(hidden, gate_up_weight, None).chunk(2, dim=-1)
-    return F.linear(F.silu(gate) * up, down_weight, None)
+    gate, up = linear(hidden, gate_up_weight).chunk(2, dim=-1)
+    return linear(F.silu(gate) * up, down_weight)
 
 
-def _make_mixture(kind: MixtureOfExperts, experts: str) -> FeedForwardFunction:
-    run_experts = EXPERT_BACKENDS[experts]
+def _make_mixture(
+    kind: MixtureOfExperts, linear: Callable, run_experts: Callable
+) -> FeedForwardFunction:
     is_grouped = isinstance(kind.router, GroupLimitedRouter)
     route = _route_group_limited if is_grouped else _route_by_input
     gates_input = kind.router.gates_input
@@ -100,7 +103,7 @@ def _make_mixture(kind: MixtureOfExperts, experts: str) -> FeedForwardFunction:
         own, shares = route(kind, tokens, router, chosen)
         used = own if chosen is None else chosen
         routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
-        update = swiglu(hidden, (shared_gate_up, shared_down))
+        update = swiglu(hidden, (shared_gate_up, shared_down), linear)
         return update + routed.view(batch, length, width), own
 
     return mixture

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from architectures.attention import Attend
+from architectures.attention import Attend, choose_causal_attention
 from architectures.cache import write_cache
+from architectures.kernel_choice import Kernels
+from architectures.linear import make_linear
 from architectures.rope import apply_rope
 from models import LatentAttention
 
@@ -38,58 +40,56 @@ def modules(kind: LatentAttention, hidden_size: int) -> dict[str, nn.Module]:
     }
 
 
-def make_attention(kind: LatentAttention, norm_eps: float, backend: str) -> Attend:
+def make_attention(kind: LatentAttention, norm_eps: float, kernels: Kernels) -> Attend:
     """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden].
 
-    Plain PyTorch whatever the backend: flash_decode knows no values of another width than keys.
+    A single token attends in plain PyTorch whatever the choice: flash_decode knows no values that
+    are part of their keys.
     """
     heads, rope_dim = kind.num_heads, kind.rope_dim
+    linear = make_linear(kernels.linear)
+    over_prompt = choose_causal_attention(kernels)
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         down_weight, q_norm, q_up_weight, kv_norm, kv_up_weight, output_weight = weights
         batch, length, _ = hidden.shape
-        down = F.linear(hidden, down_weight, None)
+        down = linear(hidden, down_weight)
         q_down = down[..., : kind.query_rank]
         latent = down[..., kind.query_rank : -rope_dim]
         q_down = F.rms_norm(q_down, (kind.query_rank,), q_norm, _NORM_EPS)
         latent = F.rms_norm(latent, (kind.latent_dim,), kv_norm, _NORM_EPS)[:, None]
-        q = F.linear(q_down, q_up_weight, None)
+        q = linear(q_down, q_up_weight)
         q = q.view(batch, length, heads, kind.query_dim).transpose(1, 2)
         q_nope = q[..., : kind.nope_dim]
         q_rope = apply_rope(q[..., kind.nope_dim :], cos, sin)
         k_rope = apply_rope(down[..., -rope_dim:][:, None], cos, sin)
         filled = write_cache(cache[0], torch.cat((latent, k_rope), dim=-1), position)
         if length > 1:
-            context = _prefill(kind, q_nope, q_rope, latent, k_rope, kv_up_weight)
+            k, v = _expand(kind, latent, k_rope, kv_up_weight)
+            q = torch.cat((q_nope, q_rope), dim=-1)
+            context = over_prompt(q, k, v, kind.softmax_scale)
         else:
             context = _decode(kind, q_nope, q_rope, filled, mask, kv_up_weight)
         context = context.transpose(1, 2).reshape(batch, length, heads * kind.value_dim)
-        return F.linear(context, output_weight, None)
+        return linear(context, output_weight)
 
     return attend
 
 
-def _prefill(
+def _expand(
     kind: LatentAttention,
-    q_nope: Tensor,  # [batch, heads, length, nope_dim]
-    q_rope: Tensor,  # [batch, heads, length, rope_dim]
     latent: Tensor,  # [batch, 1, length, latent_dim]
     k_rope: Tensor,  # [batch, 1, length, rope_dim]
     kv_up_weight: Tensor,
-) -> Tensor:
-    """Keys and values expanded -> [batch, heads, length, value_dim]."""
-    batch, heads, length, _ = q_nope.shape
+) -> tuple[Tensor, Tensor]:
+    """Keys and values of every head, [batch, heads, length, query_dim or value_dim]."""
+    batch, _, length, _ = latent.shape
+    heads, nope_dim = kind.num_heads, kind.nope_dim
     expanded = F.linear(latent[:, 0], kv_up_weight, None)
-    expanded = expanded.view(batch, length, heads, kind.nope_dim + kind.value_dim).transpose(1, 2)
+    expanded = expanded.view(batch, length, heads, nope_dim + kind.value_dim).transpose(1, 2)
     shared = k_rope.expand(batch, heads, length, kind.rope_dim)
-    k = torch.cat((expanded[..., : kind.nope_dim], shared), dim=-1)
-    return F.scaled_dot_product_attention(
-        torch.cat((q_nope, q_rope), dim=-1),
-        k,
-        expanded[..., kind.nope_dim :],
-        is_causal=True,
-        scale=kind.softmax_scale,
-    )
+    k = torch.cat((expanded[..., :nope_dim], shared), dim=-1)
+    return k, expanded[..., nope_dim:]
 
 
 def _decode(

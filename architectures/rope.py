@@ -67,4 +67,4 @@ def apply_rope(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """Rotate x [..., length, head_dim] by tables [length, head_dim]."""
     half = x.shape[-1] // 2
     swapped = torch.cat((x[..., half:], x[..., :half]), dim=-1)
-    return x * cos + swapped * signed_sin
+    return torch.addcmul(x * cos, swapped, signed_sin)

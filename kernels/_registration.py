@@ -23,7 +23,7 @@ NAMESPACE = "inference_benchmark"
 
 # Programmatic dependent launch: a kernel's blocks are placed while its predecessor still drains,
 # and wait on the device for its results. It hides most of the ~1 us between two kernels.
-PROGRAMMATIC_LAUNCH = False
+PROGRAMMATIC_LAUNCH = True
 # First compute capability (major) that has it.
 PROGRAMMATIC_LAUNCH_CAPABILITY = 9
 

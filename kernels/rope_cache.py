@@ -29,10 +29,10 @@ def rope_and_cache(
     """Rotate q and k by the angles of one position; store k and v into that slot of the caches.
 
     q [batch, heads, head_dim], k and v [batch, kv_heads, head_dim], views with unit last stride;
-    cos and sin [1, head_dim], both halves alike; k_cache and v_cache [batch, kv_heads,
+    cos and sin [1, head_dim] (sin signed); k_cache and v_cache [batch, kv_heads,
     cache_length, head_dim], updated in place, of different storages where this is compiled
     (ValueError); position int64 [1] on the device, less than cache_length (not checked: that would
-    need a synchronisation). rotated = x * cos + cat(-x2, x1) * sin, where x1 and x2 are the halves
+    need a synchronisation). rotated = x * cos + cat(x2, x1) * sin, where x1 and x2 are the halves
     of x, in fp32 and rounded once. Returns the rotated q, contiguous.
     """
     return _operator(q, k, v, cos, sin, k_cache, v_cache, position)
@@ -57,7 +57,7 @@ def rope_and_cache_reference(
 def _rotate_reference(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+    return (wide * cos + torch.cat((second, first), dim=-1) * sin).to(x.dtype)
 
 
 @jit
@@ -70,7 +70,7 @@ def _rotate(x_ptr, out_ptr, cos_ptr, sin_ptr, HALF: tl.constexpr):
     cos2 = tl.load(cos_ptr + second).to(tl.float32)
     sin1 = tl.load(sin_ptr + first).to(tl.float32)
     sin2 = tl.load(sin_ptr + second).to(tl.float32)
-    tl.store(out_ptr + first, (x1 * cos1 - x2 * sin1).to(out_ptr.dtype.element_ty))
+    tl.store(out_ptr + first, (x1 * cos1 + x2 * sin1).to(out_ptr.dtype.element_ty))
     tl.store(out_ptr + second, (x2 * cos2 + x1 * sin2).to(out_ptr.dtype.element_ty))
 
 

@@ -58,6 +58,7 @@ class Snapshot:
     memory_clock_hz: float | None
     temperature_c: float | None
     power_limit_w: float | None
+    default_power_limit_w: float | None  # the board's own; a lower limit was set by somebody
     power_w: float | None
     energy_j: float | None  # since the driver was loaded
     throttled_s: dict[str, float | None]  # cause -> seconds since the driver was loaded
@@ -121,6 +122,9 @@ class GpuMonitor:
                 lambda: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU), 1.0
             ),
             power_limit_w=self._read(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu), 1e-3),
+            default_power_limit_w=self._read(
+                lambda: nvml.nvmlDeviceGetPowerManagementDefaultLimit(gpu), 1e-3
+            ),
             power_w=_scaled(fields.get(INSTANT_POWER_FIELD), 1e-3),
             energy_j=self._read(lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(gpu), 1e-3),
             throttled_s={
@@ -219,10 +223,12 @@ def summarize_state(
         "memory_clock_hz": _spread([s.memory_clock_hz for s in ends]),
         "temperature_c": _range([s.temperature_c for s in both]),
         "power_limit_w": min(_known(s.power_limit_w for s in both), default=None),
+        "default_power_limit_w": min(_known(s.default_power_limit_w for s in both), default=None),
         "power_w": _spread([s.power_w for s in ends]),
         "throttled_s": throttled_s,
         "throttled_share": {
-            cause: None if seconds is None or window_s <= 0 else seconds / window_s
+            # the driver updates its counters now and then: a short window can seem overfull
+            cause: None if seconds is None or window_s <= 0 else min(1.0, seconds / window_s)
             for cause, seconds in throttled_s.items()
         },
         "energy_j": energy_j,

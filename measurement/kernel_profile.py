@@ -53,12 +53,28 @@ def _record(step: Callable[[], None], repeats: int) -> dict:
         for _ in range(repeats):
             step()
         torch.cuda.synchronize()
+    spans = [
+        (event.time_range.start, event.time_range.end, event.name)
+        for event in profiler.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
+    ]
+    return _phase(*attribute(spans, repeats), repeats)
+
+
+def attribute(spans: list[tuple[float, float, str]], repeats: int) -> tuple[Counter, Counter]:
+    """Seconds per repeat and calls of each kernel from (start, end, name) in microseconds.
+
+    A kernel that was launched early waits on the device while its predecessor finishes: where two
+    overlap, the time belongs to the one that started first, so that the sum is the time in which
+    anything ran.
+    """
     seconds, calls = Counter(), Counter()
-    for event in profiler.events():
-        if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation:
-            seconds[event.name] += event.self_device_time_total * 1e-6 / repeats
-            calls[event.name] += 1
-    return _phase(seconds, calls, repeats)
+    frontier = float("-inf")
+    for start, end, name in sorted(spans):
+        seconds[name] += max(0.0, end - max(start, frontier)) * 1e-6 / repeats
+        calls[name] += 1
+        frontier = max(frontier, end)
+    return seconds, calls
 
 
 def _phase(seconds: Counter, calls: Counter, repeats: int) -> dict:

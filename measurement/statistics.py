@@ -273,7 +273,10 @@ def adjust_for_many(ratios: Sequence[Ratio]) -> list[Ratio]:
     """The same comparisons with verdicts that allow for their number (Benjamini-Hochberg)."""
     p_values = [ratio.p_value for ratio in ratios if ratio.p_value is not None]
     adjusted = iter(benjamini_hochberg(p_values))
-    return [ratio if ratio.p_value is None else _with_p(ratio, next(adjusted)) for ratio in ratios]
+    return [
+        ratio if ratio.p_value is None else _with_p(ratio, ratio.p_value, next(adjusted))
+        for ratio in ratios
+    ]
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -411,12 +414,12 @@ def _verdict(ratio: float, ci95: Interval | None, p_value: float | None, band: f
     return "same" if 1 / edge <= low and high <= edge else "inconclusive"
 
 
-def _with_p(ratio: Ratio, p_adjusted: float) -> Ratio:
+def _with_p(ratio: Ratio, p_value: float, p_adjusted: float) -> Ratio:
     verdict = _verdict(ratio.ratio, ratio.ci95, p_adjusted, ratio.band)
     judged = replace(ratio, p_adjusted=p_adjusted, verdict=verdict)
     if verdict == ratio.verdict:
         return judged
-    return _with_runs_needed(judged, 0, VERDICT_ALPHA * ratio.p_value / p_adjusted)
+    return _with_runs_needed(judged, 0, VERDICT_ALPHA * p_value / p_adjusted)
 
 
 def _with_runs_needed(ratio: Ratio, least: int, alpha: float) -> Ratio:

@@ -13,28 +13,19 @@ from torch import Tensor
 
 from architectures.cache import allocate_cache
 from architectures.decoder import Decoder, Forward
+from architectures.kernel_choice import Kernels
 
 _CAPTURE_WARMUP_STEPS = 3
-_RECOMPILE_LIMIT = 256
-
-
-def allow_recompilations() -> None:
-    """Dynamo counts compilations per code object, which kinds of layers, prompt and token, and
-    cells of several batch sizes share."""
-    import torch._dynamo  # seconds, needed by some modes only
-
-    torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
 
 
 @dataclass(frozen=True)
 class ModeOptions:
     """What a mode may be told; each mode reads what concerns it."""
 
-    attention: str  # one of architectures.attention.ATTENTION_BACKENDS
+    kernels: Kernels = Kernels()
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
-    experts: str = "grouped"  # one of architectures.feed_forward.EXPERT_BACKENDS, eager only
 
 
 class Mode:
@@ -49,7 +40,7 @@ class Mode:
 
     def __init__(self, decoder: Decoder, options: ModeOptions) -> None:
         self.options = options
-        self.forward = Forward(decoder, options.attention, experts=options.experts)
+        self.forward = Forward(decoder, options.kernels)
 
     def compile_count(self) -> int:
         """How often this mode has compiled something so far; 0 where nothing is compiled."""
@@ -149,6 +140,14 @@ class StepEngine:
                 tensor.fill_(fill)
         self.token.zero_()
         self.position.zero_()
+
+    def graph_pool_bytes(self) -> int | None:
+        """Memory that belongs to the captured graph alone; None without one."""
+        if self._graph is None:
+            return None
+        pool = self._graph.pool()
+        segments = torch.cuda.memory_snapshot()
+        return sum(s["total_size"] for s in segments if tuple(s["segment_pool_id"]) == tuple(pool))
 
     def close(self) -> None:
         """Give back the memory; the engine can't be used afterwards."""

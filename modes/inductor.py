@@ -6,19 +6,32 @@ instead of minutes; --compile-scope model compiles the forward as one graph.
 
 import torch
 import torch._dynamo
+import torch._inductor.config
 
 from architectures.decoder import Decoder, Forward
 from modes import base
+
+# Dynamo counts compilations per code object, which kinds of layers, prompt and token, and cells of
+# several batch sizes share.
+_RECOMPILE_LIMIT = 256
+
+
+def configure_inductor() -> None:
+    """Settings of every mode that compiles with inductor; process-wide, as inductor has them."""
+    torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+    # Kernels that are launched before their predecessor has drained, where the GPU can (from
+    # Hopper on); off by default in PyTorch.
+    torch._inductor.config.triton.enable_pdl = True
 
 
 class Mode(base.Mode):
     def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
         self.options = options
-        base.allow_recompilations()
+        configure_inductor()
         if options.compile_scope == "layer":
-            self.forward = Forward(decoder, options.attention, transform=self._compile)
+            self.forward = Forward(decoder, options.kernels, transform=self._compile)
         else:
-            self.forward = self._compile(Forward(decoder, options.attention))
+            self.forward = self._compile(Forward(decoder, options.kernels))
 
     def _compile(self, function):
         return torch.compile(
@@ -32,6 +45,7 @@ class Mode(base.Mode):
         inductor = torch._dynamo.utils.counters["inductor"]
         return {
             "graphs": self.compile_count(),
+            "programmatic_launch": torch._inductor.config.triton.enable_pdl,
             "disk_cache_hits": inductor["fxgraph_cache_hit"],
             "disk_cache_misses": inductor["fxgraph_cache_miss"],
         }

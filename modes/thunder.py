@@ -10,16 +10,20 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 
 from torch import nn
 
+from architectures.attention import causal_attention
 from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
 from kernels.flash_decode import flash_decode
+from kernels.gemv import gemv
 from kernels.rope_cache import rope_and_cache
 from kernels.routed_experts import routed_experts
 from modes import base
+from modes.inductor import configure_inductor
 from modes.spec import EXECUTORS, CannotRun
 
 
@@ -50,41 +54,49 @@ def _register_operators():
     def like_first(first, *rest, **options):
         return TensorProxy(like=first)
 
-    functions = (
-        (write_cache, keep),
-        (rope_and_cache, keep),
-        (flash_decode, None),
-        (routed_experts, None),
-    )
-    for function, tags in functions:
+    def like_queries(q, k, v, *rest, **options):
+        return TensorProxy(like=q, shape=(*q.shape[:-1], v.shape[-1]))
+
+    def like_linear(x, weight):
+        return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
+
+    for function, meta, tags in (
+        (write_cache, like_first, keep),
+        (causal_attention, like_queries, None),
+        (rope_and_cache, like_first, keep),
+        (flash_decode, like_first, None),
+        (gemv, like_linear, None),
+        (routed_experts, like_first, None),
+    ):
         executor.register_operator(
-            function.__name__, meta=like_first, fn=function, tags=tags, replaces=function
+            function.__name__, meta=meta, fn=function, tags=tags, replaces=function
         )
     return executor
 
 
 _OPERATORS = _register_operators()
-
-
-def has_nvfuser() -> bool:
-    return thunder.get_executor("nvfuser") is not None
+# Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
+_ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 
 
 class Mode(base.Mode):
     def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
+        configure_inductor()  # some of thunder's executors compile with it
         self.options = options
         self._jitted: list[Callable] = []
+        kernels = options.kernels
+        if _ATTENTION_EXECUTORS & set(options.executors):
+            kernels = replace(kernels, shared_heads=False)
         if options.compile_scope == "model":
-            self.forward = self._compile(Forward(decoder, options.attention))
+            self.forward = self._compile(Forward(decoder, kernels))
         else:
             per_layer = self._compile_layer if "transformerengine" in options.executors else None
-            self.forward = Forward(decoder, options.attention, self._compile, per_layer)
+            self.forward = Forward(decoder, kernels, self._compile, per_layer)
 
     def _compile(self, function: Callable, **settings) -> Callable:
         if "dynamo" in self.options.executors:
             from thunder.dynamo import thunderfx
 
-            base.allow_recompilations()
             jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
         else:
             jitted = thunder.jit(

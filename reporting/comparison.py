@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from measurement.statistics import (
     BAND_ACROSS_SESSIONS,
@@ -346,6 +346,7 @@ def _remarks(record: dict) -> Iterable[str]:
 
 # Pairing -------------------------------------------------------------------------------------
 
+T = TypeVar("T")
 Side = tuple[Cell, ...]
 Key = Callable[[Cell], Any]
 
@@ -385,22 +386,20 @@ def _pair_by_mode(plan: _Plan, wanted: str | None, cells: list[Cell]) -> None:
     is_known = wanted is None
     for group in _grouped(cells, lambda cell: cell.fingerprint):
         sides = _grouped(group, lambda cell: cell.variant)
-        if wanted is None and len(sides) == 1:
-            base, *others = [(cell,) for cell in group]  # one mode, several files
-            names = [side[0].file for side in others]
-        else:
-            base = _default_baseline(sides) if wanted is None else _side_called(wanted, sides)
-            others = [side for side in sides if side is not base]
-            names = [side[0].variant for side in others]
+        is_one_mode = wanted is None and len(sides) == 1  # then its files are the sides
+        if is_one_mode:
+            sides = [(cell,) for cell in group]
+        base = _side_called(wanted, sides) if wanted else _default_baseline(sides)
         if base is None:
             plan.skip(group, f"no {wanted} with its fingerprint")
             continue
         is_known = True
-        plan.pairings += [
-            Pairing(name, side, base) for name, side in zip(names, others, strict=True)
-        ]
-        if not others:
-            plan.pairings.append(Pairing(base[0].variant, base))
+        for side in sides:
+            name = side[0].file if is_one_mode else side[0].variant
+            if side is not base:
+                plan.pairings.append(Pairing(name, side, base))
+            elif len(sides) == 1:
+                plan.pairings.append(Pairing(name, side))
     if not is_known:
         raise _unknown("baseline: no file or mode", wanted, [cell.variant for cell in cells])
 
@@ -410,30 +409,27 @@ def _pair_across(
 ) -> None:
     """Along one field of the fingerprint, everything else and the mode being equal."""
     key = _comparable_key(request, cells)
-    wanted = _baseline_value(request, baseline_file, cells)
+    name = ACROSS[str(request.across)][0]
+
+    def value(cell: Cell) -> str:
+        return str(getattr(cell.fingerprint, name))
+
+    possible = [value(cell) for cell in cells if baseline_file in (None, cell.file)]
+    wanted = (
+        request.baseline if request.baseline and not baseline_file else next(iter(possible), "")
+    )
+    if cells and wanted not in possible:
+        raise _unknown(f"baseline: no file or {request.across}", wanted, possible)
     for group in _grouped(cells, key):
-        sides = _grouped(group, lambda cell: (_value(request, cell), cell.label))
-        bases = [side for side in sides if _value(request, side[0]) == wanted]
+        sides = _grouped(group, lambda cell: (value(cell), cell.label))
+        bases = [side for side in sides if value(side[0]) == wanted]
         lonely = {id(side): side for side in sides}
-        for along in _grouped(sides, lambda side: _value(request, side[0])):
-            pairs = _match(along, bases) if along[0] not in bases else []
-            plan.pairings += [Pairing(_value(request, s[0]), s, base) for s, base in pairs]
-            for side in (side for pair in pairs for side in pair):
+        for along in _grouped(sides, lambda side: value(side[0])):
+            for side, base in _match(along, bases) if along[0] not in bases else ():
+                plan.pairings.append(Pairing(value(side[0]), side, base))
                 lonely.pop(id(side), None)
+                lonely.pop(id(base), None)
         plan.skip(itertools.chain(*lonely.values()), f"no counterpart along {request.across}")
-
-
-def _value(request: Request, cell: Cell) -> str:
-    return str(getattr(cell.fingerprint, ACROSS[request.across][0]))
-
-
-def _baseline_value(request: Request, baseline_file: str | None, cells: list[Cell]) -> str:
-    values = [_value(request, cell) for cell in cells if baseline_file in (None, cell.file)]
-    if request.baseline and not baseline_file:
-        if request.baseline not in values:
-            raise _unknown(f"baseline: no file or {request.across}", request.baseline, values)
-        return request.baseline
-    return values[0] if values else ""
 
 
 def _comparable_key(request: Request, cells: list[Cell]) -> Key:
@@ -444,13 +440,15 @@ def _comparable_key(request: Request, cells: list[Cell]) -> Key:
     def key(cell: Cell) -> tuple[tuple[str, Any], ...]:
         return tuple((name, getattr(cell.fingerprint, name)) for name in names)
 
-    sides = [[cell for cell in cells if cell.file == file] for file in request.files]
-    if len(sides) != 2 or not all(sides) or set(map(key, sides[0])) & set(map(key, sides[1])):
+    if len(request.files) != 2:
+        return key
+    left, right = ([cell for cell in cells if cell.file == file] for file in request.files)
+    if not left or not right or set(map(key, left)) & set(map(key, right)):
         return key
     if request.force:
         return lambda cell: ()
     raise ComparisonError(
-        f"{' and '.join(request.files)} can't be compared: {_difference(*sides, key)}; "
+        f"{' and '.join(request.files)} can't be compared: {_difference(left, right, key)}; "
         f"--force does it anyway, --across {{{','.join(ACROSS)}}} on purpose"
     )
 
@@ -461,7 +459,8 @@ def _difference(left: Iterable[Cell], right: Sequence[Cell], key: Key) -> str:
         [f"{name} {a} | {b}" for (name, a), (_, b) in zip(key(x), key(y), strict=True) if a != b]
         for x, y in itertools.product(left, right)
     ]
-    return ", ".join(min(differences, key=len, default=[]))
+    fewest: list[str] = min(differences, key=len, default=[])
+    return ", ".join(fewest)
 
 
 def _match(sides: Sequence[Side], bases: Sequence[Side]) -> list[tuple[Side, Side]]:
@@ -500,8 +499,8 @@ def _side_called(name: str, sides: list[Side]) -> Side | None:
     return exact[0] if exact else by_mode[0] if len(by_mode) == 1 else None
 
 
-def _grouped(items: Iterable[Any], key: Callable[[Any], Any]) -> list[tuple]:
-    groups: dict[Any, list] = {}
+def _grouped(items: Iterable[T], key: Callable[[T], Any]) -> list[tuple[T, ...]]:
+    groups: dict[Any, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return [tuple(group) for group in groups.values()]
@@ -632,9 +631,9 @@ def _geometric_means(rows: list[Row]) -> dict[str, dict[str, float]]:
     for group in _grouped(rows, lambda row: row.name):
         for metric in METRICS:
             measured = [row.metrics[metric.key].ratio for row in group]
-            ratios = [each.ratio for each in measured if each]
-            if len(ratios) > 1:
-                means.setdefault(group[0].name, {})[metric.key] = geometric_mean(ratios)
+            mean = geometric_mean([each.ratio for each in measured if each])
+            if len(group) > 1 and mean is not None:
+                means.setdefault(group[0].name, {})[metric.key] = mean
     return means
 
 

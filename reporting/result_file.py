@@ -80,6 +80,7 @@ class ResultBuilder:
             "seed": request.seed,
             "tensor_parallel": 1,
             "attention": request.attention,
+            "linear": request.linear,
             "compile_mode": request.compile_mode,
             "compile_scope": request.compile_scope,
             "num_iterations": request.num_iterations,
@@ -113,7 +114,8 @@ class ResultBuilder:
             "options": {
                 "cuda_graphs": cell.spec.cuda_graphs,
                 "executors": list(cell.spec.executors),
-                "attention": cell.attention,
+                "attention": cell.kernels.attention,
+                "linear": cell.kernels.linear,
                 "precision": cell.precision.name,
                 "compiler": cell.details,
             },

@@ -1,5 +1,7 @@
 """A fake mode and a scripted clock: sessions without a model, a GPU or waiting."""
 
+from types import SimpleNamespace
+
 from measurement.metrics import Work
 from models import MODELS, Precision
 from modes.spec import ModeSpec
@@ -82,7 +84,7 @@ def make_cell(name="eager", graphs=False, batch_size=1, script=None, **engine) -
         mode_label=spec.label,
         batch_size=batch_size,
         precision=precision,
-        attention="sdpa",
+        kernels=SimpleNamespace(attention="sdpa", linear="torch"),
         work=Work.of(model, precision, batch_size, INPUT, OUTPUT),
         timer="wall",
     )

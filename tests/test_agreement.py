@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder
 from measurement import agreement
 from models import MODELS
@@ -15,7 +16,7 @@ MODEL = MODELS["llama-tiny"].with_layers(2)
 
 
 def make_engine(decoder) -> StepEngine:
-    return StepEngine(Eager(decoder, ModeOptions("sdpa")), decoder, 2, PROMPT, CACHE)
+    return StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, CACHE)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,8 @@ def test_an_executed_but_different_choice_is_seen_outside_ties(decoder):
 
 
 def test_short_outputs_leave_nothing_to_decode(decoder):
-    engine = StepEngine(Eager(decoder, ModeOptions("sdpa")), decoder, 2, PROMPT, PROMPT)
-    reference = StepEngine(Eager(decoder, ModeOptions("sdpa")), decoder, 2, PROMPT, PROMPT)
+    engine = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, PROMPT)
+    reference = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, PROMPT)
     prompt = torch.zeros(2, PROMPT, dtype=torch.int64)
     found = agreement.check(
         engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 0), "fp32"

@@ -15,6 +15,7 @@ from transformers import Llama4Config, Llama4ForConditionalGeneration, LlamaConf
 import benchmark_inference
 from architectures.checkpoint import load_checkpoint
 from architectures.checkpoint_config import CheckpointError, read_model
+from architectures.kernel_choice import Kernels
 from architectures.weights import empty_decoder
 from models import MODELS, Llama3RopeScaling, Rope, YarnRopeScaling
 from modes.base import ModeOptions, StepEngine
@@ -84,7 +85,7 @@ def test_a_saved_model_gives_the_same_logits(tmp_path, name, shard_size):
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_size == "20KB")
     decoder = read(tmp_path)
     ids = torch.randint(VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
-    engine = StepEngine(Eager(decoder, ModeOptions("sdpa")), decoder, 2, LENGTH, LENGTH)
+    engine = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, LENGTH, LENGTH)
     engine.prefill(ids)
     expected = reference(input_ids=ids).logits[:, -1]
     assert (engine.logits - expected).norm() < 1e-4 * expected.norm()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from architectures.kernel_choice import Kernels
 from architectures.rope import rope_tables
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from models import (
@@ -20,6 +21,7 @@ DECODE_STEPS = 32
 PROMPT = 24
 CACHE = 64
 TOLERANCE = 1e-5
+OURS = Kernels(attention="flash_decode", linear="gemv")
 
 # Few positions of the original context, so that the stretched, the kept and the blended
 # frequencies of the scaling all occur.
@@ -122,22 +124,22 @@ def thunder_mode():
 def test_eager_gives_the_logits_of_transformers(config, batch):
     reference = hugging_face(config)
     decoder = copied(config, reference)
-    engine = StepEngine(eager.Mode(decoder, ModeOptions("sdpa")), decoder, batch, PROMPT, CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, batch, PROMPT, CACHE)
     assert_same_logits(engine, reference, batch)
 
 
 @pytest.mark.parametrize(
     ("make_mode", "options"),
     [
-        (lambda: inductor.Mode, ModeOptions("sdpa")),
-        (lambda: inductor.Mode, ModeOptions("sdpa", compile_scope="model")),
-        (thunder_mode, ModeOptions("sdpa")),
-        (thunder_mode, ModeOptions("sdpa", compile_scope="model")),
-        (thunder_mode, ModeOptions("sdpa", executors=("inductor",))),
-        (thunder_mode, ModeOptions("sdpa", executors=("dynamo",))),
-        (lambda: eager.Mode, ModeOptions("flash_decode")),
-        (lambda: inductor.Mode, ModeOptions("flash_decode")),
-        (thunder_mode, ModeOptions("flash_decode")),
+        (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (lambda: inductor.Mode, ModeOptions(Kernels(), compile_scope="model")),
+        (thunder_mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(Kernels(), compile_scope="model")),
+        (thunder_mode, ModeOptions(Kernels(), executors=("inductor",))),
+        (thunder_mode, ModeOptions(Kernels(), executors=("dynamo",))),
+        (lambda: eager.Mode, ModeOptions(OURS)),
+        (lambda: inductor.Mode, ModeOptions(OURS)),
+        (thunder_mode, ModeOptions(OURS)),
     ],
     ids=[
         "inductor",
@@ -161,7 +163,7 @@ def test_modes_give_the_logits_of_transformers(make_mode, options):
 
 def test_a_layer_is_compiled_once_for_all_layers():
     decoder = build_decoder(SMALL, "fp32", "cpu", CACHE)
-    engine = StepEngine(thunder_mode()(decoder, ModeOptions("sdpa")), decoder, 1, PROMPT, CACHE)
+    engine = StepEngine(thunder_mode()(decoder, ModeOptions(Kernels())), decoder, 1, PROMPT, CACHE)
     for _ in range(2):
         engine.prefill(torch.zeros(1, PROMPT, dtype=torch.int64))
         engine.decode()
@@ -180,7 +182,7 @@ def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
         assert torch.equal(a, b), name
         assert not torch.equal(a, c), name
         assert a.std() > 0, name
-    engine = StepEngine(eager.Mode(decoder, ModeOptions("sdpa")), decoder, 1, PROMPT, CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 1, PROMPT, CACHE)
     engine.prefill(torch.arange(PROMPT)[None])
     assert 0.3 < engine.logits.std() < 3
 

@@ -82,6 +82,9 @@ class FakeNvml:
     def nvmlDeviceGetCurrentClocksEventReasons(self, handle):
         return 0x4 | 0x40
 
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle):
+        return 650_000
+
     def nvmlDeviceGetComputeRunningProcesses(self, handle):
         return self.processes
 
@@ -97,6 +100,7 @@ def snap(time_s, **readings):
         "memory_clock_hz": 3.2e9,
         "temperature_c": 40.0,
         "power_limit_w": 700.0,
+        "default_power_limit_w": 700.0,
         "power_w": 500.0,
         "energy_j": 0.0,
         "throttled_s": dict.fromkeys(gpu_state.THROTTLE_FIELDS, 0.0),
@@ -116,6 +120,7 @@ def test_snapshot_converts_to_si_units(nvml):
     assert snapshot.memory_clock_hz == pytest.approx(3.201e9)
     assert snapshot.temperature_c == 41.0
     assert snapshot.power_limit_w == pytest.approx(700)
+    assert snapshot.default_power_limit_w == pytest.approx(650)
     assert snapshot.power_w == pytest.approx(512.3)
     assert snapshot.energy_j == pytest.approx(123.456)
     assert snapshot.throttled_s == pytest.approx(
@@ -302,6 +307,7 @@ def test_unknown_readings_stay_unknown_in_the_summary():
         "sm_clock_hz": None,
         "temperature_c": None,
         "power_limit_w": None,
+        "default_power_limit_w": None,
         "energy_j": None,
         "event_reasons": None,
         "other_processes": None,

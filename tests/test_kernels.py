@@ -31,6 +31,7 @@ from kernels.flash_decode import (
     flash_decode_reference,
     launch_flash_decode,
 )
+from kernels.gemv import gemv, gemv_reference, launch_gemv
 from kernels.rms_norm import (
     MAX_HIDDEN,
     add_rms_norm,
@@ -69,13 +70,13 @@ class Case:
     cache_length: int = 257
     positions: tuple[int, ...] = (0, 1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256)
     dtype: torch.dtype = torch.bfloat16
-    tokens_first: bool = False  # caches [batch, cache_length, kv_heads, head_dim], transposed
+    tokens_first: str = ""  # of the caches "k" and "v": [batch, cache_length, kv_heads, head_dim]
     plan: Plan | None = None
 
     def __str__(self) -> str:
         plan = f"-{self.plan.splits}x{self.plan.tile_tokens}" if self.plan else ""
         unfused = "-unfused" if self.plan and not self.plan.fused_combine else ""
-        layout = "-tokens_first" if self.tokens_first else ""
+        layout = f"-{self.tokens_first}_tokens_first" if self.tokens_first else ""
         return (
             f"b{self.batch}-kv{self.kv_heads}-group{self.group}-dim{self.head_dim}"
             f"-{str(self.dtype).removeprefix('torch.')}{layout}{plan}{unfused}"
@@ -95,8 +96,9 @@ class DecodeInputs:
 
     def at(self, position: int) -> DecodeInputs:
         """The same with fresh caches that hold poison beyond position."""
-        copy = replace(self, k_cache=self.k_cache.clone(), v_cache=self.v_cache.clone())
-        copy.position = torch.full_like(self.position, position)
+        k_cache, v_cache = as_layer(self.k_cache, True), as_layer(self.v_cache, False)
+        position_tensor = torch.full_like(self.position, position)
+        copy = replace(self, k_cache=k_cache, v_cache=v_cache, position=position_tensor)
         for cache in (copy.k_cache, copy.v_cache):
             cache[:, :, position + 1 :: 2] = math.nan
             cache[:, :, position + 2 :: 2] = math.inf
@@ -110,28 +112,39 @@ class DecodeInputs:
         return (self.q, self.k_cache, self.v_cache, self.position)
 
 
+def as_layer(cache: torch.Tensor, layers_first: bool) -> torch.Tensor:
+    """A copy that is the second of two layers: [2, batch, ...][1], or [batch, 2, ...][:, 1]."""
+    memory = cache.new_zeros(2 * cache.numel())
+    batch_stride, *strides = cache.stride()
+    if layers_first:
+        view = memory.as_strided(cache.shape, cache.stride(), cache.numel())
+    else:
+        view = memory.as_strided(cache.shape, (2 * batch_stride, *strides), batch_stride)
+    return view.copy_(cache)
+
+
 def make_inputs(case: Case, device: str = DEVICE, seed: int = 0) -> DecodeInputs:
-    """Random inputs: q, k and v are views of one fused row, each cache of a tensor of layers."""
+    """Random inputs; q, k and v are views of one fused row."""
     generator = torch.Generator(device).manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
         values = torch.randn(shape, generator=generator, device=device)
         return values.to(case.dtype)
 
-    def cache() -> torch.Tensor:
-        if case.tokens_first:
-            return normal(2, case.batch, case.cache_length, case.kv_heads, case.head_dim)[
-                1
-            ].transpose(1, 2)
-        return normal(2, case.batch, case.kv_heads, case.cache_length, case.head_dim)[1]
+    def cache(which: str) -> torch.Tensor:
+        if which in case.tokens_first:
+            by_token = normal(case.batch, case.cache_length, case.kv_heads, case.head_dim)
+            return by_token.transpose(1, 2)
+        return normal(case.batch, case.kv_heads, case.cache_length, case.head_dim)
 
     heads = case.kv_heads * case.group
     row = normal(case.batch, (heads + 2 * case.kv_heads) * case.head_dim)
     by_head = row.unflatten(-1, (-1, case.head_dim))
     q, k, v = by_head.split([heads, case.kv_heads, case.kv_heads], dim=1)
-    angles = torch.randn((1, case.head_dim // 2), generator=generator, device=device).repeat(1, 2)
+    angles = torch.randn((1, case.head_dim // 2), generator=generator, device=device)
+    cos, sin = angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
     position = torch.zeros(1, dtype=torch.int64, device=device)
-    return DecodeInputs(q, k, v, angles.cos(), angles.sin(), cache(), cache(), position)
+    return DecodeInputs(q, k, v, cos, sin, cache("k"), cache("v"), position)
 
 
 def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
@@ -144,6 +157,12 @@ def assert_close(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype)
     assert out.shape == reference.shape
     assert bool(torch.isfinite(out).all())
     assert relative_error(out, reference) < TOLERANCE[dtype]
+
+
+def assert_rounded_once(out: torch.Tensor, reference: torch.Tensor) -> None:
+    """Nearly all elements are the reference's, rounded: nothing was rounded on the way (fp32)."""
+    if out.dtype != torch.float32:
+        assert float((out == reference.to(out.dtype)).double().mean()) > 0.95
 
 
 def doubles(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -201,7 +220,7 @@ def test_rope_reference_rotates_pairs() -> None:
     inputs = make_inputs(case, "cpu").at(4)
     k_before = inputs.k_cache.clone()
     rotated = rope_and_cache_reference(*inputs.rope_arguments())
-    turn = torch.complex(inputs.cos.double(), inputs.sin.double())[:, :8]
+    turn = torch.complex(inputs.cos.double(), -inputs.sin.double())[:, :8]
     for x, out in ((inputs.q, rotated), (inputs.k, inputs.k_cache[:, :, 4])):
         expected = torch.complex(x[..., :8], x[..., 8:]) * turn
         torch.testing.assert_close(out, torch.cat((expected.real, expected.imag), dim=-1))
@@ -295,9 +314,9 @@ def test_kernel_files_import_without_triton() -> None:
 @pytest.mark.parametrize(
     ("pairs", "cache_length", "splits", "tile_tokens"),
     [
-        (8, 2048, 32, 64),  # batch 1 of 8 KV heads: as many tiles as there are
-        (8, 5120, 33, 64),
-        (256, 2048, 2, 64),  # batch 32
+        (8, 2048, 16, 64),  # batch 1 of 8 KV heads: a program on every multiprocessor
+        (8, 5120, 16, 64),
+        (256, 2048, 1, 64),  # batch 32
         (1, 2048, 128, 16),  # one KV head: short tiles, so that every multiprocessor has one
         (4096, 2048, 1, 64),
         (8, 1, 1, 16),
@@ -364,6 +383,7 @@ def check_rope_and_cache(
         expected = rope_and_cache_reference(*doubles(wide.rope_arguments()))
         out = rotate(*kernel.rope_arguments())
         assert_close(out, expected, case.dtype)
+        assert_rounded_once(out, expected)
         assert out.is_contiguous()
         assert_close(kernel.k_cache[:, :, position], wide.k_cache[:, :, position], case.dtype)
         assert same_bits(kernel.v_cache[:, :, position].contiguous(), inputs.v.contiguous())
@@ -390,6 +410,21 @@ def check_add_rms_norm(
     zero = torch.zeros_like(residual, dtype=torch.float64)
     expected, _ = add_rms_norm_reference(new_residual.double(), zero, weight.double(), EPS)
     assert_close(normed, expected, dtype)
+    assert_rounded_once(normed, expected)
+
+
+def check_gemv(
+    out_features: int,
+    in_features: int,
+    dtype: torch.dtype,
+    multiply: Callable[..., torch.Tensor],
+    device: str = DEVICE,
+) -> None:
+    x = torch.randn(1, 1, in_features, device=device).to(dtype)
+    weight = torch.randn(out_features, in_features, device=device).to(dtype)
+    out = multiply(x, weight)
+    assert out.shape == (1, 1, out_features)
+    assert_close(out, gemv_reference(x.double(), weight.double()), dtype)
 
 
 # Through Triton's interpreter.
@@ -400,7 +435,7 @@ INTERPRETED_CASES = [
     replace(SMALL, batch=1, group=1, head_dim=64, plan=Plan(3, 16)),
     replace(SMALL, batch=1, group=2, dtype=torch.float16, plan=Plan(2, 16, fused_combine=False)),
     replace(SMALL, kv_heads=1, head_dim=64, dtype=torch.float16, plan=Plan(3, 16)),
-    replace(SMALL, group=5, kv_heads=1, tokens_first=True, plan=Plan(3, 16)),
+    replace(SMALL, group=5, kv_heads=1, tokens_first="k", plan=Plan(3, 16)),
     replace(SMALL, batch=1, group=8, positions=(0, 36), plan=Plan(2, 32, fused_combine=False)),
     replace(SMALL, batch=1, kv_heads=1, group=20, head_dim=16, positions=(36,), plan=Plan(1, 16)),
     replace(SMALL, batch=1, head_dim=64, cache_length=161, positions=(15, 16, 159, 160)),
@@ -427,7 +462,7 @@ def test_interpreted_flash_decode(case: Case, poisoned_memory: None) -> None:
 def test_interpreted_rope_and_cache(dtype: torch.dtype, poisoned_memory: None) -> None:
     case = Case(head_dim=64, cache_length=5, positions=(0, 4), dtype=dtype)
     check_rope_and_cache(case, launch_rope_and_cache)
-    check_rope_and_cache(replace(case, tokens_first=True, group=1), launch_rope_and_cache)
+    check_rope_and_cache(replace(case, tokens_first="v", group=1), launch_rope_and_cache)
 
 
 @interpreted_only
@@ -437,6 +472,15 @@ def test_interpreted_add_rms_norm(
     rows: int, hidden: int, dtype: torch.dtype, poisoned_memory: None
 ) -> None:
     check_add_rms_norm(rows, hidden, dtype, launch_add_rms_norm)
+
+
+@interpreted_only
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("out_features", "in_features"), [(6, 1024), (5, 1000), (1, 2500)])
+def test_interpreted_gemv(
+    out_features: int, in_features: int, dtype: torch.dtype, poisoned_memory: None
+) -> None:
+    check_gemv(out_features, in_features, dtype, launch_gemv)
 
 
 def mend_interpreter() -> None:
@@ -487,7 +531,8 @@ GPU_CASES = [
     Case(batch=1, kv_heads=1, group=20, cache_length=3000, positions=(0, 15, 16, 2999)),
     Case(batch=1, kv_heads=2, head_dim=16, cache_length=300, positions=(0, 299)),
     Case(batch=1, kv_heads=2, head_dim=256, cache_length=300, positions=(0, 299)),
-    Case(tokens_first=True),
+    Case(tokens_first="k"),
+    Case(tokens_first="v"),
     Case(plan=Plan(7, 32, fused_combine=False)),
     Case(plan=Plan(5, 16, fused_combine=False), group=5, head_dim=64),
     Case(plan=Plan(9, 16, num_warps=2, num_stages=4)),
@@ -510,7 +555,7 @@ class TestOnGpu:
     ) -> None:
         case = Case(batch, 8, group, head_dim, 65, (0, 63, 64), dtype)
         check_rope_and_cache(case, rope_and_cache)
-        check_rope_and_cache(replace(case, tokens_first=True), rope_and_cache)
+        check_rope_and_cache(replace(case, tokens_first="v"), rope_and_cache)
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize(
@@ -521,9 +566,21 @@ class TestOnGpu:
     ) -> None:
         check_add_rms_norm(rows, hidden, dtype, add_rms_norm)
 
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize(
+        ("out_features", "in_features"),
+        [(6144, 4096), (4096, 14336), (1000, 2048), (33, 1376), (7, 100), (128256, 4096)],
+    )
+    def test_gemv(
+        self, dtype: torch.dtype, out_features: int, in_features: int, poisoned_memory: None
+    ) -> None:
+        check_gemv(out_features, in_features, dtype, gemv)
+
     @pytest.mark.parametrize("fused_combine", [True, False])
-    def test_many_calls_give_the_same_bits(self, fused_combine: bool) -> None:
-        """A partial read before it was written, or a counter left wrong, shows sooner or later."""
+    def test_many_calls_give_the_same_bits(
+        self, fused_combine: bool, poisoned_memory: None
+    ) -> None:
+        """A partial read before it is written is NaN here; a counter left wrong shows as well."""
         inputs = make_inputs(Case(batch=1, kv_heads=8, cache_length=2048)).at(1999)
         plan = replace(Plan(33, 64), fused_combine=fused_combine)
         first = launch_flash_decode(*inputs.flash_arguments(), plan=plan)
@@ -533,7 +590,9 @@ class TestOnGpu:
         assert bool(same)
 
     @pytest.mark.parametrize("kept_counters", [True, False])
-    def test_one_graph_serves_every_position(self, kept_counters: bool) -> None:
+    def test_one_graph_serves_every_position(
+        self, kept_counters: bool, poisoned_memory: None
+    ) -> None:
         case = Case(batch=1, kv_heads=8, cache_length=300)
         inputs = make_inputs(case)
         step_inputs = inputs.at(case.cache_length - 1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 
+from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from kernels import routed_experts as experts_kernel
 from measurement import agreement
@@ -16,6 +17,7 @@ from modes.base import ModeOptions, StepEngine
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
 TOLERANCE = 1e-4
+OURS = Kernels(attention="flash_decode", linear="gemv")
 MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
 
 
@@ -61,20 +63,20 @@ def assert_chosen(found, expected) -> None:
 
 
 @MODELS
-@pytest.mark.parametrize("experts", ["grouped", "reference"])
+@pytest.mark.parametrize("experts", ["grouped", "loop"])
 def test_eager_gives_the_logits_of_transformers(config, experts):
-    assert_same(config, lambda: eager.Mode, ModeOptions("sdpa", experts=experts))
+    assert_same(config, lambda: eager.Mode, ModeOptions(Kernels(experts=experts)))
 
 
 @MODELS
 @pytest.mark.parametrize(
     ("make_mode", "options"),
     [
-        (lambda: eager.Mode, ModeOptions("flash_decode")),
-        (lambda: inductor.Mode, ModeOptions("sdpa")),
-        (thunder_mode, ModeOptions("sdpa")),
+        (lambda: eager.Mode, ModeOptions(OURS)),
+        (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(Kernels())),
     ],
-    ids=["eager-flash", "inductor", "thunder"],
+    ids=["eager-ours", "inductor", "thunder"],
 )
 def test_modes_give_the_logits_of_transformers(config, make_mode, options):
     assert_same(config, make_mode, options)
@@ -88,9 +90,9 @@ def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
     config = engine_decoder.config
     engine, reference = (
         StepEngine(
-            eager.Mode(decoder, ModeOptions("sdpa", experts=experts)), decoder, 2, PROMPT, CACHE
+            eager.Mode(decoder, ModeOptions(Kernels(experts=experts))), decoder, 2, PROMPT, CACHE
         )
-        for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "reference"))
+        for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "loop"))
     )
     prompt = torch.randint(VOCAB, (2, PROMPT), generator=torch.Generator().manual_seed(7))
     inputs = agreement.Inputs.random(config.vocab_size, prompt, seed=1)
@@ -169,7 +171,7 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
 
 
 def test_random_routers_spread_tokens(decoder):
-    engine = StepEngine(eager.Mode(decoder, ModeOptions("sdpa")), decoder, 16, CACHE, CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 16, CACHE, CACHE)
     engine.prefill(torch.randint(VOCAB, (16, CACHE), generator=torch.Generator().manual_seed(2)))
     found = balance(engine.choices, decoder.config.num_experts)
     assert found["even_share"] <= found["busiest_share"] < 4 * found["even_share"]

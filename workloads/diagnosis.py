@@ -14,6 +14,7 @@ from measurement.metrics import tbot_samples
 from workloads.session import Cell
 
 _ENQUEUES = 5
+_BARE_STEPS = 200
 
 
 def diagnose(cell: Cell, tokens, trace_path: Path | None) -> None:
@@ -32,7 +33,25 @@ def diagnose(cell: Cell, tokens, trace_path: Path | None) -> None:
         "enqueue_over_kernel": enqueue_s / kernel_s if kernel_s else None,
         "decode_busy_share": min(1.0, kernel_s / tbot_s) if tbot_s else None,
         "prefill_busy_share": _share(cell.profile["prefill"]["kernel_s"], prefill_s),
+        "loop_overhead": _loop_overhead(cell, tokens),
     }
+
+
+def _loop_overhead(cell: Cell, tokens) -> float | None:
+    """What the timed loop adds to its bare steps, as a share; from the same positions on."""
+    count = min(_BARE_STEPS, cell.work.output_length - 1)
+    if not count or not cell.runs:
+        return None
+    cell.engine.prefill(tokens)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(count):
+        cell.engine.decode()
+    end.record()
+    torch.cuda.synchronize()
+    bare_s = start.elapsed_time(end) * 1e-3
+    return _median([sum(run.step_s[:count]) for run in cell.runs]) / bare_s - 1
 
 
 def _share(part: float, whole: float | None) -> float | None:

@@ -5,6 +5,7 @@ Each step's cost is the cell's cold start; none of it reaches the timed runs.
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import torch
 
 from architectures.checkpoint_config import CheckpointError
 from architectures.decoder import Decoder
+from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
 from command_line import Request
 from measurement import agreement
 from measurement.clock import CLOCKS
 from measurement.metrics import Work
 from measurement.routing import balance
-from models import ModelConfig
 from modes import MODES
 from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
@@ -35,7 +36,7 @@ def make_cells(request: Request) -> list[Cell]:
             mode_label=spec.shown_label,
             batch_size=batch_size,
             precision=request.precision_of(spec),
-            attention=choose_attention(request.attention, spec, request.device, request.model),
+            kernels=choose_kernels(request, spec),
             work=Work.of(
                 request.model,
                 request.precision_of(spec),
@@ -50,13 +51,19 @@ def make_cells(request: Request) -> list[Cell]:
     ]
 
 
-def choose_attention(wanted: str, spec: ModeSpec, device: str, model: ModelConfig) -> str:
+def choose_kernels(request: Request, spec: ModeSpec) -> Kernels:
     """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use."""
-    if wanted != "auto":
-        return wanted
     is_plain = spec.name == "eager" and not spec.cuda_graphs
-    keeps_plain = is_plain or device == "cpu" or not model.supports_flash_decode
-    return "sdpa" if keeps_plain else "flash_decode"
+    torch_only = is_plain or request.device == "cpu"
+    best = Kernels() if torch_only else Kernels(attention="flash_decode", linear="gemv")
+    if not request.model.supports_flash_decode:
+        best = replace(best, attention="sdpa")
+    if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
+        best = replace(best, linear="torch")
+    return Kernels(
+        best.attention if request.attention == "auto" else request.attention,
+        best.linear if request.linear == "auto" else request.linear,
+    )
 
 
 class Preparation:
@@ -124,7 +131,7 @@ class Preparation:
     def _prepare(self, cell: Cell) -> None:
         held = self._allocated()
         started = time.perf_counter()
-        cell.engine = self._engine(self._mode_class(cell.spec), cell)
+        cell.engine = self._engine(self._mode_class(cell.spec), cell, cell.kernels)
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
@@ -137,15 +144,13 @@ class Preparation:
     def _mode_class(self, spec: ModeSpec) -> type[Mode]:
         return import_module(MODES[spec.name].module).Mode
 
-    def _engine(self, mode_class: type[Mode], cell: Cell, is_reference: bool = False):
-        """A cell's engine, or the reference for its outputs: none of our kernels, no sorted experts."""
+    def _engine(self, mode_class: type[Mode], cell: Cell, kernels: Kernels):
         request = self.request
         options = ModeOptions(
-            "sdpa" if is_reference else cell.attention,
+            kernels,
             cell.spec.executors,
             request.compile_mode,
             request.compile_scope,
-            "reference" if is_reference else "grouped",
         )
         return StepEngine(
             mode_class(self.decoder, options),
@@ -166,15 +171,13 @@ class Preparation:
         cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
         if cell.spec.cuda_graphs:
             self.on_progress(f"{cell.label}: capturing the decode step")
-            torch.cuda.empty_cache()
-            reserved = torch.cuda.memory_reserved()
             cell.cold_start["capture_s"] = self._timed(engine.capture)
-            cell.memory["graph_pool_bytes"] = torch.cuda.memory_reserved() - reserved
+            cell.memory["graph_pool_bytes"] = engine.graph_pool_bytes()
 
     def _check(self, cell: Cell) -> None:
         """The output gate; its reference is freed at once."""
         self.on_progress(f"{cell.label}: checking outputs")
-        reference = self._engine(EagerMode, cell, is_reference=True)
+        reference = self._engine(EagerMode, cell, Kernels(experts="loop"))
         tokens = self.prompts(cell.batch_size, 0)
         inputs = agreement.Inputs.random(self.request.model.vocab_size, tokens, self.request.seed)
         cell.agreement = agreement.check(cell.engine, reference, inputs, cell.precision.name)

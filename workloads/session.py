@@ -45,7 +45,7 @@ class Cell:
     mode_label: str
     batch_size: int
     precision: Precision
-    attention: str
+    kernels: Any  # what computes attention and linear layers of a single token
     work: Work
     timer: str = "cuda_event"
     engine: Any = None

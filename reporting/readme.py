@@ -1,0 +1,171 @@
+"""Fills the README's tables from the presets and from the published result files.
+
+`python -m reporting.readme` rewrites README.md between its markers; a test holds the README against
+what this would write, so the two can't disagree.
+"""
+
+import json
+import re
+from pathlib import Path
+
+from models import MODELS, Precision
+from modes import MODES
+from modes.spec import EXECUTORS
+from reporting.tables import model_label
+from reporting.units import UNKNOWN, count, gigabytes, milliseconds, percent, rate
+from scenarios import SCENARIOS
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "results" / "published"
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    path.write_text(fill(path.read_text()))
+
+
+def fill(text: str) -> str:
+    """text with every marked section <!-- name --> ... <!-- /name --> written anew."""
+    for name, section in SECTIONS.items():
+        body = f"<!-- {name} -->\n{section()}\n<!-- /{name} -->"
+        text, found = re.subn(
+            rf"<!-- {name} -->(?:.*?<!-- /{name} -->)?", lambda _, body=body: body, text, flags=re.S
+        )
+        if found != 1:
+            raise ValueError(f"README.md needs the marker <!-- {name} --> once, found {found}")
+    return text
+
+
+def markdown(headers: list[str], rows: list[list[str]]) -> str:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def scenarios() -> str:
+    rows = [
+        [s.name, f"{s.input_length} -> {s.output_length}", s.stresses, s.use_case]
+        for s in SCENARIOS.values()
+    ]
+    return markdown(["scenario", "tokens", "stresses", "use case"], rows)
+
+
+def models() -> str:
+    bf16 = Precision.of("bf16")
+    rows = [
+        [
+            model.name,
+            count(model.parameters),
+            count(model.active_parameters),
+            str(model.num_layers),
+            gigabytes(model.weight_bytes(bf16)),
+            f"{model.kv_bytes_per_token(bf16) / 1024:,.0f}",
+            f"{model.context_length:,}",
+        ]
+        for model in MODELS.values()
+    ]
+    headers = ["model", "parameters", "active", "layers", "GB in bf16", "KV KiB/token", "context"]
+    return markdown(headers, rows)
+
+
+def modes() -> str:
+    rows = [
+        [entry.name, "on" if entry.graphs_by_default else "off", entry.description]
+        for entry in MODES.values()
+    ]
+    return markdown(["mode", "CUDA graphs by default", "what it is"], rows)
+
+
+def executors() -> str:
+    rows = [
+        [each.name, each.thunder_name or "thunderfx", each.install or "comes with thunder"]
+        for each in EXECUTORS.values()
+    ]
+    return markdown(["name here", "in thunder", "install"], rows)
+
+
+def published() -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(PUBLISHED.glob("*.json"))]
+
+
+def measured(results: list[dict] | None = None) -> str:
+    """A row per cell of the published files, with what it ran on."""
+    results = published() if results is None else results
+    if not results:
+        return "No published measurements yet."
+    rows = [_measured_row(result, cell) for result in results for cell in result["cells"]]
+    headers = ["model", "scenario", "mode", "batch", "TTFT ms", "TBOT ms", "of the limit"]
+    headers += ["tok/s", "speed-up of TBOT [95 %]", "n"]
+    environments = dict.fromkeys(_environment_line(result) for result in results)
+    return markdown(headers, rows) + "\n\n" + "\n".join(environments)
+
+
+def _measured_row(result: dict, cell: dict) -> list[str]:
+    config, summary = result["config"], cell["summary"]
+    scenario = config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
+    mode = cell["label"].rsplit(" ", 1)[0]
+    head = [model_label(config), scenario, mode, str(cell["batch_size"])]
+    n = str(summary["ttft_s"]["n"])
+    if cell["status"] != "ok":
+        return [*head, cell["status"].replace("_", " "), *[UNKNOWN] * 4, n]
+    return [
+        *head,
+        _with_interval(summary["ttft_s"]),
+        _with_interval(summary["tbot_s"]),
+        _of_limit(cell),
+        rate(summary["output_tokens_per_s"]),
+        _speedup(cell),
+        n,
+    ]
+
+
+def _with_interval(values: dict) -> str:
+    interval = values["median_ci95"]
+    if interval is None:
+        return milliseconds(values["median"])
+    low, high = map(milliseconds, interval)
+    return f"{milliseconds(values['median'])} [{low}, {high}]"
+
+
+def _of_limit(cell: dict) -> str:
+    limit = cell["limit"]
+    if limit is None or limit["tbot_s"] is None:
+        return UNKNOWN
+    return percent(limit["tbot_s"] / cell["summary"]["tbot_s"]["median"])
+
+
+def _speedup(cell: dict) -> str:
+    found = (cell["speedup"] or {}).get("tbot")
+    if found is None:
+        return UNKNOWN
+    interval = found["ci95"] or []
+    bounds = f" [{', '.join(f'{bound:.3f}' for bound in interval)}]" if interval else ""
+    baseline = cell["speedup"]["baseline"].rsplit(" ", 1)[0]
+    return f"{found['ratio']:.3f}{bounds} {found['verdict']} than {baseline}".replace(
+        "same than", "same as"
+    )
+
+
+def _environment_line(result: dict) -> str:
+    environment = result["environment"]
+    names = ("torch", "thunder", "nvfuser", "transformer_engine", "triton", "driver", "cuda")
+    versions = ", ".join(f"{name} {environment[name]}" for name in names if environment[name])
+    gpu = environment["gpu"]
+    where = f"{gpu['count']} x {gpu['name']}" if gpu else "CPU"
+    precision, basis = result["config"]["precision"], _basis(result)
+    return f"{result['created'][:10]}, {where}, {precision}; limit: {basis}; {versions}."
+
+
+def _basis(result: dict) -> str:
+    return ", ".join(sorted({cell["limit"]["basis"] for cell in result["cells"] if cell["limit"]}))
+
+
+SECTIONS = {
+    "measured": measured,
+    "scenarios": scenarios,
+    "models": models,
+    "modes": modes,
+    "executors": executors,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""On a GPU: the gate on what is really timed, captured graphs in bf16 after a thousand tokens."""
+
+import pytest
+import torch
+
+from architectures.kernel_choice import Kernels
+from architectures.weights import build_decoder
+from measurement import agreement
+from models import MODELS
+from modes import eager, inductor
+from modes.base import ModeOptions, StepEngine
+
+pytestmark = pytest.mark.gpu
+OURS = Kernels(attention="flash_decode", linear="gemv")
+
+PROMPT, CACHE = 1000, 1064
+MODEL = MODELS["llama3.1-8b"].with_layers(4)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    return build_decoder(MODEL, "bf16", "cuda", CACHE)
+
+
+def thunder_mode():
+    from modes import thunder
+
+    return thunder.Mode
+
+
+def make_engine(mode, decoder, batch: int) -> StepEngine:
+    return StepEngine(mode, decoder, batch, PROMPT, CACHE)
+
+
+def tokens(batch: int) -> torch.Tensor:
+    return torch.randint(MODEL.vocab_size, (batch, PROMPT), device="cuda")
+
+
+def check(decoder, engine: StepEngine, batch: int) -> dict:
+    reference = make_engine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, batch)
+    prompt = tokens(batch)
+    return agreement.check(
+        engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 1), "bf16"
+    )
+
+
+def captured(engine: StepEngine, batch: int) -> StepEngine:
+    engine.prefill(tokens(batch))
+    engine.decode()
+    engine.capture()
+    return engine
+
+
+@pytest.mark.parametrize("kernels", [Kernels(), OURS], ids=["torch", "ours"])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize(
+    "mode",
+    [lambda: eager.Mode, lambda: inductor.Mode, thunder_mode],
+    ids=["eager", "inductor", "thunder"],
+)
+def test_captured_graphs_pass_the_gate(decoder, mode, kernels, batch):
+    engine = make_engine(mode()(decoder, ModeOptions(kernels)), decoder, batch)
+    found = check(decoder, captured(engine, batch), batch)
+    assert found["passed"], found
+    assert found["top1_compared"] > 0
+
+
+def write_one_slot_off(forward, tokens, position, caches):
+    return forward(tokens, position, [(k.roll(1, 2), v.roll(1, 2)) for k, v in caches])
+
+
+def drop_the_write(forward, tokens, position, caches):
+    return forward(tokens, position, [(k.clone(), v.clone()) for k, v in caches])
+
+
+def use_a_stale_position(forward, tokens, position, caches):
+    return forward(tokens, (position - 1).clamp(min=0), caches)
+
+
+def write_into_the_next_slot(forward, tokens, position, caches):
+    result = forward(tokens, position, caches)
+    for keys, _ in caches:
+        keys.index_copy_(2, position + 1, keys.index_select(2, position))
+    return result
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [write_one_slot_off, drop_the_write, use_a_stale_position, write_into_the_next_slot],
+)
+def test_a_fault_inside_a_captured_graph_closes_the_gate(decoder, fault):
+    engine = make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1)
+    forward = engine.mode.forward
+
+    def faulty(tokens, position, caches):
+        if tokens.shape[1] > 1:
+            return forward(tokens, position, caches)
+        return fault(forward, tokens, position, caches)
+
+    engine.mode.forward = faulty
+    found = check(decoder, captured(engine, 1), 1)
+    assert not found["passed"]
+
+
+def test_a_swapped_weight_closes_the_gate(decoder):
+    broken = build_decoder(MODEL, "bf16", "cuda", CACHE)
+    first, second = broken.layers[1].down_proj.weight, broken.layers[2].down_proj.weight
+    first.data, second.data = second.data, first.data
+    engine = make_engine(eager.Mode(broken, ModeOptions(OURS)), broken, 1)
+    assert not check(decoder, captured(engine, 1), 1)["passed"]
+
+
+def test_a_graph_replays_at_every_position(decoder):
+    """The same tokens, step by step and through the graph, over the edges of attention tiles."""
+    plain = make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1)
+    graphed = captured(make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1), 1)
+    prompt = tokens(1)
+    for engine in (plain, graphed):
+        engine.prefill(prompt)
+    for _ in range(CACHE - PROMPT):
+        plain.decode()
+        graphed.decode()
+        assert torch.equal(plain.logits, graphed.logits)
+        assert torch.equal(plain.token, graphed.token)

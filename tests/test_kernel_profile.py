@@ -1,0 +1,33 @@
+"""Kernel times: kinds by name, and no instant counted twice where kernels overlap."""
+
+import pytest
+
+from measurement.kernel_profile import attribute, kind_of
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("nvjet_sm90_tst_128x8_64x12_2x1_v_bz_TNT", "matmul"),
+        ("void cublasLt::splitKreduce_kernel<32, 16, i", "matmul"),
+        ("_gemv_kernel", "matmul"),
+        ("_flash_decode_kernel", "attention"),
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
+        ("void pytorch_flash::flash_fwd_kernel<Flash_fwd", "attention"),
+        ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "communication"),
+        ("triton_red_fused__fused_rms_norm_add_0", "norm, elementwise"),
+        ("_rope_and_cache_kernel", "norm, elementwise"),
+    ],
+)
+def test_kinds(name, kind):
+    assert kind_of(name) == kind
+
+
+def test_overlapping_kernels_share_no_instant():
+    # b starts while a runs, c lies inside b, d follows after a gap of 5
+    spans = [(0, 10, "a"), (6, 20, "b"), (8, 12, "c"), (25, 30, "d"), (30, 34, "a")]
+    seconds, calls = attribute(spans, repeats=2)
+    expected = {"a": 14, "b": 10, "c": 0, "d": 5}
+    assert seconds == pytest.approx({name: us * 1e-6 / 2 for name, us in expected.items()})
+    assert calls == {"a": 2, "b": 1, "c": 1, "d": 1}
+    assert sum(seconds.values()) == pytest.approx((34 - 5) * 1e-6 / 2)
