@@ -24,7 +24,10 @@ def card(result: dict, predicted_bytes: int | None, available_bytes: int | None)
 def _model_line(config: dict, model: dict) -> str:
     depth, full = config["num_layers"], config["full_num_layers"]
     layers = f"{depth} layers" if depth == full else f"ONLY {depth} OF {full} LAYERS"
-    return f"{config['model_name']}, {count(model['parameters'])} parameters, {layers}"
+    size = f"{count(model['parameters'])} parameters"
+    if model["active_parameters"] != model["parameters"]:
+        size += f", {count(model['active_parameters'])} active"
+    return f"{config['model_name']}, {size}, {layers}"
 
 
 def _lengths(config: dict) -> str:

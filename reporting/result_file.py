@@ -118,6 +118,7 @@ class ResultBuilder:
                 "linear": cell.kernels.linear,
                 "precision": cell.precision.name,
                 "compiler": cell.details,
+                "routing": cell.routing,
             },
             "timer": cell.timer,
             "estimated": False,

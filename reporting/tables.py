@@ -212,6 +212,7 @@ def _footnotes(result: dict) -> str:
     cells = result["cells"]
     notes = [*filter(None, map(bound_line, cells)), *result["warnings"]]
     basis = {cell["limit"]["basis"] for cell in cells if cell["limit"]}
+    notes += _routing_notes(cells)[:1]
     notes += [f"limit: the hardware alone, {each} ceilings; % of it reached" for each in basis]
     baselines = {cell["speedup"]["baseline"] for cell in cells if cell["speedup"]}
     if baselines:
@@ -224,3 +225,14 @@ def _footnotes(result: dict) -> str:
     reasons = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
     notes.append(f"stopped: {', '.join(reasons) or 'nothing was timed'}")
     return "\n".join(wrap(note) for note in dict.fromkeys(notes))
+
+
+def _routing_notes(cells: list[dict]) -> list[str]:
+    """How even the routing of a mixture of experts was, for each cell that has one."""
+    found = [cell["options"].get("routing") for cell in cells]
+    return [
+        f"routing of a prompt: the busiest expert got {each['busiest_share']:.1%} of a layer's "
+        f"tokens ({each['even_share']:.1%} is even), {each['unused_share']:.0%} of experts got none"
+        for each in found
+        if each
+    ]

@@ -287,14 +287,16 @@ def test_the_benchmark_runs_a_checkpoint(tmp_path, capsys, name):
         + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
         + ["--num-iterations", "2", "--warmup-iterations", "1"]
     )
-    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    out, err = capsys.readouterr()
+    assert "of experts got none" in err
+    result = json.loads(out.strip().splitlines()[-1])
     cell = SimpleNamespace(**result["cells"][0])
     assert code == 0
     assert cell.agreement["passed"]
     assert cell.agreement["routing_difference"] == 0
     assert cell.cold_start["load_s"] > 0
     assert cell.cold_start["build_s"] > 0
-    assert cell.options["compiler"]["routing"]["even_share"] in (1 / 8, 1 / 16)
+    assert cell.options["routing"]["even_share"] in (1 / 8, 1 / 16)
     assert result["config"]["model_name"] == tmp_path.name
     assert result["config"]["model_path"] == str(tmp_path)
 

@@ -136,7 +136,7 @@ class Preparation:
         setup_s = time.perf_counter() - started
         self._compile(cell)
         cell.cold_start |= {"build_s": self.build_s, "load_s": self.load_s, "setup_s": setup_s}
-        cell.details |= cell.engine.mode.details()
+        cell.details = cell.engine.mode.details()
         self._check(cell)
         cell.engine.reset()
         cell.memory["held_bytes"] = None if held is None else self._allocated() - held
@@ -166,7 +166,7 @@ class Preparation:
         self.on_progress(f"{cell.label}: first prefill")
         cell.cold_start["compile_prefill_s"] = self._timed(lambda: engine.prefill(tokens))
         if engine.choices:
-            cell.details["routing"] = balance(engine.choices, self.request.model.num_experts)
+            cell.routing = balance(engine.choices, self.request.model.num_experts)
         self.on_progress(f"{cell.label}: first decode step")
         cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
         if cell.spec.cuda_graphs:

@@ -60,6 +60,7 @@ class Cell:
     cold_start: dict = field(default_factory=lambda: dict.fromkeys(COLD_START))
     memory: dict = field(default_factory=lambda: dict.fromkeys(MEMORY))
     details: dict = field(default_factory=dict)
+    routing: dict | None = None  # how evenly a mixture's experts were used by one prompt
     agreement: dict | None = None
     host: dict | None = None
     profile: dict | None = None
