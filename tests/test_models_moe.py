@@ -1,18 +1,23 @@
 """DeepSeek V3 and Llama 4 against transformers: same weights, same experts, same logits."""
 
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 
+import command_line
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from kernels import routed_experts as experts_kernel
 from measurement import agreement
 from measurement.routing import balance, tokens_per_expert
+from models import MODELS as PRESETS
 from modes import eager, inductor
 from modes.base import ModeOptions, StepEngine
+from modes.spec import CannotRun, ModeSpec
+from workloads.preparation import choose_kernels
 
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
@@ -165,6 +170,28 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
     found = checked(rounded, decoder, "bf16")
     assert 0 < found["routing_difference"] < 0.1
     assert found["passed"], found
+
+
+# What a model can't use
+
+
+def test_flash_decode_is_not_for_latent_attention():
+    request = SimpleNamespace(attention="auto", linear="auto", device="cuda", model=DEEPSEEK)
+    spec = ModeSpec("inductor", (), True)
+    assert choose_kernels(request, spec) == Kernels(attention="sdpa", linear="gemv")
+    request.model = LLAMA4
+    assert choose_kernels(request, spec) == Kernels(attention="flash_decode", linear="gemv")
+    request.attention = "flash_decode"
+    command_line._check_kernels(request, LLAMA4, "cuda")
+    with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
+        command_line._check_kernels(request, DEEPSEEK, "cuda")
+
+
+def test_fp8_linears_are_for_dense_models():
+    spec = ModeSpec("thunder", ("transformerengine",), True)
+    command_line._check_linear_precision([spec], PRESETS["llama3.1-8b"])
+    with pytest.raises(CannotRun, match="FP8 is for dense models"):
+        command_line._check_linear_precision([spec], LLAMA4)
 
 
 # How even the routing is
