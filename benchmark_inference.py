@@ -6,8 +6,9 @@ least the hardware allows, and no speed is printed of outputs that are wrong. `-
 """
 
 import sys
+import time
 
-from command_line import make_parser, resolve
+from command_line import ExitCode, make_parser, resolve
 from hardware import GPUS, ceilings
 from measurement.metrics import Work
 from models import MODELS, Precision
@@ -15,25 +16,26 @@ from modes.spec import CannotRun, RequestError
 from reporting.card import scenario_table
 from scenarios import SCENARIOS
 
-EXIT_GATE_FAILED, EXIT_BAD_REQUEST, EXIT_CANNOT_RUN, EXIT_INTERRUPTED = 1, 2, 3, 130
+_STARTED = time.perf_counter()
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     if arguments.list_scenarios:
         print(list_scenarios())
-        return 0
+        return ExitCode.MEASURED
     try:
         request = resolve(arguments)
         from workloads.benchmark import run  # loads torch: only now is something to be run
 
-        return run(request, ["benchmark_inference.py", *(sys.argv[1:] if argv is None else argv)])
+        command = ["benchmark_inference.py", *(sys.argv[1:] if argv is None else argv)]
+        return run(request, command, _STARTED)
     except RequestError as error:
-        return _complain(error, EXIT_BAD_REQUEST)
+        return _complain(error, ExitCode.BAD_REQUEST)
     except CannotRun as error:
-        return _complain(error, EXIT_CANNOT_RUN)
+        return _complain(error, ExitCode.CANNOT_RUN)
     except KeyboardInterrupt:
-        return _complain("interrupted before anything was measured", EXIT_INTERRUPTED)
+        return _complain("interrupted before anything was measured", ExitCode.INTERRUPTED)
 
 
 def list_scenarios() -> str:

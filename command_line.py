@@ -3,6 +3,7 @@
 import argparse
 import os
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from architectures.checkpoint_config import CheckpointError, read_model
@@ -37,6 +38,14 @@ exit codes:
   0 measured                       2 the request was wrong, nothing ran
   1 a gate failed: wrong output,   3 it could not run here
     a cell that failed, --strict   130 interrupted: what was measured is saved"""
+
+
+class ExitCode(IntEnum):
+    MEASURED = 0
+    GATE_FAILED = 1
+    BAD_REQUEST = 2  # argparse's own
+    CANNOT_RUN = 3
+    INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ _POISON = (
     2.0  # finite: a mask multiplies what it hides by zero, and zero times infinity is not zero
 )
 
-TOLERANCES = {"fp32": 1e-4, "fp16": 6e-3, "bf16": 3e-2, "fp8": 2.5e-1}
+TOLERANCES = {"fp32": 1e-4, "fp16": 6e-3, "bf16": 3e-2, "fp8": 1.5e-1}
 # A single slot of a single layer scatters more than the logits, which average over many.
 _SLOT_FACTOR = 2.0
 # Share of chosen experts that the reference would not have chosen: rounding tips those with scores

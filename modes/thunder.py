@@ -93,15 +93,14 @@ class Mode(base.Mode):
             per_layer = self._compile_layer if "transformerengine" in options.executors else None
             self.forward = Forward(decoder, kernels, self._compile, per_layer)
 
-    def _compile(self, function: Callable, **settings) -> Callable:
+    def _compile(self, function: Callable) -> Callable:
         if "dynamo" in self.options.executors:
             from thunder.dynamo import thunderfx
 
             jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
         else:
-            jitted = thunder.jit(
-                function, executors=self._executors(), **self._transforms(), **settings
-            )
+            transforms = self._transforms(function)
+            jitted = thunder.jit(function, executors=self._executors(), transforms=transforms)
         self._jitted.append(jitted)
         return jitted
 
@@ -119,16 +118,17 @@ class Mode(base.Mode):
         chosen = [thunder.get_executor(name) for name in names if name not in (None, "quant_te")]
         return [_OPERATORS, *(chosen or thunder.get_default_executors())]
 
-    def _transforms(self) -> dict:
-        if "transformerengine" in self.options.executors:
+    def _transforms(self, function: Callable) -> list:
+        """What rewrites the trace; FP8 weights belong to modules, so functions have none."""
+        if "transformerengine" in self.options.executors and isinstance(function, nn.Module):
             from thunder.transforms.te_inference import TEInference8BitTransform
 
-            return {"transforms": [TEInference8BitTransform()]}
+            return [TEInference8BitTransform()]
         if "transformerengine_v2" in self.options.executors:
             from thunder.executors.transformer_engineex import TransformerEngineTransform
 
-            return {"transforms": [TransformerEngineTransform()]}
-        return {}
+            return [TransformerEngineTransform()]
+        return []
 
     def _traces(self) -> list:
         """The final computation trace of everything that was traced so far."""

@@ -7,6 +7,8 @@ import sys
 
 from tqdm import tqdm
 
+tqdm.monitor_interval = 0  # no thread that wakes up inside a timed run
+
 
 class Progress:
     def __init__(self, quiet: bool) -> None:

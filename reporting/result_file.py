@@ -46,6 +46,7 @@ class ResultBuilder:
         self.prices = prices
         self.command = command
         self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.ready_s: float | None = None  # from the command to the first warm-up run
         self.warnings: list[str] = list(request.notices)
         self.num_gpus = (environment["gpu"] or {"count": 1})["count"]
 
@@ -88,6 +89,7 @@ class ResultBuilder:
             "target_ci": request.target_ci,
             "max_seconds": request.max_seconds,
             "device": request.device,
+            "ready_s": self.ready_s,
         }
 
     def _model(self) -> dict:

@@ -9,11 +9,13 @@ from reporting.units import (
     milliseconds,
     percent,
     rate,
+    seconds,
     significant,
 )
 
 _LABEL_WIDTH = 20
 _SPEEDUP_WIDTH = 12
+_SOUND = ("ok", "partial")  # a wrong output has no speed
 _VALIDITY = {"valid": "valid", "suspect": "SUSPECT", "invalid": "INVALID"}
 
 
@@ -21,13 +23,15 @@ def report(result: dict) -> str:
     """Everything worth reading after a session; the answer first."""
     cells = result["cells"]
     parts = [_headline(result), summary_table(result)]
-    measured = [cell for cell in cells if cell["summary"]["ttft_s"]["n"]]
+    measured = [c for c in cells if c["status"] in _SOUND and c["summary"]["ttft_s"]["n"]]
     if measured:
         parts += [
+            _operating_points(measured),
             _throughput(measured),
             *(_latency(cell) for cell in measured),
             _resources(measured),
             _variance(measured),
+            _cold_start(measured),
         ]
     parts += [_reasons(cells), _footnotes(result)]
     return "\n\n".join(part for part in parts if part)
@@ -62,7 +66,7 @@ def summary_table(result: dict) -> str:
 def _summary_row(cell: dict) -> list[str]:
     summary = cell["summary"]
     n = str(summary["ttft_s"]["n"])
-    if cell["status"] not in ("ok", "partial"):
+    if cell["status"] not in _SOUND:
         return [cell["label"], *[UNKNOWN] * 5, n, cell["status"].replace("_", " ").upper()]
     return [
         cell["label"],
@@ -110,6 +114,40 @@ def _throughput(cells: list[dict]) -> str:
     return _table("throughput, tokens per second (tokens over median time)", rows, headers)
 
 
+def _operating_points(cells: list[dict]) -> str:
+    """What one chooses a batch size by; only where there is something to choose."""
+    if len({cell["batch_size"] for cell in cells}) < 2:
+        return ""
+    rows = [
+        [
+            cell["label"],
+            rate(cell["summary"]["per_gpu_tokens_per_s"]),
+            rate(cell["summary"]["per_user_tokens_per_s"]),
+            milliseconds(cell["summary"]["ttft_s"]["median"]),
+            dollar_range((cell["summary"]["cost_per_million_tokens"] or {}).get("output")),
+        ]
+        for cell in cells
+    ]
+    headers = ["cell", "tok/s/GPU", "tok/s/user", "TTFT ms", "$/M output tokens"]
+    return _table("operating points", rows, headers)
+
+
+def _cold_start(cells: list[dict]) -> str:
+    """What comes before the first fast token; pay-back is in output tokens against plain eager."""
+    names = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
+    rows = [
+        [
+            cell["label"],
+            *(seconds(cell["cold_start"][name]) for name in names),
+            seconds(cell["cold_start"].get("first_token_s")),
+            rate(cell["cold_start"].get("payback_tokens")),
+        ]
+        for cell in cells
+    ]
+    headers = ["cell", "build", "setup", "prefill", "decode", "capture", "token 1", "pay-back"]
+    return _table("cold start, s (prefill and decode: compiling and the first call)", rows, headers)
+
+
 def _latency(cell: dict) -> str:
     rows = [
         _latency_row(name, cell, metric)
@@ -147,11 +185,14 @@ def _resources(cells: list[dict]) -> str:
                 gigabytes(memory.get("kv_cache_bytes")),
                 gigabytes(memory.get("current_allocated_bytes")),
                 gigabytes(memory.get("peak_allocated_bytes")),
+                gigabytes(memory.get("predicted_bytes")),
                 dollar_range(cost.get("output")),
             ]
         )
-    headers = ["cell", "weights", "KV", "now", "peak", "$/M output tokens"]
-    table = _table("resources, GB; cost as min - median - max", rows, headers)
+    headers = ["cell", "weights", "KV", "now", "peak", "planned", "$/M output tokens"]
+    table = _table(
+        "resources, GB (planned: all cells together); cost as min - median - max", rows, headers
+    )
     return f"{table}\n{_total_cost(cells)}".rstrip()
 
 
@@ -222,6 +263,9 @@ def _footnotes(result: dict) -> str:
         notes.append(f"no price is known for {gpu['name']}: give it with --gpu-price USD")
     if gpu and not basis:
         notes.append(f"no limits are known for {gpu['name']}: --gpu-bandwidth, --gpu-peak")
+    ready_s = result["config"]["ready_s"]
+    if ready_s is not None:
+        notes.append(f"from the command to the first warm-up run: {seconds(ready_s)} s")
     reasons = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
     notes.append(f"stopped: {', '.join(reasons) or 'nothing was timed'}")
     return "\n".join(wrap(note) for note in dict.fromkeys(notes))

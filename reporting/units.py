@@ -7,6 +7,10 @@ def milliseconds(seconds: float | None) -> str:
     return UNKNOWN if seconds is None else significant(seconds * 1e3)
 
 
+def seconds(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
 def gigabytes(count: float | None) -> str:
     return UNKNOWN if count is None else f"{count / 1e9:,.2f}"
 

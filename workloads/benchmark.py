@@ -3,12 +3,13 @@
 import json
 import re
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from architectures.weights import DTYPES
-from command_line import Request
+from command_line import ExitCode, Request
 from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from measurement.ceilings import measure as measure_ceilings
 from measurement.device_memory import MemoryTracker
@@ -27,21 +28,20 @@ from workloads.diagnosis import diagnose
 from workloads.preparation import Preparation, make_cells
 from workloads.session import Cell, Session, failure
 
-EXIT_OK, EXIT_GATE_FAILED, EXIT_CANNOT_RUN, EXIT_INTERRUPTED = 0, 1, 3, 130
 
-
-def run(request: Request, command: list[str]) -> int:
-    """Measure what was asked for; returns the exit code.
+def run(request: Request, command: list[str], started: float) -> int:
+    """Measure what was asked for; returns the exit code. started: perf_counter at the command.
 
     Raises:
         CannotRun: it does not fit, before anything is allocated.
     """
-    return Benchmark(request, command).run()
+    return Benchmark(request, command, started).run()
 
 
 class Benchmark:
-    def __init__(self, request: Request, command: list[str]) -> None:
+    def __init__(self, request: Request, command: list[str], started: float) -> None:
         self.request = request
+        self.started = started
         self.device = torch.device(request.device)
         self.out = sys.stderr if request.json else sys.stdout
         self.cells = make_cells(request)
@@ -136,10 +136,13 @@ class Benchmark:
     def _prepare_and_measure(self) -> None:
         self.preparation.build()
         self.preparation.prepare(self.cells)
+        self.builder.ready_s = time.perf_counter() - self.started
         tracker = MemoryTracker(self.cells)
         is_cuda = self.device.type == "cuda"
         gpu = self.builder.environment["gpu"]
         with GpuMonitor(gpu["uuid"] if gpu else None) as monitor:
+            if gpu is not None and (seen := monitor.snapshot()) is not None:
+                gpu["power_limit_w"] = seen.power_limit_w
             session = Session(
                 self.cells,
                 self.preparation.prompts,
@@ -219,14 +222,14 @@ class Benchmark:
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:
-            return EXIT_INTERRUPTED
+            return ExitCode.INTERRUPTED
         cells = result["cells"]
         if not any(cell["summary"]["ttft_s"]["n"] for cell in cells):
-            return EXIT_CANNOT_RUN
+            return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
-            return EXIT_GATE_FAILED
+            return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
-        return EXIT_GATE_FAILED if self.request.strict and invalid else EXIT_OK
+        return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED
 
 
 def _free_host_bytes() -> int | None:

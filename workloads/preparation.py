@@ -135,7 +135,13 @@ class Preparation:
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
-        cell.cold_start |= {"build_s": self.build_s, "load_s": self.load_s, "setup_s": setup_s}
+        before_s = self.build_s + (self.load_s or 0.0) + setup_s
+        cell.cold_start |= {
+            "build_s": self.build_s,
+            "load_s": self.load_s,
+            "setup_s": setup_s,
+            "first_token_s": before_s + cell.cold_start["compile_prefill_s"],
+        }
         cell.details = cell.engine.mode.details()
         self._check(cell)
         cell.engine.reset()

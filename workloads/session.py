@@ -23,7 +23,14 @@ from workloads.generation import Run, generate
 # A warm-up that settles never takes this share of the session's time.
 _WARMUP_SHARE = 0.25
 
-COLD_START = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
+COLD_START = (
+    "build_s",
+    "setup_s",
+    "compile_prefill_s",
+    "compile_decode_s",
+    "capture_s",
+    "first_token_s",
+)
 MEMORY = (
     "weights_bytes",
     "kv_cache_bytes",
