@@ -185,9 +185,7 @@ class ModelConfig:
             )
         except ValueError as error:
             raise ValueError(f"{self.name}: {error}") from None
-        return replace(
-            self, attention=attention, feed_forward=feed_forward, tensor_parallel=size
-        )
+        return replace(self, attention=attention, feed_forward=feed_forward, tensor_parallel=size)
 
     # Parameters
 

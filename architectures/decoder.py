@@ -136,9 +136,7 @@ class Forward(nn.Module):
                 for layer, kind in zip(decoder.layers, config.layers, strict=True)
             ]
         self.finish = transform(
-            make_finish(
-                config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel
-            )
+            make_finish(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
         )
 
     def forward(
