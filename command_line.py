@@ -351,7 +351,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         check_packages(spec, device)
     _check_kernels(arguments, model, device)
     ranks = _num_ranks()
-    _check_ranks(arguments, model, device, ranks)
+    notices += _check_ranks(arguments, model, device, ranks)
     _check_linear_precision(specs, model)
     return Request(
         model=model,
@@ -500,13 +500,16 @@ def _num_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
-def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> None:
+def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[str]:
     if arguments.all_reduce == "one_shot" and device == "cpu":
         raise CannotRun("--all-reduce one_shot is a GPU kernel; leave it at auto on a CPU")
     try:
         model.sharded(ranks)
     except ValueError as error:
         raise RequestError(f"{ranks} ranks: {error}") from None
+    if ranks == 1 and arguments.all_reduce != "auto":
+        return ["--all-reduce is ignored: there is one rank only, torchrun starts several"]
+    return []
 
 
 def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig) -> None:

@@ -120,7 +120,7 @@ def copy_tensor(name: str, value: Tensor, target: Target) -> None:
         ValueError: it has another shape; the message names it.
     """
     check_shape(name, tuple(value.shape), target)
-    target.view.copy_(target.arrange(value))
+    target.fill(value)
 
 
 def check_shape(name: str, found: tuple[int, ...], target: Target) -> None:

@@ -6,6 +6,8 @@ from models import ModelConfig, Precision
 
 # CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
 RUNTIME_BYTES = 1_500_000_000
+# Channels and buffers of NCCL, where several GPUs share a model.
+COMMUNICATION_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def predict(
         weights=config.weight_bytes(Precision.of(precision.base)) + (extra if quantised else 0),
         kv_cache=config.kv_cache_bytes(precision, caches, cache_length),
         activations=activation_bytes(config, precision, largest, input_length),
+        runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
     )
 

@@ -286,10 +286,16 @@ def file_name(result: dict) -> str:
         f"{config['model_name']}{f'-{layers}layers' if layers else ''}",
         config["scenario"] or lengths,
         "-".join(modes),
-        gpu["name"] if gpu else "cpu",
+        _device_name(gpu),
         time,
     )
     return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-") for part in parts) + ".json"
+
+
+def _device_name(gpu: dict | None) -> str:
+    if gpu is None:
+        return "cpu"
+    return gpu["name"] if gpu["count"] == 1 else f"{gpu['count']}x {gpu['name']}"
 
 
 def write(result: dict, path: Path) -> None:

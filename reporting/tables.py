@@ -46,7 +46,7 @@ def _headline(result: dict) -> str:
     config, gpu = result["config"], result["environment"]["gpu"]
     where = gpu["name"] if gpu else "CPU smoke run: says nothing about GPUs"
     ranks = config["tensor_parallel"] or 1
-    where = where if ranks == 1 else f"{ranks} x {where}"
+    where = f"{ranks} x {where}" if gpu and ranks > 1 else where
     line = f"{model_label(config)}, {config['scenario'] or 'own lengths'} "
     line += f"{config['input_length']} -> {config['output_length']}, {config['precision']}, {where}"
     return wrap(line)
