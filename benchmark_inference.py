@@ -56,10 +56,12 @@ def list_scenarios() -> str:
 
 
 def _complain(problem: object, code: int) -> int:
-    """Of several ranks on a host the first one says it; torchrun then ends the others."""
+    """Of several ranks on a host the first one says it; torchrun then ends the others.
+
+    A rank that is not ended meanwhile has a problem of its own.
+    """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         time.sleep(_TIME_TO_SPEAK_S)
-        return code
     print(f"benchmark_inference.py: error: {problem}", file=sys.stderr, flush=True)
     return code
 
