@@ -503,6 +503,8 @@ def _num_ranks() -> int:
 def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[str]:
     if arguments.all_reduce == "one_shot" and device == "cpu":
         raise CannotRun("--all-reduce one_shot is a GPU kernel; leave it at auto on a CPU")
+    if arguments.all_reduce == "one_shot" and arguments.precision == "fp16":
+        raise CannotRun("--all-reduce one_shot knows bf16 and fp32; leave it at auto for fp16")
     try:
         model.sharded(ranks)
     except ValueError as error:

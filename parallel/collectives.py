@@ -24,7 +24,7 @@ from torch import Tensor
 from kernels._registration import register_operator
 
 # Beyond this a ring, which sends each value about twice, beats reading it from every rank.
-ONE_SHOT_BYTES = 512 * 1024
+ONE_SHOT_BYTES = 256 * 1024
 # For these sizes the kernel is known to add in the order of ranks.
 ONE_SHOT_SIZES = (2, 4, 8)
 _ALIGNMENT_BYTES = 16

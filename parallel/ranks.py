@@ -82,6 +82,9 @@ class Ranks:
     def report(self, problem: tuple[str, str]) -> None:
         """Take (status, message) to the next exchange, at which the other ranks are or will be."""
 
+    def start_together(self) -> None:
+        """Returns on all ranks within microseconds."""
+
     def expect_speed(self) -> None:
         """All is compiled: from now on a rank that keeps the others waiting is lost."""
 
@@ -121,6 +124,12 @@ class Group(Ranks):
         finally:
             timer.cancel()
 
+    def start_together(self) -> None:
+        self.exchange()
+        torch.distributed.barrier()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+
     def expect_speed(self) -> None:
         _set_timeout(_STEP_TIMEOUT)
 
@@ -146,7 +155,9 @@ class Group(Ranks):
 
 
 def describe_rank(gpu: dict | None) -> dict:
-    return {"host": socket.gethostname(), "gpu_uuid": gpu and gpu["uuid"]}
+    """For the result file; the numbers are torchrun's."""
+    node, local_rank = (int(os.environ.get(name, 0)) for name in ("GROUP_RANK", "LOCAL_RANK"))
+    return {"node": node, "local_rank": local_rank, "gpu_uuid": gpu and gpu["uuid"]}
 
 
 @contextmanager

@@ -29,6 +29,8 @@ from modes.base import ModeOptions, StepEngine
 from modes.eager import Mode
 from parallel.ranks import Group, PeerFailed
 from parallel.sharding import Shard
+from workloads.generation import Run
+from workloads.session import slowest
 
 SIZE = 2
 VOCAB = 96
@@ -293,3 +295,35 @@ def test_ctrl_c_saves_what_was_measured(tmp_path):
     (path,) = tmp_path.glob("*.json")
     (cell,) = json.loads(path.read_text())["cells"]
     assert (cell["stop_reason"], cell["status"]) == ("interrupted", "partial")
+
+
+def test_a_token_is_there_when_the_last_rank_has_it():
+    first, second = Run(0.2, [0.1, 0.1], 0.4), Run(0.1, [0.3, 0.1], 0.5)
+    both = slowest([first, second])
+    assert both.ttft_s == 0.2
+    assert both.step_s == pytest.approx([0.2, 0.1])  # tokens at 0.2, 0.4 and 0.5 s
+    assert (both.total_s, both.wall_s) == (pytest.approx(0.5), 0.5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("all_reduce", ["nccl", "auto"])
+def test_the_captured_step_is_right_on_several_gpus(all_reduce):
+    if torch.cuda.device_count() < SIZE:
+        pytest.skip(f"needs {SIZE} GPUs")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    flags = "--model-name llama3.1-8b --num-layers 4 --input-length 200 --output-length 40 "
+    flags += "--mode eager+graphs inductor --num-iterations 3 --json --all-reduce"
+    ranks = ["--nproc-per-node", str(SIZE), "benchmark_inference.py"]
+    done = subprocess.run(
+        [*torchrun, *ranks, *flags.split(), all_reduce],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["environment"]["gpu"]["count"] == SIZE
+    for cell in result["cells"]:
+        assert cell["agreement"]["passed"]
+        assert len(cell["gpu_state"]["per_gpu"]) == SIZE

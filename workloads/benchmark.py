@@ -88,7 +88,8 @@ class Benchmark:
         request, environment = self.request, describe(self.device)
         gpu = environment["gpu"]
         environment["nodes"] = self.ranks.num_nodes
-        environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
+        if self.ranks.size > 1:
+            environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
         if gpu is not None:
             gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None

@@ -76,7 +76,8 @@ def _choose_all_reduce(request: Request, is_plain: bool, one_shot: bool) -> str:
         return "none"
     wanted = request.all_reduce
     if wanted == "auto":
-        return "one_shot" if one_shot and not is_plain else "nccl"
+        has_kernel = one_shot and request.precision != "fp16"
+        return "one_shot" if has_kernel and not is_plain else "nccl"
     return wanted
 
 

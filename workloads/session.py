@@ -192,8 +192,7 @@ class Session:
         self.before_run(cell)
         started = datetime.now(UTC).isoformat()
         before = self.snapshot()
-        self.ranks.exchange()  # all start together
-        run = generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
+        run = generate(cell.engine, self._common_start(cell), tokens, cell.work.output_length)
         after = self.snapshot()
         self.after_run(cell)
         runs, snapshots, memory = zip(
@@ -204,6 +203,16 @@ class Session:
         cell.runs.append(slowest(runs))
         cell.rounds.append(number)
         cell.started.append(started)
+
+    def _common_start(self, cell: Cell) -> Callable[[int], Any]:
+        """The cell's clock, whose first mark all ranks make at once."""
+
+        def make_clock(num_marks: int):
+            clock = cell.clock_type(num_marks)
+            self.ranks.start_together()
+            return clock
+
+        return make_clock
 
     def _times(self, cell: Cell) -> dict[str, list[float]]:
         samples = cell.samples()
