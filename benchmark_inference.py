@@ -5,6 +5,7 @@ least the hardware allows, and no speed is printed of outputs that are wrong. `-
 `--list-scenarios` answer without loading torch.
 """
 
+import os
 import sys
 import time
 
@@ -17,6 +18,7 @@ from reporting.card import scenario_table
 from scenarios import SCENARIOS
 
 _STARTED = time.perf_counter()
+_TIME_TO_SPEAK_S = 5.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,7 +56,13 @@ def list_scenarios() -> str:
 
 
 def _complain(problem: object, code: int) -> int:
-    print(f"benchmark_inference.py: error: {problem}", file=sys.stderr)
+    """Of several ranks on a host the first one says it; torchrun then ends the others.
+
+    A rank that is not ended meanwhile has a problem of its own.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        time.sleep(_TIME_TO_SPEAK_S)
+    print(f"benchmark_inference.py: error: {problem}", file=sys.stderr, flush=True)
     return code
 
 

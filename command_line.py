@@ -84,10 +84,17 @@ class Request:
     explain: bool
     notices: tuple[str, ...] = ()
     model_path: Path | None = None  # random weights without
+    tensor_parallel: int = 1
+    all_reduce: str = "auto"
 
     @property
     def cache_length(self) -> int:
         return self.input_length + self.output_length
+
+    @property
+    def share(self) -> ModelConfig:
+        """What one rank holds and computes; the whole model where there is one only."""
+        return self.model.sharded(self.tensor_parallel)
 
     def precision_of(self, spec: ModeSpec) -> Precision:
         return Precision.of(self.precision, spec.linear_precision)
@@ -231,6 +238,14 @@ def _add_execution_flags(group) -> None:
         "kernel (default: auto)",
     )
     group.add_argument(
+        "--all-reduce",
+        choices=("auto", "nccl", "one_shot"),
+        default="auto",
+        help="of a decode step on several GPUs (start with torchrun); one_shot: PyTorch's kernel "
+        "for small messages; auto: nccl in plain eager, else one_shot where it works "
+        "(default: auto)",
+    )
+    group.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto"
     )
 
@@ -335,6 +350,8 @@ def resolve(arguments: argparse.Namespace) -> Request:
     for spec in specs:
         check_packages(spec, device)
     _check_kernels(arguments, model, device)
+    ranks = _num_ranks()
+    notices += _check_ranks(arguments, model, device, ranks)
     _check_linear_precision(specs, model)
     return Request(
         model=model,
@@ -369,6 +386,8 @@ def resolve(arguments: argparse.Namespace) -> Request:
         explain=arguments.explain,
         notices=(*notices, *model_notices),
         model_path=arguments.model_path,
+        tensor_parallel=ranks,
+        all_reduce=arguments.all_reduce,
     )
 
 
@@ -474,6 +493,25 @@ def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
+
+
+def _num_ranks() -> int:
+    """How many processes torchrun started for this session; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[str]:
+    if arguments.all_reduce == "one_shot" and device == "cpu":
+        raise CannotRun("--all-reduce one_shot is a GPU kernel; leave it at auto on a CPU")
+    if arguments.all_reduce == "one_shot" and arguments.precision == "fp16":
+        raise CannotRun("--all-reduce one_shot knows bf16 and fp32; leave it at auto for fp16")
+    try:
+        model.sharded(ranks)
+    except ValueError as error:
+        raise RequestError(f"{ranks} ranks: {error}") from None
+    if ranks == 1 and arguments.all_reduce != "auto":
+        return ["--all-reduce is ignored: there is one rank only, torchrun starts several"]
+    return []
 
 
 def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig) -> None:

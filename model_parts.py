@@ -12,9 +12,20 @@ new kind brings its own arithmetic along:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _FLASH_DECODE_MIN_HEAD_DIM = 16
+
+
+def _share(count: int, size: int, what: str) -> int:
+    """One of `size` equal shares.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if count % size:
+        raise ValueError(f"{count} {what} can't be divided by {size}")
+    return count // size
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,16 @@ class GroupedQueryAttention:
     chunk_size: int | None = None
     temperature: AttentionTemperature | None = None
 
+    def sharded(self, size: int) -> "GroupedQueryAttention":
+        """One rank's heads; a KV head that serves the heads of several ranks is on each of them."""
+        heads = _share(self.num_heads, size, "query heads")
+        if self.num_kv_heads >= size:
+            kv_heads = _share(self.num_kv_heads, size, "KV heads")
+        else:
+            _share(size, self.num_kv_heads, f"ranks (KV heads: {self.num_kv_heads})")
+            kv_heads = 1
+        return replace(self, num_heads=heads, num_kv_heads=kv_heads)
+
     @property
     def group_size(self) -> int:
         return self.num_heads // self.num_kv_heads
@@ -163,6 +184,10 @@ class LatentAttention:
     value_dim: int
     softmax_factor: float = 1.0  # on top of 1 / sqrt(nope_dim + rope_dim)
 
+    def sharded(self, size: int) -> "LatentAttention":
+        """One rank's heads; what leads to the latent vector, and the cache, are on every rank."""
+        return replace(self, num_heads=_share(self.num_heads, size, "heads"))
+
     @property
     def cache_dim(self) -> int:
         return self.latent_dim + self.rope_dim
@@ -219,6 +244,9 @@ class DenseFeedForward:
     """SwiGLU: down(silu(gate(x)) * up(x))."""
 
     intermediate_size: int
+
+    def sharded(self, size: int) -> "DenseFeedForward":
+        return DenseFeedForward(_share(self.intermediate_size, size, "feed-forward columns"))
 
     def linear_parameters(self, hidden_size: int) -> int:
         return 3 * hidden_size * self.intermediate_size
@@ -281,6 +309,16 @@ class MixtureOfExperts:
     intermediate_size: int  # of one expert
     shared_intermediate_size: int
     router: GroupLimitedRouter | InputRouter
+
+    def sharded(self, size: int) -> "MixtureOfExperts":
+        """A share of every expert's columns: ranks are equally busy whatever the router chooses."""
+        return replace(
+            self,
+            intermediate_size=_share(self.intermediate_size, size, "columns of an expert"),
+            shared_intermediate_size=_share(
+                self.shared_intermediate_size, size, "columns of the shared expert"
+            ),
+        )
 
     def _linear_parameters(self, hidden_size: int, num_experts: float) -> int:
         width = num_experts * self.intermediate_size + self.shared_intermediate_size

@@ -91,6 +91,7 @@ class ModelConfig:
     tied_embeddings: bool = False
     full_num_layers: int | None = None  # set where fewer layers are built than the model has
     architecture: str = "llama"  # whose checkpoints it reads: llama, deepseek_v3, llama4
+    tensor_parallel: int = 1  # over 1: this is what one of so many ranks holds and computes
 
     def __post_init__(self) -> None:
         for kinds in (self.attention, self.feed_forward):
@@ -162,11 +163,39 @@ class ModelConfig:
             full_num_layers=self.full_num_layers or self.num_layers,
         )
 
+    def sharded(self, size: int) -> "ModelConfig":
+        """What each of `size` ranks holds: all arithmetic below is then that of one rank.
+
+        Heads, feed-forward columns and the rows of the head are divided; the embedding table, norms,
+        routers and what leads to a latent vector are on every rank.
+
+        Raises:
+            ValueError: something can't be divided.
+        """
+        if size == 1:
+            return self
+        if self.vocab_size % size:
+            raise ValueError(f"{self.name}: {self.vocab_size} tokens can't be divided by {size}")
+        try:
+            attention, feed_forward = (
+                tuple(kind.sharded(size) for kind in kinds)
+                if isinstance(kinds, tuple)
+                else kinds.sharded(size)
+                for kinds in (self.attention, self.feed_forward)
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
+        return replace(self, attention=attention, feed_forward=feed_forward, tensor_parallel=size)
+
     # Parameters
 
     @property
     def embedding_parameters(self) -> int:
         return self.vocab_size * self.hidden_size
+
+    @property
+    def head_parameters(self) -> int:
+        return self.embedding_parameters // self.tensor_parallel
 
     @property
     def linear_parameters(self) -> int:
@@ -188,7 +217,8 @@ class ModelConfig:
 
     @property
     def parameters(self) -> int:
-        tables = self.embedding_parameters * (1 if self.tied_embeddings else 2)
+        tables = self.embedding_parameters
+        tables += 0 if self.tied_embeddings else self.head_parameters
         return tables + self.linear_parameters + self.fp32_parameters + self.norm_parameters
 
     @property
@@ -233,7 +263,7 @@ class ModelConfig:
             + layer.feed_forward.parameters_read(self.hidden_size, num_tokens)
             for layer in self.layers
         )
-        rest = self.embedding_parameters + self.norm_parameters + num_tokens * self.hidden_size
+        rest = self.head_parameters + self.norm_parameters + num_tokens * self.hidden_size
         return (
             linear * precision.linear_bytes
             + rest * precision.base_bytes
@@ -270,7 +300,7 @@ class ModelConfig:
 
     @property
     def head_flops(self) -> int:
-        return 2 * self.vocab_size * self.hidden_size
+        return 2 * self.head_parameters
 
     def prefill_flops(self, batch_size: int, input_length: int) -> int:
         """FLOPs of a prefill: all tokens through all layers, the last one through the head."""

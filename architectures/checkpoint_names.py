@@ -8,7 +8,7 @@ experts of Llama 4 are stored [expert, in, out]. Those of DeepSeek V3 are stored
 and stacked in the state dict of a loaded model.
 """
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from architectures.decoder import Decoder, DecoderLayer
 from models import GroupedQueryAttention, LatentAttention, LayerConfig, MixtureOfExperts
+from parallel.sharding import Cut
 
 # Multimodal checkpoints keep their text model under this name.
 _TEXT_PREFIXES = ("", "language_model.")
@@ -30,7 +31,8 @@ def _as_it_is(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a tensor of a checkpoint goes: arrange(tensor) is copied into view.
+    """Where a tensor of a checkpoint goes: arrange(tensor), or what this rank keeps of it, is copied
+    into view.
 
     `shape` is the tensor's in the checkpoint.
     """
@@ -38,11 +40,24 @@ class Target:
     view: Tensor
     arrange: Callable[[Tensor], Tensor] = _as_it_is
     transposed: bool = False
+    cut: Cut | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         shape = tuple(self.view.shape)
+        if self.cut is not None:
+            shape = self.cut.whole_shape(shape)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
+
+    def fill(self, value: Tensor) -> None:
+        arranged = self.arrange(value)
+        if self.cut is None:
+            self.view.copy_(arranged)
+        else:
+            self.cut.keep(arranged, self.view)
+
+
+Cuts = Mapping[str, Cut]  # of one layer, by module
 
 
 def targets(decoder: Decoder, available: Container[str]) -> dict[str, Target]:
@@ -68,46 +83,64 @@ def _all(decoder: Decoder, prefix: str, available: Container[str]) -> Named:
     yield "model.embed_tokens.weight", Target(decoder.embed_tokens.weight)
     yield "model.norm.weight", Target(decoder.norm.weight)
     if not decoder.config.tied_embeddings:
-        yield "lm_head.weight", Target(decoder.lm_head.weight)
+        yield "lm_head.weight", Target(decoder.lm_head.weight, cut=decoder.cuts.get("lm_head"))
     config = decoder.config
     for index, (layer, kind) in enumerate(zip(decoder.layers, config.layers, strict=True)):
         path = f"model.layers.{index}"
+        cuts = {
+            name.removeprefix(f"layers.{index}."): cut
+            for name, cut in decoder.cuts.items()
+            if name.startswith(f"layers.{index}.")
+        }
         for norm in ("input_layernorm", "post_attention_layernorm"):
             yield f"{path}.{norm}.weight", Target(getattr(layer, norm).weight)
         attention = f"{path}.self_attn"
         if isinstance(kind.attention, GroupedQueryAttention):
-            yield from _grouped_query(layer, kind.attention, attention, config.rope.interleaved)
+            yield from _grouped_query(
+                layer, kind.attention, attention, config.rope.interleaved, cuts
+            )
         else:
-            yield from _latent(layer, kind.attention, attention, config.rope.interleaved)
+            yield from _latent(layer, kind.attention, attention, config.rope.interleaved, cuts)
         mlp = f"{path}.{_MLP[config.architecture]}"
         if isinstance(kind.feed_forward, MixtureOfExperts):
             stacked = f"{prefix}{mlp}.experts.gate_up_proj" in available
-            yield from _mixture(layer, kind, mlp, config.architecture, stacked)
+            yield from _mixture(layer, kind, mlp, config.architecture, stacked, cuts)
         else:
-            yield from _swiglu(layer.gate_up_proj.weight, layer.down_proj.weight, mlp)
+            weights = layer.gate_up_proj.weight, layer.down_proj.weight
+            yield from _swiglu(*weights, mlp, cuts.get("gate_up_proj"), cuts.get("down_proj"))
 
 
 def _grouped_query(
-    layer: DecoderLayer, kind: GroupedQueryAttention, path: str, interleaved: bool
+    layer: DecoderLayer, kind: GroupedQueryAttention, path: str, interleaved: bool, cuts: Cuts
 ) -> Named:
     q_rows, kv_rows = kind.num_heads * kind.head_dim, kind.num_kv_heads * kind.head_dim
     q, k, v = layer.qkv_proj.weight.split((q_rows, kv_rows, kv_rows))
     arrange = _rope_rows(kind.head_dim, kind.head_dim) if interleaved else _as_it_is
-    yield f"{path}.q_proj.weight", Target(q, arrange)
-    yield f"{path}.k_proj.weight", Target(k, arrange)
-    yield f"{path}.v_proj.weight", Target(v)
-    yield f"{path}.o_proj.weight", Target(layer.o_proj.weight)
+    q_cut, k_cut, v_cut = _parts(cuts.get("qkv_proj"), 3)
+    yield f"{path}.q_proj.weight", Target(q, arrange, cut=q_cut)
+    yield f"{path}.k_proj.weight", Target(k, arrange, cut=k_cut)
+    yield f"{path}.v_proj.weight", Target(v, cut=v_cut)
+    yield f"{path}.o_proj.weight", Target(layer.o_proj.weight, cut=cuts.get("o_proj"))
 
 
-def _latent(layer: DecoderLayer, kind: LatentAttention, path: str, interleaved: bool) -> Named:
+def _parts(cut: Cut | None, count: int) -> list[Cut | None]:
+    """One cut for each of the matrices that a fused one consists of."""
+    if cut is None:
+        return [None] * count
+    return [Cut(cut.dim, (part,)) for part in cut.parts]
+
+
+def _latent(
+    layer: DecoderLayer, kind: LatentAttention, path: str, interleaved: bool, cuts: Cuts
+) -> Named:
     q_down, kv_down = layer.qkv_a_proj.weight.split((kind.query_rank, kind.cache_dim))
     q_rows = _rope_rows(kind.query_dim, kind.rope_dim) if interleaved else _as_it_is
     kv_rows = _rope_rows(kind.cache_dim, kind.rope_dim) if interleaved else _as_it_is
     yield f"{path}.q_a_proj.weight", Target(q_down)
     yield f"{path}.kv_a_proj_with_mqa.weight", Target(kv_down, kv_rows)
-    yield f"{path}.q_b_proj.weight", Target(layer.q_b_proj.weight, q_rows)
+    yield f"{path}.q_b_proj.weight", Target(layer.q_b_proj.weight, q_rows, cut=cuts.get("q_b_proj"))
     for name in ("q_a_layernorm", "kv_a_layernorm", "kv_b_proj", "o_proj"):
-        yield f"{path}.{name}.weight", Target(getattr(layer, name).weight)
+        yield f"{path}.{name}.weight", Target(getattr(layer, name).weight, cut=cuts.get(name))
 
 
 def _rope_rows(head_dim: int, rope_dim: int) -> Callable[[Tensor], Tensor]:
@@ -122,32 +155,49 @@ def _rope_rows(head_dim: int, rope_dim: int) -> Callable[[Tensor], Tensor]:
     return arrange
 
 
-def _swiglu(gate_up: Tensor, down: Tensor, path: str) -> Named:
+def _swiglu(
+    gate_up: Tensor, down: Tensor, path: str, gate_up_cut: Cut | None, down_cut: Cut | None
+) -> Named:
     gate, up = gate_up.chunk(2)
-    yield f"{path}.gate_proj.weight", Target(gate)
-    yield f"{path}.up_proj.weight", Target(up)
-    yield f"{path}.down_proj.weight", Target(down)
+    gate_cut, up_cut = _parts(gate_up_cut, 2)
+    yield f"{path}.gate_proj.weight", Target(gate, cut=gate_cut)
+    yield f"{path}.up_proj.weight", Target(up, cut=up_cut)
+    yield f"{path}.down_proj.weight", Target(down, cut=down_cut)
 
 
 def _mixture(
-    layer: DecoderLayer, kind: LayerConfig, path: str, architecture: str, stacked: bool
+    layer: DecoderLayer,
+    kind: LayerConfig,
+    path: str,
+    architecture: str,
+    stacked: bool,
+    cuts: Cuts,
 ) -> Named:
     router = f"{path}.{_ROUTER[architecture]}"
     yield f"{router}.weight", Target(layer.router.weight)
     if "router_bias" in dict(layer.named_children()):
         yield f"{router}.e_score_correction_bias", Target(layer.router_bias.weight)
     shared = f"{path}.{_SHARED[architecture]}"
-    yield from _swiglu(layer.shared_gate_up_proj.weight, layer.shared_down_proj.weight, shared)
+    weights = layer.shared_gate_up_proj.weight, layer.shared_down_proj.weight
+    shared_cuts = cuts.get("shared_gate_up_proj"), cuts.get("shared_down_proj")
+    yield from _swiglu(*weights, shared, *shared_cuts)
     gate_up, down = layer.expert_gate_up_proj.weight, layer.expert_down_proj.weight
+    gate_up_cut, down_cut = cuts.get("expert_gate_up_proj"), cuts.get("expert_down_proj")
     if architecture == "llama4":
-        yield f"{path}.experts.gate_up_proj", Target(gate_up, _transpose, transposed=True)
-        yield f"{path}.experts.down_proj", Target(down, _transpose, transposed=True)
+        yield f"{path}.experts.gate_up_proj", Target(gate_up, _transpose, True, gate_up_cut)
+        yield f"{path}.experts.down_proj", Target(down, _transpose, True, down_cut)
     elif stacked:
-        yield f"{path}.experts.gate_up_proj", Target(gate_up)
-        yield f"{path}.experts.down_proj", Target(down)
+        yield f"{path}.experts.gate_up_proj", Target(gate_up, cut=gate_up_cut)
+        yield f"{path}.experts.down_proj", Target(down, cut=down_cut)
     else:
+        own_cuts = _of_one_expert(gate_up_cut), _of_one_expert(down_cut)
         for expert in range(kind.feed_forward.num_experts):
-            yield from _swiglu(gate_up[expert], down[expert], f"{path}.experts.{expert}")
+            own = gate_up[expert], down[expert]
+            yield from _swiglu(*own, f"{path}.experts.{expert}", *own_cuts)
+
+
+def _of_one_expert(cut: Cut | None) -> Cut | None:
+    return None if cut is None else Cut(cut.dim - 1, cut.parts)
 
 
 def _transpose(value: Tensor) -> Tensor:

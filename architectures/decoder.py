@@ -21,6 +21,8 @@ from architectures.kernel_choice import Kernels
 from architectures.linear import make_linear
 from architectures.rope import rope_tables
 from models import GroupedQueryAttention, LatentAttention, LayerConfig, ModelConfig
+from parallel.collectives import make_all_gather, make_all_reduce
+from parallel.sharding import Cut, Shard, cuts
 
 # Each kind of attention is a file with modules() and make_attention().
 _ATTENTION = {GroupedQueryAttention: attention, LatentAttention: mla}
@@ -56,19 +58,34 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """All weights of a model, with RoPE tables for context_length positions."""
+    """All weights of a model, or one rank's share, with RoPE tables for context_length positions.
 
-    def __init__(self, config: ModelConfig) -> None:
+    `config` is that of the share, `cuts` says what was cut of which module.
+    """
+
+    def __init__(self, whole: ModelConfig, shard: Shard | None = None) -> None:
         super().__init__()
-        self.config = config
+        shard = shard or Shard()
+        self.config = config = whole.sharded(shard.size)
+        self.cuts: dict[str, Cut] = cuts(whole, shard)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
             DecoderLayer(kind, config.hidden_size, config.norm_eps) for kind in config.layers
         )
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        if config.tied_embeddings:
-            self.lm_head.weight = self.embed_tokens.weight
+        head_rows = config.vocab_size // config.tensor_parallel
+        self.lm_head = nn.Linear(config.hidden_size, head_rows, bias=False)
+        self.tie_head()
+
+    def tie_head(self) -> None:
+        """Where the head is the embedding table, let it be the same memory, or this rank's rows."""
+        if not self.config.tied_embeddings:
+            return
+        table, cut = self.embed_tokens.weight, self.cuts.get("lm_head")
+        if cut is not None:
+            (rows,) = cut.parts
+            table = nn.Parameter(table.detach()[rows.start : rows.start + rows.kept], False)
+        self.lm_head.weight = table
 
     def set_context_length(self, length: int) -> None:
         """(Re)build the RoPE tables [length, rope_dim] in the weights' dtype and on their device."""
@@ -118,7 +135,9 @@ class Forward(nn.Module):
                 layer_transform(layer, functions[kind])
                 for layer, kind in zip(decoder.layers, config.layers, strict=True)
             ]
-        self.finish = transform(make_finish(config.norm_eps, kernels.linear))
+        self.finish = transform(
+            make_finish(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+        )
 
     def forward(
         self,
@@ -189,27 +208,31 @@ def make_layer(kind: LayerConfig, norm_eps: float, kernels: Kernels) -> Callable
     part = _ATTENTION[type(kind.attention)]
     attend = part.make_attention(kind.attention, norm_eps, kernels)
     feed = feed_forward.make_feed_forward(kind.feed_forward, kernels)
+    all_reduce = make_all_reduce(kernels.all_reduce)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
         norms, attention_weights, feed_forward_weights = weights
         residual = residual + update
         hidden = rms_norm(residual, norms[0], norm_eps)
-        update = attend(hidden, cos, sin, position, mask, attention_weights, cache)
+        update = all_reduce(attend(hidden, cos, sin, position, mask, attention_weights, cache))
         residual = residual + update
         hidden = rms_norm(residual, norms[1], norm_eps)
         update, *choice = feed(hidden, feed_forward_weights, chosen)
-        return update, residual, *choice
+        return all_reduce(update), residual, *choice
 
     return layer
 
 
 @lru_cache
-def make_finish(norm_eps: float, linear_backend: str) -> Callable:
+def make_finish(
+    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+) -> Callable:
     linear = make_linear(linear_backend)
+    all_gather = make_all_gather(all_reduce, num_ranks)
 
     def finish(update, residual, norm_weight, head_weight):
         last = residual[:, -1] + update[:, -1]
-        logits = linear(rms_norm(last, norm_weight, norm_eps), head_weight)
+        logits = all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
         return logits, torch.argmax(logits, dim=-1, keepdim=True)
 
     return finish

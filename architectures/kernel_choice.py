@@ -12,9 +12,12 @@ class Kernels:
         tracers that know no such thing need them repeated.
     experts: of a mixture: "grouped", sorted into one grouped product, or "loop", one by one, which
         waits for the host and is there to be compared with.
+    all_reduce: of several ranks' partial sums: "none" on one rank, "nccl", or "one_shot", PyTorch's
+        kernel for messages as small as those of a decode step.
     """
 
     attention: str = "sdpa"
     linear: str = "torch"
     shared_heads: bool = True
     experts: str = "grouped"
+    all_reduce: str = "none"

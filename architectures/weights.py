@@ -16,6 +16,7 @@ from architectures.checkpoint_names import Target, targets
 from architectures.decoder import Decoder
 from architectures.feed_forward import ExpertBias, Experts
 from models import ModelConfig
+from parallel.sharding import Cut, Shard
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _RESIDUAL_WRITERS = ("o_proj", "down_proj", "expert_down_proj", "shared_down_proj")
@@ -28,25 +29,33 @@ def build_decoder(
     device: torch.device | str,
     context_length: int,
     seed: int = 0,
+    shard: Shard | None = None,
 ) -> Decoder:
-    """A decoder with random weights, each made in place on the device, so never held twice."""
-    decoder = empty_decoder(config, precision, device)
+    """A decoder with random weights, each made in place on the device, so never held twice.
+
+    The shares of several ranks are cut from the very weights that one rank would have.
+    """
+    decoder = empty_decoder(config, precision, device, shard)
     initialize(decoder, seed)
     decoder.set_context_length(context_length)
     return decoder
 
 
-def empty_decoder(config: ModelConfig, precision: str, device: torch.device | str) -> Decoder:
+def empty_decoder(
+    config: ModelConfig,
+    precision: str,
+    device: torch.device | str,
+    shard: Shard | None = None,
+) -> Decoder:
     """A decoder whose weights hold whatever the memory held: to be filled at once."""
     with torch.device("meta"):
-        decoder = Decoder(config)
+        decoder = Decoder(config, shard)
     decoder = decoder.to(DTYPES[precision])
     for module in decoder.modules():
         if getattr(module, "keeps_fp32", False):
             module.float()
     decoder = decoder.to_empty(device=device)
-    if config.tied_embeddings:  # to_empty gives each name its own memory
-        decoder.lm_head.weight = decoder.embed_tokens.weight
+    decoder.tie_head()  # to_empty gives each name its own memory
     return decoder.requires_grad_(False).eval()
 
 
@@ -63,7 +72,7 @@ def initialize(decoder: Decoder, seed: int) -> None:
         elif isinstance(module, ExpertBias):
             module.weight.normal_(0.0, _EXPERT_BIAS_STD, generator=generator)
         elif isinstance(module, nn.Linear | Experts) and not _is_tied_head(name, config):
-            module.weight.normal_(0.0, _linear_std(name, module, config), generator=generator)
+            _draw(name, module.weight, config, decoder.cuts.get(name), generator)
     if config.tied_embeddings:  # rows of unit variance would give logits of variance hidden_size
         decoder.norm.weight.mul_(1 / math.sqrt(config.hidden_size))
 
@@ -72,8 +81,21 @@ def _is_tied_head(name: str, config: ModelConfig) -> bool:
     return config.tied_embeddings and name == "lm_head"
 
 
-def _linear_std(name: str, module: nn.Linear | Experts, config: ModelConfig) -> float:
-    std = 1 / math.sqrt(module.in_features)
+def _draw(
+    name: str, weight: Tensor, config: ModelConfig, cut: Cut | None, generator: torch.Generator
+) -> None:
+    """Random values; of a share the whole weight is drawn, and exists while it is cut."""
+    if cut is None:
+        std = _linear_std(name, weight.shape[-1], config)
+        weight.normal_(0.0, std, generator=generator)
+        return
+    whole = weight.new_empty(cut.whole_shape(weight.shape))
+    whole.normal_(0.0, _linear_std(name, whole.shape[-1], config), generator=generator)
+    cut.keep(whole, weight)
+
+
+def _linear_std(name: str, fan_in: int, config: ModelConfig) -> float:
+    std = 1 / math.sqrt(fan_in)
     if name.rsplit(".", 1)[-1] in _RESIDUAL_WRITERS:
         std /= math.sqrt(2 * config.num_layers)
     return std
@@ -98,7 +120,7 @@ def copy_tensor(name: str, value: Tensor, target: Target) -> None:
         ValueError: it has another shape; the message names it.
     """
     check_shape(name, tuple(value.shape), target)
-    target.view.copy_(target.arrange(value))
+    target.fill(value)
 
 
 def check_shape(name: str, found: tuple[int, ...], target: Target) -> None:

@@ -37,6 +37,17 @@ _ROUTING_LIMITS = {"fp32": 0.01, "fp16": 0.05, "bf16": 0.1, "fp8": 0.5}
 _TIE_TOLERANCES = 4.0
 
 
+_WORST = (
+    "prefill_error",
+    "decode_error",
+    "empty_cache_error",
+    "cache_error",
+    "unwritten_slots_changed",
+    "top1_disagreements",
+    "routing_difference",
+)
+
+
 @dataclass(frozen=True)
 class Inputs:
     """prompt [batch, input_length]; forced [STEPS, batch, 1], tokens fed instead of chosen ones."""
@@ -101,6 +112,20 @@ def check(engine, reference, inputs: Inputs, precision: str) -> dict:
         | found
         | {"failures": failures}
     )
+
+
+def combine(found: list[dict]) -> dict:
+    """Of several ranks, each with its own part of the cache: the worst of each, passed if all did."""
+    if len(found) == 1:
+        return found[0]
+    worst = {
+        name: max((each[name] for each in found if each[name] is not None), default=None)
+        for name in _WORST
+    }
+    failures = [
+        f"rank {rank}: {text}" for rank, each in enumerate(found) for text in each["failures"]
+    ]
+    return found[0] | worst | {"passed": not failures, "failures": failures}
 
 
 def _steps(

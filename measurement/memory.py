@@ -6,6 +6,8 @@ from models import ModelConfig, Precision
 
 # CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
 RUNTIME_BYTES = 1_500_000_000
+# Channels and buffers of NCCL, where several GPUs share a model.
+COMMUNICATION_BYTES = 500_000_000
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,11 @@ class Need:
     kv_cache: int  # of all cells, and of the reference that checks them
     activations: int  # the largest prefill
     runtime: int = RUNTIME_BYTES
+    cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv_cache + self.activations + self.runtime
+        return self.weights + max(self.kv_cache + self.activations, self.cutting) + self.runtime
 
 
 def activation_bytes(
@@ -57,7 +60,37 @@ def predict(
         weights=config.weight_bytes(Precision.of(precision.base)) + (extra if quantised else 0),
         kv_cache=config.kv_cache_bytes(precision, caches, cache_length),
         activations=activation_bytes(config, precision, largest, input_length),
+        runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
+        cutting=_cutting_bytes(config, precision),
     )
+
+
+def _cutting_bytes(config: ModelConfig, precision: Precision) -> int:
+    """Of a rank's share: before KV caches exist, one whole weight after the other is cut."""
+    if config.tensor_parallel == 1:
+        return 0
+    kinds = [layer.feed_forward for layer in config.layer_kinds]
+    gate_up = max(2 * getattr(kind, "num_experts", 1) * kind.intermediate_size for kind in kinds)
+    largest = max(gate_up * config.hidden_size, config.head_parameters)
+    return config.tensor_parallel * largest * precision.base_bytes
+
+
+_ALLOCATED = ("current_allocated_bytes", "peak_allocated_bytes", "peak_reserved_bytes")
+
+
+def combine(memories: list[dict]) -> dict:
+    """What the allocators of several GPUs took: on the fullest one, and together."""
+    if len(memories) < 2:
+        return {}
+    found = {}
+    for name in _ALLOCATED:
+        values = [memory.get(name) for memory in memories]
+        known = None not in values
+        found[name] = max(values) if known else None
+        found[f"total_{name}"] = sum(values) if known else None
+    retries = [memory.get("allocator_retries") for memory in memories]
+    found["allocator_retries"] = None if None in retries else sum(retries)
+    return found
 
 
 def largest_fit(

@@ -70,6 +70,7 @@ class StepEngine:
         self.mode = mode
         weight = decoder.norm.weight
         self.device = weight.device
+        self._num_ranks = decoder.config.tensor_parallel
         self.input_length = input_length
         self.caches = allocate_cache(
             decoder.config, batch_size, cache_length, weight.dtype, self.device
@@ -127,7 +128,9 @@ class StepEngine:
                 self._decode_step()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # NCCL's watchdog thread may ask for its events meanwhile.
+        mode = "global" if self._num_ranks == 1 else "thread_local"
+        with torch.cuda.graph(self._graph, capture_error_mode=mode):
             self._decode_step()
         self._graph_logits, self._graph_choices = self.logits, self.choices
         self.reset()

@@ -25,6 +25,7 @@ from kernels.routed_experts import routed_experts
 from modes import base
 from modes.inductor import configure_inductor
 from modes.spec import EXECUTORS, CannotRun
+from parallel.collectives import all_gather, all_reduce
 
 
 def _import_thunder():
@@ -60,6 +61,9 @@ def _register_operators():
     def like_linear(x, weight):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
 
+    def like_gathered(x, size):
+        return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
+
     for function, meta, tags in (
         (write_cache, like_first, keep),
         (causal_attention, like_queries, None),
@@ -67,6 +71,8 @@ def _register_operators():
         (flash_decode, like_first, None),
         (gemv, like_linear, None),
         (routed_experts, like_first, None),
+        (all_reduce, like_first, keep),  # the ranks must make the same calls
+        (all_gather, like_gathered, keep),
     ):
         executor.register_operator(
             function.__name__, meta=meta, fn=function, tags=tags, replaces=function

@@ -13,6 +13,7 @@ def card(result: dict, predicted_bytes: int | None, available_bytes: int | None)
         ("scenario", f"{config['scenario'] or 'own'}: {_lengths(config)}"),
         ("weights", f"{gigabytes(model['weight_bytes'])} GB, {config['precision']}"),
         ("KV cache", f"{model['kv_bytes_per_token'] / 1024:,.0f} KiB per token of context"),
+        *_parallel_rows(config, model, result["environment"]),
         ("device", _device_line(result["environment"])),
         ("memory", _memory_line(predicted_bytes, available_bytes)),
     ]
@@ -30,6 +31,16 @@ def _model_line(config: dict, model: dict) -> str:
     return f"{config['model_name']}, {size}, {layers}"
 
 
+def _parallel_rows(config: dict, model: dict, environment: dict) -> list[tuple[str, str]]:
+    ranks, nodes = config["tensor_parallel"], environment["nodes"]
+    if ranks == 1:
+        return []
+    share = f"{gigabytes(model['weight_bytes_per_gpu'])} GB of weights"
+    cache = f"{model['kv_bytes_per_token_per_gpu'] / 1024:,.0f} KiB per token"
+    where = "" if nodes == 1 else f" on {nodes} nodes"
+    return [("ranks", f"{ranks}{where}, tensor parallel; on each {share}, {cache}; limits are its")]
+
+
 def _lengths(config: dict) -> str:
     return f"{config['input_length']} -> {config['output_length']} tokens"
 
@@ -38,7 +49,8 @@ def _device_line(environment: dict) -> str:
     gpu = environment["gpu"]
     if gpu is None:
         return f"CPU ({environment['cpu']}): a smoke run, no GPU is measured"
-    return f"{gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB"
+    count = "" if gpu["count"] == 1 else f"{gpu['count']} x "
+    return f"{count}{gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB"
 
 
 def _memory_line(predicted: int | None, available: int | None) -> str:

@@ -284,9 +284,10 @@ def _unusable(record: dict) -> tuple[str, bool] | None:
 
 def _cell(file: str, document: dict, record: dict) -> Cell:
     config, environment = document["config"], document["environment"]
-    gpu = environment["gpu"]
+    gpu, ranks = environment["gpu"], config["tensor_parallel"] or 1
+    device = str(gpu["name"] or "unknown GPU") if gpu else "CPU"
     fingerprint = Fingerprint(
-        gpu=str(gpu["name"] or "unknown GPU") if gpu else "CPU",
+        gpu=device if ranks == 1 else f"{ranks} x {device}",
         model_name=str(config["model_name"]),
         num_layers=int(config["num_layers"]),
         input_length=int(config["input_length"]),

@@ -13,6 +13,7 @@ from pathlib import Path
 from command_line import Request
 from hardware import Ceilings
 from measurement.gpu_state import energy_per_token_j, summarize_state
+from measurement.memory import combine
 from measurement.metrics import summarize_cell, tbot_samples, total_samples
 from measurement.statistics import Ratio, compare, relative_half_width
 from measurement.validity import Evidence, judge
@@ -48,7 +49,7 @@ class ResultBuilder:
         self.created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.ready_s: float | None = None  # from the command to the first warm-up run
         self.warnings: list[str] = list(request.notices)
-        self.num_gpus = (environment["gpu"] or {"count": 1})["count"]
+        self.num_gpus = request.tensor_parallel
 
     def build(self, cells: list[Cell]) -> dict:
         records = [self._cell(cell) for cell in cells]
@@ -79,7 +80,8 @@ class ResultBuilder:
             "output_length": request.output_length,
             "precision": request.precision,
             "seed": request.seed,
-            "tensor_parallel": 1,
+            "tensor_parallel": request.tensor_parallel,
+            "all_reduce": None if request.tensor_parallel == 1 else request.all_reduce,
             "attention": request.attention,
             "linear": request.linear,
             "compile_mode": request.compile_mode,
@@ -98,7 +100,9 @@ class ResultBuilder:
             "parameters": model.parameters,
             "active_parameters": model.active_parameters,
             "weight_bytes": model.weight_bytes(precision),
+            "weight_bytes_per_gpu": self.request.share.weight_bytes(precision),
             "kv_bytes_per_token": model.kv_bytes_per_token(precision),
+            "kv_bytes_per_token_per_gpu": self.request.share.kv_bytes_per_token(precision),
             "context_length": model.context_length,
             "tied_embeddings": model.tied_embeddings,
         }
@@ -108,7 +112,9 @@ class ResultBuilder:
         ceilings = self.ceilings.get(cell.precision.name)
         before, after = [list(side) for side in zip(*cell.snapshots, strict=True)] or ([], [])
         tokens = work.batch_size * work.output_length * len(cell.runs)
-        energy = energy_per_token_j(before, after, tokens) if cell.runs else None
+        # Of several GPUs all snapshots count: energy is their sum, a window lasts on each of them.
+        window_s = 2.0 * self.num_gpus
+        energy = energy_per_token_j(before, after, tokens, window_s) if cell.runs else None
         return {
             "label": cell.label,
             "mode": cell.spec.name,
@@ -118,6 +124,7 @@ class ResultBuilder:
                 "executors": list(cell.spec.executors),
                 "attention": cell.kernels.attention,
                 "linear": cell.kernels.linear,
+                "all_reduce": getattr(cell.kernels, "all_reduce", None),
                 "precision": cell.precision.name,
                 "compiler": cell.details,
                 "routing": cell.routing,
@@ -132,8 +139,8 @@ class ResultBuilder:
             "summary": summarize_cell(samples, work, ceilings, self.num_gpus, self.prices, energy),
             "speedup": None,
             "cold_start": {**cell.cold_start, "warmup_s": [r.total_s for r in cell.warmup_runs]},
-            "memory": cell.memory,
-            "gpu_state": summarize_state(before, after),
+            "memory": cell.memory | combine(cell.rank_memory),
+            "gpu_state": self._gpu_state(before, after),
             "host": cell.host,
             "profile": cell.profile,
             "agreement": cell.agreement,
@@ -142,6 +149,22 @@ class ResultBuilder:
             "status": cell.status,
             "error": cell.error,
         }
+
+    def _gpu_state(self, before: list, after: list) -> dict | None:
+        """Of several GPUs everything together, but for throttling: the slowest one holds up all."""
+        state = summarize_state(before, after)
+        if state is None or self.num_gpus == 1:
+            return state
+        each = [
+            summarize_state(before[rank :: self.num_gpus], after[rank :: self.num_gpus])
+            for rank in range(self.num_gpus)
+        ]
+        shares = [own["throttled_share"] for own in each if own is not None]
+        worst = {
+            cause: max((s[cause] for s in shares if s[cause] is not None), default=None)
+            for cause in state["throttled_share"]
+        }
+        return state | {"throttled_share": worst, "per_gpu": each}
 
     def _speedup(self, cell: Cell, cells: list[Cell]) -> dict | None:
         """Against the baseline on the rounds both have; none where an output is wrong."""
@@ -264,10 +287,16 @@ def file_name(result: dict) -> str:
         f"{config['model_name']}{f'-{layers}layers' if layers else ''}",
         config["scenario"] or lengths,
         "-".join(modes),
-        gpu["name"] if gpu else "cpu",
+        _device_name(gpu),
         time,
     )
     return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-") for part in parts) + ".json"
+
+
+def _device_name(gpu: dict | None) -> str:
+    if gpu is None:
+        return "cpu"
+    return gpu["name"] if gpu["count"] == 1 else f"{gpu['count']}x {gpu['name']}"
 
 
 def write(result: dict, path: Path) -> None:

@@ -45,6 +45,8 @@ def _table(title: str, rows: list, headers: list[str]) -> str:
 def _headline(result: dict) -> str:
     config, gpu = result["config"], result["environment"]["gpu"]
     where = gpu["name"] if gpu else "CPU smoke run: says nothing about GPUs"
+    ranks = config["tensor_parallel"] or 1
+    where = f"{ranks} x {where}" if gpu and ranks > 1 else where
     line = f"{model_label(config)}, {config['scenario'] or 'own lengths'} "
     line += f"{config['input_length']} -> {config['output_length']}, {config['precision']}, {where}"
     return wrap(line)
@@ -196,6 +198,20 @@ def _resources(cells: list[dict]) -> str:
     return f"{table}\n{_total_cost(cells)}".rstrip()
 
 
+def _parallel_notes(result: dict) -> list[str]:
+    ranks = result["config"]["tensor_parallel"] or 1
+    if ranks == 1:
+        return []
+    notes = [f"{ranks} ranks: times of the slowest, cost and energy of all, memory per GPU"]
+    for cell in result["cells"]:
+        total = cell["memory"].get("total_peak_allocated_bytes")
+        rate_per_gpu = cell["summary"]["per_gpu_tokens_per_s"]
+        if rate_per_gpu is not None and cell["status"] in _SOUND:
+            peak = "" if total is None else f", {gigabytes(total)} GB at peak on all together"
+            notes.append(f"{cell['label']}: {rate(rate_per_gpu)} output tok/s per GPU{peak}")
+    return notes
+
+
 def _total_cost(cells: list[dict]) -> str:
     lines = []
     for cell in cells:
@@ -258,6 +274,7 @@ def _footnotes(result: dict) -> str:
     baselines = {cell["speedup"]["baseline"] for cell in cells if cell["speedup"]}
     if baselines:
         notes.append(f"speed-up: TBOT against {', '.join(sorted(baselines))}, paired by round")
+    notes += _parallel_notes(result)
     gpu = result["environment"]["gpu"]
     if gpu and not any(cell["summary"]["cost_per_million_tokens"] for cell in cells):
         notes.append(f"no price is known for {gpu['name']}: give it with --gpu-price USD")

@@ -15,7 +15,7 @@ JITTER = (0.0, 0.002, -0.002)
 class FakePreparation:
     """Hands out scripted engines instead of building a model."""
 
-    def __init__(self, request, on_progress) -> None:
+    def __init__(self, request, on_progress, ranks) -> None:
         pass
 
     def build(self) -> None:
@@ -35,7 +35,7 @@ def run(monkeypatch, capsys):
     def start(cells, *flags):
         results = []
         monkeypatch.setattr(benchmark, "Preparation", FakePreparation)
-        monkeypatch.setattr(benchmark, "make_cells", lambda request: cells)
+        monkeypatch.setattr(benchmark, "make_cells", lambda request, one_shot: cells)
         report = benchmark.report
         monkeypatch.setattr(benchmark, "report", lambda r: results.append(r) or report(r))
         h200 = hardware.find_gpu("NVIDIA H200")

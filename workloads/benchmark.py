@@ -1,6 +1,8 @@
 """The main job: from a resolved request to tables and a result file."""
 
+import gc
 import json
+import os
 import re
 import sys
 import time
@@ -18,6 +20,7 @@ from measurement.gpu_state import GpuMonitor
 from measurement.memory import Need, largest_fit, predict
 from measurement.statistics import StoppingRule, WarmupRule
 from modes.spec import CannotRun
+from parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from reporting import result_file
 from reporting.card import card
 from reporting.explanation import costliest, explain
@@ -35,19 +38,25 @@ def run(request: Request, command: list[str], started: float) -> int:
     Raises:
         CannotRun: it does not fit, before anything is allocated.
     """
-    return Benchmark(request, command, started).run()
+    with join(request.tensor_parallel, request.device, request.all_reduce) as ranks:
+        return Benchmark(request, command, started, ranks).run()
 
 
 class Benchmark:
-    def __init__(self, request: Request, command: list[str], started: float) -> None:
+    """One session; of several ranks each runs it, and the first prints and writes."""
+
+    def __init__(
+        self, request: Request, command: list[str], started: float, ranks: Ranks | None = None
+    ) -> None:
         self.request = request
+        self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
         self.out = sys.stderr if request.json else sys.stdout
-        self.cells = make_cells(request)
+        self.cells = make_cells(request, self.ranks.one_shot)
         self.builder = self._result_builder(command)
-        self.progress = Progress(request.quiet)
-        self.preparation = Preparation(request, self.progress.stage)
+        self.progress = Progress(request.quiet or not self.ranks.is_first)
+        self.preparation = Preparation(request, self.progress.stage, self.ranks)
         self.path: Path | None = None
         self.interrupted = False
         self.save_error: OSError | None = None
@@ -62,11 +71,27 @@ class Benchmark:
         except KeyboardInterrupt:
             self._interrupt()
         self.progress.close()
-        return self._finish()
+        code = self._finish() if self.ranks.is_first else None
+        return self._leave(code)
+
+    def _leave(self, code: int | None) -> int:
+        """All ranks together, with rank 0's exit code, after it has printed: torchrun ends the
+        others as soon as one has failed. Graphs that hold NCCL calls go before the group does."""
+        if self.ranks.size > 1:
+            for cell in self.cells:
+                if cell.engine is not None:
+                    cell.engine.close()
+            gc.collect()
+        return self.ranks.leave(code)
 
     def _result_builder(self, command: list[str]) -> result_file.ResultBuilder:
         request, environment = self.request, describe(self.device)
         gpu = environment["gpu"]
+        environment["nodes"] = self.ranks.num_nodes
+        if self.ranks.size > 1:
+            environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
+        if gpu is not None:
+            gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
         found = {
             name: self._ceilings(preset, name) for name in {c.precision.name for c in self.cells}
@@ -87,20 +112,25 @@ class Benchmark:
         )
         batches = [cell.batch_size for cell in self.cells]
         return predict(
-            request.model, precision, batches, request.input_length, request.output_length
+            request.share, precision, batches, request.input_length, request.output_length
         )
 
     def _available_bytes(self) -> int | None:
+        """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
-            return torch.cuda.mem_get_info(self.device)[0]
-        return _free_host_bytes()
+            own = torch.cuda.mem_get_info(self.device)[0]
+        else:
+            own = _free_host_bytes()
+            own = None if own is None else own // self.ranks.local_size
+        known = [each for each in self.ranks.exchange(own) if each is not None]
+        return min(known, default=None)
 
     def _check_fit(self, need: Need, available: int | None) -> None:
         if available is None or need.total <= available or self.request.force:
             return
         request = self.request
         advice = largest_fit(
-            request.model,
+            request.share,
             self.cells[0].precision,
             [cell.batch_size for cell in self.cells],
             request.input_length,
@@ -108,23 +138,28 @@ class Benchmark:
             available,
         )
         raise CannotRun(
-            f"{request.model.label} needs about {gigabytes(need.total)} GB (weights "
+            f"{request.model.label} needs about {gigabytes(need.total)} GB{self._each()} (weights "
             f"{gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
             f"{gigabytes(available)} GB are free; would fit: {advice}; --force tries anyway"
         )
+
+    def _each(self) -> str:
+        return "" if self.ranks.size == 1 else f" on each of {self.ranks.size} ranks"
 
     def _record_memory(self, need: Need) -> None:
         request = self.request
         for cell in self.cells:
             cell.memory |= {
-                "weights_bytes": request.model.weight_bytes(cell.precision),
-                "kv_cache_bytes": request.model.kv_cache_bytes(
+                "weights_bytes": request.share.weight_bytes(cell.precision),
+                "kv_cache_bytes": request.share.kv_cache_bytes(
                     cell.precision, cell.batch_size, request.cache_length
                 ),
                 "predicted_bytes": need.total,
             }
 
     def _announce(self, need: Need, available: int | None) -> None:
+        if not self.ranks.is_first:
+            return
         for notice in self.request.notices:
             print(f"notice: {notice}", file=sys.stderr)
         result = self.builder.build(self.cells)
@@ -135,7 +170,9 @@ class Benchmark:
 
     def _prepare_and_measure(self) -> None:
         self.preparation.build()
+        self.ranks.exchange()
         self.preparation.prepare(self.cells)
+        self.ranks.expect_speed()
         self.builder.ready_s = time.perf_counter() - self.started
         tracker = MemoryTracker(self.cells)
         is_cuda = self.device.type == "cuda"
@@ -153,6 +190,7 @@ class Benchmark:
                 monitor.snapshot,
                 tracker.before_run if is_cuda else lambda cell: None,
                 tracker.after_run if is_cuda else lambda cell: None,
+                ranks=self.ranks,
             )
             session.run()
         self.interrupted = session.interrupted
@@ -167,10 +205,16 @@ class Benchmark:
         if self.request.profile:
             name = re.sub(r"[^A-Za-z0-9.-]+", "-", cell.label)
             trace = self.request.output_dir / f"{name}.trace.json"
+            if not self.ranks.is_first:  # it makes the same steps, and keeps nothing
+                trace = Path(os.devnull)
         try:
             diagnose(cell, self.preparation.prompts(cell.batch_size, 0), trace)
+            self.ranks.exchange()
+        except PeerFailed as error:
+            self.builder.warnings.append(f"{cell.label}: no profile: {error}")
         except Exception as error:
             self.builder.warnings.append(f"{cell.label}: no profile: {failure(error)[1]}")
+            self.ranks.report(failure(error))
 
     def _stopping_rule(self) -> StoppingRule:
         request = self.request

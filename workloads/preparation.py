@@ -24,21 +24,22 @@ from modes import MODES
 from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
 from modes.spec import CannotRun, ModeSpec
+from parallel.ranks import Ranks
 from workloads.generation import prompt
-from workloads.session import Cell, failure
+from workloads.session import Cell, guarded
 
 
-def make_cells(request: Request) -> list[Cell]:
-    """The session's cells, without engines yet."""
+def make_cells(request: Request, one_shot: bool = False) -> list[Cell]:
+    """The session's cells, without engines yet; their work is that of one rank."""
     return [
         Cell(
             spec=spec,
             mode_label=spec.shown_label,
             batch_size=batch_size,
             precision=request.precision_of(spec),
-            kernels=choose_kernels(request, spec),
+            kernels=choose_kernels(request, spec, one_shot),
             work=Work.of(
-                request.model,
+                request.share,
                 request.precision_of(spec),
                 batch_size,
                 request.input_length,
@@ -51,8 +52,11 @@ def make_cells(request: Request) -> list[Cell]:
     ]
 
 
-def choose_kernels(request: Request, spec: ModeSpec) -> Kernels:
-    """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use."""
+def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> Kernels:
+    """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
+
+    one_shot: whether the ranks can use this kind of all-reduce.
+    """
     is_plain = spec.name == "eager" and not spec.cuda_graphs
     torch_only = is_plain or request.device == "cpu"
     best = Kernels() if torch_only else Kernels(attention="flash_decode", linear="gemv")
@@ -63,14 +67,28 @@ def choose_kernels(request: Request, spec: ModeSpec) -> Kernels:
     return Kernels(
         best.attention if request.attention == "auto" else request.attention,
         best.linear if request.linear == "auto" else request.linear,
+        all_reduce=_choose_all_reduce(request, is_plain, one_shot),
     )
 
 
-class Preparation:
-    """Builds the weights once and an engine per cell."""
+def _choose_all_reduce(request: Request, is_plain: bool, one_shot: bool) -> str:
+    if request.tensor_parallel == 1:
+        return "none"
+    wanted = request.all_reduce
+    if wanted == "auto":
+        has_kernel = one_shot and request.precision != "fp16"
+        return "one_shot" if has_kernel and not is_plain else "nccl"
+    return wanted
 
-    def __init__(self, request: Request, on_progress: Callable[[str], None]) -> None:
+
+class Preparation:
+    """Builds the weights once, of several ranks each its share, and an engine per cell."""
+
+    def __init__(
+        self, request: Request, on_progress: Callable[[str], None], ranks: Ranks | None = None
+    ) -> None:
         self.request = request
+        self.ranks = ranks or Ranks()
         self.device = torch.device(request.device)
         self.on_progress = on_progress
         self.decoder: Decoder | None = None
@@ -88,12 +106,21 @@ class Preparation:
         request = self.request
         if request.model_path is None:
             self.decoder = build_decoder(
-                request.model, request.precision, self.device, request.cache_length, request.seed
+                request.model,
+                request.precision,
+                self.device,
+                request.cache_length,
+                request.seed,
+                self.ranks.shard,
             )
         else:
-            self.decoder = empty_decoder(request.model, request.precision, self.device)
+            self.decoder = empty_decoder(
+                request.model, request.precision, self.device, self.ranks.shard
+            )
             self.decoder.set_context_length(request.cache_length)
         self._wait()
+        if self.ranks.size > 1:  # whole weights were here while they were cut
+            self._free()
         self.build_s = time.perf_counter() - started
         if request.model_path is not None:
             self.on_progress(f"reading {request.model_path}")
@@ -122,10 +149,8 @@ class Preparation:
         """Give each cell its engine; a cell that can't have one becomes a row with the reason."""
         for batch_size in self.request.batch_sizes:
             for cell in [cell for cell in cells if cell.batch_size == batch_size]:
-                try:
-                    self._prepare(cell)
-                except Exception as error:
-                    cell.fail(*failure(error))
+                guarded(self.ranks, cell, self._prepare)
+                if not cell.is_running:
                     self._free()
 
     def _prepare(self, cell: Cell) -> None:
@@ -142,10 +167,19 @@ class Preparation:
             "setup_s": setup_s,
             "first_token_s": before_s + cell.cold_start["compile_prefill_s"],
         }
+        self._combine_cold_start(cell)
         cell.details = cell.engine.mode.details()
         self._check(cell)
         cell.engine.reset()
         cell.memory["held_bytes"] = None if held is None else self._allocated() - held
+
+    def _combine_cold_start(self, cell: Cell) -> None:
+        """Of several ranks the slowest."""
+        everywhere = self.ranks.exchange(cell.cold_start)
+        cell.cold_start = {
+            name: max((each[name] for each in everywhere if each[name] is not None), default=None)
+            for name in cell.cold_start
+        }
 
     def _mode_class(self, spec: ModeSpec) -> type[Mode]:
         return import_module(MODES[spec.name].module).Mode
@@ -183,10 +217,13 @@ class Preparation:
     def _check(self, cell: Cell) -> None:
         """The output gate; its reference is freed at once."""
         self.on_progress(f"{cell.label}: checking outputs")
-        reference = self._engine(EagerMode, cell, Kernels(experts="loop"))
+        all_reduce = "none" if self.ranks.size == 1 else "nccl"
+        plain = Kernels(experts="loop", all_reduce=all_reduce)
+        reference = self._engine(EagerMode, cell, plain)
         tokens = self.prompts(cell.batch_size, 0)
         inputs = agreement.Inputs.random(self.request.model.vocab_size, tokens, self.request.seed)
-        cell.agreement = agreement.check(cell.engine, reference, inputs, cell.precision.name)
+        own = agreement.check(cell.engine, reference, inputs, cell.precision.name)
+        cell.agreement = agreement.combine(self.ranks.exchange(own))
         reference.close()
         if not cell.agreement["passed"]:
             cell.status = "wrong_output"

@@ -7,17 +7,19 @@ what they can do, so tests drive it with scripted ones.
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 from measurement.metrics import Work, tbot_samples
 from measurement.statistics import StoppingRule, WarmupRule
 from models import Precision
 from modes.spec import CannotRun, ModeSpec
+from parallel.ranks import PeerFailed, Ranks
 from workloads.generation import Run, generate
 
 # A warm-up that settles never takes this share of the session's time.
@@ -61,11 +63,13 @@ class Cell:
     runs: list[Run] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
-    snapshots: list[tuple] = field(default_factory=list)  # GPU state before and after each run
+    # GPU state before and after each run; of several GPUs one after the other
+    snapshots: list[tuple] = field(default_factory=list)
     compile_counts: list[int] = field(default_factory=list)  # after each warm-up run
     recompilations: int | None = None
     cold_start: dict = field(default_factory=lambda: dict.fromkeys(COLD_START))
     memory: dict = field(default_factory=lambda: dict.fromkeys(MEMORY))
+    rank_memory: list[dict] = field(default_factory=list)  # of each rank, after its newest run
     details: dict = field(default_factory=dict)
     routing: dict | None = None  # how evenly a mixture's experts were used by one prompt
     agreement: dict | None = None
@@ -104,6 +108,7 @@ class Session:
 
     prompts(batch_size, run) gives the tokens of a run; warm-up runs count down from -1.
     observe(cell) brackets each run and returns what it saw of the GPU, before and after.
+    Where several ranks share the model, a run is as slow as its slowest rank, and rank 0 decides.
     """
 
     cells: list[Cell]
@@ -116,6 +121,7 @@ class Session:
     before_run: Callable[[Cell], None] = lambda cell: None
     after_run: Callable[[Cell], None] = lambda cell: None
     now: Callable[[], float] = time.perf_counter
+    ranks: Ranks = field(default_factory=Ranks)
     interrupted: bool = False
 
     def run(self) -> None:
@@ -123,7 +129,7 @@ class Session:
         try:
             with frozen_garbage():
                 for cell in self.running():
-                    self._guarded(cell, self._warm_up)
+                    guarded(self.ranks, cell, self._warm_up)
                 self._measure()
         except KeyboardInterrupt:
             self.interrupt()
@@ -144,18 +150,19 @@ class Session:
     def _warm_up(self, cell: Cell) -> None:
         started = self.now()
         cell.compile_counts.append(cell.engine.mode.compile_count())
-        while not self.warmup_rule.decide(
-            [run.total_s for run in cell.warmup_runs], cell.compile_counts
-        ):
+        while not self.ranks.first(self._is_warm(cell, started)):
             done = len(cell.warmup_runs)
-            if done >= 2 and self._warmed_long_enough(self.now() - started):
-                break
             self.on_progress(f"warm-up {cell.label}", done, None)
             tokens = self.prompts(cell.batch_size, -1 - done)
-            cell.warmup_runs.append(
-                generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
-            )
+            run = generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
+            cell.warmup_runs.append(slowest(self.ranks.exchange(run)))
             cell.compile_counts.append(cell.engine.mode.compile_count())
+
+    def _is_warm(self, cell: Cell, started: float) -> bool:
+        totals = [run.total_s for run in cell.warmup_runs]
+        if self.warmup_rule.decide(totals, cell.compile_counts):
+            return True
+        return len(totals) >= 2 and self._warmed_long_enough(self.now() - started)
 
     def _warmed_long_enough(self, elapsed_s: float) -> bool:
         if self.warmup_rule.agreement is None or self.rule.max_seconds is None:
@@ -172,11 +179,11 @@ class Session:
                     number * len(order) + place,
                     self.rule.max_runs * len(order),
                 )
-                self._guarded(cell, partial(self._one_run, number))
+                guarded(self.ranks, cell, partial(self._one_run, number))
             number += 1
             if self.running():
                 times = [self._times(cell) for cell in self.running()]
-                reason = self.rule.decide(times, self.now() - started)
+                reason = self.ranks.first(self.rule.decide(times, self.now() - started))
             for cell in self.running():
                 cell.stop_reason = reason
             self.after_round()
@@ -186,12 +193,27 @@ class Session:
         self.before_run(cell)
         started = datetime.now(UTC).isoformat()
         before = self.snapshot()
-        run = generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
-        cell.snapshots.append((before, self.snapshot()))
-        cell.runs.append(run)
+        run = generate(cell.engine, self._common_start(cell), tokens, cell.work.output_length)
+        after = self.snapshot()
+        self.after_run(cell)
+        runs, snapshots, memory = zip(
+            *self.ranks.exchange((run, (before, after), cell.memory)), strict=True
+        )
+        cell.rank_memory = list(memory)
+        cell.snapshots += snapshots
+        cell.runs.append(slowest(runs))
         cell.rounds.append(number)
         cell.started.append(started)
-        self.after_run(cell)
+
+    def _common_start(self, cell: Cell) -> Callable[[int], Any]:
+        """The cell's clock, whose first mark all ranks make at once."""
+
+        def make_clock(num_marks: int):
+            clock = cell.clock_type(num_marks)
+            self.ranks.start_together()
+            return clock
+
+        return make_clock
 
     def _times(self, cell: Cell) -> dict[str, list[float]]:
         samples = cell.samples()
@@ -200,11 +222,27 @@ class Session:
             "tbot_s": tbot_samples(samples["decode_s"], cell.work.output_length),
         }
 
-    def _guarded(self, cell: Cell, action: Callable[[Cell], None]) -> None:
-        try:
-            action(cell)
-        except Exception as error:
-            cell.fail(*failure(error))
+
+def guarded(ranks: Ranks, cell: Cell, action: Callable[[Cell], None]) -> None:
+    """What fails on any rank fails the cell on all of them; the session goes on with the others."""
+    try:
+        action(cell)
+        ranks.exchange()
+    except PeerFailed as error:
+        cell.fail(error.status, str(error))
+    except Exception as error:
+        cell.fail(*failure(error))
+        ranks.report(failure(error))
+
+
+def slowest(runs: Sequence[Run]) -> Run:
+    """A token is there when the last rank has it: its time, and the gaps between these times."""
+    if len(runs) == 1:
+        return runs[0]
+    times = [accumulate([run.ttft_s, *run.step_s]) for run in runs]
+    ttft_s, *later = [max(each) for each in zip(*times, strict=True)]
+    steps = [after - before for before, after in pairwise([ttft_s, *later])]
+    return Run(ttft_s, steps, max(run.wall_s for run in runs))
 
 
 def failure(error: Exception) -> tuple[str, str]:
