@@ -1,7 +1,7 @@
-"""Fills the README's tables from the presets and from the published result files.
+"""Fills the tables of README.md and results/README.md from presets and published result files.
 
-`python -m reporting.readme` rewrites README.md between its markers; a test holds the README against
-what this would write, so the two can't disagree.
+`python -m reporting.readme` rewrites both between their markers; a test holds them against what
+this would write, so that they can't disagree.
 """
 
 import json
@@ -17,22 +17,23 @@ from scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "results" / "published"
+MAIN_JOB = ("main_job", "session")  # what the README itself shows
 
 
 def main() -> None:
-    path = ROOT / "README.md"
-    path.write_text(fill(path.read_text()))
+    for path, sections in FILES.items():
+        path.write_text(fill(path.read_text(), sections))
 
 
-def fill(text: str) -> str:
+def fill(text: str, sections: dict) -> str:
     """text with every marked section <!-- name --> ... <!-- /name --> written anew."""
-    for name, section in SECTIONS.items():
+    for name, section in sections.items():
         body = f"<!-- {name} -->\n{section()}\n<!-- /{name} -->"
         text, found = re.subn(
             rf"<!-- {name} -->(?:.*?<!-- /{name} -->)?", lambda _, body=body: body, text, flags=re.S
         )
         if found != 1:
-            raise ValueError(f"README.md needs the marker <!-- {name} --> once, found {found}")
+            raise ValueError(f"the marker <!-- {name} --> is needed once, found {found} times")
     return text
 
 
@@ -83,13 +84,10 @@ def executors() -> str:
     return markdown(["name here", "in thunder", "install"], rows)
 
 
-def published() -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted(PUBLISHED.glob("*.json"))]
-
-
-def measured(results: list[dict] | None = None) -> str:
-    """A row per cell of the published files, with what it ran on."""
-    results = published() if results is None else results
+def published(*folders: str) -> str:
+    """A row per cell of the files in these folders of results/published, with what they ran on."""
+    paths = [path for folder in folders for path in sorted((PUBLISHED / folder).glob("*.json"))]
+    results = [json.loads(path.read_text()) for path in paths]
     if not results:
         return "No published measurements yet."
     rows = [_measured_row(result, cell) for result in results for cell in result["cells"]]
@@ -103,6 +101,7 @@ def _measured_row(result: dict, cell: dict) -> list[str]:
     config, summary = result["config"], cell["summary"]
     scenario = config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
     mode = cell["label"].rsplit(" ", 1)[0]
+    mode += ", model scope" if config["compile_scope"] == "model" else ""
     head = [model_label(config), scenario, mode, str(cell["batch_size"])]
     n = str(summary["ttft_s"]["n"])
     if cell["status"] != "ok":
@@ -159,12 +158,18 @@ def _basis(result: dict) -> str:
     return ", ".join(sorted({cell["limit"]["basis"] for cell in result["cells"] if cell["limit"]}))
 
 
-SECTIONS = {
-    "measured": measured,
-    "scenarios": scenarios,
-    "models": models,
-    "modes": modes,
-    "executors": executors,
+FILES = {
+    ROOT / "README.md": {
+        "measured": lambda: published(*MAIN_JOB),
+        "scenarios": scenarios,
+        "models": models,
+        "modes": modes,
+        "executors": executors,
+    },
+    ROOT / "results" / "README.md": {
+        folder: lambda folder=folder: published(folder)
+        for folder in ("session", "main_job", "limits", "same_twice", "compile_scope", "two_gpus")
+    },
 }
 
 if __name__ == "__main__":
