@@ -250,7 +250,8 @@ def failure(error: Exception) -> tuple[str, str]:
     if isinstance(error, CannotRun):
         return "unsupported", str(error)
     if type(error).__name__ == "OutOfMemoryError":
-        return "oom", f"out of GPU memory: {_first_line(error)}"
+        advice = "try a smaller --batch-size, fewer modes at once or fewer --num-layers"
+        return "oom", f"out of GPU memory: {_first_line(error)}; {advice}"
     return "failed", f"{type(error).__name__}: {_first_line(error)}"
 
 
