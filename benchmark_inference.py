@@ -10,10 +10,10 @@ import sys
 import time
 
 from command_line import ExitCode, make_parser, resolve
+from errors import CannotRun, RequestError
 from hardware import GPUS, ceilings
 from measurement.metrics import Work
 from models import MODELS, Precision
-from modes.spec import CannotRun, RequestError
 from reporting.card import scenario_table
 from scenarios import SCENARIOS
 

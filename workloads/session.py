@@ -15,10 +15,11 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
+from errors import CannotRun
 from measurement.metrics import Work, tbot_samples
 from measurement.statistics import StoppingRule, WarmupRule
 from models import Precision
-from modes.spec import CannotRun, ModeSpec
+from modes.spec import ModeSpec
 from parallel.ranks import PeerFailed, Ranks
 from workloads.generation import Run, generate
 
