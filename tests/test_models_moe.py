@@ -177,7 +177,9 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
 
 
 def test_flash_decode_is_not_for_latent_attention():
-    request = SimpleNamespace(attention="auto", linear="auto", device="cuda", model=DEEPSEEK)
+    request = SimpleNamespace(
+        attention="auto", linear="auto", device="cuda", model=DEEPSEEK, tensor_parallel=1
+    )
     spec = ModeSpec("inductor", (), True)
     assert choose_kernels(request, spec) == Kernels(attention="sdpa", linear="gemv")
     request.model = LLAMA4
