@@ -7,14 +7,13 @@ from enum import IntEnum
 from pathlib import Path
 
 from architectures.checkpoint_config import CheckpointError, read_model
+from errors import CannotRun, RequestError
 from models import MODELS, ModelConfig, Precision
 from modes import MODES
 from modes.spec import (
     COMPILE_MODES,
     EXECUTORS,
-    CannotRun,
     ModeSpec,
-    RequestError,
     check_compile_mode,
     check_packages,
     parse_executors,

@@ -9,7 +9,6 @@ import statistics
 
 import torch
 
-from architectures.weights import DTYPES
 from hardware import Ceilings
 
 _BYTES = 4 * 2**30
@@ -19,9 +18,9 @@ _WARMUP = 3
 
 
 @torch.inference_mode()
-def measure(precision: str, device: torch.device) -> Ceilings:
-    """bytes/s and FLOP/s of this device; precision is one of bf16, fp16, fp32."""
-    ceilings = Ceilings(_bandwidth(device), _matmul_rate(DTYPES[precision], device), "measured")
+def measure(dtype: torch.dtype, device: torch.device) -> Ceilings:
+    """bytes/s of this device, and FLOP/s of its matrix products in dtype."""
+    ceilings = Ceilings(_bandwidth(device), _matmul_rate(dtype, device), "measured")
     torch.cuda.empty_cache()
     return ceilings
 

@@ -7,15 +7,8 @@ import importlib.util
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from errors import CannotRun, RequestError
 from modes import MODES
-
-
-class RequestError(ValueError):
-    """The request itself is wrong: nothing can be run (exit code 2)."""
-
-
-class CannotRun(RuntimeError):
-    """The request is fine, but this machine can't serve it (exit code 3)."""
 
 
 @dataclass(frozen=True)

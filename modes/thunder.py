@@ -18,13 +18,14 @@ from torch import nn
 from architectures.attention import causal_attention
 from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
+from errors import CannotRun
 from kernels.flash_decode import flash_decode
 from kernels.gemv import gemv
 from kernels.rope_cache import rope_and_cache
 from kernels.routed_experts import routed_experts
 from modes import base
 from modes.inductor import configure_inductor
-from modes.spec import EXECUTORS, CannotRun
+from modes.spec import EXECUTORS
 from parallel.collectives import all_gather, all_reduce
 
 

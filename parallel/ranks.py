@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from modes.spec import CannotRun
+from errors import CannotRun
 from parallel.sharding import Shard
 
 # How long a rank waits for the others to appear, and within a timed step for their messages.

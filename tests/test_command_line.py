@@ -8,8 +8,9 @@ from conftest import ROOT
 
 import benchmark_inference
 from command_line import make_parser, resolve
+from errors import CannotRun, RequestError
 from modes import spec
-from modes.spec import CannotRun, RequestError, parse_mode
+from modes.spec import parse_mode
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:

@@ -32,18 +32,11 @@ from kernels.flash_decode import (
     launch_flash_decode,
 )
 from kernels.gemv import gemv, gemv_reference, launch_gemv
-from kernels.rms_norm import (
-    MAX_HIDDEN,
-    add_rms_norm,
-    add_rms_norm_reference,
-    launch_add_rms_norm,
-)
 from kernels.rope_cache import launch_rope_and_cache, rope_and_cache, rope_and_cache_reference
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_GPU = torch.cuda.is_available() and not INTERPRETED
 DEVICE = "cuda" if HAS_GPU else "cpu"
-EPS = 1e-5
 H200_MULTIPROCESSORS = 132
 
 # ||out - reference|| / ||reference||, reference in float64 of the same inputs: a few units of
@@ -228,21 +221,10 @@ def test_rope_reference_rotates_pairs() -> None:
     assert torch.equal(inputs.k_cache[:, :, :4], k_before[:, :, :4])
 
 
-def test_add_rms_norm_reference_has_unit_mean_square() -> None:
-    x, residual = torch.randn(2, 3, 40, dtype=torch.float64)
-    weight = torch.randn(40, dtype=torch.float64)
-    normed, new_residual = add_rms_norm_reference(x, residual, weight, EPS)
-    assert torch.equal(new_residual, x + residual)
-    for row, total in zip(normed, x + residual, strict=True):
-        rms = math.sqrt(sum(float(value) ** 2 for value in total) / 40 + EPS)
-        torch.testing.assert_close(row, total / rms * weight)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_references_round_once(dtype: torch.dtype) -> None:
     check_flash_decode(Case(dtype=dtype, positions=(0, 100, 256)), flash_decode_reference, "cpu")
     check_rope_and_cache(Case(dtype=dtype, positions=(0, 256)), rope_and_cache_reference, "cpu")
-    check_add_rms_norm(3, 100, dtype, add_rms_norm_reference, "cpu")
 
 
 # The operators, as eager and compiled code calls them.
@@ -257,26 +239,21 @@ def decode_step(
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     position: torch.Tensor,
-    residual: torch.Tensor,
-    weight: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     rotated = rope_and_cache(q, k, v, cos, sin, k_cache, v_cache, position)
-    context = flash_decode(rotated, k_cache, v_cache, position)
-    return add_rms_norm(context.flatten(1), residual, weight, EPS)
+    return flash_decode(rotated, k_cache, v_cache, position).flatten(1)
 
 
 def test_compiled_step_equals_eager_and_updates_the_cache() -> None:
     case = Case(head_dim=16, cache_length=21, dtype=torch.float32)
     eager, compiled = make_inputs(case, "cpu").at(7), make_inputs(case, "cpu").at(7)
     before = eager.k_cache.clone()
-    residual, weight = torch.randn(2, 128), torch.randn(128)
-    expected = decode_step(*eager.rope_arguments(), residual, weight)
+    expected = decode_step(*eager.rope_arguments())
     # The compiler's cache on disk does not tell shared storage from separate storage.
     with torch.compiler.config.patch(force_disable_caches=True):
         step = torch.compile(decode_step, fullgraph=True)
-        out = step(*compiled.rope_arguments(), residual, weight)
-    for one, other in zip(out, expected, strict=True):
-        torch.testing.assert_close(one, other)
+        out = step(*compiled.rope_arguments())
+    torch.testing.assert_close(out, expected)
     assert same_bits(compiled.k_cache, eager.k_cache)
     assert same_bits(compiled.v_cache, eager.v_cache)
     assert not same_bits(compiled.k_cache, before)
@@ -295,17 +272,15 @@ def test_operators_are_registered_correctly() -> None:
     operators = getattr(torch.ops, NAMESPACE)
     torch.library.opcheck(operators.flash_decode.default, inputs.flash_arguments())
     torch.library.opcheck(operators.rope_and_cache.default, inputs.rope_arguments())
-    x, residual = torch.randn(2, 3, 40)
-    arguments = (x, residual, torch.randn(40), EPS)
-    torch.library.opcheck(operators.add_rms_norm.default, arguments)
+    torch.library.opcheck(operators.gemv.default, (torch.randn(1, 40), torch.randn(3, 40)))
 
 
 def test_kernel_files_import_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
-        "from kernels import flash_decode, rms_norm, rope_cache\n"
-        "print(rms_norm.add_rms_norm(torch.ones(1, 4), torch.ones(1, 4), torch.ones(4), 0.0))\n"
+        "from kernels import flash_decode, gemv, rope_cache\n"
+        "print(gemv.gemv(torch.ones(1, 4), torch.ones(3, 4)))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=repo_root(), capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
@@ -342,14 +317,8 @@ def test_kernels_refuse_what_they_cannot_do() -> None:
         launch_flash_decode(*inputs.flash_arguments())
     with pytest.raises(ValueError, match="head_dim 48 is not a power of two"):
         launch_rope_and_cache(*inputs.rope_arguments())
-    wide = torch.zeros(1, 2 * MAX_HIDDEN)
-    with pytest.raises(ValueError, match="hidden 32768 is more than 16384"):
-        launch_add_rms_norm(wide, wide, wide[0], EPS)
-    fits = make_inputs(Case(head_dim=16, cache_length=9, dtype=torch.float32), "cpu")
-    with pytest.raises(ValueError, match="do not fit"):
-        launch_flash_decode(fits.q[:1], fits.k_cache, fits.v_cache, fits.position)
-    with pytest.raises(ValueError, match="must be contiguous"):
-        launch_flash_decode(fits.q, fits.k_cache.mT.contiguous().mT, fits.v_cache, fits.position)
+    with pytest.raises(ValueError, match="not one row"):
+        launch_gemv(torch.zeros(2, 8), torch.zeros(4, 8))
 
 
 # What a kernel must do, whichever way it runs.
@@ -393,24 +362,6 @@ def check_rope_and_cache(
         ):
             written[:, :, position] = untouched[:, :, position]
             assert same_bits(written, untouched), "a slot other than the position's was written"
-
-
-def check_add_rms_norm(
-    rows: int,
-    hidden: int,
-    dtype: torch.dtype,
-    norm: Callable[..., tuple[torch.Tensor, torch.Tensor]],
-    device: str = DEVICE,
-) -> None:
-    strided = torch.randn(rows, 2 * hidden, device=device).to(dtype)
-    x, residual = strided[:, hidden:], torch.randn(rows, hidden, device=device).to(dtype)
-    weight = torch.randn(hidden, device=device).to(dtype)
-    normed, new_residual = norm(x, residual, weight, EPS)
-    assert torch.equal(new_residual, x + residual)
-    zero = torch.zeros_like(residual, dtype=torch.float64)
-    expected, _ = add_rms_norm_reference(new_residual.double(), zero, weight.double(), EPS)
-    assert_close(normed, expected, dtype)
-    assert_rounded_once(normed, expected)
 
 
 def check_gemv(
@@ -463,15 +414,6 @@ def test_interpreted_rope_and_cache(dtype: torch.dtype, poisoned_memory: None) -
     case = Case(head_dim=64, cache_length=5, positions=(0, 4), dtype=dtype)
     check_rope_and_cache(case, launch_rope_and_cache)
     check_rope_and_cache(replace(case, tokens_first="v", group=1), launch_rope_and_cache)
-
-
-@interpreted_only
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize(("rows", "hidden"), [(1, 64), (3, 320), (2, 1000)])
-def test_interpreted_add_rms_norm(
-    rows: int, hidden: int, dtype: torch.dtype, poisoned_memory: None
-) -> None:
-    check_add_rms_norm(rows, hidden, dtype, launch_add_rms_norm)
 
 
 @interpreted_only
@@ -559,15 +501,6 @@ class TestOnGpu:
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize(
-        ("rows", "hidden"), [(1, 4096), (32, 4096), (1, 8192), (3, 5120), (1, 16384), (7, 1000)]
-    )
-    def test_add_rms_norm(
-        self, dtype: torch.dtype, rows: int, hidden: int, poisoned_memory: None
-    ) -> None:
-        check_add_rms_norm(rows, hidden, dtype, add_rms_norm)
-
-    @pytest.mark.parametrize("dtype", list(TOLERANCE))
-    @pytest.mark.parametrize(
         ("out_features", "in_features"),
         [(6144, 4096), (4096, 14336), (1000, 2048), (33, 1376), (7, 100), (128256, 4096)],
     )
@@ -596,15 +529,13 @@ class TestOnGpu:
         case = Case(batch=1, kv_heads=8, cache_length=300)
         inputs = make_inputs(case)
         step_inputs = inputs.at(case.cache_length - 1)
-        residual = torch.randn(1, 4096, device=DEVICE, dtype=case.dtype)
-        weight = torch.ones(4096, device=DEVICE, dtype=case.dtype)
-        arguments = (*step_inputs.rope_arguments(), residual, weight)
+        arguments = step_inputs.rope_arguments()
         decode_step(*arguments)  # compiles the kernels
         if not kept_counters:
             flash_decode_module._kept_counters.clear()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            normed, _ = decode_step(*arguments)
+            out = decode_step(*arguments)
         for position in (0, 1, 63, 64, 298, 299, 7):
             fresh = inputs.at(position)
             step_inputs.k_cache.copy_(fresh.k_cache)
@@ -614,7 +545,5 @@ class TestOnGpu:
                 graph.replay()
             q = rope_and_cache_reference(*fresh.rope_arguments())
             context = flash_decode_reference(*doubles((q, *fresh.flash_arguments()[1:])))
-            context = context.to(case.dtype).double().flatten(1)
-            expected, _ = add_rms_norm_reference(context, residual.double(), weight.double(), EPS)
-            assert relative_error(normed, expected) < 2 * TOLERANCE[case.dtype]
+            assert relative_error(out, context.flatten(1)) < 2 * TOLERANCE[case.dtype]
             assert same_bits(step_inputs.v_cache, fresh.v_cache)

@@ -10,13 +10,14 @@ from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_cho
 import command_line
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
+from errors import CannotRun
 from kernels import routed_experts as experts_kernel
 from measurement import agreement
 from measurement.routing import balance, tokens_per_expert
 from models import MODELS as PRESETS
 from modes import eager, inductor
 from modes.base import ModeOptions, StepEngine
-from modes.spec import CannotRun, ModeSpec
+from modes.spec import ModeSpec
 from workloads.preparation import choose_kernels
 
 PROMPT, DECODE_STEPS = 24, 32
@@ -176,7 +177,9 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
 
 
 def test_flash_decode_is_not_for_latent_attention():
-    request = SimpleNamespace(attention="auto", linear="auto", device="cuda", model=DEEPSEEK)
+    request = SimpleNamespace(
+        attention="auto", linear="auto", device="cuda", model=DEEPSEEK, tensor_parallel=1
+    )
     spec = ModeSpec("inductor", (), True)
     assert choose_kernels(request, spec) == Kernels(attention="sdpa", linear="gemv")
     request.model = LLAMA4

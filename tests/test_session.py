@@ -3,8 +3,8 @@
 import pytest
 from scripted import OUTPUT, make_cell, steady
 
+from errors import CannotRun
 from measurement.statistics import StoppingRule, WarmupRule
-from modes.spec import CannotRun
 from workloads.session import Session
 
 

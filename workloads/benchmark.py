@@ -12,6 +12,7 @@ import torch
 
 from architectures.weights import DTYPES
 from command_line import ExitCode, Request
+from errors import CannotRun
 from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from measurement.ceilings import measure as measure_ceilings
 from measurement.device_memory import MemoryTracker
@@ -19,7 +20,6 @@ from measurement.environment import describe
 from measurement.gpu_state import GpuMonitor
 from measurement.memory import Need, largest_fit, predict
 from measurement.statistics import StoppingRule, WarmupRule
-from modes.spec import CannotRun
 from parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from reporting import result_file
 from reporting.card import card
@@ -102,7 +102,7 @@ class Benchmark:
     def _ceilings(self, preset: GPU | None, precision: str) -> Ceilings | None:
         request = self.request
         if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
-            return measure_ceilings(precision, self.device)
+            return measure_ceilings(DTYPES[precision], self.device)
         return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
 
     def _need(self) -> Need:

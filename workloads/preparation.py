@@ -16,6 +16,7 @@ from architectures.decoder import Decoder
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
 from command_line import Request
+from errors import CannotRun
 from measurement import agreement
 from measurement.clock import CLOCKS
 from measurement.metrics import Work
@@ -23,7 +24,7 @@ from measurement.routing import balance
 from modes import MODES
 from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
-from modes.spec import CannotRun, ModeSpec
+from modes.spec import ModeSpec
 from parallel.ranks import Ranks
 from workloads.generation import prompt
 from workloads.session import Cell, guarded

@@ -15,10 +15,11 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Any
 
+from errors import CannotRun
 from measurement.metrics import Work, tbot_samples
 from measurement.statistics import StoppingRule, WarmupRule
 from models import Precision
-from modes.spec import CannotRun, ModeSpec
+from modes.spec import ModeSpec
 from parallel.ranks import PeerFailed, Ranks
 from workloads.generation import Run, generate
 
@@ -250,7 +251,8 @@ def failure(error: Exception) -> tuple[str, str]:
     if isinstance(error, CannotRun):
         return "unsupported", str(error)
     if type(error).__name__ == "OutOfMemoryError":
-        return "oom", f"out of GPU memory: {_first_line(error)}"
+        advice = "try a smaller --batch-size, fewer modes at once or fewer --num-layers"
+        return "oom", f"out of GPU memory: {_first_line(error)}; {advice}"
     return "failed", f"{type(error).__name__}: {_first_line(error)}"
 
 
