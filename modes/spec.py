@@ -28,7 +28,7 @@ _TE = "pip install 'transformer-engine[pytorch]'"
 _EXECUTORS = (
     Executor("nvfuser", "nvfuser", ("nvfuser", "nvfuser_direct"), _NVFUSER, needs_gpu=True),
     Executor("inductor", "torchcompile"),
-    Executor("inductor_cat", "torchcompile_cat"),
+    Executor("inductor_cat", "torchcompile_cat", needs_gpu=True),
     Executor("cudnn", "cudnn", ("cudnn",), "pip install nvidia-cudnn-frontend", needs_gpu=True),
     Executor("sdpa", "sdpa"),
     Executor(
