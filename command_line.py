@@ -12,6 +12,7 @@ from models import MODELS, ModelConfig, Precision
 from modes import MODES
 from modes.spec import (
     COMPILE_MODES,
+    GRAPH_COMPILE_MODES,
     EXECUTORS,
     ModeSpec,
     check_compile_mode,
@@ -366,7 +367,7 @@ def resolve(arguments: argparse.Namespace) -> Request:
         attention=arguments.attention,
         linear=arguments.linear,
         compile_mode=arguments.compile_mode,
-        compile_scope=arguments.compile_scope,
+        compile_scope=_compile_scope(arguments),
         num_iterations=arguments.num_iterations,
         warmup_iterations=arguments.warmup_iterations,
         target_ci=arguments.target_ci,
@@ -492,6 +493,12 @@ def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
+
+
+def _compile_scope(arguments) -> str:
+    """Compile modes with CUDA graphs of their own get the whole model: a graph per layer would
+    overwrite what the layer before it handed over."""
+    return "model" if arguments.compile_mode in GRAPH_COMPILE_MODES else arguments.compile_scope
 
 
 def _num_ranks() -> int:

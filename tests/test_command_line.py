@@ -148,6 +148,12 @@ def test_defaults_without_a_gpu():
     assert request.num_iterations is None
 
 
+def test_compile_modes_with_graphs_of_their_own_compile_the_whole_model():
+    assert parsed("--mode", "inductor").compile_scope == "layer"
+    request = parsed("--mode", "inductor", "--compile-mode", "reduce-overhead")
+    assert request.compile_scope == "model"
+
+
 def test_few_layers_bring_a_warning():
     assert "under 4 layers" in parsed("--num-layers", "2").notices[0]
     assert not parsed("--num-layers", "4").notices
