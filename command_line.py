@@ -12,8 +12,8 @@ from models import MODELS, ModelConfig, Precision
 from modes import MODES
 from modes.spec import (
     COMPILE_MODES,
-    GRAPH_COMPILE_MODES,
     EXECUTORS,
+    GRAPH_COMPILE_MODES,
     ModeSpec,
     check_compile_mode,
     check_packages,
