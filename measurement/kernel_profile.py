@@ -22,7 +22,6 @@ _KINDS = (
     ),
 )
 _OTHER = "norm, elementwise"
-KINDS = (*(name for name, _ in _KINDS), _OTHER)
 _DECODE_STEPS = 8
 _COSTLIEST = 10
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from command_line import Request
-from hardware import Ceilings
+from hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
 from measurement.gpu_state import energy_per_token_j, summarize_state
 from measurement.memory import combine
 from measurement.metrics import summarize_cell, tbot_samples, total_samples
@@ -92,7 +92,15 @@ class ResultBuilder:
             "max_seconds": request.max_seconds,
             "device": request.device,
             "ready_s": self.ready_s,
+            "price_source": self._price_source(),
         }
+
+    def _price_source(self) -> str | None:
+        if self.prices is None:
+            return None
+        if self.request.gpu_price is not None:
+            return "given"
+        return f"{PRICE_SOURCE} of {PRICE_DATE}, {', '.join(PRICE_COLUMNS)}"
 
     def _model(self) -> dict:
         model, precision = self.request.model, self.request.precision_of(self.request.specs[0])

@@ -275,6 +275,9 @@ def _footnotes(result: dict) -> str:
     if baselines:
         notes.append(f"speed-up: TBOT against {', '.join(sorted(baselines))}, paired by round")
     notes += _parallel_notes(result)
+    price_source = result["config"].get("price_source")
+    if price_source is not None:
+        notes.append(f"cost: price per GPU-hour {price_source}")
     gpu = result["environment"]["gpu"]
     if gpu and not any(cell["summary"]["cost_per_million_tokens"] for cell in cells):
         notes.append(f"no price is known for {gpu['name']}: give it with --gpu-price USD")

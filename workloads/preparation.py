@@ -158,6 +158,11 @@ class Preparation:
         held = self._allocated()
         started = time.perf_counter()
         cell.engine = self._engine(self._mode_class(cell.spec), cell, cell.kernels)
+        if self.device.type == "cuda":
+            cell.timer = cell.engine.mode.timer
+        if cell.spec.cuda_graphs and not cell.engine.mode.capturable:
+            name = cell.spec.name
+            raise CannotRun(f"mode '{name}' can't be captured in a CUDA graph: use {name}+nographs")
         cell.clock_type = CLOCKS[cell.timer]
         setup_s = time.perf_counter() - started
         self._compile(cell)
