@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from architectures.attention import causal_attention
+from architectures.attention import cached_causal_attention, causal_attention
 from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
 from errors import CannotRun
@@ -68,6 +68,7 @@ def _register_operators():
     for function, meta, tags in (
         (write_cache, like_first, keep),
         (causal_attention, like_queries, None),
+        (cached_causal_attention, like_first, None),
         (rope_and_cache, like_first, keep),
         (flash_decode, like_first, None),
         (gemv, like_linear, None),

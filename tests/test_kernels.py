@@ -98,8 +98,8 @@ class DecodeInputs:
         return copy
 
     def rope_arguments(self) -> tuple[torch.Tensor, ...]:
-        new_token = (self.q, self.k, self.v, self.cos, self.sin)
-        return (*new_token, self.k_cache, self.v_cache, self.position)
+        new_token = tuple(each[:, :, None] for each in (self.q, self.k, self.v))
+        return (*new_token, self.cos, self.sin, self.k_cache, self.v_cache, self.position)
 
     def flash_arguments(self) -> tuple[torch.Tensor, ...]:
         return (self.q, self.k_cache, self.v_cache, self.position)
@@ -212,7 +212,7 @@ def test_rope_reference_rotates_pairs() -> None:
     case = Case(head_dim=16, cache_length=5, dtype=torch.float64)
     inputs = make_inputs(case, "cpu").at(4)
     k_before = inputs.k_cache.clone()
-    rotated = rope_and_cache_reference(*inputs.rope_arguments())
+    rotated = rope_and_cache_reference(*inputs.rope_arguments())[:, :, 0]
     turn = torch.complex(inputs.cos.double(), -inputs.sin.double())[:, :8]
     for x, out in ((inputs.q, rotated), (inputs.k, inputs.k_cache[:, :, 4])):
         expected = torch.complex(x[..., :8], x[..., 8:]) * turn
@@ -225,6 +225,7 @@ def test_rope_reference_rotates_pairs() -> None:
 def test_references_round_once(dtype: torch.dtype) -> None:
     check_flash_decode(Case(dtype=dtype, positions=(0, 100, 256)), flash_decode_reference, "cpu")
     check_rope_and_cache(Case(dtype=dtype, positions=(0, 256)), rope_and_cache_reference, "cpu")
+    check_prompt(Case(dtype=dtype), 5, rope_and_cache_reference, "cpu")
 
 
 # The operators, as eager and compiled code calls them.
@@ -241,7 +242,7 @@ def decode_step(
     position: torch.Tensor,
 ) -> torch.Tensor:
     rotated = rope_and_cache(q, k, v, cos, sin, k_cache, v_cache, position)
-    return flash_decode(rotated, k_cache, v_cache, position).flatten(1)
+    return flash_decode(rotated[:, :, 0], k_cache, v_cache, position).flatten(1)
 
 
 def test_compiled_step_equals_eager_and_updates_the_cache() -> None:
@@ -353,7 +354,7 @@ def check_rope_and_cache(
         out = rotate(*kernel.rope_arguments())
         assert_close(out, expected, case.dtype)
         assert_rounded_once(out, expected)
-        assert out.is_contiguous()
+        assert out.transpose(1, 2).is_contiguous()
         assert_close(kernel.k_cache[:, :, position], wide.k_cache[:, :, position], case.dtype)
         assert same_bits(kernel.v_cache[:, :, position].contiguous(), inputs.v.contiguous())
         for written, untouched in (
@@ -362,6 +363,32 @@ def check_rope_and_cache(
         ):
             written[:, :, position] = untouched[:, :, position]
             assert same_bits(written, untouched), "a slot other than the position's was written"
+
+
+def check_prompt(
+    case: Case, length: int, rotate: Callable[..., torch.Tensor], device: str = DEVICE
+) -> None:
+    """A prompt, cut from fused rows, in caches whose other slots hold poison."""
+    torch.manual_seed(0)
+    heads, kv_heads, head_dim = case.kv_heads * case.group, case.kv_heads, case.head_dim
+    rows = torch.randn(case.batch, length, heads + 2 * kv_heads, head_dim, device=device)
+    new = rows.to(case.dtype).transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
+    angles = torch.randn(length, head_dim // 2, device=device)
+    cos, sin = angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
+    inputs = make_inputs(case, device).at(-1)
+    expected_caches = inputs.k_cache.double(), inputs.v_cache.double()
+    # A prompt starts at slot 0, whatever the position says.
+    position = torch.full_like(inputs.position, 3)
+    expected = rope_and_cache_reference(*doubles((*new, cos, sin)), *expected_caches, position)
+    out = rotate(*new, cos, sin, inputs.k_cache, inputs.v_cache, position)
+    assert_close(out, expected, case.dtype)
+    assert_rounded_once(out, expected)
+    assert out.transpose(1, 2).is_contiguous()
+    for cache, wide in zip((inputs.k_cache, inputs.v_cache), expected_caches, strict=True):
+        assert_close(cache[:, :, :length], wide[:, :, :length], case.dtype)
+        assert not torch.isfinite(cache[:, :, length:]).any(), (
+            "a slot beyond the prompt was written"
+        )
 
 
 def check_gemv(
@@ -414,6 +441,8 @@ def test_interpreted_rope_and_cache(dtype: torch.dtype, poisoned_memory: None) -
     case = Case(head_dim=64, cache_length=5, positions=(0, 4), dtype=dtype)
     check_rope_and_cache(case, launch_rope_and_cache)
     check_rope_and_cache(replace(case, tokens_first="v", group=1), launch_rope_and_cache)
+    for length, group in ((2, 1), (31, 4), (33, 2)):
+        check_prompt(replace(case, cache_length=37, group=group), length, launch_rope_and_cache)
 
 
 @interpreted_only
@@ -498,6 +527,9 @@ class TestOnGpu:
         case = Case(batch, 8, group, head_dim, 65, (0, 63, 64), dtype)
         check_rope_and_cache(case, rope_and_cache)
         check_rope_and_cache(replace(case, tokens_first="v"), rope_and_cache)
+        for length in (2, 32, 65):
+            check_prompt(case, length, rope_and_cache)
+        check_prompt(replace(case, cache_length=1500, tokens_first="k"), 1000, rope_and_cache)
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize(
@@ -543,7 +575,7 @@ class TestOnGpu:
             step_inputs.position.fill_(position)
             for _ in range(3):
                 graph.replay()
-            q = rope_and_cache_reference(*fresh.rope_arguments())
+            q = rope_and_cache_reference(*fresh.rope_arguments())[:, :, 0]
             context = flash_decode_reference(*doubles((q, *fresh.flash_arguments()[1:])))
             assert relative_error(out, context.flatten(1)) < 2 * TOLERANCE[case.dtype]
             assert same_bits(step_inputs.v_cache, fresh.v_cache)
