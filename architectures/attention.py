@@ -42,8 +42,7 @@ def make_attention(kind: GroupedQueryAttention, norm_eps: float, kernels: Kernel
     uses_kernels = not needs_mask(kind, kernels)
     decode = _decode_flash if uses_kernels else _decode_sdpa
     over_prompt = choose_causal_attention(kernels)
-    # A tracer that is to claim attention itself has to see what attention reads.
-    rotates_into_cache = uses_kernels and _rotates_only(kind) and kernels.shared_heads
+    fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(kind)
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight = weights
@@ -54,7 +53,7 @@ def make_attention(kind: GroupedQueryAttention, norm_eps: float, kernels: Kernel
         if kind.normalizes_qk:
             # Published after the rotation, which changes no length: so before is the same.
             qk = _unit_rms(qk, norm_eps)
-        if length > 1 and rotates_into_cache:
+        if length > 1 and fills_cache:
             context = _prefill_from_cache(qk, v, kind, cos, sin, position, cache)
         elif length > 1:
             context = _prefill(qk, v, kind, cos, sin, position, cache, over_prompt)

@@ -8,6 +8,9 @@ class Kernels:
     """
     attention: of a single token: "sdpa", or "flash_decode", our kernel.
     linear: of a single row: "torch", or "gemv", our kernel.
+    fills_cache: whether the kernel that rotates and caches the keys of a single token, beside
+        "flash_decode", also does so for a prompt; a compiler that fuses this itself needs no such
+        thing.
     shared_heads: whether attention over a prompt may read KV heads that several query heads share;
         tracers that know no such thing need them repeated.
     experts: of a mixture: "grouped", sorted into one grouped product, or "loop", one by one, which
@@ -18,6 +21,7 @@ class Kernels:
 
     attention: str = "sdpa"
     linear: str = "torch"
+    fills_cache: bool = True
     shared_heads: bool = True
     experts: str = "grouped"
     all_reduce: str = "none"

@@ -94,7 +94,7 @@ class Mode(base.Mode):
         self._jitted: list[Callable] = []
         kernels = options.kernels
         if _ATTENTION_EXECUTORS & set(options.executors):
-            kernels = replace(kernels, shared_heads=False)
+            kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if options.compile_scope == "model":
             self.forward = self._compile(Forward(decoder, kernels))
         else:
