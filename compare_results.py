@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import NoReturn
 
-from measurement.statistics import Ratio
+from measurement.verdicts import Ratio
 from reporting.comparison import (
     ACROSS,
     METRICS,

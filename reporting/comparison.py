@@ -17,15 +17,12 @@ from difflib import get_close_matches
 from statistics import median
 from typing import Any, TypeVar
 
-from measurement.statistics import (
+from measurement.ratios import compare, compare_sessions, geometric_mean, single_ratio
+from measurement.verdicts import (
     BAND_ACROSS_SESSIONS,
     BAND_WITHIN_SESSION,
     Ratio,
     adjust_for_many,
-    compare,
-    compare_sessions,
-    geometric_mean,
-    single_ratio,
 )
 
 SCHEMA_VERSION = 1

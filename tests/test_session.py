@@ -4,7 +4,7 @@ import pytest
 from scripted import OUTPUT, make_cell, steady
 
 from errors import CannotRun
-from measurement.statistics import StoppingRule, WarmupRule
+from measurement.stopping import StoppingRule, WarmupRule
 from workloads.session import Session
 
 
