@@ -276,9 +276,7 @@ def test_a_killed_rank_ends_the_session(tmp_path):
     process = start(*LONG, "--output-dir", str(tmp_path))
     wait_for_two_rounds(process, tmp_path)
     os.kill(ranks_of(process)[1], signal.SIGKILL)
-    started = time.monotonic()
     _, err = process.communicate(timeout=60)
-    assert time.monotonic() - started < 60
     assert process.returncode != 0
     assert "SIGKILL" in err or "rank is gone" in err
     (path,) = tmp_path.glob("*.json")

@@ -19,7 +19,7 @@ from measurement.device_memory import MemoryTracker
 from measurement.environment import describe
 from measurement.gpu_state import GpuMonitor
 from measurement.memory import Need, largest_fit, predict
-from measurement.statistics import StoppingRule, WarmupRule
+from measurement.stopping import StoppingRule, WarmupRule
 from parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from reporting import result_file
 from reporting.card import card

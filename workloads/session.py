@@ -17,7 +17,7 @@ from typing import Any
 
 from errors import CannotRun
 from measurement.metrics import Work, tbot_samples
-from measurement.statistics import StoppingRule, WarmupRule
+from measurement.stopping import StoppingRule, WarmupRule
 from models import Precision
 from modes.spec import ModeSpec
 from parallel.ranks import PeerFailed, Ranks
