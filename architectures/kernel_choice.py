@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Kernels:
     """
-    attention: of a single token: "sdpa", or "flash_decode", our kernel.
+    attention: of a single token: "sdpa", or "flash_decode", our kernels, one for each kind.
     linear: of a single row: "torch", or "gemv", our kernel.
     shared_heads: whether attention over a prompt may read KV heads that several query heads share;
         tracers that know no such thing need them repeated.

@@ -21,6 +21,7 @@ from architectures.decoder import Decoder, Forward
 from errors import CannotRun
 from kernels.flash_decode import flash_decode
 from kernels.gemv import gemv
+from kernels.latent_decode import latent_decode
 from kernels.rope_cache import rope_and_cache
 from kernels.routed_experts import routed_experts
 from modes import base
@@ -70,6 +71,7 @@ def _register_operators():
         (causal_attention, like_queries, None),
         (rope_and_cache, like_first, keep),
         (flash_decode, like_first, None),
+        (latent_decode, like_first, None),
         (gemv, like_linear, None),
         (routed_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls

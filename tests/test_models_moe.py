@@ -1,6 +1,7 @@
 """DeepSeek V3 and Llama 4 against transformers: same weights, same experts, same logits."""
 
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 
 import command_line
+from architectures.attention import needs_mask
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from errors import CannotRun
@@ -80,12 +82,21 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
     [
         (lambda: eager.Mode, ModeOptions(OURS)),
         (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (lambda: inductor.Mode, ModeOptions(OURS)),
         (thunder_mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(OURS)),
     ],
-    ids=["eager-ours", "inductor", "thunder"],
+    ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
 )
 def test_modes_give_the_logits_of_transformers(config, make_mode, options):
     assert_same(config, make_mode, options)
+
+
+def test_latent_attention_without_tiles_of_its_size_is_plain():
+    odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
+    assert needs_mask(odd.attention, OURS)
+    assert not needs_mask(DEEPSEEK.attention, OURS)
+    assert_same(odd, lambda: eager.Mode, ModeOptions(OURS))
 
 
 # The output gate
@@ -176,18 +187,21 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
 # What a model can't use
 
 
-def test_flash_decode_is_not_for_latent_attention():
+def test_flash_decode_is_chosen_where_tiles_fit():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=DEEPSEEK, tensor_parallel=1
     )
     spec = ModeSpec("inductor", (), True)
+    for model in (DEEPSEEK, LLAMA4):
+        request.model = model
+        assert choose_kernels(request, spec) == OURS
+    odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
+    request.model = odd
     assert choose_kernels(request, spec) == Kernels(attention="sdpa", linear="gemv")
-    request.model = LLAMA4
-    assert choose_kernels(request, spec) == Kernels(attention="flash_decode", linear="gemv")
     request.attention = "flash_decode"
-    command_line._check_kernels(request, LLAMA4, "cuda")
+    command_line._check_kernels(request, DEEPSEEK, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
-        command_line._check_kernels(request, DEEPSEEK, "cuda")
+        command_line._check_kernels(request, odd, "cuda")
 
 
 def test_fp8_linears_are_for_dense_models():
