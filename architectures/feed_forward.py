@@ -18,7 +18,16 @@ from architectures.linear import make_linear
 from kernels.routed_experts import routed_experts, routed_experts_reference
 from models import DenseFeedForward, GroupLimitedRouter, MixtureOfExperts
 
-_EXPERT_BACKENDS = {"grouped": routed_experts, "loop": routed_experts_reference}
+
+def _routed_experts_fused(*arguments: Tensor | bool) -> Tensor:
+    return routed_experts(*arguments, fused=True)
+
+
+_EXPERT_BACKENDS = {
+    "grouped": routed_experts,
+    "fused": _routed_experts_fused,
+    "loop": routed_experts_reference,
+}
 
 # hidden, weights, chosen -> (update,) or (update, chosen experts)
 FeedForwardFunction = Callable[[Tensor, tuple[Tensor, ...], Tensor | None], tuple[Tensor, ...]]

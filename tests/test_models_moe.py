@@ -25,7 +25,7 @@ from workloads.preparation import choose_kernels
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
 TOLERANCE = 1e-4
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
 MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
 
 
@@ -197,11 +197,21 @@ def test_flash_decode_is_chosen_where_tiles_fit():
         assert choose_kernels(request, spec) == OURS
     odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
     request.model = odd
-    assert choose_kernels(request, spec) == Kernels(attention="sdpa", linear="gemv")
+    assert choose_kernels(request, spec) == replace(OURS, attention="sdpa")
     request.attention = "flash_decode"
     command_line._check_kernels(request, DEEPSEEK, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
         command_line._check_kernels(request, odd, "cuda")
+
+
+def test_experts_follow_the_linear_layers():
+    request = SimpleNamespace(
+        attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
+    )
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == Kernels()
+    assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
+    request.linear = "torch"
+    assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
 
 
 def test_fp8_linears_are_for_dense_models():
