@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import command_line
 from architectures.attention import needs_mask
@@ -14,6 +15,7 @@ from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from errors import CannotRun
 from kernels import routed_experts as experts_kernel
+from kernels._registration import NAMESPACE
 from measurement import agreement
 from measurement.routing import balance, tokens_per_expert
 from models import MODELS as PRESETS
@@ -90,6 +92,36 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
 )
 def test_modes_give_the_logits_of_transformers(config, make_mode, options):
     assert_same(config, make_mode, options)
+
+
+class Operators(TorchDispatchMode):
+    """Names of our operators that ran while this was entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == NAMESPACE:
+            self.seen.add(func._opname)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (DEEPSEEK, {"gemv", "latent_decode", "group_limited_route", "routed_experts"}),
+        (LLAMA4, {"gemv", "flash_decode", "routed_experts"}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_decode_step_runs_our_operators(config, expected):
+    decoder = build_decoder(config, "fp32", "cpu", CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1, PROMPT, CACHE)
+    engine.prefill(torch.randint(VOCAB, (1, PROMPT)))
+    with Operators() as operators:
+        engine.decode()
+    assert operators.seen == expected
 
 
 def test_latent_attention_without_tiles_of_its_size_is_plain():
