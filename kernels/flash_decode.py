@@ -271,7 +271,7 @@ def _flash_decode_kernel(
 
 
 @jit
-def combine_kernel(
+def _combine_kernel(
     position_ptr,
     out_ptr,
     partial_ptr,
@@ -355,7 +355,7 @@ def launch_flash_decode(
         launch_pdl=programmatic,
     )
     if not (single or fused):
-        combine_kernel[(pairs, group)](
+        _combine_kernel[(pairs, group)](
             position,
             out,
             partial,

@@ -11,7 +11,8 @@ combined than as many programs along the sequence alone would.
 
 A partial result is large here, latent_dim values in fp32 for each head and split: 4 MB at 128 heads
 and 16 splits. The last program to arrive, as in flash_decode, would have to read the 512 KB of its
-block of heads alone, through one multiprocessor; so a second kernel, a program per head, combines.
+block of heads alone, through one multiprocessor; so a second kernel combines, of a few programs per
+head, each of which asks for all it needs at once.
 
 As in flash_decode the context is cut by the position, which is read on the device; the number of
 programs follows from static shapes alone.
@@ -29,15 +30,9 @@ from kernels._registration import (
     programmatic_launch,
     register_operator,
     tl,
+    triton,
 )
-from kernels.flash_decode import (
-    LOG2_E,
-    MIN_HEAD_DIM,
-    cdiv,
-    chunk_tokens,
-    combine_kernel,
-    power_of_2_at_most,
-)
+from kernels.flash_decode import LOG2_E, MIN_HEAD_DIM, cdiv, chunk_tokens, power_of_2_at_most
 
 MIN_HEAD_BLOCK = 16  # the least rows a tensor core takes
 # The rows of Hopper's own matrix instructions, which take both operands from shared memory. Wide
@@ -51,7 +46,9 @@ TILE_BYTES = 36864
 MIN_TILE_TOKENS = 16
 MAX_TILE_TOKENS = 64
 NUM_STAGES = 3
-COMBINE_UNROLL = 16
+# Elements of partial results that a program of the second kernel combines: 32 for each thread of 4
+# warps, all of them on their way at a time.
+COMBINE_ELEMENTS = 4096
 COMBINE_WARPS = 4
 
 
@@ -152,6 +149,7 @@ def _latent_decode_kernel(
     tokens = tl.arange(0, TILE_TOKENS)
     is_head = heads < HEADS
     if PROGRAMMATIC:
+        # In this order: once the dependent runs, the position is known to it as well.
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
 
@@ -216,6 +214,45 @@ def _latent_decode_kernel(
         tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
 
 
+@jit
+def _latent_combine_kernel(
+    position_ptr,
+    out_ptr,  # [batch, HEADS, LATENT_DIM]
+    partial_ptr,  # [batch, SPLITS, HEADS, LATENT_DIM]
+    lse_ptr,  # [batch, SPLITS, HEADS]
+    HEADS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    SPLITS_PADDED: tl.constexpr,
+    LATENT_DIM: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TILE_TOKENS: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
+):
+    head = tl.program_id(0)
+    columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    batch = tl.program_id(2).to(tl.int64)
+    splits = tl.arange(0, SPLITS_PADDED)
+    # Before the wait: the kernel before this one has waited for the position before it let this one
+    # start. (.cg: from L2, where it was written.)
+    length = tl.load(position_ptr, cache_modifier=".cg").to(tl.int32) + 1
+    is_active = splits < tl.cdiv(length, chunk_tokens(length, SPLITS, TILE_TOKENS))
+    if PROGRAMMATIC:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    index = (batch * SPLITS + splits) * HEADS + head
+    partial = tl.load(
+        partial_ptr + index[:, None] * LATENT_DIM + columns[None, :],
+        mask=is_active[:, None],
+        other=0.0,
+    )
+    lse = tl.load(lse_ptr + index, mask=is_active, other=float("-inf"))
+    weights = tl.exp2(lse - tl.max(lse, axis=0))
+    weights = weights / tl.sum(weights, axis=0)
+    mean = tl.sum(partial * weights[:, None], axis=0)
+    out = out_ptr + (batch * HEADS + head) * LATENT_DIM + columns
+    tl.store(out, mean.to(out_ptr.dtype.element_ty))
+
+
 def launch_latent_decode(
     q_latent: torch.Tensor,
     q_rope: torch.Tensor,
@@ -266,16 +303,19 @@ def launch_latent_decode(
         launch_pdl=programmatic,
     )
     if plan.splits > 1:
-        combine_kernel[(batch, heads)](
+        splits_padded = triton.next_power_of_2(plan.splits)
+        columns = min(latent_dim, max(1, COMBINE_ELEMENTS // splits_padded))
+        _latent_combine_kernel[(heads, latent_dim // columns, batch)](
             position,
             out,
             partial,
             lse,
+            HEADS=heads,
             SPLITS=plan.splits,
-            GROUP=heads,
-            HEAD_DIM=latent_dim,
+            SPLITS_PADDED=splits_padded,
+            LATENT_DIM=latent_dim,
+            COLUMNS=columns,
             TILE_TOKENS=plan.tile_tokens,
-            COMBINE_UNROLL=COMBINE_UNROLL,
             PROGRAMMATIC=programmatic,
             num_warps=COMBINE_WARPS,
             launch_pdl=programmatic,

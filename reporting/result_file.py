@@ -134,6 +134,7 @@ class ResultBuilder:
                 "executors": list(cell.spec.executors),
                 "attention": cell.kernels.attention,
                 "linear": cell.kernels.linear,
+                "experts": getattr(cell.kernels, "experts", None),
                 "all_reduce": getattr(cell.kernels, "all_reduce", None),
                 "precision": cell.precision.name,
                 "compiler": cell.details,

@@ -1,0 +1,61 @@
+"""On a GPU: DeepSeek V3 and Llama 4 in their true widths, captured in bf16, against the gate."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from architectures.kernel_choice import Kernels
+from architectures.weights import build_decoder
+from measurement import agreement
+from models import MODELS, ModelConfig
+from modes import eager, inductor
+from modes.base import ModeOptions, StepEngine
+
+pytestmark = pytest.mark.gpu
+OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
+LOOP = Kernels(experts="loop")
+
+PROMPT, CACHE = 1000, 1064
+
+
+def deepseek() -> ModelConfig:
+    """Three dense layers and one mixture, of 32 experts instead of 256."""
+    config = MODELS["deepseekv3-670b"].with_layers(4)
+    *dense, mixture = config.feed_forward
+    return replace(config, feed_forward=(*dense, replace(mixture, num_experts=32)))
+
+
+def thunder_mode():
+    from modes import thunder
+
+    return thunder.Mode
+
+
+@pytest.fixture(
+    scope="module",
+    params=[deepseek, lambda: MODELS["llama4-scout"].with_layers(4)],
+    ids=["deepseek", "llama4"],
+)
+def decoder(request):
+    return build_decoder(request.param(), "bf16", "cuda", CACHE)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [lambda: eager.Mode, lambda: inductor.Mode, thunder_mode],
+    ids=["eager", "inductor", "thunder"],
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_captured_graphs_pass_the_gate(decoder, mode, batch):
+    vocab = decoder.config.vocab_size
+    engine, reference = (
+        StepEngine(make(decoder, ModeOptions(kernels)), decoder, batch, PROMPT, CACHE)
+        for make, kernels in ((mode(), OURS), (eager.Mode, LOOP))
+    )
+    prompt = torch.randint(vocab, (batch, PROMPT), device="cuda")
+    engine.prefill(prompt)
+    engine.decode()
+    engine.capture()
+    found = agreement.check(engine, reference, agreement.Inputs.random(vocab, prompt, 1), "bf16")
+    assert found["passed"], found
