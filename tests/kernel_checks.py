@@ -70,11 +70,14 @@ def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
     return float(difference / torch.linalg.vector_norm(reference.double()))
 
 
-def assert_close(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> None:
+def assert_close(
+    out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype, roundings: float = 0.0
+) -> None:
+    """roundings: what the sums of this kernel may lose in fp32, beyond the usual tolerance."""
     assert out.dtype == dtype
     assert out.shape == reference.shape
     assert bool(torch.isfinite(out).all())
-    assert relative_error(out, reference) < TOLERANCE[dtype]
+    assert relative_error(out, reference) < TOLERANCE[dtype] + roundings
 
 
 def doubles(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
