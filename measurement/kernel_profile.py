@@ -51,9 +51,14 @@ def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
     return {"prefill": prefill, "decode": decode}
 
 
+def _profiler() -> profile:
+    # acc_events: otherwise torch warns that events of earlier cycles are dropped; there is one.
+    return profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU], acc_events=True)
+
+
 def _record(step: Callable[[], None], repeats: int) -> dict:
     torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+    with _profiler() as profiler:
         for _ in range(repeats):
             step()
         torch.cuda.synchronize()
@@ -98,7 +103,7 @@ def _phase(seconds: Counter, calls: Counter, repeats: int) -> dict:
 
 
 def _write_trace(engine, tokens, path: Path) -> None:
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
+    with _profiler() as profiler:
         engine.prefill(tokens)
         for _ in range(_DECODE_STEPS):
             engine.decode()

@@ -4,6 +4,7 @@ By default each kind of layer is compiled once and reused for every layer, which
 instead of minutes; --compile-scope model compiles the forward as one graph.
 """
 
+import warnings
 from dataclasses import replace
 
 import torch
@@ -24,6 +25,8 @@ def configure_inductor() -> None:
     # Kernels that are launched before their predecessor has drained, where the GPU can (from
     # Hopper on); off by default in PyTorch.
     torch._inductor.config.triton.enable_pdl = True
+    # Routers are in fp32 on purpose, as published.
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
 
 
 class Mode(base.Mode):
