@@ -7,10 +7,11 @@ import pytest
 from conftest import ROOT
 
 import benchmark_inference
-from command_line import make_parser, resolve
+from command_line import make_parser
 from errors import CannotRun, RequestError
 from modes import spec
 from modes.spec import parse_mode
+from resolution import resolve
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:

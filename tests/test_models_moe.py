@@ -7,7 +7,7 @@ import pytest
 import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 
-import command_line
+import resolution
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from errors import CannotRun
@@ -185,16 +185,16 @@ def test_flash_decode_is_not_for_latent_attention():
     request.model = LLAMA4
     assert choose_kernels(request, spec) == Kernels(attention="flash_decode", linear="gemv")
     request.attention = "flash_decode"
-    command_line._check_kernels(request, LLAMA4, "cuda")
+    resolution._check_kernels(request, LLAMA4, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
-        command_line._check_kernels(request, DEEPSEEK, "cuda")
+        resolution._check_kernels(request, DEEPSEEK, "cuda")
 
 
 def test_fp8_linears_are_for_dense_models():
     spec = ModeSpec("thunder", ("transformerengine",), True)
-    command_line._check_linear_precision([spec], PRESETS["llama3.1-8b"])
+    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"])
     with pytest.raises(CannotRun, match="FP8 is for dense models"):
-        command_line._check_linear_precision([spec], LLAMA4)
+        resolution._check_linear_precision([spec], LLAMA4)
 
 
 # How even the routing is

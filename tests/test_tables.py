@@ -4,8 +4,9 @@ import pytest
 from scripted import OUTPUT, make_cell, steady
 
 import hardware
-from command_line import make_parser, resolve
+from command_line import make_parser
 from reporting import tables
+from resolution import resolve
 from workloads import benchmark
 from workloads.session import Cell
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 
 from architectures.weights import DTYPES
-from command_line import ExitCode, Request
-from errors import CannotRun
+from errors import CannotRun, ExitCode
 from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from measurement.ceilings import measure as measure_ceilings
 from measurement.device_memory import MemoryTracker
@@ -27,6 +26,7 @@ from reporting.explanation import costliest, explain
 from reporting.progress import Progress
 from reporting.tables import report
 from reporting.units import gigabytes
+from request import Request
 from workloads.diagnosis import diagnose
 from workloads.preparation import Preparation, make_cells
 from workloads.session import Cell, Session, failure

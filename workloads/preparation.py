@@ -15,7 +15,6 @@ from architectures.checkpoint_config import CheckpointError
 from architectures.decoder import Decoder
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
-from command_line import Request
 from errors import CannotRun
 from measurement import agreement
 from measurement.clock import CLOCKS
@@ -26,6 +25,7 @@ from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
 from modes.spec import ModeSpec
 from parallel.ranks import Ranks
+from request import Request
 from workloads.generation import prompt
 from workloads.session import Cell, guarded
 
