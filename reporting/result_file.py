@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
+from measurement.cell import Cell
 from measurement.gpu_state import energy_per_token_j, summarize_state
 from measurement.memory import combine
 from measurement.metrics import summarize_cell, tbot_samples, total_samples
 from measurement.statistics import Ratio, compare, relative_half_width
 from measurement.validity import Evidence, judge
 from request import Request
-from workloads.session import Cell
 
 SCHEMA_VERSION = 1
 

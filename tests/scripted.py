@@ -2,10 +2,10 @@
 
 from types import SimpleNamespace
 
+from measurement.cell import Cell
 from measurement.metrics import Work
 from models import MODELS, Precision
 from modes.spec import ModeSpec
-from workloads.session import Cell
 
 INPUT, OUTPUT = 1000, 5
 
@@ -83,6 +83,7 @@ def make_cell(name="eager", graphs=False, batch_size=1, script=None, **engine) -
         spec=spec,
         mode_label=spec.label,
         batch_size=batch_size,
+        model=model,
         precision=precision,
         kernels=SimpleNamespace(attention="sdpa", linear="torch"),
         work=Work.of(model, precision, batch_size, INPUT, OUTPUT),

@@ -5,10 +5,10 @@ from scripted import OUTPUT, make_cell, steady
 
 import hardware
 from command_line import make_parser
+from measurement.cell import Cell
 from reporting import tables
 from resolution import resolve
 from workloads import benchmark
-from workloads.session import Cell
 
 JITTER = (0.0, 0.002, -0.002)
 

@@ -24,12 +24,12 @@ from architectures.checkpoint import load_checkpoint
 from architectures.checkpoint_config import read_model
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
+from measurement.cell import Run
 from models import MODELS, DenseFeedForward, GroupedQueryAttention, ModelConfig, Precision
 from modes.base import ModeOptions, StepEngine
 from modes.eager import Mode
 from parallel.ranks import Group, PeerFailed
 from parallel.sharding import Shard
-from workloads.generation import Run
 from workloads.session import slowest
 
 SIZE = 2

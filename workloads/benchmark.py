@@ -14,6 +14,7 @@ from architectures.weights import DTYPES
 from errors import CannotRun, ExitCode
 from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from measurement.ceilings import measure as measure_ceilings
+from measurement.cell import Cell
 from measurement.device_memory import MemoryTracker
 from measurement.environment import describe
 from measurement.gpu_state import GpuMonitor
@@ -29,7 +30,7 @@ from reporting.units import gigabytes
 from request import Request
 from workloads.diagnosis import diagnose
 from workloads.preparation import Preparation, make_cells
-from workloads.session import Cell, Session, failure
+from workloads.session import Session, failure
 
 
 def run(request: Request, command: list[str], started: float) -> int:

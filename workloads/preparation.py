@@ -17,6 +17,7 @@ from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
 from errors import CannotRun
 from measurement import agreement
+from measurement.cell import Cell
 from measurement.clock import CLOCKS
 from measurement.metrics import Work
 from measurement.routing import balance
@@ -27,7 +28,7 @@ from modes.spec import ModeSpec
 from parallel.ranks import Ranks
 from request import Request
 from workloads.generation import prompt
-from workloads.session import Cell, guarded
+from workloads.session import guarded
 
 
 def make_cells(request: Request, one_shot: bool = False) -> list[Cell]:
@@ -37,6 +38,7 @@ def make_cells(request: Request, one_shot: bool = False) -> list[Cell]:
             spec=spec,
             mode_label=spec.shown_label,
             batch_size=batch_size,
+            model=request.model,
             precision=request.precision_of(spec),
             kernels=choose_kernels(request, spec, one_shot),
             work=Work.of(
