@@ -12,6 +12,7 @@ _EXAMPLES = """examples:
   python benchmark_inference.py --scenario chat
   python benchmark_inference.py --scenario chat --mode thunder inductor eager
   python benchmark_inference.py --model-name llama3.1-405b --num-layers 8
+  python benchmark_inference.py --model-name llama3.1-405b --extrapolate 4 8
   for mode in thunder inductor eager; do
     python benchmark_inference.py --scenario chat --mode $mode --save-results
   done; python compare_results.py results/*.json
@@ -82,6 +83,14 @@ def _add_model_flags(group) -> None:
     )
     group.add_argument(
         "--num-layers", type=_positive_int, metavar="N", help="build only N layers (default: all)"
+    )
+    group.add_argument(
+        "--extrapolate",
+        type=_positive_int,
+        nargs="*",
+        metavar=("SMALL", "LARGE"),
+        help="measure these two depths and estimate the full model, which need not fit "
+        "(default depths: 4 8 where they will do)",
     )
     group.add_argument(
         "--seed", type=_natural, default=0, metavar="N", help="of weights and prompts (default: 0)"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from measurement.extrapolation import Extrapolation
 from models import ModelConfig, Precision
 from modes.spec import ModeSpec
 
@@ -11,7 +12,7 @@ from modes.spec import ModeSpec
 class Request:
     """Everything that was asked for, resolved and checked."""
 
-    model: ModelConfig
+    model: ModelConfig  # which the answer is about
     scenario: str | None
     input_length: int
     output_length: int
@@ -45,6 +46,7 @@ class Request:
     model_path: Path | None = None  # random weights without
     tensor_parallel: int = 1
     all_reduce: str = "auto"
+    extrapolation: Extrapolation | None = None
 
     @property
     def cache_length(self) -> int:
@@ -54,6 +56,18 @@ class Request:
     def share(self) -> ModelConfig:
         """What one rank holds and computes; the whole model where there is one only."""
         return self.model.sharded(self.tensor_parallel)
+
+    @property
+    def measured_models(self) -> tuple[ModelConfig, ...]:
+        """What runs, the deepest one last: the model, or the depths that it is estimated from."""
+        if self.extrapolation is None:
+            return (self.model,)
+        return tuple(map(self.model.with_layers, self.extrapolation.from_layers))
+
+    @property
+    def built_model(self) -> ModelConfig:
+        """Whose weights exist; what else is measured is the beginning of it."""
+        return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
         return Precision.of(self.precision, spec.linear_precision)

@@ -7,6 +7,7 @@ from argparse import Namespace
 
 from architectures.checkpoint_config import CheckpointError, read_model
 from errors import CannotRun, RequestError
+from measurement.extrapolation import Extrapolation, choose
 from models import MODELS, ModelConfig
 from modes.spec import (
     GRAPH_COMPILE_MODES,
@@ -43,6 +44,7 @@ def resolve(arguments: Namespace) -> Request:
         raise RequestError("--num-iterations fixes the runs: leave out --target-ci, --max-seconds")
     device = _find_device(arguments.device)
     model, model_notices = _model(arguments, device)
+    extrapolation = _extrapolation(arguments, model)
     _check_context(model, input_length, output_length)
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
@@ -88,6 +90,7 @@ def resolve(arguments: Namespace) -> Request:
         model_path=arguments.model_path,
         tensor_parallel=ranks,
         all_reduce=arguments.all_reduce,
+        extrapolation=extrapolation,
     )
 
 
@@ -121,6 +124,16 @@ def _model(arguments, device: str) -> tuple[ModelConfig, list[str]]:
             "weigh more than in the full model"
         )
     return model, notices
+
+
+def _extrapolation(arguments, model: ModelConfig) -> Extrapolation | None:
+    if arguments.extrapolate is None:
+        return None
+    if arguments.num_layers is not None:
+        raise RequestError(
+            "--extrapolate and --num-layers exclude each other: an estimate is of the full model"
+        )
+    return choose(model, tuple(arguments.extrapolate))
 
 
 def _full_model(arguments, device: str) -> ModelConfig:

@@ -6,6 +6,7 @@ workloads fills cells, reporting reads them; neither has to know the other.
 from dataclasses import dataclass, field
 from typing import Any
 
+from measurement.extrapolation import Extrapolation
 from measurement.metrics import Work
 from models import ModelConfig, Precision
 from modes.spec import ModeSpec
@@ -48,9 +49,25 @@ class Run:
         return self.ttft_s + self.decode_s
 
 
+@dataclass(frozen=True)
+class EstimatedRun:
+    """What a run of the full model would have taken; nothing is said of its single steps, in which
+    the noise of two depths would be all there is."""
+
+    ttft_s: float
+    decode_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.ttft_s + self.decode_s
+
+
 @dataclass
 class Cell:
-    """One mode at one batch size and depth: its engine while it runs, and what was found out."""
+    """One mode at one batch size and depth: its engine while it runs, and what was found out.
+
+    With `extrapolation` it never ran: its runs are estimates from those of two other cells.
+    """
 
     spec: ModeSpec
     mode_label: str
@@ -60,18 +77,19 @@ class Cell:
     kernels: Any  # what computes attention and linear layers of a single token
     work: Work  # of one rank
     qualifier: str = ""  # where several cells of a session differ in depth alone
+    extrapolation: Extrapolation | None = None
     timer: str = "cuda_event"
     engine: Any = None
     clock_type: Any = None
     warmup_runs: list[Run] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
+    runs: list[Run] | list[EstimatedRun] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
     # GPU state before and after each run; of several GPUs one after the other
     snapshots: list[tuple] = field(default_factory=list)
     compile_counts: list[int] = field(default_factory=list)  # after each warm-up run
     recompilations: int | None = None
-    cold_start: dict = field(default_factory=lambda: dict.fromkeys(COLD_START))
+    cold_start: dict | None = field(default_factory=lambda: dict.fromkeys(COLD_START))
     memory: dict = field(default_factory=lambda: dict.fromkeys(MEMORY))
     rank_memory: list[dict] = field(default_factory=list)  # of each rank, after its newest run
     details: dict = field(default_factory=dict)
@@ -88,6 +106,11 @@ class Cell:
         return f"{self.mode_label} b{self.batch_size} {self.qualifier}".rstrip()
 
     @property
+    def is_sound(self) -> bool:
+        """Whether it has times, and these count: a wrong output has no speed."""
+        return bool(self.runs) and self.status in ("ok", "partial")
+
+    @property
     def is_running(self) -> bool:
         return self.engine is not None and self.error is None
 
@@ -95,8 +118,15 @@ class Cell:
         return {
             "ttft_s": [run.ttft_s for run in self.runs],
             "decode_s": [run.decode_s for run in self.runs],
-            "step_s": [run.step_s for run in self.runs],
+            "step_s": [run.step_s for run in self.runs if isinstance(run, Run)],
         }
+
+    def interrupt(self) -> None:
+        """What was measured stays; what was wrong or failed before stays so."""
+        if self.error is None:
+            self.stop_reason = "interrupted"
+        if self.status == "ok":
+            self.status = "partial"
 
     def fail(self, status: str, error: str) -> None:
         """The cell becomes a row with a reason; the session goes on with the others."""

@@ -235,6 +235,26 @@ def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
         assert cell["memory"]["kv_cache_bytes"] == per_token * (30 + 8)
 
 
+def test_two_depths_under_torchrun_are_the_same_on_every_rank():
+    torchrun = command()[: command().index("benchmark_inference.py") + 1]
+    flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *SHORT, *FEW]
+    done = subprocess.run(
+        [*torchrun, *flags, "--mode", "eager", "--extrapolate", "1", "2", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    jsonschema.Draft202012Validator(SCHEMA).validate(result)
+    estimate, small, large = result["cells"]
+    assert small["agreement"]["passed"]
+    assert large["agreement"]["passed"]
+    share = MODELS["llama-tiny"].sharded(2)
+    assert estimate["memory"]["weights_bytes"] == share.weight_bytes(FP32)
+    assert small["memory"]["weights_bytes"] == share.with_layers(1).weight_bytes(FP32)
+
+
 def test_what_cannot_be_divided_is_refused(monkeypatch, capsys):
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")

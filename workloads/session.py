@@ -1,4 +1,4 @@
-"""A session: cells (mode x batch size) measured in interleaved rounds by one rule.
+"""A session: cells (mode x batch size x depth) measured in interleaved rounds by one rule.
 
 Clocks and temperature drift, so modes that are compared take turns: every round runs each cell
 once, in an order that reverses from round to round. The session knows engines and clocks only by
@@ -64,9 +64,7 @@ class Session:
     def interrupt(self) -> None:
         self.interrupted = True
         for cell in self.cells:
-            if cell.error is None:
-                cell.stop_reason = "interrupted"
-                cell.status = "partial"
+            cell.interrupt()
 
     def running(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.is_running]
