@@ -27,6 +27,7 @@ from measurement.statistics import (
     geometric_mean,
     single_ratio,
 )
+from reporting.labels import num_layers, variant
 
 SCHEMA_VERSION = 1
 
@@ -102,6 +103,7 @@ class Cell:
     file: str
     label: str
     variant: str  # the label without its batch size
+    is_estimate: bool
     mode: str
     fingerprint: Fingerprint
     full_num_layers: int | None
@@ -110,6 +112,10 @@ class Cell:
     baseline_label: str | None  # the baseline of its own session
     software: dict[str, str]
     remarks: tuple[str, ...]
+
+    def side_name(self) -> str:
+        """Estimates of a mode are another side than its measurements."""
+        return f"{self.variant} ESTIMATE" if self.is_estimate else self.variant
 
 
 @dataclass(frozen=True)
@@ -289,7 +295,7 @@ def _cell(file: str, document: dict, record: dict) -> Cell:
     fingerprint = Fingerprint(
         gpu=device if ranks == 1 else f"{ranks} x {device}",
         model_name=str(config["model_name"]),
-        num_layers=int(config["num_layers"]),
+        num_layers=int(num_layers(config, record)),
         input_length=int(config["input_length"]),
         output_length=int(config["output_length"]),
         batch_size=int(record["batch_size"]),
@@ -299,7 +305,8 @@ def _cell(file: str, document: dict, record: dict) -> Cell:
     return Cell(
         file=file,
         label=record["label"],
-        variant=record["label"].removesuffix(f" b{fingerprint.batch_size}"),
+        variant=variant(record),
+        is_estimate=bool(record["estimated"]),
         mode=str(record["mode"]),
         fingerprint=fingerprint,
         full_num_layers=config.get("full_num_layers"),
@@ -342,7 +349,8 @@ def _remarks(record: dict) -> Iterable[str]:
     if record["status"] == "partial":
         yield "is partial: its session didn't end"
     if record["estimated"]:
-        yield "is an estimate, not a measurement"
+        small, large = record["extrapolation"]["from_layers"]
+        yield f"is an estimate from {small} and {large} layers, not a measurement"
 
 
 # Pairing -------------------------------------------------------------------------------------
@@ -386,7 +394,7 @@ def _pair_by_mode(plan: _Plan, wanted: str | None, cells: list[Cell]) -> None:
     """Within each fingerprint every mode against one of them, sessions of a mode together."""
     is_known = wanted is None
     for group in _grouped(cells, lambda cell: cell.fingerprint):
-        sides = _grouped(group, lambda cell: cell.variant)
+        sides = _grouped(sorted(group, key=lambda cell: cell.is_estimate), Cell.side_name)
         is_one_mode = wanted is None and len(sides) == 1  # then its files are the sides
         if is_one_mode:
             sides = [(cell,) for cell in group]
@@ -396,7 +404,7 @@ def _pair_by_mode(plan: _Plan, wanted: str | None, cells: list[Cell]) -> None:
             continue
         is_known = True
         for side in sides:
-            name = side[0].file if is_one_mode else side[0].variant
+            name = side[0].file if is_one_mode else side[0].side_name()
             if side is not base:
                 plan.pairings.append(Pairing(name, side, base))
             elif len(sides) == 1:
