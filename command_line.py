@@ -165,8 +165,8 @@ def _add_execution_flags(group) -> None:
         "--linear",
         choices=("auto", "torch", "gemv"),
         default="auto",
-        help="of a decode step at batch 1; auto: torch in plain eager and on a CPU, else gemv, our "
-        "kernel (default: auto)",
+        help="of a decode step at batch 1, and of few tokens' experts; auto: torch in plain eager "
+        "and on a CPU, else gemv, our kernels (default: auto)",
     )
     group.add_argument(
         "--all-reduce",

@@ -1,7 +1,7 @@
 """Compares saved benchmark results, with statistics: which is faster, by how much, how surely.
 
-Reads result files, never measures, never imports torch. What is compared with what, and how it is
-judged, is reporting/comparison.py; here are the command line and the three ways to print.
+Reads result files, never measures, never imports torch. reporting/comparison.py makes the report;
+here are the command line and the three ways to print it.
 """
 
 import argparse
@@ -14,17 +14,10 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import NoReturn
 
-from measurement.statistics import Ratio
-from reporting.comparison import (
-    ACROSS,
-    METRICS,
-    ComparisonError,
-    Measured,
-    Report,
-    Request,
-    Row,
-    make_report,
-)
+from reporting.comparison import Report, make_report
+from reporting.judging import METRICS, Measured, Row
+from reporting.pairing import ACROSS, Request
+from reporting.saved_cells import ComparisonError
 from reporting.units import UNKNOWN, dollars, gigabytes, milliseconds, rate, significant
 
 WIDTH = 80
@@ -149,11 +142,6 @@ def as_table(report: Report) -> str:
         lines += [*_wrapped(title), ""]
         for row in rows:
             lines += [*_wrapped(heading(row)), *_block(row), ""]
-    for name, means in report.geometric_means.items():
-        texts = [
-            f"{COLUMNS[key].title.split(',')[0]} {_ratio(mean)}" for key, mean in means.items()
-        ]
-        lines += _wrapped(f"geometric mean, {name}: {', '.join(texts)}")
     lines += [line for remark in remarks(report) for line in _wrapped(remark)]
     return "\n".join(lines).rstrip()
 
@@ -166,11 +154,6 @@ def as_markdown(report: Report) -> str:
         for row in rows:
             lines += [_markdown((heading(row), *cells)) for cells in _cells(row)]
         lines.append("")
-    for name, means in report.geometric_means.items():
-        texts = [
-            f"{COLUMNS[key].title.split(',')[0]} {_ratio(mean)}" for key, mean in means.items()
-        ]
-        lines.append(f"- geometric mean, {name}: {', '.join(texts)}")
     return "\n".join([*lines, *(f"- {remark}" for remark in remarks(report))]).rstrip()
 
 
@@ -208,6 +191,9 @@ def _files(files: Sequence[str]) -> str:
 
 
 def remarks(report: Report) -> Iterator[str]:
+    for name, means in report.geometric_means.items():
+        texts = [f"{COLUMNS[key].title.split(',')[0]} {_ratio(x)}" for key, x in means.items()]
+        yield f"geometric mean, {name}: {', '.join(texts)}"
     for skip in report.skipped:
         yield f"skipped: {skip.label} ({skip.file}): {skip.reason}"
     for note in report.notes:
@@ -224,7 +210,7 @@ def _cells(row: Row) -> Iterator[tuple[str, ...]]:
 
 
 def _judgement(measured: Measured) -> tuple[str, str, str]:
-    ratio: Ratio | None = measured.ratio
+    ratio = measured.ratio
     if ratio is None:
         return (UNKNOWN,) * 3
     interval = f"{_ratio(ratio.ci95[0])} - {_ratio(ratio.ci95[1])}" if ratio.ci95 else UNKNOWN

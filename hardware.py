@@ -76,6 +76,9 @@ GPUS: tuple[GPU, ...] = (
         (1.41, 1.74, 1.60), False, "NVIDIA H200 datasheet", "2024"),
     GPU("H200 NVL", ("H200", "NVL"), 141 * GIB, 4.8 * TB_PER_S, _peaks(835, 835, 1671, 60),
         None, False, "NVIDIA H200 datasheet", "2024"),
+    # No public datasheet. fp32: 44 TFLOP/s are printed, 78 SMs at 1.98 GHz make 39.5, so unknown.
+    GPU("H20", ("H20",), 96 * GIB, 4.0 * TB_PER_S, _peaks(148, 148, 296, None),
+        None, False, "NVIDIA HGX H20 specifications, as the press printed them", "2024"),
     GPU("B200", ("B200",), 180 * GIB, 8.0 * TB_PER_S, _peaks(2250, 2250, 4500, 75),
         (1.95, 2.34, 2.90), False, "NVIDIA Blackwell datasheet", "2025"),
     GPU("B300", ("B300",), 270 * GIB, 8.0 * TB_PER_S, _peaks(2250, 2250, 4500, 75),

@@ -14,7 +14,7 @@ new kind brings its own arithmetic along:
 import math
 from dataclasses import dataclass, replace
 
-_FLASH_DECODE_MIN_HEAD_DIM = 16
+_MIN_TILE_DIM = 16
 
 
 def _share(count: int, size: int, what: str) -> int:
@@ -26,6 +26,11 @@ def _share(count: int, size: int, what: str) -> int:
     if count % size:
         raise ValueError(f"{count} {what} can't be divided by {size}")
     return count // size
+
+
+def _fits_tiles(dim: int) -> bool:
+    """Whether our decode kernels can have tiles of so many columns."""
+    return dim >= _MIN_TILE_DIM and dim & (dim - 1) == 0
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,7 @@ class GroupedQueryAttention:
 
     @property
     def supports_flash_decode(self) -> bool:
-        is_power_of_2 = self.head_dim & (self.head_dim - 1) == 0
-        return is_power_of_2 and self.head_dim >= _FLASH_DECODE_MIN_HEAD_DIM
+        return _fits_tiles(self.head_dim)
 
     def linear_parameters(self, hidden_size: int) -> int:
         q_and_o = 2 * self.num_heads * self.head_dim
@@ -202,7 +206,7 @@ class LatentAttention:
 
     @property
     def supports_flash_decode(self) -> bool:
-        return False
+        return _fits_tiles(self.latent_dim) and _fits_tiles(self.rope_dim)
 
     def linear_parameters(self, hidden_size: int) -> int:
         down = hidden_size * (self.query_rank + self.cache_dim)

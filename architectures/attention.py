@@ -1,10 +1,11 @@
 """Grouped-query attention over a static KV cache, as pure functions of tensors.
 
-A prompt attends to its own fresh keys causally and only writes the cache; a single token writes its
-key and value first and then attends to every filled slot. `sdpa` is PyTorch alone: for a single
-token the query heads of a group are packed as rows of one query, and a mask hides the unfilled
-slots of the whole cache. `flash_decode` reads the filled slots only, split over the GPU; where a
-cache is longer than a layer's chunk of attention, that layer stays with `sdpa`.
+A prompt attends causally to its own keys; a single token writes its key and value into the cache
+first and then attends to every filled slot. `sdpa` is PyTorch alone: for a single token the query
+heads of a group are packed as rows of one query, and a mask hides the unfilled slots of the whole
+cache. With `flash_decode` kernels of ours rotate and fill the cache, and a single token reads the
+filled slots only, split over the GPU; where a cache is longer than a layer's chunk of attention,
+that layer's single tokens stay with `sdpa`.
 """
 
 from collections.abc import Callable
@@ -38,8 +39,10 @@ def make_attention(kind: GroupedQueryAttention, norm_eps: float, kernels: Kernel
     """attend(hidden, cos, sin, position, mask, (qkv, output), (k_cache, v_cache)) -> [b, s, hidden]."""
     heads, kv_heads, head_dim = kind.num_heads, kind.num_kv_heads, kind.head_dim
     linear = make_linear(kernels.linear)
-    decode = _decode_sdpa if needs_mask(kind, kernels) else _decode_flash
+    uses_kernels = not needs_mask(kind, kernels)
+    decode = _decode_flash if uses_kernels else _decode_sdpa
     over_prompt = choose_causal_attention(kernels)
+    fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(kind)
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight = weights
@@ -50,7 +53,9 @@ def make_attention(kind: GroupedQueryAttention, norm_eps: float, kernels: Kernel
         if kind.normalizes_qk:
             # Published after the rotation, which changes no length: so before is the same.
             qk = _unit_rms(qk, norm_eps)
-        if length > 1:
+        if length > 1 and fills_cache:
+            context = _prefill_from_cache(qk, v, kind, cos, sin, position, cache)
+        elif length > 1:
             context = _prefill(qk, v, kind, cos, sin, position, cache, over_prompt)
         else:
             context = decode(qk, v, kind, cos, sin, position, mask, cache)
@@ -70,6 +75,11 @@ def _unit_rms(x: Tensor, eps: float) -> Tensor:
     return (wide * torch.rsqrt((wide * wide).mean(dim=-1, keepdim=True) + eps)).to(x.dtype)
 
 
+def _rotates_only(kind: GroupedQueryAttention) -> bool:
+    """Whether positions enter by rotation and by nothing else: then one kernel serves."""
+    return kind.uses_rope and kind.temperature is None
+
+
 def _rotate_and_split(qk: Tensor, kind: GroupedQueryAttention, cos: Tensor, sin: Tensor):
     if kind.uses_rope:
         qk = apply_rope(qk, cos, sin)
@@ -84,11 +94,23 @@ def _prefill(qk, v, kind, cos, sin, position, cache, over_prompt) -> Tensor:
         q = _scale(q, kind.temperature, torch.arange(length, device=q.device))
     write_cache(cache[0], k, position)
     write_cache(cache[1], v, position)
-    if kind.chunk_size is None or length <= kind.chunk_size:
-        return over_prompt(q, k, v)
-    starts = range(0, length, kind.chunk_size)
-    chunks = [slice(start, start + kind.chunk_size) for start in starts]
-    return torch.cat([over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in chunks], dim=2)
+    contexts = [over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in _chunks(kind, length)]
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
+
+
+def _chunks(kind: GroupedQueryAttention, length: int) -> list[slice]:
+    """The parts of a prompt that attend to themselves only."""
+    size = kind.chunk_size or length
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _prefill_from_cache(qk, v, kind, cos, sin, position, cache) -> Tensor:
+    """The same with the kernel that rotates and fills the cache; attention then reads the cache."""
+    q, k = qk[:, : kind.num_heads], qk[:, kind.num_heads :]
+    q = rope_and_cache(q, k, v, cos, sin, *cache, position)
+    chunks = _chunks(kind, q.shape[2])
+    contexts = [cached_causal_attention(q[:, :, c], *cache, c.start) for c in chunks]
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
 
 def choose_causal_attention(kernels: Kernels) -> Callable[..., Tensor]:
@@ -105,6 +127,16 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None
     return F.scaled_dot_product_attention(
         q, k, v, is_causal=True, enable_gqa=shares_heads, scale=scale
     )
+
+
+def cached_causal_attention(q: Tensor, k_cache: Tensor, v_cache: Tensor, start: int) -> Tensor:
+    """The same for queries of the slots start, start + 1, ... of a cache that holds their keys.
+
+    A tracer has to take it as one operator: it knows no order between the update of the cache, of
+    which it sees the queries leave, and a slice of the cache.
+    """
+    filled = slice(start, start + q.shape[2])
+    return causal_attention(q, k_cache[:, :, filled], v_cache[:, :, filled])
 
 
 def causal_attention_repeated(
@@ -170,10 +202,11 @@ def _decode_flash(qk, v, kind, cos, sin, position, mask, cache) -> Tensor:
     cache_length = cache[0].shape[2]
     if _is_cut(kind, cache_length):
         return _decode_sdpa(qk, v, kind, cos, sin, position, mask, cache)
-    q, k = qk[:, : kind.num_heads], qk[:, kind.num_heads :]
-    if kind.uses_rope:
-        q = rope_and_cache(q[:, :, 0], k[:, :, 0], v[:, :, 0], cos, sin, *cache, position)
-        return flash_decode(q, cache[0], cache[1], position)[:, :, None]
+    if _rotates_only(kind):
+        q, k = qk[:, : kind.num_heads], qk[:, kind.num_heads :]
+        q = rope_and_cache(q, k, v, cos, sin, *cache, position)
+        return flash_decode(q[:, :, 0], cache[0], cache[1], position)[:, :, None]
+    q, k = _rotate_and_split(qk, kind, cos, sin)
     if _has_temperature(kind.temperature, cache_length):
         q = _scale(q, kind.temperature, position)
     k_cache = write_cache(cache[0], k, position)

@@ -15,10 +15,24 @@ from torch.nn import functional as F
 
 from architectures.kernel_choice import Kernels
 from architectures.linear import make_linear
+from kernels.group_limited_route import (
+    expert_shares,
+    group_limited_route,
+    group_limited_route_reference,
+)
 from kernels.routed_experts import routed_experts, routed_experts_reference
 from models import DenseFeedForward, GroupLimitedRouter, MixtureOfExperts
 
-_EXPERT_BACKENDS = {"grouped": routed_experts, "loop": routed_experts_reference}
+
+def _routed_experts_fused(*arguments: Tensor | bool) -> Tensor:
+    return routed_experts(*arguments, fused=True)
+
+
+_EXPERT_BACKENDS = {
+    "grouped": routed_experts,
+    "fused": _routed_experts_fused,
+    "loop": routed_experts_reference,
+}
 
 # hidden, weights, chosen -> (update,) or (update, chosen experts)
 FeedForwardFunction = Callable[[Tensor, tuple[Tensor, ...], Tensor | None], tuple[Tensor, ...]]
@@ -80,7 +94,7 @@ def make_feed_forward(
     linear = make_linear(kernels.linear)
     if isinstance(kind, DenseFeedForward):
         return lambda hidden, weights, chosen: (swiglu(hidden, weights, linear),)
-    return _make_mixture(kind, linear, _EXPERT_BACKENDS[kernels.experts])
+    return _make_mixture(kind, linear, kernels.experts)
 
 
 def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor], linear: Callable) -> Tensor:
@@ -89,11 +103,11 @@ def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor], linear: Callable) -> 
     return linear(F.silu(gate) * up, down_weight)
 
 
-def _make_mixture(
-    kind: MixtureOfExperts, linear: Callable, run_experts: Callable
-) -> FeedForwardFunction:
-    is_grouped = isinstance(kind.router, GroupLimitedRouter)
-    route = _route_group_limited if is_grouped else _route_by_input
+def _make_mixture(kind: MixtureOfExperts, linear: Callable, experts: str) -> FeedForwardFunction:
+    run_experts = _EXPERT_BACKENDS[experts]
+    route = _route_by_input
+    if isinstance(kind.router, GroupLimitedRouter):
+        route = _make_group_limited_route(experts)
     gates_input = kind.router.gates_input
 
     def mixture(hidden, weights, chosen):
@@ -109,30 +123,21 @@ def _make_mixture(
     return mixture
 
 
-def _route_group_limited(kind: MixtureOfExperts, tokens: Tensor, router, chosen: Tensor | None):
-    """tokens [n, hidden] -> (own choice [n, k], weights [n, k] of chosen, else of the own choice)."""
-    weight, bias = router
-    rule, num_experts = kind.router, kind.num_experts
-    scores = torch.sigmoid(F.linear(tokens.to(torch.float32), weight, None))
-    ranking = _keep_best_groups(scores + bias, rule.num_groups, rule.groups_per_token, num_experts)
-    own = torch.topk(ranking, kind.experts_per_token, dim=-1)[1]
-    shares = torch.gather(scores, 1, own if chosen is None else chosen)
-    if rule.normalizes:
-        shares = shares / (shares.sum(dim=-1, keepdim=True) + 1e-20)
-    return own, shares * rule.scale
+def _make_group_limited_route(experts: str) -> Callable:
+    choose = group_limited_route if experts == "fused" else group_limited_route_reference
 
+    def route(kind, tokens, router, chosen):
+        """tokens [n, hidden] -> (own choice [n, k], shares [n, k] of chosen, else of the own choice)."""
+        weight, bias = router
+        rule = kind.router
+        logits = F.linear(tokens.to(torch.float32), weight, None)
+        limits = rule.num_groups, rule.groups_per_token, kind.experts_per_token
+        own, shares = choose(logits, bias, *limits, rule.normalizes, rule.scale)
+        if chosen is not None:
+            shares = expert_shares(logits, chosen, rule.normalizes, rule.scale)
+        return own, shares
 
-def _keep_best_groups(ranking: Tensor, num_groups: int, kept: int, num_experts: int) -> Tensor:
-    """Minus infinity for all experts outside the kept groups; ranking [tokens, num_experts]."""
-    if kept == num_groups:
-        return ranking
-    grouped = ranking.view(-1, num_groups, num_experts // num_groups)
-    group_scores = torch.topk(grouped, 2, dim=-1)[0].sum(dim=-1)
-    best = torch.topk(group_scores, kept, dim=-1)[1]  # [tokens, kept]
-    every = torch.arange(num_groups, device=ranking.device)
-    is_kept = (best[:, :, None] == every[None, None, :]).any(dim=1)  # [tokens, num_groups]
-    masked = grouped.masked_fill(torch.logical_not(is_kept)[:, :, None], float("-inf"))
-    return masked.reshape(-1, num_experts)
+    return route
 
 
 def _route_by_input(kind: MixtureOfExperts, tokens: Tensor, router, chosen: Tensor | None):

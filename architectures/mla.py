@@ -5,18 +5,20 @@ prompt expands them to keys and values per head and attends as usual. For a sing
 mean expanding the whole cache, so it runs in the absorbed form: the key projection is applied to
 the query instead, the value projection to the result, and all heads attend to the cache as it is,
 as if to one KV head with a value that is part of its key. The scores of all heads are then one
-matrix product, which reads the cache once for all of them.
+matrix product, which reads the cache once for all of them: `sdpa` in plain PyTorch over the whole cache,
+where a mask hides the unfilled slots, `flash_decode` by our kernel over the filled ones.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from architectures.attention import Attend, choose_causal_attention
+from architectures.attention import Attend, choose_causal_attention, needs_mask
 from architectures.cache import write_cache
 from architectures.kernel_choice import Kernels
 from architectures.linear import make_linear
 from architectures.rope import apply_rope
+from kernels.latent_decode import latent_decode
 from models import LatentAttention
 
 # Of the two norms inside attention, whatever the others use; as published.
@@ -41,13 +43,10 @@ def modules(kind: LatentAttention, hidden_size: int) -> dict[str, nn.Module]:
 
 
 def make_attention(kind: LatentAttention, norm_eps: float, kernels: Kernels) -> Attend:
-    """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden].
-
-    A single token attends in plain PyTorch whatever the choice: flash_decode knows no values that
-    are part of their keys.
-    """
+    """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden]."""
     heads, rope_dim = kind.num_heads, kind.rope_dim
     linear = make_linear(kernels.linear)
+    attend_absorbed = _attend_masked if needs_mask(kind, kernels) else _attend_flash
     over_prompt = choose_causal_attention(kernels)
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
@@ -69,7 +68,11 @@ def make_attention(kind: LatentAttention, norm_eps: float, kernels: Kernels) -> 
             q = torch.cat((q_nope, q_rope), dim=-1)
             context = over_prompt(q, k, v, kind.softmax_scale)
         else:
-            context = _decode(kind, q_nope, q_rope, filled, mask, kv_up_weight)
+            key_up, value_up = _absorbed(kind, kv_up_weight)
+            q_latent = torch.matmul(q_nope[:, :, 0].transpose(0, 1), key_up).transpose(0, 1)
+            context = attend_absorbed(kind, q_latent, q_rope[:, :, 0], filled, position, mask)
+            context = torch.matmul(context.transpose(0, 1), value_up.transpose(1, 2))
+            context = context.transpose(0, 1)[:, :, None]
         context = context.transpose(1, 2).reshape(batch, length, heads * kind.value_dim)
         return linear(context, output_weight)
 
@@ -92,23 +95,35 @@ def _expand(
     return k, expanded[..., nope_dim:]
 
 
-def _decode(
-    kind: LatentAttention,
-    q_nope: Tensor,  # [batch, heads, 1, nope_dim]
-    q_rope: Tensor,  # [batch, heads, 1, rope_dim]
-    cache: Tensor,  # [batch, 1, cache_length, latent_dim + rope_dim]
-    mask: Tensor,  # [1, 1, 1, cache_length]
-    kv_up_weight: Tensor,
-) -> Tensor:
-    """The absorbed form -> [batch, heads, 1, value_dim]."""
+def _absorbed(kind: LatentAttention, kv_up_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Each head's projections of the latent vector, [heads, nope_dim or value_dim, latent_dim]."""
     up = kv_up_weight.view(kind.num_heads, kind.nope_dim + kind.value_dim, kind.latent_dim)
-    key_up, value_up = up[:, : kind.nope_dim], up[:, kind.nope_dim :]
-    q_latent = torch.matmul(q_nope[:, :, 0].transpose(0, 1), key_up)  # [heads, batch, latent_dim]
-    q = torch.cat((q_latent.transpose(0, 1), q_rope[:, :, 0]), dim=-1)
-    keys = cache[:, 0]
+    return up[:, : kind.nope_dim], up[:, kind.nope_dim :]
+
+
+def _attend_masked(
+    kind: LatentAttention,
+    q_latent: Tensor,  # [batch, heads, latent_dim]
+    q_rope: Tensor,  # [batch, heads, rope_dim]
+    cache: Tensor,  # [batch, 1, cache_length, latent_dim + rope_dim]
+    position: Tensor,
+    mask: Tensor,  # [1, 1, 1, cache_length]
+) -> Tensor:
+    """-> [batch, heads, latent_dim]."""
+    q, keys = torch.cat((q_latent, q_rope), dim=-1), cache[:, 0]
     scores = torch.matmul(q, keys.transpose(1, 2)).to(torch.float32) * kind.softmax_scale
     scores = scores.masked_fill(torch.logical_not(mask[:, 0]), float("-inf"))
     shares = torch.softmax(scores, dim=-1).to(q.dtype)
-    context = torch.matmul(shares, keys[..., : kind.latent_dim])  # [batch, heads, latent_dim]
-    context = torch.matmul(context.transpose(0, 1), value_up.transpose(1, 2))
-    return context.transpose(0, 1)[:, :, None]
+    return torch.matmul(shares, keys[..., : kind.latent_dim])
+
+
+def _attend_flash(
+    kind: LatentAttention,
+    q_latent: Tensor,
+    q_rope: Tensor,
+    cache: Tensor,
+    position: Tensor,
+    mask: None,
+) -> Tensor:
+    """The same over the slots up to position [1]."""
+    return latent_decode(q_latent, q_rope, cache, position, kind.softmax_scale)

@@ -66,9 +66,9 @@ def choose_plan(
     """The plan for batch * kv_heads = pairs independent attentions over cache_length slots."""
     one_tile_each = cache_length * pairs // multiprocessors  # tokens, if all were to have work
     tile_tokens = min(TILE_BYTES // (head_dim * element_bytes), one_tile_each, MAX_TILE_TOKENS)
-    tile_tokens = _power_of_2_at_most(max(tile_tokens, MIN_TILE_TOKENS))
+    tile_tokens = power_of_2_at_most(max(tile_tokens, MIN_TILE_TOKENS))
     splits = max(1, PROGRAMS_PER_MULTIPROCESSOR * multiprocessors // pairs)
-    return Plan(min(splits, _cdiv(cache_length, tile_tokens)), tile_tokens)
+    return Plan(min(splits, cdiv(cache_length, tile_tokens)), tile_tokens)
 
 
 def flash_decode(
@@ -155,7 +155,7 @@ def _combine_partials(
 
 
 @jit
-def _chunk_tokens(length, SPLITS: tl.constexpr, TILE_TOKENS: tl.constexpr):
+def chunk_tokens(length, SPLITS: tl.constexpr, TILE_TOKENS: tl.constexpr):
     """Tokens per program: the filled part spread over all programs, in whole tiles."""
     return tl.cdiv(tl.cdiv(length, SPLITS), TILE_TOKENS) * TILE_TOKENS
 
@@ -206,7 +206,7 @@ def _flash_decode_kernel(
     q_offsets = (kv_head * GROUP + rows)[:, None] * q_stride_h + dims[None, :]
     q = tl.load(q_ptr + batch * q_stride_b + q_offsets, mask=is_head[:, None], other=0.0)
     length = tl.load(position_ptr).to(tl.int32) + 1
-    chunk = _chunk_tokens(length, SPLITS, TILE_TOKENS)
+    chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
     begin = split * chunk
     if begin >= length:
         return
@@ -271,7 +271,7 @@ def _flash_decode_kernel(
 
 
 @jit
-def _combine_kernel(
+def combine_kernel(
     position_ptr,
     out_ptr,
     partial_ptr,
@@ -289,7 +289,7 @@ def _combine_kernel(
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
     length = tl.load(position_ptr).to(tl.int32) + 1
-    active_splits = tl.cdiv(length, _chunk_tokens(length, SPLITS, TILE_TOKENS))
+    active_splits = tl.cdiv(length, chunk_tokens(length, SPLITS, TILE_TOKENS))
     _combine_partials(
         partial_ptr,
         lse_ptr,
@@ -355,7 +355,7 @@ def launch_flash_decode(
         launch_pdl=programmatic,
     )
     if not (single or fused):
-        _combine_kernel[(pairs, group)](
+        combine_kernel[(pairs, group)](
             position,
             out,
             partial,
@@ -401,11 +401,11 @@ def _scale(scale: float | None, head_dim: int) -> float:
     return 1.0 / math.sqrt(head_dim) if scale is None else scale
 
 
-def _cdiv(numerator: int, denominator: int) -> int:
+def cdiv(numerator: int, denominator: int) -> int:
     return -(-numerator // denominator)
 
 
-def _power_of_2_at_most(number: int) -> int:
+def power_of_2_at_most(number: int) -> int:
     return 1 << (number.bit_length() - 1)
 
 

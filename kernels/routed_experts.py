@@ -11,6 +11,8 @@ experts that were touched, and a CUDA graph can capture it.
 PyTorch's grouped product is fast in bf16 on Hopper and Blackwell. Elsewhere up to GATHER_PAIRS
 pairs, enough for decode steps, get copies of their experts' weights; beyond that a loop over the
 experts asks the host for the groups' ends, which no CUDA graph can hold.
+
+A few pairs need no sorting: two kernels of ours read the rows of each pair's expert (expert_gemv).
 """
 
 from __future__ import annotations
@@ -22,7 +24,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kernels._registration import register_operator
+from kernels.expert_gemv import launch_expert_gemv
 
+# Up to so many pairs, four tokens of DeepSeek V3, are few: nearly each has an expert of its own, so
+# that a kernel which reads an expert for each pair reads little twice. Mixtures with fewer experts
+# than that have few pairs up to one per expert.
+FEW_PAIRS = 32
 GATHER_PAIRS = 512
 # Copies of experts' weights that exist at a time.
 GATHER_CHUNK = 8
@@ -39,14 +46,16 @@ def routed_experts(
     gate_up: Tensor,
     down: Tensor,
     gates_input: bool,
+    fused: bool = False,
 ) -> Tensor:
     """The weighted sum of each token's experts, [tokens, hidden_size], in the dtype of hidden.
 
     hidden [tokens, hidden_size]; expert_indices int64 and expert_weights, both [tokens, k]; gate_up
     [experts, 2 * intermediate, hidden_size], the gate's rows first; down [experts, hidden_size,
     intermediate]. gates_input: the weight multiplies what goes into an expert, not what comes out.
+    fused: on a GPU few pairs are computed by our kernels, not by PyTorch's products.
     """
-    return _operator(hidden, expert_indices, expert_weights, gate_up, down, gates_input)
+    return _operator(hidden, expert_indices, expert_weights, gate_up, down, gates_input, fused)
 
 
 def routed_experts_reference(
@@ -79,6 +88,7 @@ def _grouped(
     gate_up: torch.Tensor,
     down: torch.Tensor,
     gates_input: bool,
+    fused: bool = False,
 ) -> torch.Tensor:
     tokens, per_token = expert_indices.shape
     experts, order = torch.sort(expert_indices.reshape(-1), stable=True)  # [pairs]
@@ -93,6 +103,20 @@ def _grouped(
         out.mul_(shares)
     by_token = torch.empty_like(out).index_copy_(0, order, out)
     return by_token.view(tokens, per_token, -1).sum(dim=1)
+
+
+def _launch(
+    hidden: torch.Tensor,
+    expert_indices: torch.Tensor,
+    expert_weights: torch.Tensor,
+    gate_up: torch.Tensor,
+    down: torch.Tensor,
+    gates_input: bool,
+    fused: bool = False,
+) -> torch.Tensor:
+    is_few = expert_indices.numel() <= min(FEW_PAIRS, gate_up.shape[0])
+    run = launch_expert_gemv if fused and is_few else _grouped
+    return run(hidden, expert_indices, expert_weights, gate_up, down, gates_input)
 
 
 def end_offsets(experts: Tensor, num_experts: int) -> Tensor:
@@ -143,8 +167,9 @@ def _fake(
     gate_up: torch.Tensor,
     down: torch.Tensor,
     gates_input: bool,
+    fused: bool = False,
 ) -> torch.Tensor:
     return torch.empty_like(hidden, memory_format=torch.contiguous_format)
 
 
-_operator = register_operator("routed_experts", _grouped, _grouped, _fake)
+_operator = register_operator("routed_experts", _grouped, _launch, _fake)

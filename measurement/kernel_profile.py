@@ -15,7 +15,12 @@ from torch.profiler import ProfilerActivity, profile
 # First match wins. Names are those of cuBLAS, CUTLASS, cuDNN, flash-attention, NCCL and ours.
 _KINDS = (
     ("communication", re.compile(r"nccl|all_?reduce|multimem|symm_mem", re.I)),
-    ("attention", re.compile(r"flash|fmha|attention|attn|sdpa|softmax_warp|combine_kernel", re.I)),
+    (
+        "attention",
+        re.compile(
+            r"flash|fmha|attention|attn|sdpa|softmax_warp|latent_decode|combine_kernel", re.I
+        ),
+    ),
     (
         "matmul",
         re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas", re.I),

@@ -7,7 +7,7 @@ time printed beside it.
 from dataclasses import dataclass
 
 from hardware import Ceilings, cost_per_million_tokens
-from measurement.statistics import step_percentiles, summarize
+from measurement.summaries import step_percentiles, summarize
 from models import ModelConfig, Precision, mean_decode_context
 
 

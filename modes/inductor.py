@@ -4,6 +4,8 @@ By default each kind of layer is compiled once and reused for every layer, which
 instead of minutes; --compile-scope model compiles the forward as one graph.
 """
 
+from dataclasses import replace
+
 import torch
 import torch._dynamo
 import torch._inductor.config
@@ -28,10 +30,13 @@ class Mode(base.Mode):
     def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
         self.options = options
         configure_inductor()
+        # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
+        # with less work of the host than a kernel of ours takes.
+        kernels = replace(options.kernels, fills_cache=False)
         if options.compile_scope == "layer":
-            self.forward = Forward(decoder, options.kernels, transform=self._compile)
+            self.forward = Forward(decoder, kernels, transform=self._compile)
         else:
-            self.forward = self._compile(Forward(decoder, options.kernels))
+            self.forward = self._compile(Forward(decoder, kernels))
 
     def _compile(self, function):
         return torch.compile(

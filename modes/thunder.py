@@ -15,12 +15,14 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from architectures.attention import causal_attention
+from architectures.attention import cached_causal_attention, causal_attention
 from architectures.cache import write_cache
 from architectures.decoder import Decoder, Forward
 from errors import CannotRun
 from kernels.flash_decode import flash_decode
 from kernels.gemv import gemv
+from kernels.group_limited_route import group_limited_route
+from kernels.latent_decode import latent_decode
 from kernels.rope_cache import rope_and_cache
 from kernels.routed_experts import routed_experts
 from modes import base
@@ -46,6 +48,7 @@ thunder = _import_thunder()
 
 def _register_operators():
     """Our functions as opaque operators; DONT_DCE keeps an update whose result nobody reads."""
+    from thunder.core import dtypes
     from thunder.core.prims import OpTags
     from thunder.core.proxies import TensorProxy
     from thunder.extend import OperatorExecutor
@@ -65,12 +68,20 @@ def _register_operators():
     def like_gathered(x, size):
         return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
 
+    def choice_and_shares(logits, bias, num_groups, groups_per_token, experts_per_token, *rest):
+        shape = (logits.shape[0], experts_per_token)
+        chosen = TensorProxy(like=logits, shape=shape, dtype=dtypes.int64)
+        return chosen, TensorProxy(like=logits, shape=shape)
+
     for function, meta, tags in (
         (write_cache, like_first, keep),
         (causal_attention, like_queries, None),
+        (cached_causal_attention, like_first, None),
         (rope_and_cache, like_first, keep),
         (flash_decode, like_first, None),
+        (latent_decode, like_first, None),
         (gemv, like_linear, None),
+        (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (all_gather, like_gathered, keep),
@@ -93,7 +104,7 @@ class Mode(base.Mode):
         self._jitted: list[Callable] = []
         kernels = options.kernels
         if _ATTENTION_EXECUTORS & set(options.executors):
-            kernels = replace(kernels, shared_heads=False)
+            kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if options.compile_scope == "model":
             self.forward = self._compile(Forward(decoder, kernels))
         else:

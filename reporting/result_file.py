@@ -14,10 +14,12 @@ from hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
 from measurement.cell import Cell
 from measurement.estimates import estimated_cells, is_source
 from measurement.gpu_state import energy_per_token_j, summarize_state
+from measurement.intervals import relative_half_width
 from measurement.memory import combine
 from measurement.metrics import summarize_cell, tbot_samples, total_samples
-from measurement.statistics import Ratio, compare, relative_half_width
+from measurement.ratios import compare
 from measurement.validity import Evidence, judge, judge_estimate
+from measurement.verdicts import Ratio
 from reporting.labels import variant
 from request import Request
 

@@ -1,5 +1,6 @@
-"""Shared by all tests: the repository's modules on the path, and the skip of GPU tests."""
+"""Shared by all tests: the repository's modules on the path, poison, and the skip of GPU tests."""
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -20,3 +21,17 @@ def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture
+def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory holds NaN: a kernel that reads or leaves an unwritten element shows."""
+    import torch
+
+    empty = torch.empty
+
+    def poisoned_empty(*args: object, **kwargs: object) -> torch.Tensor:
+        tensor = empty(*args, **kwargs)
+        return tensor.fill_(math.nan) if tensor.is_floating_point() else tensor
+
+    monkeypatch.setattr(torch, "empty", poisoned_empty)

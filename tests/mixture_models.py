@@ -38,7 +38,7 @@ DEEPSEEK = ModelConfig(
         query_rank=24,
         latent_dim=32,
         nope_dim=16,
-        rope_dim=8,
+        rope_dim=16,
         value_dim=12,
         softmax_factor=YARN.softmax_factor,
     ),

@@ -142,3 +142,8 @@ def test_short_outputs_leave_nothing_to_decode(decoder):
     )
     assert found["passed"]
     assert found["decode_error"] is None
+
+
+def test_tolerance_grows_with_the_square_root_of_the_depth():
+    assert agreement.tolerance_of("bf16", 2) == agreement.tolerance_of("bf16", 32) == 0.03
+    assert agreement.tolerance_of("bf16", 128) == pytest.approx(0.06)

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 import benchmark_inference
 from command_line import make_parser
-from errors import CannotRun, RequestError
+from errors import RequestError
 from modes import spec
 from modes.spec import parse_mode
 from resolution import resolve
@@ -58,9 +58,9 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
 def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
     code, err = run(capsys, *arguments)
     assert code == 2
-    assert words in err
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()[-1:]) == 1
+    *before, line = err.strip().splitlines()
+    assert words in line
+    assert before in ([], ["usage: benchmark_inference.py [OPTIONS]"])  # argparse's own
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,6 @@ def test_a_comparison_measures_its_baseline_along():
     assert [each.label for each in single.specs] == ["thunder"]
     named = parsed("--mode", "thunder", "--baseline", "inductor")
     assert [each.label for each in named.specs] == ["thunder", "inductor"]
-
-
-def test_an_unwritable_directory_is_found_before_anything_runs(tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("")
-    with pytest.raises(CannotRun, match="can't be written"):
-        parsed("--save-results", "--output-dir", str(blocked / "results"))
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list-scenarios"])

@@ -14,6 +14,7 @@ NAMES = (
     ("NVIDIA H100 NVL", "H100 NVL"),
     ("NVIDIA H200", "H200 SXM"),
     ("NVIDIA H200 NVL", "H200 NVL"),
+    ("NVIDIA H20", "H20"),
     ("NVIDIA B200", "B200"),
     ("NVIDIA GB200", "GB200"),
     ("NVIDIA B300 SXM6 AC", "B300"),
@@ -38,7 +39,7 @@ STRANGERS = (
     "NVIDIA GeForce RTX 3090 Ti",
     "NVIDIA GeForce RTX 5090 D v2",
     "NVIDIA GH200 480GB",
-    "NVIDIA H20",
+    "NVIDIA H20-3e",  # 141 GB
     "NVIDIA H100",  # which of the three?
     "NVIDIA H100 64GB HBM3",
     "NVIDIA A100-SXM-64GB",
@@ -78,6 +79,7 @@ def test_memory_size_decides_between_siblings():
 def test_memory_as_devices_report_it_is_accepted_and_a_slice_is_not():
     assert find_gpu("NVIDIA H200", 150_754_820_096) is gpu("H200 SXM")
     assert find_gpu("NVIDIA L40S", 46_068 * 2**20) is gpu("L40S")
+    assert find_gpu("NVIDIA H20", 97_871 * 2**20) is gpu("H20")
     assert find_gpu("NVIDIA H200", 70 * GIB) is None
 
 
@@ -91,7 +93,8 @@ def test_peaks_are_dense_and_in_si_units(preset):
     assert set(peaks) == {"bf16", "fp16", "fp8", "fp32"}
     assert peaks["bf16"] == peaks["fp16"]
     assert peaks["fp8"] is None or peaks["fp8"] / peaks["bf16"] == pytest.approx(2, rel=0.02)
-    assert 19e12 < peaks["fp32"] < peaks["bf16"] < 2600e12
+    assert peaks["fp32"] is None or 19e12 < peaks["fp32"] < peaks["bf16"]
+    assert 70e12 < peaks["bf16"] < 2600e12
     assert 0.3e12 <= preset.bandwidth_bytes_per_s <= 8e12
     assert preset.source
     assert preset.date.isdigit()
@@ -99,7 +102,14 @@ def test_peaks_are_dense_and_in_si_units(preset):
 
 def test_bf16_peaks_are_not_the_sparse_ones_that_datasheets_print_first():
     dense = {"H100 SXM": 989, "H100 NVL": 835, "B200": 2250, "GB200": 2500, "MI300X": 1307}
-    dense |= {"L40S": 362, "L4": 121, "RTX 4090": 165.2, "RTX 5090": 209.5, "A100 80GB": 312}
+    dense |= {
+        "H20": 148,
+        "L40S": 362,
+        "L4": 121,
+        "RTX 4090": 165.2,
+        "RTX 5090": 209.5,
+        "A100 80GB": 312,
+    }
     assert {name: gpu(name).peak_flops["bf16"] / 1e12 for name in dense} == pytest.approx(dense)
 
 
@@ -137,6 +147,7 @@ def test_no_ceiling_is_guessed():
     assert ceilings(None, "bf16", bandwidth_override=1e12) is None
     assert ceilings(None, "bf16", peak_override=1e14) is None
     assert ceilings(gpu("A100 80GB"), "fp8") is None
+    assert ceilings(gpu("H20"), "fp32") is None
 
 
 def test_price_range():

@@ -12,6 +12,8 @@ from measurement.kernel_profile import attribute, kind_of
         ("void cublasLt::splitKreduce_kernel<32, 16, i", "matmul"),
         ("_gemv_kernel", "matmul"),
         ("_flash_decode_kernel", "attention"),
+        ("_latent_decode_kernel", "attention"),
+        ("combine_kernel", "attention"),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd", "attention"),
         ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "communication"),

@@ -1,24 +1,30 @@
-"""Every kernel against its reference in float64, and the references against plain loops.
-
-The kernels run natively where there is a GPU (marker `gpu`). Everywhere a few small cases run
-through Triton's interpreter, in a process of their own because the interpreter must be chosen
-before Triton is imported. The interpreter knows neither bf16 matrix products nor concurrency, so
-bf16, the order of memory operations and CUDA graphs are tested on a GPU only.
-"""
+"""Dense layers' kernels against their references in float64, and these against plain loops."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 import torch
+from kernel_checks import (
+    DEVICE,
+    H200_MULTIPROCESSORS,
+    ROOT,
+    TOLERANCE,
+    as_layer,
+    assert_close,
+    doubles,
+    interpreted_only,
+    on_gpu,
+    relative_error,
+    run_in_interpreter,
+    same_bits,
+    starts_interpreter,
+)
 
 from kernels import flash_decode as flash_decode_module
 from kernels._registration import NAMESPACE
@@ -33,23 +39,6 @@ from kernels.flash_decode import (
 )
 from kernels.gemv import gemv, gemv_reference, launch_gemv
 from kernels.rope_cache import launch_rope_and_cache, rope_and_cache, rope_and_cache_reference
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-HAS_GPU = torch.cuda.is_available() and not INTERPRETED
-DEVICE = "cuda" if HAS_GPU else "cpu"
-H200_MULTIPROCESSORS = 132
-
-# ||out - reference|| / ||reference||, reference in float64 of the same inputs: a few units of
-# roundoff (6e-8, 4.9e-4, 3.9e-3), which covers weights rounded to the dtype before the product.
-TOLERANCE = {torch.float32: 2e-6, torch.float16: 6e-4, torch.bfloat16: 5e-3}
-
-on_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not HAS_GPU, reason="needs a GPU"),
-]
-interpreted_only = pytest.mark.skipif(
-    not INTERPRETED, reason="runs inside test_kernels_in_the_interpreter"
-)
 
 
 @dataclass(frozen=True)
@@ -98,22 +87,11 @@ class DecodeInputs:
         return copy
 
     def rope_arguments(self) -> tuple[torch.Tensor, ...]:
-        new_token = (self.q, self.k, self.v, self.cos, self.sin)
-        return (*new_token, self.k_cache, self.v_cache, self.position)
+        new_token = tuple(each[:, :, None] for each in (self.q, self.k, self.v))
+        return (*new_token, self.cos, self.sin, self.k_cache, self.v_cache, self.position)
 
     def flash_arguments(self) -> tuple[torch.Tensor, ...]:
         return (self.q, self.k_cache, self.v_cache, self.position)
-
-
-def as_layer(cache: torch.Tensor, layers_first: bool) -> torch.Tensor:
-    """A copy that is the second of two layers: [2, batch, ...][1], or [batch, 2, ...][:, 1]."""
-    memory = cache.new_zeros(2 * cache.numel())
-    batch_stride, *strides = cache.stride()
-    if layers_first:
-        view = memory.as_strided(cache.shape, cache.stride(), cache.numel())
-    else:
-        view = memory.as_strided(cache.shape, (2 * batch_stride, *strides), batch_stride)
-    return view.copy_(cache)
 
 
 def make_inputs(case: Case, device: str = DEVICE, seed: int = 0) -> DecodeInputs:
@@ -140,43 +118,10 @@ def make_inputs(case: Case, device: str = DEVICE, seed: int = 0) -> DecodeInputs
     return DecodeInputs(q, k, v, cos, sin, cache("k"), cache("v"), position)
 
 
-def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:
-    difference = torch.linalg.vector_norm(out.double() - reference.double())
-    return float(difference / torch.linalg.vector_norm(reference.double()))
-
-
-def assert_close(out: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> None:
-    assert out.dtype == dtype
-    assert out.shape == reference.shape
-    assert bool(torch.isfinite(out).all())
-    assert relative_error(out, reference) < TOLERANCE[dtype]
-
-
 def assert_rounded_once(out: torch.Tensor, reference: torch.Tensor) -> None:
     """Nearly all elements are the reference's, rounded: nothing was rounded on the way (fp32)."""
     if out.dtype != torch.float32:
         assert float((out == reference.to(out.dtype)).double().mean()) > 0.95
-
-
-def doubles(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Floating tensors in float64, the others as they are."""
-    return tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in tensors)
-
-
-def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    return torch.equal(left.view(torch.uint8), right.view(torch.uint8))
-
-
-@pytest.fixture
-def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fresh memory holds NaN: a kernel that reads or leaves an unwritten element shows."""
-    empty = torch.empty
-
-    def poisoned_empty(*args: object, **kwargs: object) -> torch.Tensor:
-        tensor = empty(*args, **kwargs)
-        return tensor.fill_(math.nan) if tensor.is_floating_point() else tensor
-
-    monkeypatch.setattr(torch, "empty", poisoned_empty)
 
 
 # The references, against loops in float64.
@@ -212,7 +157,7 @@ def test_rope_reference_rotates_pairs() -> None:
     case = Case(head_dim=16, cache_length=5, dtype=torch.float64)
     inputs = make_inputs(case, "cpu").at(4)
     k_before = inputs.k_cache.clone()
-    rotated = rope_and_cache_reference(*inputs.rope_arguments())
+    rotated = rope_and_cache_reference(*inputs.rope_arguments())[:, :, 0]
     turn = torch.complex(inputs.cos.double(), -inputs.sin.double())[:, :8]
     for x, out in ((inputs.q, rotated), (inputs.k, inputs.k_cache[:, :, 4])):
         expected = torch.complex(x[..., :8], x[..., 8:]) * turn
@@ -225,6 +170,7 @@ def test_rope_reference_rotates_pairs() -> None:
 def test_references_round_once(dtype: torch.dtype) -> None:
     check_flash_decode(Case(dtype=dtype, positions=(0, 100, 256)), flash_decode_reference, "cpu")
     check_rope_and_cache(Case(dtype=dtype, positions=(0, 256)), rope_and_cache_reference, "cpu")
+    check_prompt(Case(dtype=dtype), 5, rope_and_cache_reference, "cpu")
 
 
 # The operators, as eager and compiled code calls them.
@@ -241,7 +187,7 @@ def decode_step(
     position: torch.Tensor,
 ) -> torch.Tensor:
     rotated = rope_and_cache(q, k, v, cos, sin, k_cache, v_cache, position)
-    return flash_decode(rotated, k_cache, v_cache, position).flatten(1)
+    return flash_decode(rotated[:, :, 0], k_cache, v_cache, position).flatten(1)
 
 
 def test_compiled_step_equals_eager_and_updates_the_cache() -> None:
@@ -279,10 +225,10 @@ def test_kernel_files_import_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
-        "from kernels import flash_decode, gemv, rope_cache\n"
+        "from kernels import flash_decode, gemv, latent_decode, rope_cache, routed_experts\n"
         "print(gemv.gemv(torch.ones(1, 4), torch.ones(3, 4)))\n"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=repo_root(), capture_output=True)
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
     assert run.returncode == 0, run.stderr.decode()
 
 
@@ -353,7 +299,7 @@ def check_rope_and_cache(
         out = rotate(*kernel.rope_arguments())
         assert_close(out, expected, case.dtype)
         assert_rounded_once(out, expected)
-        assert out.is_contiguous()
+        assert out.transpose(1, 2).is_contiguous()
         assert_close(kernel.k_cache[:, :, position], wide.k_cache[:, :, position], case.dtype)
         assert same_bits(kernel.v_cache[:, :, position].contiguous(), inputs.v.contiguous())
         for written, untouched in (
@@ -362,6 +308,32 @@ def check_rope_and_cache(
         ):
             written[:, :, position] = untouched[:, :, position]
             assert same_bits(written, untouched), "a slot other than the position's was written"
+
+
+def check_prompt(
+    case: Case, length: int, rotate: Callable[..., torch.Tensor], device: str = DEVICE
+) -> None:
+    """A prompt, cut from fused rows, in caches whose other slots hold poison."""
+    torch.manual_seed(0)
+    heads, kv_heads, head_dim = case.kv_heads * case.group, case.kv_heads, case.head_dim
+    rows = torch.randn(case.batch, length, heads + 2 * kv_heads, head_dim, device=device)
+    new = rows.to(case.dtype).transpose(1, 2).split([heads, kv_heads, kv_heads], dim=1)
+    angles = torch.randn(length, head_dim // 2, device=device)
+    cos, sin = angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
+    inputs = make_inputs(case, device).at(-1)
+    expected_caches = inputs.k_cache.double(), inputs.v_cache.double()
+    # A prompt starts at slot 0, whatever the position says.
+    position = torch.full_like(inputs.position, 3)
+    expected = rope_and_cache_reference(*doubles((*new, cos, sin)), *expected_caches, position)
+    out = rotate(*new, cos, sin, inputs.k_cache, inputs.v_cache, position)
+    assert_close(out, expected, case.dtype)
+    assert_rounded_once(out, expected)
+    assert out.transpose(1, 2).is_contiguous()
+    for cache, wide in zip((inputs.k_cache, inputs.v_cache), expected_caches, strict=True):
+        assert_close(cache[:, :, :length], wide[:, :, :length], case.dtype)
+        assert not torch.isfinite(cache[:, :, length:]).any(), (
+            "a slot beyond the prompt was written"
+        )
 
 
 def check_gemv(
@@ -414,6 +386,8 @@ def test_interpreted_rope_and_cache(dtype: torch.dtype, poisoned_memory: None) -
     case = Case(head_dim=64, cache_length=5, positions=(0, 4), dtype=dtype)
     check_rope_and_cache(case, launch_rope_and_cache)
     check_rope_and_cache(replace(case, tokens_first="v", group=1), launch_rope_and_cache)
+    for length, group in ((2, 1), (31, 4), (33, 2)):
+        check_prompt(replace(case, cache_length=37, group=group), length, launch_rope_and_cache)
 
 
 @interpreted_only
@@ -425,36 +399,11 @@ def test_interpreted_gemv(
     check_gemv(out_features, in_features, dtype, launch_gemv)
 
 
-def mend_interpreter() -> None:
-    """Triton 3.6 makes loop bounds of arrays with one element, which NumPy 2.4 no longer takes."""
-    from triton.runtime import interpreter
+class TestInterpreter:
+    pytestmark = starts_interpreter
 
-    patch_tensor = interpreter._patch_lang_tensor
-
-    def patch_and_mend(tensor: type, scope: object) -> None:
-        patch_tensor(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    interpreter._patch_lang_tensor = patch_and_mend
-
-
-if INTERPRETED:
-    mend_interpreter()
-
-
-def repo_root() -> Path:
-    return Path(__file__).resolve().parent.parent
-
-
-@pytest.mark.skipif(INTERPRETED, reason="runs the interpreter's tests and is not one of them")
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
-def test_kernels_in_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "interpreted"]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(
-        [*command, __file__], cwd=repo_root(), env=environment, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    def test_kernels_in_the_interpreter(self) -> None:
+        run_in_interpreter(__file__)
 
 
 # On a GPU.
@@ -498,6 +447,9 @@ class TestOnGpu:
         case = Case(batch, 8, group, head_dim, 65, (0, 63, 64), dtype)
         check_rope_and_cache(case, rope_and_cache)
         check_rope_and_cache(replace(case, tokens_first="v"), rope_and_cache)
+        for length in (2, 32, 65):
+            check_prompt(case, length, rope_and_cache)
+        check_prompt(replace(case, cache_length=1500, tokens_first="k"), 1000, rope_and_cache)
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize(
@@ -543,7 +495,7 @@ class TestOnGpu:
             step_inputs.position.fill_(position)
             for _ in range(3):
                 graph.replay()
-            q = rope_and_cache_reference(*fresh.rope_arguments())
+            q = rope_and_cache_reference(*fresh.rope_arguments())[:, :, 0]
             context = flash_decode_reference(*doubles((q, *fresh.flash_arguments()[1:])))
             assert relative_error(out, context.flatten(1)) < 2 * TOLERANCE[case.dtype]
             assert same_bits(step_inputs.v_cache, fresh.v_cache)

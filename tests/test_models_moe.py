@@ -1,17 +1,21 @@
 """DeepSeek V3 and Llama 4 against transformers: same weights, same experts, same logits."""
 
 from copy import deepcopy
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import resolution
+from architectures.attention import needs_mask
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
 from errors import CannotRun
 from kernels import routed_experts as experts_kernel
+from kernels._registration import NAMESPACE
 from measurement import agreement
 from measurement.routing import balance, tokens_per_expert
 from models import MODELS as PRESETS
@@ -23,7 +27,7 @@ from workloads.preparation import choose_kernels
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
 TOLERANCE = 1e-4
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
 MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
 
 
@@ -80,12 +84,51 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
     [
         (lambda: eager.Mode, ModeOptions(OURS)),
         (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (lambda: inductor.Mode, ModeOptions(OURS)),
         (thunder_mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(OURS)),
     ],
-    ids=["eager-ours", "inductor", "thunder"],
+    ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
 )
 def test_modes_give_the_logits_of_transformers(config, make_mode, options):
     assert_same(config, make_mode, options)
+
+
+class Operators(TorchDispatchMode):
+    """Names of our operators that ran while this was entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == NAMESPACE:
+            self.seen.add(func._opname)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (DEEPSEEK, {"gemv", "latent_decode", "group_limited_route", "routed_experts"}),
+        (LLAMA4, {"gemv", "flash_decode", "routed_experts"}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_decode_step_runs_our_operators(config, expected):
+    decoder = build_decoder(config, "fp32", "cpu", CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1, PROMPT, CACHE)
+    engine.prefill(torch.randint(VOCAB, (1, PROMPT)))
+    with Operators() as operators:
+        engine.decode()
+    assert operators.seen == expected
+
+
+def test_latent_attention_without_tiles_of_its_size_is_plain():
+    odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
+    assert needs_mask(odd.attention, OURS)
+    assert not needs_mask(DEEPSEEK.attention, OURS)
+    assert_same(odd, lambda: eager.Mode, ModeOptions(OURS))
 
 
 # The output gate
@@ -176,18 +219,31 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
 # What a model can't use
 
 
-def test_flash_decode_is_not_for_latent_attention():
+def test_flash_decode_is_chosen_where_tiles_fit():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=DEEPSEEK, tensor_parallel=1
     )
     spec = ModeSpec("inductor", (), True)
-    assert choose_kernels(request, spec) == Kernels(attention="sdpa", linear="gemv")
-    request.model = LLAMA4
-    assert choose_kernels(request, spec) == Kernels(attention="flash_decode", linear="gemv")
+    for model in (DEEPSEEK, LLAMA4):
+        request.model = model
+        assert choose_kernels(request, spec) == OURS
+    odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
+    request.model = odd
+    assert choose_kernels(request, spec) == replace(OURS, attention="sdpa")
     request.attention = "flash_decode"
-    resolution._check_kernels(request, LLAMA4, "cuda")
+    resolution._check_kernels(request, DEEPSEEK, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
-        resolution._check_kernels(request, DEEPSEEK, "cuda")
+        resolution._check_kernels(request, odd, "cuda")
+
+
+def test_experts_follow_the_linear_layers():
+    request = SimpleNamespace(
+        attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
+    )
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == Kernels()
+    assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
+    request.linear = "torch"
+    assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
 
 
 def test_fp8_linears_are_for_dense_models():

@@ -4,7 +4,7 @@ import pytest
 from scripted import OUTPUT, make_cell, steady
 
 from errors import CannotRun
-from measurement.statistics import StoppingRule, WarmupRule
+from measurement.stopping import StoppingRule, WarmupRule
 from workloads.session import Session
 
 
@@ -89,10 +89,12 @@ def test_a_compilation_after_the_warm_up_is_counted():
 def test_a_failing_cell_becomes_a_row_and_the_others_go_on(error, status, words):
     broken = make_cell("thunder", fail_at=2, error=error)
     sound = make_cell("eager")
+    engine = broken.engine
     run([broken, sound], StoppingRule.fixed(4))
     assert (broken.status, len(broken.runs)) == (status, 1)
     assert words in broken.error
     assert broken.engine is None
+    assert engine.closed
     assert (sound.status, len(sound.runs), sound.stop_reason) == ("ok", 4, "fixed")
 
 

@@ -21,7 +21,7 @@ from measurement.environment import describe
 from measurement.extrapolation import flag, pairs
 from measurement.gpu_state import GpuMonitor
 from measurement.memory import Need, largest_fit, predict
-from measurement.statistics import StoppingRule, WarmupRule
+from measurement.stopping import StoppingRule, WarmupRule
 from models import ModelConfig
 from parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from reporting import result_file

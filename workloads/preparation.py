@@ -68,6 +68,7 @@ def _depth(model: ModelConfig) -> str:
 def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> Kernels:
     """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
 
+    Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     one_shot: whether the ranks can use this kind of all-reduce.
     """
@@ -78,9 +79,11 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
         best = replace(best, attention="sdpa")
     if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
         best = replace(best, linear="torch")
+    linear = best.linear if request.linear == "auto" else request.linear
     return Kernels(
         best.attention if request.attention == "auto" else request.attention,
-        best.linear if request.linear == "auto" else request.linear,
+        linear,
+        experts="fused" if linear == "gemv" else "grouped",
         all_reduce=_choose_all_reduce(request, is_plain, one_shot),
     )
 

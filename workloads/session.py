@@ -18,7 +18,7 @@ from typing import Any
 from errors import CannotRun
 from measurement.cell import Cell, Run
 from measurement.metrics import tbot_samples
-from measurement.statistics import StoppingRule, WarmupRule
+from measurement.stopping import StoppingRule, WarmupRule
 from parallel.ranks import PeerFailed, Ranks
 from workloads.generation import generate
 

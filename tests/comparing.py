@@ -1,0 +1,38 @@
+"""compare_results.py as tests call it: arguments in, what it printed out."""
+
+import contextlib
+import io
+import json
+
+import compare_results
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = compare_results.main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = exit_.code
+    return code, out.getvalue(), err.getvalue()
+
+
+def report(*arguments: str) -> dict:
+    code, out, err = run(*arguments, "--format", "json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def rows(*arguments: str) -> dict[str, dict]:
+    """The rows of the report by label."""
+    return {row["label"]: row for row in report(*arguments)["rows"]}
+
+
+def verdicts(row: dict) -> list[str]:
+    timed = ("ttft_s", "tbot_s", "total_s", "output_tokens_per_s")
+    return [row["metrics"][key]["ratio"]["verdict"] for key in timed]
+
+
+def one_line(err: str, *words: str) -> bool:
+    return err.count("\n") == 1 and all(word in err for word in words)

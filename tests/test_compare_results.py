@@ -1,0 +1,115 @@
+"""The command line of compare_results.py: exit codes, the gate, and what is printed."""
+
+import subprocess
+import sys
+
+import pytest
+from comparing import one_line, run
+from conftest import ROOT
+from fake_results import fake_cell, save
+
+
+class TestGate:
+    def test_exit_codes(self, tmp_path):
+        before = save(tmp_path / "before.json", fake_cell(seed=1))
+        slower = save(tmp_path / "slower.json", fake_cell(tbot_s=0.0063, seed=2))
+        gate = "--fail-on-regression"
+        assert run(before, slower)[0] == 0
+        assert run(before, slower, gate)[0] == 1
+        assert run(slower, before, gate)[0] == 0
+        assert run(before, slower, gate, "--threshold", "0.1")[0] == 0
+        _, out, err = run(before, slower, gate)
+        assert "slower" in out
+        assert "regression: thunder b1" in err
+        assert "tbot_s is 0.952 x the speed of thunder b1" in err
+
+    def test_noise_is_no_regression(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell(noise=0.1, seed=1))
+        after = save(tmp_path / "b.json", fake_cell(noise=0.1, seed=2))
+        assert run(before, after, "--fail-on-regression")[0] == 0
+
+    @pytest.mark.parametrize(
+        ("status", "code"), [("oom", 1), ("wrong_output", 1), ("unsupported", 0)]
+    )
+    def test_a_cell_that_broke_is_a_regression(self, tmp_path, status, code):
+        before = save(tmp_path / "a.json", fake_cell("eager"), fake_cell("thunder"))
+        after = save(tmp_path / "b.json", fake_cell("eager"), fake_cell("thunder", status=status))
+        assert run(before, after, "--fail-on-regression")[0] == code
+        assert run(after, before, "--fail-on-regression")[0] == 0  # it was mended
+
+    def test_nothing_compared_is_no_success(self, tmp_path):
+        code, _, err = run(save(tmp_path / "a.json", fake_cell()), "--fail-on-regression")
+        assert code == 2
+        assert one_line(err, "nothing to compare")
+
+
+@pytest.mark.parametrize("arguments", [["--threshold", "5"], ["--threshold", "-1"], []])
+def test_wrong_arguments(arguments):
+    code, _, err = run(*arguments, *(["x.json"] if arguments else []))
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+class TestOutput:
+    def test_nothing_is_wider_than_80_columns(self, tmp_path):
+        long = "thunder:inductor_cat,transformerengine+nographs"
+        names = ("a" * 60, "b" * 90)
+        files = [
+            save(
+                tmp_path / f"{name}.json",
+                fake_cell("eager", batch_size=128, ttft_s=2000.0, tbot_s=90.0, seed=i),
+                fake_cell(long, batch_size=128, ttft_s=0.0011, noise=0.4, seed=i + 2),
+                fake_cell("inductor", status="failed", error="x" * 300),
+            )
+            for i, name in enumerate(names)
+        ]
+        for arguments in (files, files[:1]):
+            out = run(*arguments)[1]
+            assert max(map(len, out.splitlines())) <= 80
+            assert long in out.replace("\n  ", "")
+
+    def test_the_block_of_a_row(self, tmp_path):
+        cells = fake_cell("eager", noise=0), fake_cell("thunder", tbot_s=0.004, noise=0)
+        _, out, _ = run(save(tmp_path / "s.json", *cells))
+        assert out.splitlines()[3:10] == [
+            "thunder b1 against eager b1 (s.json): 10 rounds",
+            "                 baseline       cell  ratio  95 % interval  verdict",
+            "  TTFT, ms          20.00      20.00  1.000  1.000 - 1.000  same",
+            "  TBOT, ms          6.000      4.000  1.500  1.500 - 1.500  faster",
+            "  total, s         0.0440     0.0360  1.222  1.222 - 1.222  faster",
+            "  output tok/s        114        139  1.222  1.222 - 1.222  faster",
+            "  peak, GB          17.00      17.00  1.000              -  -",
+        ]
+
+    def test_markdown_rows_have_seven_columns(self, tmp_path):
+        _, out, _ = run(
+            save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder", tbot_s=0.004)),
+            *("--format", "markdown"),
+        )
+        table = [line for line in out.splitlines() if line.startswith("|")]
+        assert len(table) == 8
+        assert {line.count("|") for line in table} == {8}
+        assert "| TBOT, ms | 6.000 | 4.000 | 1.500 |" in table[3]
+
+    def test_help_shows_examples_within_80_columns(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "80")
+        code, out, _ = run("--help")
+        assert code == 0
+        assert "compare_results.py before.json after.json" in out
+        assert max(map(len, out.splitlines())) <= 80
+
+    def test_neither_torch_nor_scipy_stats_is_imported(self, tmp_path):
+        path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
+        program = (
+            "import sys, compare_results\n"
+            "assert not [m for m in sys.modules if m.split('.')[0] in ('torch', 'scipy')]\n"
+            f"assert compare_results.main([{path!r}]) == 0\n"
+            "assert not {'torch', 'scipy.stats', 'jsonschema'} & set(sys.modules)\n"
+        )
+        subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True)
+
+    def test_a_reader_that_leaves_early_sees_no_traceback(self, tmp_path):
+        path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
+        command = f"{sys.executable} compare_results.py {path} | true"
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+        assert done.stderr == ""
