@@ -9,12 +9,13 @@ import os
 import sys
 import time
 
-from command_line import ExitCode, make_parser, resolve
-from errors import CannotRun, RequestError
+from command_line import make_parser
+from errors import CannotRun, ExitCode, RequestError
 from hardware import GPUS, ceilings
 from measurement.metrics import Work
 from models import MODELS, Precision
 from reporting.card import scenario_table
+from resolution import resolve
 from scenarios import SCENARIOS
 
 _STARTED = time.perf_counter()

@@ -1,4 +1,14 @@
-"""The two ways in which nothing can be measured; each is one line and an exit code."""
+"""Exit codes, and the two ways in which nothing can be measured; each of these is one line."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    MEASURED = 0
+    GATE_FAILED = 1
+    BAD_REQUEST = 2  # argparse's own
+    CANNOT_RUN = 3
+    INTERRUPTED = 130
 
 
 class RequestError(ValueError):

@@ -87,6 +87,21 @@ class Decoder(nn.Module):
             table = nn.Parameter(table.detach()[rows.start : rows.start + rows.kept], False)
         self.lm_head.weight = table
 
+    def prefix(self, num_layers: int) -> "Decoder":
+        """The model that ends after its first num_layers layers: these very modules and tables, so
+        that it takes no memory of its own. To be made once the RoPE tables are there."""
+        prefix = Decoder.__new__(Decoder)
+        nn.Module.__init__(prefix)
+        prefix.config = self.config.with_layers(num_layers)
+        prefix.cuts = self.cuts
+        prefix.embed_tokens = self.embed_tokens
+        prefix.layers = self.layers[:num_layers]
+        prefix.norm = self.norm
+        prefix.lm_head = self.lm_head
+        prefix.register_buffer("rope_cos", self.rope_cos, persistent=False)
+        prefix.register_buffer("rope_sin", self.rope_sin, persistent=False)
+        return prefix.eval()
+
     def set_context_length(self, length: int) -> None:
         """(Re)build the RoPE tables [length, rope_dim] in the weights' dtype and on their device."""
         weight, config = self.norm.weight, self.config

@@ -1,5 +1,6 @@
 """GPU memory: what a session will need, computed before anything is allocated, and what it took."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from models import ModelConfig, Precision
@@ -44,21 +45,27 @@ def activation_bytes(
 
 
 def predict(
-    config: ModelConfig,
+    cells: Sequence[tuple[ModelConfig, int]],
     precision: Precision,
-    batch_sizes: list[int],
     input_length: int,
     output_length: int,
 ) -> Need:
-    """What cells with these batch sizes need together."""
+    """What cells of these models and batch sizes need together.
+
+    Their models are depths of one: the weights of the deepest serve all.
+    """
+    config = max((model for model, _ in cells), key=lambda model: model.num_layers)
+    largest = max(batch_size for _, batch_size in cells)
     cache_length = input_length + output_length
-    largest = max(batch_sizes)
-    caches = sum(batch_sizes) + largest
+    caches = [
+        model.kv_cache_bytes(precision, batch_size, cache_length)
+        for model, batch_size in [*cells, (config, largest)]  # the last for the reference
+    ]
     quantised = precision.linear != precision.base  # the quantised weights stand beside the others
     extra = config.linear_parameters * precision.linear_bytes
     return Need(
         weights=config.weight_bytes(Precision.of(precision.base)) + (extra if quantised else 0),
-        kv_cache=config.kv_cache_bytes(precision, caches, cache_length),
+        kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
@@ -94,22 +101,29 @@ def combine(memories: list[dict]) -> dict:
 
 
 def largest_fit(
-    config: ModelConfig,
+    models: tuple[ModelConfig, ...],
+    shallower: Iterable[tuple[str, tuple[ModelConfig, ...]]],
     precision: Precision,
-    batch_sizes: list[int],
+    largest_batch: int,
     input_length: int,
     output_length: int,
     available: int,
 ) -> str:
-    """What would fit instead, as advice: a smaller batch if that helps, else fewer layers."""
+    """What would fit instead, as advice: a smaller batch if that helps, else fewer layers.
 
-    def fits(model: ModelConfig, batches: list[int]) -> bool:
-        return predict(model, precision, batches, input_length, output_length).total <= available
+    Args:
+        models: what is to be measured, a cell each.
+        shallower: what could be measured instead, (flags, models), the deepest first.
+    """
 
-    for batch in range(max(batch_sizes) - 1, 0, -1):
-        if fits(config, [batch]):
-            return f"--batch-size {batch}"
-    for layers in range(config.num_layers - 1, 0, -1):
-        if fits(config.with_layers(layers), [1]):
-            return f"--num-layers {layers} with --batch-size 1"
+    def fits(models: tuple[ModelConfig, ...], batch_size: int) -> bool:
+        cells = [(model, batch_size) for model in models]
+        return predict(cells, precision, input_length, output_length).total <= available
+
+    for batch_size in range(largest_batch - 1, 0, -1):
+        if fits(models, batch_size):
+            return f"--batch-size {batch_size}"
+    for flags, others in shallower:
+        if fits(others, 1):
+            return f"{flags} with --batch-size 1"
     return "a smaller model"

@@ -8,7 +8,7 @@ are printed with. A number that is unknown (None) fires no rule, except where no
 the finding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import median
@@ -75,13 +75,33 @@ class Evidence:
         return {"total time": self.total_s, "TTFT": self.ttft_s, "TBOT": self.tbot_s}
 
 
+Rule = Callable[[Evidence], Reason | None]
+
+
 def judge(evidence: Evidence) -> dict[str, Any]:
     """The `validity` of a cell: the gravest verdict of all rules, and the reason of each."""
-    found = [reason for rule in RULES if (reason := rule(evidence)) is not None]
-    severities = {reason.severity for reason in found}
-    verdict = next((grave for grave in ("invalid", "suspect") if grave in severities), "valid")
+    return _judge(evidence, RULES)
+
+
+def judge_estimate(evidence: Evidence, sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The `validity` of an estimate: what is wrong with the cells that it comes from, and what its
+    own times show."""
+    all_of_them = [_judge(evidence, SAMPLE_RULES), *sources]
+    reasons = [reason for each in all_of_them for reason in each["reasons"]]
+    unique = {tuple(reason.values()): reason for reason in reasons}
+    verdict = _gravest(each["verdict"] for each in all_of_them)
+    return {"verdict": verdict, "reasons": list(unique.values())}
+
+
+def _judge(evidence: Evidence, rules: Sequence[Rule]) -> dict[str, Any]:
+    found = [reason for rule in rules if (reason := rule(evidence)) is not None]
     reasons = [{"code": r.code, "message": r.message, "remedy": r.remedy} for r in found]
-    return {"verdict": verdict, "reasons": reasons}
+    return {"verdict": _gravest(reason.severity for reason in found), "reasons": reasons}
+
+
+def _gravest(verdicts: Iterable[str]) -> str:
+    found = set(verdicts)
+    return next((grave for grave in ("invalid", "suspect") if grave in found), "valid")
 
 
 def wrong_output(evidence: Evidence) -> Reason | None:
@@ -330,7 +350,9 @@ def cpu_smoke(evidence: Evidence) -> Reason | None:
     )
 
 
-RULES: tuple[Callable[[Evidence], Reason | None], ...] = (
+# Those that look at the times alone.
+SAMPLE_RULES: tuple[Rule, ...] = (drift, first_run_slow, target_not_reached, too_few_runs)
+RULES: tuple[Rule, ...] = (
     wrong_output,
     output_not_checked,
     throttled,

@@ -1,5 +1,6 @@
 """What is printed before anything is measured: the model, the GPU, and what physics allows."""
 
+from reporting.labels import depths, variant
 from reporting.layout import pairs, table
 from reporting.units import UNKNOWN, count, gigabytes, milliseconds, significant
 from scenarios import SCENARIOS
@@ -12,12 +13,13 @@ def card(result: dict, predicted_bytes: int | None, available_bytes: int | None)
         ("model", _model_line(config, model)),
         ("scenario", f"{config['scenario'] or 'own'}: {_lengths(config)}"),
         ("weights", f"{gigabytes(model['weight_bytes'])} GB, {config['precision']}"),
+        *_depth_rows(config, result["cells"]),
         ("KV cache", f"{model['kv_bytes_per_token'] / 1024:,.0f} KiB per token of context"),
         *_parallel_rows(config, model, result["environment"]),
         ("device", _device_line(result["environment"])),
         ("memory", _memory_line(predicted_bytes, available_bytes)),
     ]
-    rows += [_limit_row(cell) for cell in _one_per_batch(result["cells"])]
+    rows += [_limit_row(cell) for cell in _one_per_work(result["cells"])]
     rows += [("cells", ", ".join(cell["label"] for cell in result["cells"]))]
     return pairs(rows)
 
@@ -25,10 +27,21 @@ def card(result: dict, predicted_bytes: int | None, available_bytes: int | None)
 def _model_line(config: dict, model: dict) -> str:
     depth, full = config["num_layers"], config["full_num_layers"]
     layers = f"{depth} layers" if depth == full else f"ONLY {depth} OF {full} LAYERS"
+    if config["extrapolated_from"]:
+        layers = f"TO BE ESTIMATED FROM {depths(config).upper()} LAYERS"
     size = f"{count(model['parameters'])} parameters"
     if model["active_parameters"] != model["parameters"]:
         size += f", {count(model['active_parameters'])} active"
     return f"{config['model_name']}, {size}, {layers}"
+
+
+def _depth_rows(config: dict, cells: list[dict]) -> list[tuple[str, str]]:
+    """What is built of a model that is estimated only."""
+    if not config["extrapolated_from"]:
+        return []
+    held = max(cell["memory"]["weights_bytes"] for cell in cells if not cell["estimated"])
+    per_gpu = " on each rank" if config["tensor_parallel"] > 1 else ""
+    return [("built", f"{config['extrapolated_from'][1]} layers, {gigabytes(held)} GB{per_gpu}")]
 
 
 def _parallel_rows(config: dict, model: dict, environment: dict) -> list[tuple[str, str]]:
@@ -57,14 +70,17 @@ def _memory_line(predicted: int | None, available: int | None) -> str:
     return f"about {gigabytes(predicted)} GB needed, {gigabytes(available)} GB free"
 
 
-def _one_per_batch(cells: list[dict]) -> list[dict]:
+def _one_per_work(cells: list[dict]) -> list[dict]:
     return list(
-        {(cell["batch_size"], cell["options"]["precision"]): cell for cell in cells}.values()
+        {
+            (cell["batch_size"], cell["num_layers"], cell["options"]["precision"]): cell
+            for cell in cells
+        }.values()
     )
 
 
 def _limit_row(cell: dict) -> tuple[str, str]:
-    name = f"limit b{cell['batch_size']}"
+    name = f"limit {cell['label'].removeprefix(variant(cell)).strip()}"
     limit = cell["limit"]
     flops = f"{significant(cell['prefill_flops'] / 1e12)} TFLOP prefill"
     moved = f"{gigabytes(cell['decode_bytes_per_step'])} GB per decode step"

@@ -106,7 +106,8 @@ def _pair_by_mode(plan: Plan, wanted: str | None, cells: list[Cell]) -> None:
     """Within each fingerprint every mode against one of them, sessions of a mode together."""
     is_known = wanted is None
     for group in grouped(cells, lambda cell: cell.fingerprint):
-        sides = grouped(group, lambda cell: cell.variant)
+        measured_first = sorted(group, key=lambda cell: cell.is_estimate)
+        sides = grouped(measured_first, lambda cell: cell.side_name)
         is_one_mode = wanted is None and len(sides) == 1  # then its files are the sides
         if is_one_mode:
             sides = [(cell,) for cell in group]
@@ -116,7 +117,7 @@ def _pair_by_mode(plan: Plan, wanted: str | None, cells: list[Cell]) -> None:
             continue
         is_known = True
         for side in sides:
-            name = side[0].file if is_one_mode else side[0].variant
+            name = side[0].file if is_one_mode else side[0].side_name
             if side is not base:
                 plan.pairings.append(Pairing(name, side, base))
             elif len(sides) == 1:

@@ -11,7 +11,7 @@ from pathlib import Path
 from models import MODELS, Precision
 from modes import MODES
 from modes.spec import EXECUTORS
-from reporting.tables import model_label
+from reporting.labels import model_label, variant, variant_of
 from reporting.units import UNKNOWN, count, gigabytes, milliseconds, percent, rate
 from scenarios import SCENARIOS
 
@@ -100,9 +100,9 @@ def published(*folders: str) -> str:
 def _measured_row(result: dict, cell: dict) -> list[str]:
     config, summary = result["config"], cell["summary"]
     scenario = config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
-    mode = cell["label"].rsplit(" ", 1)[0]
+    mode = variant(cell)
     mode += ", model scope" if config["compile_scope"] == "model" else ""
-    head = [model_label(config), scenario, mode, str(cell["batch_size"])]
+    head = [model_label(config, cell), scenario, mode, str(cell["batch_size"])]
     n = str(summary["ttft_s"]["n"])
     if cell["status"] != "ok":
         return [*head, cell["status"].replace("_", " "), *[UNKNOWN] * 4, n]
@@ -138,7 +138,7 @@ def _speedup(cell: dict) -> str:
         return UNKNOWN
     interval = found["ci95"] or []
     bounds = f" [{', '.join(f'{bound:.3f}' for bound in interval)}]" if interval else ""
-    baseline = cell["speedup"]["baseline"].rsplit(" ", 1)[0]
+    baseline = variant_of(cell["speedup"]["baseline"], cell["batch_size"])
     return f"{found['ratio']:.3f}{bounds} {found['verdict']} than {baseline}".replace(
         "same than", "same as"
     )

@@ -10,16 +10,18 @@ import re
 from datetime import UTC, datetime
 from pathlib import Path
 
-from command_line import Request
 from hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
+from measurement.cell import Cell
+from measurement.estimates import estimated_cells, is_source
 from measurement.gpu_state import energy_per_token_j, summarize_state
 from measurement.intervals import relative_half_width
 from measurement.memory import combine
 from measurement.metrics import summarize_cell, tbot_samples, total_samples
 from measurement.ratios import compare
-from measurement.validity import Evidence, judge
+from measurement.validity import Evidence, judge, judge_estimate
 from measurement.verdicts import Ratio
-from workloads.session import Cell
+from reporting.labels import variant
+from request import Request
 
 SCHEMA_VERSION = 1
 
@@ -54,11 +56,23 @@ class ResultBuilder:
         self.num_gpus = request.tensor_parallel
 
     def build(self, cells: list[Cell]) -> dict:
-        records = [self._cell(cell) for cell in cells]
-        for cell, record in zip(cells, records, strict=True):
-            record["speedup"] = self._speedup(cell, cells)
+        """Estimates stand before the cells that they come from."""
+        estimates = self._estimates(cells)
+        everything = [*estimates, *cells]
+        records = [self._cell(cell) for cell in everything]
+        for cell, record in zip(everything, records, strict=True):
+            record["speedup"] = self._speedup(cell, everything)
+        measured = records[len(estimates) :]
+        for cell, record in zip(cells, measured, strict=True):
             record["cold_start"]["payback_tokens"] = _payback_tokens(cell, cells)
-            record["validity"] = judge(self._evidence(cell, record, records))
+            record["validity"] = judge(self._evidence(cell, record, measured))
+        for cell, record in zip(estimates, records[: len(estimates)], strict=True):
+            sources = [
+                found["validity"]
+                for other, found in zip(cells, measured, strict=True)
+                if is_source(other, cell)
+            ]
+            record["validity"] = judge_estimate(self._evidence(cell, record, []), sources)
         return {
             "schema_version": SCHEMA_VERSION,
             "created": self.created,
@@ -70,13 +84,20 @@ class ResultBuilder:
             "warnings": self.warnings,
         }
 
-    def _config(self) -> dict:
+    def _estimates(self, cells: list[Cell]) -> list[Cell]:
         request = self.request
+        if request.extrapolation is None:
+            return []
+        return estimated_cells(cells, request.extrapolation, request.model, request.share)
+
+    def _config(self) -> dict:
+        request, extrapolation = self.request, self.request.extrapolation
         return {
             "model_name": request.model.name,
             "model_path": request.model_path and str(request.model_path),
             "num_layers": request.model.num_layers,
             "full_num_layers": request.model.full_num_layers or request.model.num_layers,
+            "extrapolated_from": extrapolation and list(extrapolation.from_layers),
             "scenario": request.scenario,
             "input_length": request.input_length,
             "output_length": request.output_length,
@@ -124,11 +145,12 @@ class ResultBuilder:
         tokens = work.batch_size * work.output_length * len(cell.runs)
         # Of several GPUs all snapshots count: energy is their sum, a window lasts on each of them.
         window_s = 2.0 * self.num_gpus
-        energy = energy_per_token_j(before, after, tokens, window_s) if cell.runs else None
+        energy = energy_per_token_j(before, after, tokens, window_s) if cell.snapshots else None
         return {
             "label": cell.label,
             "mode": cell.spec.name,
             "batch_size": cell.batch_size,
+            "num_layers": cell.model.num_layers,
             "options": {
                 "cuda_graphs": cell.spec.cuda_graphs,
                 "executors": list(cell.spec.executors),
@@ -141,7 +163,8 @@ class ResultBuilder:
                 "routing": cell.routing,
             },
             "timer": cell.timer,
-            "estimated": False,
+            "estimated": cell.extrapolation is not None,
+            "extrapolation": cell.extrapolation and cell.extrapolation.record(),
             "prefill_flops": work.prefill_flops,
             "decode_bytes_per_step": work.decode_bytes,
             "limit": work.limit(ceilings),
@@ -149,7 +172,7 @@ class ResultBuilder:
             "samples": {"round": cell.rounds, "started": cell.started, **samples},
             "summary": summarize_cell(samples, work, ceilings, self.num_gpus, self.prices, energy),
             "speedup": None,
-            "cold_start": {**cell.cold_start, "warmup_s": [r.total_s for r in cell.warmup_runs]},
+            "cold_start": _cold_start(cell),
             "memory": cell.memory | combine(cell.rank_memory),
             "gpu_state": self._gpu_state(before, after),
             "host": cell.host,
@@ -180,10 +203,10 @@ class ResultBuilder:
     def _speedup(self, cell: Cell, cells: list[Cell]) -> dict | None:
         """Against the baseline on the rounds both have; none where an output is wrong."""
         baseline = self._baseline(cell, cells)
-        if baseline is None or baseline is cell or not _is_sound(cell):
+        if baseline is None or baseline is cell or not cell.is_sound:
             return None
         found = {"baseline": baseline.label, **_ratios(baseline, cell)}
-        plain = _find(cells, "eager", cell.batch_size)
+        plain = _find(cells, "eager", cell)
         if plain is not None and plain is not baseline and plain is not cell:
             found["plain_eager"] = {"baseline": plain.label, **_ratios(plain, cell)}
         return found
@@ -192,7 +215,7 @@ class ResultBuilder:
         wanted = self.request.baseline
         if wanted is None:
             wanted = "eager+graphs" if cell.spec.cuda_graphs else "eager"
-        return _find(cells, wanted, cell.batch_size)
+        return _find(cells, wanted, cell)
 
     def _evidence(self, cell: Cell, record: dict, records: list[dict]) -> Evidence:
         samples = record["samples"]
@@ -216,7 +239,7 @@ class ResultBuilder:
             other_cells_sm_clock_hz=tuple(clocks),
             recompilations=cell.recompilations,
             allocator_retries=cell.memory.get("allocator_retries"),
-            timer_disagreement=tuple(abs(run.wall_s / run.total_s - 1) for run in cell.runs),
+            timer_disagreement=_timer_disagreement(cell),
             target_ci=(self.request.target_ci or 0.01) if adaptive else None,
             achieved_ci=max(known) if known else None,
             stop_reason=cell.stop_reason,
@@ -224,18 +247,22 @@ class ResultBuilder:
         )
 
 
+def _timer_disagreement(cell: Cell) -> tuple[float, ...] | None:
+    if cell.extrapolation is not None:
+        return None
+    return tuple(abs(run.wall_s / run.total_s - 1) for run in cell.runs)
+
+
 def _has_clock(record: dict) -> bool:
     state = record["gpu_state"]
     return bool(state and state.get("sm_clock_hz"))
 
 
-def _is_sound(cell: Cell) -> bool:
-    return bool(cell.runs) and cell.status in ("ok", "partial")
-
-
-def _find(cells: list[Cell], spec_label: str, batch_size: int) -> Cell | None:
+def _find(cells: list[Cell], spec_label: str, like: Cell) -> Cell | None:
+    """The sound cell of this mode at the batch size and depth of another one."""
+    wanted = spec_label, like.batch_size, like.model.num_layers
     for cell in cells:
-        if cell.spec.label == spec_label and cell.batch_size == batch_size and _is_sound(cell):
+        if (cell.spec.label, cell.batch_size, cell.model.num_layers) == wanted and cell.is_sound:
             return cell
     return None
 
@@ -265,6 +292,12 @@ def _ratio_record(ratio: Ratio) -> dict:
     return {"ratio": ratio.ratio, "ci95": interval, "verdict": ratio.verdict}
 
 
+def _cold_start(cell: Cell) -> dict | None:
+    if cell.cold_start is None:
+        return None
+    return {**cell.cold_start, "warmup_s": [run.total_s for run in cell.warmup_runs]}
+
+
 def _cold_s(cell: Cell) -> float:
     names = ("setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
     return sum(cell.cold_start.get(name) or 0.0 for name in names)
@@ -273,8 +306,8 @@ def _cold_s(cell: Cell) -> float:
 def _payback_tokens(cell: Cell, cells: list[Cell]) -> float | None:
     """Output tokens per sequence after which the mode has won back its cold start against plain
     eager; None where it never does or nothing is known."""
-    plain = _find(cells, "eager", cell.batch_size)
-    if plain is None or plain is cell or not _is_sound(cell) or cell.work.output_length < 2:
+    plain = _find(cells, "eager", cell)
+    if plain is None or plain is cell or not cell.is_sound or cell.work.output_length < 2:
         return None
     per_token = _median_tbot(plain) - _median_tbot(cell)
     if per_token <= 0:
@@ -288,20 +321,28 @@ def _median_tbot(cell: Cell) -> float:
 
 
 def file_name(result: dict) -> str:
-    """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>.json"""
+    """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>.json; of an estimate the model reads
+    <model>-est<SMALL>-<LARGE>."""
     config, gpu = result["config"], result["environment"]["gpu"]
     lengths = f"{config['input_length']}x{config['output_length']}"
-    modes = dict.fromkeys(cell["label"].rsplit(" ", 1)[0] for cell in result["cells"])
+    modes = dict.fromkeys(map(variant, result["cells"]))
     time = re.sub(r"[-:]", "", result["created"])
-    layers = "" if config["num_layers"] == config["full_num_layers"] else config["num_layers"]
     parts = (
-        f"{config['model_name']}{f'-{layers}layers' if layers else ''}",
+        f"{config['model_name']}{_depth(config)}",
         config["scenario"] or lengths,
         "-".join(modes),
         _device_name(gpu),
         time,
     )
     return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-") for part in parts) + ".json"
+
+
+def _depth(config: dict) -> str:
+    """-8layers, -est4-8, or nothing for the full model."""
+    if config["extrapolated_from"]:
+        return f"-est{'-'.join(map(str, config['extrapolated_from']))}"
+    reduced = config["num_layers"] != config["full_num_layers"]
+    return f"-{config['num_layers']}layers" if reduced else ""
 
 
 def _device_name(gpu: dict | None) -> str:

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from reporting.labels import num_layers, variant
+
 SCHEMA_VERSION = 1
 
 _SOFTWARE = (
@@ -45,6 +47,7 @@ class Cell:
     file: str
     label: str
     variant: str  # the label without its batch size
+    is_estimate: bool
     mode: str
     fingerprint: Fingerprint
     full_num_layers: int | None
@@ -53,6 +56,11 @@ class Cell:
     baseline_label: str | None  # the baseline of its own session
     software: dict[str, str]
     remarks: tuple[str, ...]
+
+    @property
+    def side_name(self) -> str:
+        """Estimates of a mode are another side than its measurements."""
+        return f"{self.variant} ESTIMATE" if self.is_estimate else self.variant
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def _cell(file: str, document: dict, record: dict) -> Cell:
     fingerprint = Fingerprint(
         gpu=device if ranks == 1 else f"{ranks} x {device}",
         model_name=str(config["model_name"]),
-        num_layers=int(config["num_layers"]),
+        num_layers=int(num_layers(config, record)),
         input_length=int(config["input_length"]),
         output_length=int(config["output_length"]),
         batch_size=int(record["batch_size"]),
@@ -143,7 +151,8 @@ def _cell(file: str, document: dict, record: dict) -> Cell:
     return Cell(
         file=file,
         label=record["label"],
-        variant=record["label"].removesuffix(f" b{fingerprint.batch_size}"),
+        variant=variant(record),
+        is_estimate=bool(record["estimated"]),
         mode=str(record["mode"]),
         fingerprint=fingerprint,
         full_num_layers=config.get("full_num_layers"),
@@ -186,4 +195,5 @@ def _remarks(record: dict) -> Iterable[str]:
     if record["status"] == "partial":
         yield "is partial: its session didn't end"
     if record["estimated"]:
-        yield "is an estimate, not a measurement"
+        small, large = record["extrapolation"]["from_layers"]
+        yield f"is an estimate from {small} and {large} layers, not a measurement"

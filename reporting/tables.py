@@ -1,6 +1,7 @@
 """The tables after a session, rendered from the result object alone; 80 columns wide at most."""
 
 from reporting.explanation import bound_line
+from reporting.labels import depths, session_label, variant
 from reporting.layout import table, wrap
 from reporting.units import (
     UNKNOWN,
@@ -15,6 +16,7 @@ from reporting.units import (
 
 _LABEL_WIDTH = 20
 _SPEEDUP_WIDTH = 12
+_VERDICT_WIDTH = 12
 _SOUND = ("ok", "partial")  # a wrong output has no speed
 _VALIDITY = {"valid": "valid", "suspect": "SUSPECT", "invalid": "INVALID"}
 
@@ -38,7 +40,11 @@ def report(result: dict) -> str:
 
 
 def _table(title: str, rows: list, headers: list[str]) -> str:
-    widths = {headers[0]: _LABEL_WIDTH, "speed-up": _SPEEDUP_WIDTH}
+    widths = {
+        headers[0]: _LABEL_WIDTH,
+        "speed-up": _SPEEDUP_WIDTH,
+        "verdict": _VERDICT_WIDTH,
+    }
     return f"{title}\n{table(rows, headers, [widths.get(header) for header in headers])}"
 
 
@@ -47,15 +53,9 @@ def _headline(result: dict) -> str:
     where = gpu["name"] if gpu else "CPU smoke run: says nothing about GPUs"
     ranks = config["tensor_parallel"] or 1
     where = f"{ranks} x {where}" if gpu and ranks > 1 else where
-    line = f"{model_label(config)}, {config['scenario'] or 'own lengths'} "
+    line = f"{session_label(result)}, {config['scenario'] or 'own lengths'} "
     line += f"{config['input_length']} -> {config['output_length']}, {config['precision']}, {where}"
     return wrap(line)
-
-
-def model_label(config: dict) -> str:
-    if config["num_layers"] == config["full_num_layers"]:
-        return config["model_name"]
-    return f"{config['model_name']} [{config['num_layers']} of {config['full_num_layers']} layers]"
 
 
 def summary_table(result: dict) -> str:
@@ -78,8 +78,15 @@ def _summary_row(cell: dict) -> list[str]:
         rate(summary["output_tokens_per_s"]),
         speedup_text(cell, "tbot"),
         n,
-        _VALIDITY[cell["validity"]["verdict"]],
+        _verdict(cell),
     ]
+
+
+def _verdict(cell: dict) -> str:
+    validity = cell["validity"]["verdict"]
+    if not cell["estimated"]:
+        return _VALIDITY[validity]
+    return "ESTIMATE" if validity == "valid" else f"ESTIMATE {_VALIDITY[validity]}"
 
 
 def speedup_text(cell: dict, metric: str) -> str:
@@ -136,6 +143,7 @@ def _operating_points(cells: list[dict]) -> str:
 
 def _cold_start(cells: list[dict]) -> str:
     """What comes before the first fast token; pay-back is in output tokens against plain eager."""
+    cells = [cell for cell in cells if not cell["estimated"]]
     names = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
     rows = [
         [
@@ -267,7 +275,7 @@ def _phrases(cell: dict) -> list[str]:
 
 def _footnotes(result: dict) -> str:
     cells = result["cells"]
-    notes = [*filter(None, map(bound_line, cells)), *result["warnings"]]
+    notes = [*_estimate_notes(result), *filter(None, map(bound_line, cells)), *result["warnings"]]
     basis = {cell["limit"]["basis"] for cell in cells if cell["limit"]}
     notes += _routing_notes(cells)[:1]
     notes += [f"limit: the hardware alone, {each} ceilings; % of it reached" for each in basis]
@@ -289,6 +297,30 @@ def _footnotes(result: dict) -> str:
     reasons = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
     notes.append(f"stopped: {', '.join(reasons) or 'nothing was timed'}")
     return "\n".join(wrap(note) for note in dict.fromkeys(notes))
+
+
+def _estimate_notes(result: dict) -> list[str]:
+    """How estimates came about and what their intervals leave out; for what there is none."""
+    config = result["config"]
+    if not config.get("extrapolated_from"):
+        return []
+    estimated = {_mode_and_batch(cell): cell for cell in result["cells"] if cell["estimated"]}
+    missing = {_mode_and_batch(cell) for cell in result["cells"]} - set(estimated)
+    notes = [
+        f"{name}: no estimate, which takes sound runs of both depths" for name in sorted(missing)
+    ]
+    for weight in {cell["extrapolation"]["weight"] for cell in estimated.values()}:
+        small, large = config["extrapolated_from"]
+        notes.append(
+            f"ESTIMATE: from {depths(config)} layers, round by round: t({small}) + "
+            f"{weight:.4g} x (t({large}) - t({small})); its intervals hold run-to-run "
+            "noise, not departures from that straight line"
+        )
+    return notes
+
+
+def _mode_and_batch(cell: dict) -> str:
+    return f"{variant(cell)} b{cell['batch_size']}"
 
 
 def _routing_notes(cells: list[dict]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from types import SimpleNamespace
 
+import hardware
+from command_line import make_parser
+from measurement.cell import Cell
 from measurement.metrics import Work
 from models import MODELS, Precision
 from modes.spec import ModeSpec
-from workloads.session import Cell
+from resolution import resolve
+from workloads import benchmark
 
 INPUT, OUTPUT = 1000, 5
 
@@ -75,20 +79,63 @@ def steady(ttft_s: float, step_s: float, jitter=(0.0,)):
             yield [ttft_s * (1 + each)] + [step_s * (1 + each)] * (OUTPUT - 1)
 
 
-def make_cell(name="eager", graphs=False, batch_size=1, script=None, **engine) -> Cell:
+def make_cell(
+    name="eager", graphs=False, batch_size=1, script=None, num_layers=None, **engine
+) -> Cell:
+    """With num_layers one of several depths."""
     spec = ModeSpec(name, (), graphs)
-    model = MODELS["llama3.1-8b"]
+    model = MODELS["llama3.1-8b"].with_layers(num_layers)
     precision = Precision.of("bf16")
     cell = Cell(
         spec=spec,
         mode_label=spec.label,
         batch_size=batch_size,
+        model=model,
         precision=precision,
         kernels=SimpleNamespace(attention="sdpa", linear="torch"),
         work=Work.of(model, precision, batch_size, INPUT, OUTPUT),
+        qualifier="" if num_layers is None else f"[{num_layers} layers]",
         timer="wall",
     )
     cell.engine = FakeEngine(name=cell.label, **engine)
     cell.clock_type = ScriptedClock(script or steady(0.1, 0.01))
     cell.agreement = {"passed": True, "failures": []}
     return cell
+
+
+class FakePreparation:
+    """Hands out scripted engines instead of building a model."""
+
+    def __init__(self, request, on_progress, ranks) -> None:
+        pass
+
+    def build(self) -> None:
+        pass
+
+    def prepare(self, cells: list[Cell]) -> None:
+        pass
+
+    def prompts(self, batch_size: int, run: int) -> int:
+        return run
+
+
+def whole_session(monkeypatch, capsys):
+    """run(cells, *flags) -> (exit code, stdout, result): all of a session but its preparation."""
+
+    def run(cells, *flags):
+        results = []
+        monkeypatch.setattr(benchmark, "Preparation", FakePreparation)
+        monkeypatch.setattr(benchmark, "make_cells", lambda request, one_shot: cells)
+        report = benchmark.report
+        monkeypatch.setattr(benchmark, "report", lambda r: results.append(r) or report(r))
+        monkeypatch.setattr(benchmark, "_free_host_bytes", lambda: None)  # nothing is built
+        h200 = hardware.find_gpu("NVIDIA H200")
+        ceilings = hardware.ceilings(h200, "bf16")
+        monkeypatch.setattr(benchmark, "ceilings", lambda *_: ceilings)
+        arguments = ["--device", "cpu", "--mode", "eager", "--quiet", "--input-length", str(INPUT)]
+        arguments += ["--output-length", str(OUTPUT), *flags]
+        request = resolve(make_parser().parse_args(arguments))
+        code = benchmark.run(request, ["x"], 0.0)
+        return code, capsys.readouterr().out, results[0]
+
+    return run

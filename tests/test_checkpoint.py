@@ -301,6 +301,23 @@ def test_the_benchmark_runs_a_checkpoint(tmp_path, capsys, name):
     assert result["config"]["model_path"] == str(tmp_path)
 
 
+def test_two_depths_of_a_checkpoint_share_its_weights(tmp_path, capsys):
+    """The shallow one has no mixture of experts, so that nothing is routed there."""
+    BUILDERS["deepseek"]().save_pretrained(tmp_path)
+    benchmark_inference.main(
+        ["--model-path", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--json"]
+        + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
+        + ["--num-iterations", "2", "--warmup-iterations", "1", "--extrapolate"]
+    )
+    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert result["config"]["extrapolated_from"] == [1, 2]
+    small, large = (cell for cell in result["cells"] if not cell["estimated"])
+    assert small["agreement"]["passed"]
+    assert large["agreement"]["passed"]
+    assert small["options"]["routing"] is None
+    assert large["options"]["routing"]["even_share"] == 1 / 16
+
+
 def test_only_the_layers_that_are_built_are_read(saved):
     change_tensors(saved, lambda tensors: tensors.pop(NAME))  # of the second layer
     decoder = empty_decoder(read_model(saved).with_layers(1), "fp32", "cpu")

@@ -7,10 +7,11 @@ import pytest
 from conftest import ROOT
 
 import benchmark_inference
-from command_line import make_parser, resolve
+from command_line import make_parser
 from errors import RequestError
 from modes import spec
 from modes.spec import parse_mode
+from resolution import resolve
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -43,6 +44,11 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--num-layers", "0"], "must be 1 or more, not 0"),
         (["--num-layers", "5"], "llama-tiny has 4 layers, not 5"),
         (["--model-name", "llama2-7b", "--scenario", "reasoning"], "has a context of 4096"),
+        (["--extrapolate", "1", "2", "--num-layers", "2"], "--extrapolate and --num-layers"),
+        (["--extrapolate", "0", "2"], "must be 1 or more, not 0"),
+        (["--extrapolate", "2"], "two depths or none, not 1"),
+        (["--extrapolate", "2", "4"], "llama-tiny has 4 layers, which can be measured then"),
+        (["--extrapolate", "1", "2", "--model-name", "llama4-scout"], "--extrapolate 4 8 would"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--num-iterations", "5", "--max-seconds", "3"], "--num-iterations fixes the runs"),
         (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
@@ -94,6 +100,17 @@ def test_a_model_that_does_not_fit_says_what_would(capsys):
     assert code == 3
     assert "needs about" in err
     assert "--num-layers" in err
+
+
+def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):
+    from workloads import benchmark
+
+    monkeypatch.setattr(benchmark, "_free_host_bytes", lambda: 40_000_000_000)
+    flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
+    code, err = run(capsys, *flags, "--extrapolate")
+    assert code == 3
+    assert "llama3.1-405b [8 of 126 layers] needs about" in err
+    assert "would fit: --extrapolate 1 4 with --batch-size 1" in err
 
 
 def test_compile_modes_with_graphs_of_their_own_are_refused_inside_ours():
@@ -157,6 +174,16 @@ def test_compile_modes_with_graphs_of_their_own_compile_the_whole_model():
 def test_few_layers_bring_a_warning():
     assert "under 4 layers" in parsed("--num-layers", "2").notices[0]
     assert not parsed("--num-layers", "4").notices
+
+
+def test_extrapolation_measures_two_depths_of_the_model_it_is_about():
+    request = parsed("--extrapolate", "--model-name", "llama3.1-405b")
+    assert (request.model.num_layers, request.model.is_reduced) == (126, False)
+    assert [model.num_layers for model in request.measured_models] == [4, 8]
+    assert request.built_model.label == "llama3.1-405b [8 of 126 layers]"
+    assert not request.notices
+    single = parsed("--num-layers", "2")
+    assert single.measured_models == (single.built_model,) == (single.model,)
 
 
 def test_a_comparison_measures_its_baseline_along():

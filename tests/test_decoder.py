@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mixture_models import DEEPSEEK, LLAMA4
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from architectures.kernel_choice import Kernels
@@ -214,3 +215,28 @@ def test_rope_scaling_by_hand():
     expected = inverse[48] * (blend + (1 - blend) / 8)
     assert sin[1, 64 + 48] == pytest.approx(expected, rel=1e-4)
     assert sin[1, 48] == -sin[1, 64 + 48]
+
+
+def _outputs(decoder) -> list[torch.Tensor]:
+    """Logits of a prefill and of three decode steps."""
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, CACHE)
+    engine.prefill(torch.arange(2 * PROMPT).reshape(2, PROMPT) % decoder.config.vocab_size)
+    found = [engine.logits.clone()]
+    for _ in range(3):
+        engine.decode()
+        found.append(engine.logits.clone())
+    return found
+
+
+@pytest.mark.parametrize("config", [SMALL, TIED, DEEPSEEK, LLAMA4], ids=lambda config: config.name)
+def test_a_prefix_is_the_model_with_that_many_layers_in_the_same_memory(config):
+    deep = build_decoder(config, "fp32", "cpu", CACHE)
+    prefix = deep.prefix(config.num_layers - 1)
+    assert prefix.config == config.with_layers(config.num_layers - 1)
+    shallow = build_decoder(prefix.config, "fp32", "cpu", CACHE, seed=1)
+    shallow.load_state_dict(prefix.state_dict())
+    for ours, built in zip(_outputs(prefix), _outputs(shallow), strict=True):
+        assert torch.equal(ours, built)
+    held = {tensor.data_ptr() for tensor in (*deep.parameters(), *deep.buffers())}
+    assert {tensor.data_ptr() for tensor in (*prefix.parameters(), *prefix.buffers())} < held
+    assert len(deep.layers) == config.num_layers

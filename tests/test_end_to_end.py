@@ -200,3 +200,38 @@ def test_nothing_but_text_reaches_a_pipe():
     done = run("--mode", "eager", *SHORT, *FEW)
     assert "\x1b" not in done.stdout + done.stderr
     assert "\r" not in done.stdout + done.stderr
+
+
+def test_two_depths_give_an_estimate_of_the_model(tmp_path):
+    flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *FEW]
+    flags += ["--input-length", "400", "--output-length", "12"]
+    done = subprocess.run(
+        [sys.executable, "benchmark_inference.py", *flags, "--mode", "eager", "inductor"]
+        + ["--extrapolate", "1", "2", "--save-results", "--output-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "TO BE ESTIMATED FROM" in done.stdout
+    (path,) = tmp_path.glob("*.json")
+    assert path.name.startswith("llama-tiny-est1-2_400x12_")
+    result = json.loads(path.read_text())
+    validate(result)
+    assert [cell["label"] for cell in result["cells"]] == [
+        "eager b1 ESTIMATE",
+        "inductor b1 ESTIMATE",
+        "eager b1 [1 layer]",
+        "eager b1 [2 layers]",
+        "inductor b1 [1 layer]",
+        "inductor b1 [2 layers]",
+    ]
+    estimate, _, small, large, *_ = result["cells"]
+    assert small["agreement"]["passed"]
+    assert large["agreement"]["passed"]
+    for name in ("ttft_s", "decode_s"):
+        times = zip(*(cell["samples"][name] for cell in (small, large, estimate)), strict=True)
+        for shallow, deep, full in times:
+            assert full == pytest.approx(shallow + 3 * (deep - shallow))
+    assert large["memory"]["kv_cache_bytes"] == 2 * small["memory"]["kv_cache_bytes"]

@@ -9,7 +9,7 @@ import torch
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import command_line
+import resolution
 from architectures.attention import needs_mask
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder, load_hugging_face
@@ -231,9 +231,9 @@ def test_flash_decode_is_chosen_where_tiles_fit():
     request.model = odd
     assert choose_kernels(request, spec) == replace(OURS, attention="sdpa")
     request.attention = "flash_decode"
-    command_line._check_kernels(request, DEEPSEEK, "cuda")
+    resolution._check_kernels(request, DEEPSEEK, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
-        command_line._check_kernels(request, odd, "cuda")
+        resolution._check_kernels(request, odd, "cuda")
 
 
 def test_experts_follow_the_linear_layers():
@@ -248,9 +248,9 @@ def test_experts_follow_the_linear_layers():
 
 def test_fp8_linears_are_for_dense_models():
     spec = ModeSpec("thunder", ("transformerengine",), True)
-    command_line._check_linear_precision([spec], PRESETS["llama3.1-8b"])
+    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"])
     with pytest.raises(CannotRun, match="FP8 is for dense models"):
-        command_line._check_linear_precision([spec], LLAMA4)
+        resolution._check_linear_precision([spec], LLAMA4)
 
 
 # How even the routing is

@@ -1,53 +1,16 @@
 """Whole sessions with scripted times: exact tables, verdicts, warnings and exit codes."""
 
 import pytest
-from scripted import OUTPUT, make_cell, steady
+from scripted import OUTPUT, make_cell, steady, whole_session
 
-import hardware
-from command_line import make_parser, resolve
-from reporting import tables
-from workloads import benchmark
-from workloads.session import Cell
+from reporting.labels import model_label
 
 JITTER = (0.0, 0.002, -0.002)
 
 
-class FakePreparation:
-    """Hands out scripted engines instead of building a model."""
-
-    def __init__(self, request, on_progress, ranks) -> None:
-        pass
-
-    def build(self) -> None:
-        pass
-
-    def prepare(self, cells: list[Cell]) -> None:
-        pass
-
-    def prompts(self, batch_size: int, run: int) -> int:
-        return run
-
-
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """run(cells, *flags) -> (exit code, stdout, result)."""
-
-    def start(cells, *flags):
-        results = []
-        monkeypatch.setattr(benchmark, "Preparation", FakePreparation)
-        monkeypatch.setattr(benchmark, "make_cells", lambda request, one_shot: cells)
-        report = benchmark.report
-        monkeypatch.setattr(benchmark, "report", lambda r: results.append(r) or report(r))
-        h200 = hardware.find_gpu("NVIDIA H200")
-        ceilings = hardware.ceilings(h200, "bf16")
-        monkeypatch.setattr(benchmark, "ceilings", lambda *_: ceilings)
-        arguments = ["--device", "cpu", "--mode", "eager", "--quiet", "--input-length", "1000"]
-        arguments += ["--output-length", str(OUTPUT), *flags]
-        request = resolve(make_parser().parse_args(arguments))
-        code = benchmark.run(request, ["x"], 0.0)
-        return code, capsys.readouterr().out, results[0]
-
-    return start
+    return whole_session(monkeypatch, capsys)
 
 
 def section(text: str, title: str) -> list[str]:
@@ -181,4 +144,4 @@ def test_long_labels_and_large_numbers_stay_within_80_columns(run):
 
 def test_a_reduced_model_is_named_as_such():
     config = {"model_name": "llama3.1-8b", "num_layers": 8, "full_num_layers": 32}
-    assert tables.model_label(config) == "llama3.1-8b [8 of 32 layers]"
+    assert model_label(config) == "llama3.1-8b [8 of 32 layers]"

@@ -23,12 +23,12 @@ from architectures.checkpoint import load_checkpoint
 from architectures.checkpoint_config import read_model
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
+from measurement.cell import Run
 from models import MODELS, DenseFeedForward, GroupedQueryAttention, ModelConfig, Precision
 from modes.base import ModeOptions, StepEngine
 from modes.eager import Mode
 from parallel.ranks import Group, PeerFailed
 from parallel.sharding import Shard
-from workloads.generation import Run
 from workloads.session import slowest
 
 SIZE = 2
@@ -234,6 +234,25 @@ def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
         assert summary["per_gpu_tokens_per_s"] == summary["output_tokens_per_s"] / 2
         per_token = MODELS["llama-tiny"].with_layers(2).sharded(2).kv_bytes_per_token(FP32)
         assert cell["memory"]["kv_cache_bytes"] == per_token * (30 + 8)
+
+
+def test_two_depths_under_torchrun_are_the_same_on_every_rank():
+    torchrun = command()[: command().index("benchmark_inference.py") + 1]
+    flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *SHORT, *FEW]
+    done = subprocess.run(
+        [*torchrun, *flags, "--mode", "eager", "--extrapolate", "1", "2", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    estimate, small, large = result["cells"]
+    assert small["agreement"]["passed"]
+    assert large["agreement"]["passed"]
+    share = MODELS["llama-tiny"].sharded(2)
+    assert estimate["memory"]["weights_bytes"] == share.weight_bytes(FP32)
+    assert small["memory"]["weights_bytes"] == share.with_layers(1).weight_bytes(FP32)
 
 
 def test_what_cannot_be_divided_is_refused(monkeypatch, capsys):

@@ -6,20 +6,23 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
 from architectures.weights import DTYPES
-from command_line import ExitCode, Request
-from errors import CannotRun
+from errors import CannotRun, ExitCode
 from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from measurement.ceilings import measure as measure_ceilings
+from measurement.cell import Cell
 from measurement.device_memory import MemoryTracker
 from measurement.environment import describe
+from measurement.extrapolation import flag, pairs
 from measurement.gpu_state import GpuMonitor
 from measurement.memory import Need, largest_fit, predict
 from measurement.stopping import StoppingRule, WarmupRule
+from models import ModelConfig
 from parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from reporting import result_file
 from reporting.card import card
@@ -27,9 +30,10 @@ from reporting.explanation import costliest, explain
 from reporting.progress import Progress
 from reporting.tables import report
 from reporting.units import gigabytes
+from request import Request
 from workloads.diagnosis import diagnose
 from workloads.preparation import Preparation, make_cells
-from workloads.session import Cell, Session, failure
+from workloads.session import Session, failure
 
 
 def run(request: Request, command: list[str], started: float) -> int:
@@ -110,10 +114,11 @@ class Benchmark:
         precision = max(
             (cell.precision for cell in self.cells), key=lambda each: each.linear != each.base
         )
-        batches = [cell.batch_size for cell in self.cells]
-        return predict(
-            request.share, precision, batches, request.input_length, request.output_length
-        )
+        cells = [(self._share(cell.model), cell.batch_size) for cell in self.cells]
+        return predict(cells, precision, request.input_length, request.output_length)
+
+    def _share(self, model: ModelConfig) -> ModelConfig:
+        return model.sharded(self.request.tensor_parallel)
 
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
@@ -130,29 +135,42 @@ class Benchmark:
             return
         request = self.request
         advice = largest_fit(
-            request.share,
+            tuple(map(self._share, request.measured_models)),
+            self._shallower(),
             self.cells[0].precision,
-            [cell.batch_size for cell in self.cells],
+            max(cell.batch_size for cell in self.cells),
             request.input_length,
             request.output_length,
             available,
         )
         raise CannotRun(
-            f"{request.model.label} needs about {gigabytes(need.total)} GB{self._each()} (weights "
-            f"{gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
+            f"{request.built_model.label} needs about {gigabytes(need.total)} GB{self._each()} "
+            f"(weights {gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
             f"{gigabytes(available)} GB are free; would fit: {advice}; --force tries anyway"
         )
+
+    def _shallower(self) -> Iterator[tuple[str, tuple[ModelConfig, ...]]]:
+        """(flags, models) of fewer layers that could be measured instead, the deepest first."""
+        request = self.request
+        if request.extrapolation is None:
+            for depth in range(request.model.num_layers - 1, 0, -1):
+                yield f"--num-layers {depth}", (self._share(request.model.with_layers(depth)),)
+            return
+        deepest = request.built_model.num_layers
+        fewer = [pair for pair in pairs(request.model) if pair[1] < deepest]
+        for pair in sorted(fewer, key=lambda pair: (-pair[1], pair[0])):
+            yield flag(pair), tuple(map(self._share, map(request.model.with_layers, pair)))
 
     def _each(self) -> str:
         return "" if self.ranks.size == 1 else f" on each of {self.ranks.size} ranks"
 
     def _record_memory(self, need: Need) -> None:
-        request = self.request
         for cell in self.cells:
+            share = self._share(cell.model)
             cell.memory |= {
-                "weights_bytes": request.share.weight_bytes(cell.precision),
-                "kv_cache_bytes": request.share.kv_cache_bytes(
-                    cell.precision, cell.batch_size, request.cache_length
+                "weights_bytes": share.weight_bytes(cell.precision),
+                "kv_cache_bytes": share.kv_cache_bytes(
+                    cell.precision, cell.batch_size, self.request.cache_length
                 ),
                 "predicted_bytes": need.total,
             }
@@ -229,7 +247,7 @@ class Benchmark:
     def _interrupt(self) -> None:
         self.interrupted = True
         for cell in self.cells:
-            cell.stop_reason, cell.status = "interrupted", "partial"
+            cell.interrupt()
 
     def _save(self) -> None:
         """Called after every round; a disk that fills up must not end the measurement."""
@@ -259,6 +277,8 @@ class Benchmark:
 
     def _print_profiles(self, result: dict) -> None:
         for cell in result["cells"]:
+            if cell["estimated"]:
+                continue
             if self.request.explain:
                 print(f"\n{explain(cell)}", file=self.out)
             if self.request.profile and cell["profile"]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from measurement.cell import Cell
 from measurement.kernel_profile import profile_engine
 from measurement.metrics import tbot_samples
-from workloads.session import Cell
 
 _ENQUEUES = 5
 _BARE_STEPS = 200

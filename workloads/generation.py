@@ -6,27 +6,11 @@ position from the device.
 """
 
 import time
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Run:
-    """Times of one run. step_s are the gaps between consecutive tokens."""
-
-    ttft_s: float
-    step_s: list[float]
-    wall_s: float  # the same span by the host's clock, to cross-check the device's
-
-    @property
-    def decode_s(self) -> float:
-        return sum(self.step_s)
-
-    @property
-    def total_s(self) -> float:
-        return self.ttft_s + self.decode_s
+from measurement.cell import Run
 
 
 def generate(engine, clock_type, input_ids: Tensor, output_length: int) -> Run:

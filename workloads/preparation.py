@@ -15,48 +15,61 @@ from architectures.checkpoint_config import CheckpointError
 from architectures.decoder import Decoder
 from architectures.kernel_choice import Kernels
 from architectures.weights import build_decoder, empty_decoder
-from command_line import Request
 from errors import CannotRun
 from measurement import agreement
+from measurement.cell import Cell
 from measurement.clock import CLOCKS
 from measurement.metrics import Work
 from measurement.routing import balance
+from models import ModelConfig
 from modes import MODES
 from modes.base import Mode, ModeOptions, StepEngine
 from modes.eager import Mode as EagerMode
 from modes.spec import ModeSpec
 from parallel.ranks import Ranks
+from request import Request
 from workloads.generation import prompt
-from workloads.session import Cell, guarded
+from workloads.session import guarded
 
 
 def make_cells(request: Request, one_shot: bool = False) -> list[Cell]:
-    """The session's cells, without engines yet; their work is that of one rank."""
+    """The session's cells, without engines yet; their work is that of one rank.
+
+    Each depth that is measured has cells of its own.
+    """
     return [
         Cell(
             spec=spec,
             mode_label=spec.shown_label,
             batch_size=batch_size,
+            model=model,
             precision=request.precision_of(spec),
             kernels=choose_kernels(request, spec, one_shot),
             work=Work.of(
-                request.share,
+                model.sharded(request.tensor_parallel),
                 request.precision_of(spec),
                 batch_size,
                 request.input_length,
                 request.output_length,
             ),
+            qualifier="" if request.extrapolation is None else _depth(model),
             timer="cuda_event" if request.device == "cuda" else "wall",
         )
         for batch_size in request.batch_sizes
         for spec in request.specs
+        for model in request.measured_models
     ]
+
+
+def _depth(model: ModelConfig) -> str:
+    return f"[{model.num_layers} layer{'s' if model.num_layers > 1 else ''}]"
 
 
 def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> Kernels:
     """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
 
     Experts, linear layers as well, follow the choice for these.
+    The choice is the full model's at every depth: what is estimated has one set of kernels.
     one_shot: whether the ranks can use this kind of all-reduce.
     """
     is_plain = spec.name == "eager" and not spec.cuda_graphs
@@ -86,7 +99,8 @@ def _choose_all_reduce(request: Request, is_plain: bool, one_shot: bool) -> str:
 
 
 class Preparation:
-    """Builds the weights once, of several ranks each its share, and an engine per cell."""
+    """Builds the weights once, of several ranks each its share, and an engine per cell; cells of
+    fewer layers use the beginning of the same weights."""
 
     def __init__(
         self, request: Request, on_progress: Callable[[str], None], ranks: Ranks | None = None
@@ -110,7 +124,7 @@ class Preparation:
         request = self.request
         if request.model_path is None:
             self.decoder = build_decoder(
-                request.model,
+                request.built_model,
                 request.precision,
                 self.device,
                 request.cache_length,
@@ -119,7 +133,7 @@ class Preparation:
             )
         else:
             self.decoder = empty_decoder(
-                request.model, request.precision, self.device, self.ranks.shard
+                request.built_model, request.precision, self.device, self.ranks.shard
             )
             self.decoder.set_context_length(request.cache_length)
         self._wait()
@@ -201,9 +215,12 @@ class Preparation:
             request.compile_mode,
             request.compile_scope,
         )
+        decoder = self.decoder
+        if cell.model.num_layers < decoder.config.num_layers:
+            decoder = decoder.prefix(cell.model.num_layers)
         return StepEngine(
-            mode_class(self.decoder, options),
-            self.decoder,
+            mode_class(decoder, options),
+            decoder,
             cell.batch_size,
             request.input_length,
             request.cache_length,
@@ -215,7 +232,7 @@ class Preparation:
         self.on_progress(f"{cell.label}: first prefill")
         cell.cold_start["compile_prefill_s"] = self._timed(lambda: engine.prefill(tokens))
         if engine.choices:
-            cell.routing = balance(engine.choices, self.request.model.num_experts)
+            cell.routing = balance(engine.choices, cell.model.num_experts)
         self.on_progress(f"{cell.label}: first decode step")
         cell.cold_start["compile_decode_s"] = self._timed(engine.decode)
         if cell.spec.cuda_graphs:
@@ -230,7 +247,7 @@ class Preparation:
         plain = Kernels(experts="loop", all_reduce=all_reduce)
         reference = self._engine(EagerMode, cell, plain)
         tokens = self.prompts(cell.batch_size, 0)
-        inputs = agreement.Inputs.random(self.request.model.vocab_size, tokens, self.request.seed)
+        inputs = agreement.Inputs.random(cell.model.vocab_size, tokens, self.request.seed)
         own = agreement.check(cell.engine, reference, inputs, cell.precision.name)
         cell.agreement = agreement.combine(self.ranks.exchange(own))
         reference.close()

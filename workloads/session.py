@@ -1,4 +1,4 @@
-"""A session: cells (mode x batch size) measured in interleaved rounds by one rule.
+"""A session: cells (mode x batch size x depth) measured in interleaved rounds by one rule.
 
 Clocks and temperature drift, so modes that are compared take turns: every round runs each cell
 once, in an order that reverses from round to round. The session knows engines and clocks only by
@@ -16,91 +16,14 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from errors import CannotRun
-from measurement.metrics import Work, tbot_samples
+from measurement.cell import Cell, Run
+from measurement.metrics import tbot_samples
 from measurement.stopping import StoppingRule, WarmupRule
-from models import Precision
-from modes.spec import ModeSpec
 from parallel.ranks import PeerFailed, Ranks
-from workloads.generation import Run, generate
+from workloads.generation import generate
 
 # A warm-up that settles never takes this share of the session's time.
 _WARMUP_SHARE = 0.25
-
-COLD_START = (
-    "build_s",
-    "setup_s",
-    "compile_prefill_s",
-    "compile_decode_s",
-    "capture_s",
-    "first_token_s",
-)
-MEMORY = (
-    "weights_bytes",
-    "kv_cache_bytes",
-    "graph_pool_bytes",
-    "held_bytes",
-    "current_allocated_bytes",
-    "peak_allocated_bytes",
-    "peak_reserved_bytes",
-    "predicted_bytes",
-    "allocator_retries",
-)
-
-
-@dataclass
-class Cell:
-    """One mode at one batch size: its engine while it runs, and everything found out about it."""
-
-    spec: ModeSpec
-    mode_label: str
-    batch_size: int
-    precision: Precision
-    kernels: Any  # what computes attention and linear layers of a single token
-    work: Work
-    timer: str = "cuda_event"
-    engine: Any = None
-    clock_type: Any = None
-    warmup_runs: list[Run] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    rounds: list[int] = field(default_factory=list)
-    started: list[str] = field(default_factory=list)
-    # GPU state before and after each run; of several GPUs one after the other
-    snapshots: list[tuple] = field(default_factory=list)
-    compile_counts: list[int] = field(default_factory=list)  # after each warm-up run
-    recompilations: int | None = None
-    cold_start: dict = field(default_factory=lambda: dict.fromkeys(COLD_START))
-    memory: dict = field(default_factory=lambda: dict.fromkeys(MEMORY))
-    rank_memory: list[dict] = field(default_factory=list)  # of each rank, after its newest run
-    details: dict = field(default_factory=dict)
-    routing: dict | None = None  # how evenly a mixture's experts were used by one prompt
-    agreement: dict | None = None
-    host: dict | None = None
-    profile: dict | None = None
-    status: str = "ok"
-    stop_reason: str | None = None
-    error: str | None = None
-
-    @property
-    def label(self) -> str:
-        return f"{self.mode_label} b{self.batch_size}"
-
-    @property
-    def is_running(self) -> bool:
-        return self.engine is not None and self.error is None
-
-    def samples(self) -> dict[str, list]:
-        return {
-            "ttft_s": [run.ttft_s for run in self.runs],
-            "decode_s": [run.decode_s for run in self.runs],
-            "step_s": [run.step_s for run in self.runs],
-        }
-
-    def fail(self, status: str, error: str) -> None:
-        """The cell becomes a row with a reason; the session goes on with the others."""
-        self.status, self.error = status, error
-        if self.engine is not None:
-            self.engine.close()
-        self.engine = None
 
 
 @dataclass
@@ -141,9 +64,7 @@ class Session:
     def interrupt(self) -> None:
         self.interrupted = True
         for cell in self.cells:
-            if cell.error is None:
-                cell.stop_reason = "interrupted"
-                cell.status = "partial"
+            cell.interrupt()
 
     def running(self) -> list[Cell]:
         return [cell for cell in self.cells if cell.is_running]

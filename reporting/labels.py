@@ -1,0 +1,41 @@
+"""What a cell and its model are called, so that fewer layers and estimates are seen to be that."""
+
+
+def variant(cell: dict) -> str:
+    """A cell's label without its batch size and what follows it: the mode as it is shown."""
+    return variant_of(cell["label"], cell["batch_size"])
+
+
+def variant_of(label: str, batch_size: int) -> str:
+    return label.rsplit(f" b{batch_size}", 1)[0]
+
+
+def num_layers(config: dict, cell: dict) -> int:
+    """Of the model whose times a cell holds; older files say it for the whole session only."""
+    return cell.get("num_layers") or config["num_layers"]
+
+
+def model_label(config: dict, cell: dict | None = None) -> str:
+    """The model that a cell's times are of; without a cell that of a session of one depth."""
+    layers, full = num_layers(config, cell or {}), config["full_num_layers"]
+    if cell and cell["estimated"]:
+        return f"{config['model_name']} [ESTIMATE from {depths(config)} layers]"
+    if layers == full:
+        return config["model_name"]
+    return f"{config['model_name']} [{layers} of {full} layers]"
+
+
+def session_label(result: dict) -> str:
+    """What all of a session's times are of."""
+    config = result["config"]
+    if not config.get("extrapolated_from"):
+        return model_label(config)
+    if any(cell["estimated"] for cell in result["cells"]):
+        return f"{config['model_name']}, ESTIMATED from {depths(config)} layers"
+    return f"{config['model_name']} [{depths(config)} layers]"
+
+
+def depths(config: dict) -> str:
+    """4 and 8 of 32."""
+    small, large = config["extrapolated_from"]
+    return f"{small} and {large} of {config['full_num_layers']}"
