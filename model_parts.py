@@ -146,23 +146,27 @@ class GroupedQueryAttention:
     def cache_values_per_token(self) -> int:
         return 2 * self.num_kv_heads * self.head_dim
 
-    def attended(self, context: float) -> float:
-        """Tokens that the last one of `context` tokens attends to, its own included."""
-        if self.chunk_size is None or context <= self.chunk_size:
-            return context
-        return (context - 1) % self.chunk_size + 1
+    def attended(self, contexts: range) -> float:
+        """Tokens that a context's last token attends to, its own included; the contexts' mean."""
+        pairs = self._query_key_pairs(contexts[-1]) - self._query_key_pairs(contexts[0] - 1)
+        return pairs / len(contexts)
 
     def score_flops(self, query_key_pairs: float) -> float:
         """Q K^T and P V: two products of 2 * head_dim FLOPs per head and pair."""
         return 4 * self.num_heads * self.head_dim * query_key_pairs
 
-    def prefill_score_flops(self, length: int) -> int:
-        whole, rest = divmod(length, self.chunk_size or length)
-        pairs = whole * _causal_pairs(self.chunk_size or length) + _causal_pairs(rest)
-        return self.score_flops(pairs)
+    def _query_key_pairs(self, length: int) -> int:
+        """Of all tokens of a prompt with those that they attend to."""
+        if self.chunk_size is None:
+            return _causal_pairs(length)
+        whole, rest = divmod(length, self.chunk_size)
+        return whole * _causal_pairs(self.chunk_size) + _causal_pairs(rest)
 
-    def decode_score_flops(self, context: float) -> float:
-        return self.score_flops(self.attended(context))
+    def prefill_score_flops(self, length: int) -> int:
+        return self.score_flops(self._query_key_pairs(length))
+
+    def decode_score_flops(self, contexts: range) -> float:
+        return self.score_flops(self.attended(contexts))
 
     def activation_values_per_token(self) -> int:
         """Fused projections, keys and values repeated for all heads, and the result."""
@@ -223,14 +227,14 @@ class LatentAttention:
     def cache_values_per_token(self) -> int:
         return self.cache_dim
 
-    def attended(self, context: float) -> float:
-        return context
+    def attended(self, contexts: range) -> float:
+        return sum(contexts) / len(contexts)
 
     def prefill_score_flops(self, length: int) -> int:
         return 2 * self.num_heads * (self.query_dim + self.value_dim) * _causal_pairs(length)
 
-    def decode_score_flops(self, context: float) -> float:
-        return 2 * self.num_heads * (self.cache_dim + self.latent_dim) * context
+    def decode_score_flops(self, contexts: range) -> float:
+        return 2 * self.num_heads * (self.cache_dim + self.latent_dim) * self.attended(contexts)
 
     def activation_values_per_token(self) -> int:
         """Queries twice (before and after RoPE), keys and values as projected and as laid out."""

@@ -45,7 +45,7 @@ __all__ = [
     "Precision",
     "Rope",
     "YarnRopeScaling",
-    "mean_decode_context",
+    "decode_contexts",
 ]
 
 BYTES_PER_VALUE = {"bf16": 2, "fp16": 2, "fp32": 4, "fp8": 1}
@@ -270,17 +270,17 @@ class ModelConfig:
             + self.fp32_parameters * BYTES_PER_VALUE["fp32"]
         )
 
-    def decode_kv_bytes(self, precision: Precision, batch_size: int, context: float) -> float:
+    def decode_kv_bytes(self, precision: Precision, batch_size: int, contexts: range) -> float:
         """KV cache bytes a decode step reads; with chunked attention those of the last chunk."""
         values = sum(
-            layer.attention.cache_values_per_token() * layer.attention.attended(context)
+            layer.attention.cache_values_per_token() * layer.attention.attended(contexts)
             for layer in self.layers
         )
         return batch_size * values * precision.base_bytes
 
-    def decode_bytes(self, precision: Precision, batch_size: int, context: float) -> float:
-        """Bytes of one decode step whose tokens attend to `context` tokens, their own included."""
-        kv = self.decode_kv_bytes(precision, batch_size, context)
+    def decode_bytes(self, precision: Precision, batch_size: int, contexts: range) -> float:
+        """Bytes of one decode step, the mean of steps whose tokens have these contexts."""
+        kv = self.decode_kv_bytes(precision, batch_size, contexts)
         return self.step_weight_bytes(precision, batch_size) + kv
 
     def prefill_bytes(self, precision: Precision, batch_size: int, input_length: int) -> int:
@@ -313,10 +313,15 @@ class ModelConfig:
             layer.attention.prefill_score_flops(input_length) for layer in self.layers
         )
 
-    def decode_flops(self, batch_size: int, context: float) -> float:
-        """FLOPs of one decode step over batch_size tokens, each attending to `context` tokens."""
-        scores = sum(layer.attention.decode_score_flops(context) for layer in self.layers)
-        return batch_size * (self.linear_flops_per_token + self.head_flops + scores)
+    def decode_flops(self, batch_size: int, contexts: range) -> float:
+        """FLOPs of one decode step over batch_size tokens, the mean of steps with these contexts."""
+        linear = batch_size * (self.linear_flops_per_token + self.head_flops)
+        return linear + self.decode_attention_flops(batch_size, contexts)
+
+    def decode_attention_flops(self, batch_size: int, contexts: range) -> float:
+        """The part of decode_flops that grows with the context."""
+        scores = sum(layer.attention.decode_score_flops(contexts) for layer in self.layers)
+        return batch_size * scores
 
 
 def _is_mixture(feed_forward: FeedForward) -> bool:
@@ -327,12 +332,13 @@ def _first(kinds, count: int):
     return kinds[:count] if isinstance(kinds, tuple) else kinds
 
 
-def mean_decode_context(input_length: int, output_length: int) -> float:
-    """Tokens a decode step attends to, its own included, averaged over a run's decode steps.
+def decode_contexts(input_length: int, output_length: int) -> range:
+    """How long the context of each decode step of a run is, its own token included.
 
-    Step i of 1 .. output_length - 1 attends to input_length + i tokens.
+    Of a run without decode steps, that of the step which would be the first.
     """
-    return input_length + output_length / 2
+    first = input_length + 1
+    return range(first, max(input_length + output_length, first + 1))
 
 
 _LLAMA31_ROPE = Rope(500000.0, Llama3RopeScaling(factor=8.0))

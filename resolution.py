@@ -54,7 +54,7 @@ def resolve(arguments: Namespace) -> Request:
     _check_kernels(arguments, model, device)
     ranks = _num_ranks()
     notices += _check_ranks(arguments, model, device, ranks)
-    _check_linear_precision(specs, model)
+    _check_linear_precision(specs, model, ranks)
     return Request(
         model=model,
         scenario=scenario,
@@ -233,9 +233,11 @@ def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list
     return []
 
 
-def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig) -> None:
+def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig, ranks: int) -> None:
     """FP8 replaces linear layers; experts and latent attention are products of other kinds."""
     quantised = [spec.label for spec in specs if spec.linear_precision]
+    if quantised and ranks > 1:
+        raise CannotRun(f"mode '{quantised[0]}' quantises on one GPU only, not on {ranks} ranks")
     if quantised and not model.is_plain:
         raise CannotRun(
             f"mode '{quantised[0]}' would leave the experts and the attention of {model.name} "

@@ -4,12 +4,11 @@ workloads fills cells, reporting reads them; neither has to know the other.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from measurement.extrapolation import Extrapolation
 from measurement.metrics import Work
 from models import ModelConfig, Precision
-from modes.spec import ModeSpec
 
 COLD_START = (
     "build_s",
@@ -30,6 +29,22 @@ MEMORY = (
     "predicted_bytes",
     "allocator_retries",
 )
+
+
+class Spec(Protocol):
+    """A mode as it was asked for; measurement knows none by name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def executors(self) -> tuple[str, ...]: ...
+
+    @property
+    def cuda_graphs(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ class Cell:
     With `extrapolation` it never ran: its runs are estimates from those of two other cells.
     """
 
-    spec: ModeSpec
+    spec: Spec
     mode_label: str
     batch_size: int
     model: ModelConfig  # the whole of it, of which several ranks have shares

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hardware import Ceilings, cost_per_million_tokens
 from measurement.summaries import step_percentiles, summarize
-from models import ModelConfig, Precision, mean_decode_context
+from models import ModelConfig, Precision, decode_contexts
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Work:
     decode_bytes: float
     prefill_attention_flops: int  # of prefill_flops
     decode_kv_bytes: float  # of decode_bytes
+    decode_attention_flops: float  # of decode_flops
 
     @classmethod
     def of(
@@ -34,17 +35,18 @@ class Work:
         input_length: int,
         output_length: int,
     ) -> "Work":
-        context = mean_decode_context(input_length, output_length)
+        contexts = decode_contexts(input_length, output_length)
         return cls(
             batch_size,
             input_length,
             output_length,
             model.prefill_flops(batch_size, input_length),
             model.prefill_bytes(precision, batch_size, input_length),
-            model.decode_flops(batch_size, context),
-            model.decode_bytes(precision, batch_size, context),
+            model.decode_flops(batch_size, contexts),
+            model.decode_bytes(precision, batch_size, contexts),
             model.prefill_attention_flops(batch_size, input_length),
-            model.decode_kv_bytes(precision, batch_size, context),
+            model.decode_kv_bytes(precision, batch_size, contexts),
+            model.decode_attention_flops(batch_size, contexts),
         )
 
     def limit(self, ceilings: Ceilings | None) -> dict | None:
@@ -52,8 +54,15 @@ class Work:
         if ceilings is None:
             return None
         bandwidth, peak = ceilings.bandwidth_bytes_per_s, ceilings.peak_flops
-        ttft_s = max(self.prefill_flops / peak, self.prefill_bytes / bandwidth)
-        tbot_s = max(self.decode_flops / peak, self.decode_bytes / bandwidth)
+
+        def least_s(flops: float, moved: float) -> float:
+            return max(flops / peak, moved / bandwidth)
+
+        ttft_s = least_s(self.prefill_flops, self.prefill_bytes)
+        tbot_s = least_s(self.decode_flops, self.decode_bytes)
+        prefill_matmul_flops = self.prefill_flops - self.prefill_attention_flops
+        decode_matmul_flops = self.decode_flops - self.decode_attention_flops
+        weight_bytes = self.decode_bytes - self.decode_kv_bytes
         total_s = ttft_s + (self.output_length - 1) * tbot_s
         return {
             "ttft_s": ttft_s,
@@ -62,12 +71,12 @@ class Work:
             "basis": ceilings.basis,
             "by_kind": {
                 "prefill": {
-                    "matmul": (self.prefill_flops - self.prefill_attention_flops) / peak,
+                    "matmul": least_s(prefill_matmul_flops, self.prefill_bytes),
                     "attention": self.prefill_attention_flops / peak,
                 },
                 "decode": {
-                    "matmul": (self.decode_bytes - self.decode_kv_bytes) / bandwidth,
-                    "attention": self.decode_kv_bytes / bandwidth,
+                    "matmul": least_s(decode_matmul_flops, weight_bytes),
+                    "attention": least_s(self.decode_attention_flops, self.decode_kv_bytes),
                 },
             },
         }

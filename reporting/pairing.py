@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from reporting.saved_cells import Cell, ComparisonError, Fingerprint, Skipped
 
-ACROSS = {  # what --across leaves out of the fingerprint; the first field names the sides
+ACROSS = {  # what --across leaves out of the fingerprint, and sides are named by
     "gpu": ("gpu",),
     "model": ("model_name", "num_layers"),
     "precision": ("precision",),
@@ -131,11 +131,7 @@ def _pair_across(
 ) -> None:
     """Along one field of the fingerprint, everything else and the mode being equal."""
     key = _comparable_key(request, cells)
-    name = ACROSS[str(request.across)][0]
-
-    def value(cell: Cell) -> str:
-        return str(getattr(cell.fingerprint, name))
-
+    value = _side_namer(ACROSS[str(request.across)], cells)
     possible = [value(cell) for cell in cells if baseline_file in (None, cell.file)]
     named = None if baseline_file else request.baseline
     wanted = named or next(iter(possible), "")
@@ -149,6 +145,22 @@ def _pair_across(
             plan.pairings += [Pairing(value(along[0][0]), *pair) for pair in pairs.items()]
         lonely = plan.unpaired(itertools.chain(*sides))
         plan.skip(lonely, f"no counterpart along {request.across}")
+
+
+def _side_namer(names: Sequence[str], cells: Iterable[Cell]) -> Callable[[Cell], str]:
+    """By the first of these fields, and by the others too where that leaves two sides one name."""
+    first, *others = names
+    sides = {tuple(getattr(cell.fingerprint, name) for name in names) for cell in cells}
+    times = Counter(side[0] for side in sides)
+
+    def value(cell: Cell) -> str:
+        name = getattr(cell.fingerprint, first)
+        if times[name] < 2:
+            return str(name)
+        rest = (f"{other} {getattr(cell.fingerprint, other)}" for other in others)
+        return ", ".join([str(name), *rest])
+
+    return value
 
 
 def _comparable_key(request: Request, cells: list[Cell]) -> Key:

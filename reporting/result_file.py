@@ -21,9 +21,8 @@ from measurement.ratios import compare
 from measurement.validity import Evidence, judge, judge_estimate
 from measurement.verdicts import Ratio
 from reporting.labels import variant
+from reporting.saved_cells import SCHEMA_VERSION
 from request import Request
-
-SCHEMA_VERSION = 1
 
 
 class ResultBuilder:

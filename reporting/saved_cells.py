@@ -47,7 +47,7 @@ class Cell:
     file: str
     label: str
     variant: str  # the label without its batch size
-    is_estimate: bool
+    estimated_from: tuple[int, ...]  # the depths that an estimate comes from; none: measured
     mode: str
     fingerprint: Fingerprint
     full_num_layers: int | None
@@ -58,9 +58,15 @@ class Cell:
     remarks: tuple[str, ...]
 
     @property
+    def is_estimate(self) -> bool:
+        return bool(self.estimated_from)
+
+    @property
     def side_name(self) -> str:
-        """Estimates of a mode are another side than its measurements."""
-        return f"{self.variant} ESTIMATE" if self.is_estimate else self.variant
+        """Estimates of a mode are another side than its measurements, and those from other depths
+        yet another."""
+        depths = "-".join(map(str, self.estimated_from))
+        return f"{self.variant} ESTIMATE {depths}" if self.is_estimate else self.variant
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def _cell(file: str, document: dict, record: dict) -> Cell:
         file=file,
         label=record["label"],
         variant=variant(record),
-        is_estimate=bool(record["estimated"]),
+        estimated_from=tuple((record.get("extrapolation") or {}).get("from_layers", ())),
         mode=str(record["mode"]),
         fingerprint=fingerprint,
         full_num_layers=config.get("full_num_layers"),

@@ -274,8 +274,8 @@ def test_estimates_are_not_pooled_with_measurements(files, capsys):
     full = [row for row in found["rows"] if ", 32 layers" in row["title"]]
     assert {(row["name"], row["baseline_label"]) for row in full} == {
         ("inductor", "eager b1"),
-        ("inductor ESTIMATE", "eager b1"),
-        ("eager ESTIMATE", "eager b1"),
+        ("inductor ESTIMATE 4-8", "eager b1"),
+        ("eager ESTIMATE 4-8", "eager b1"),
     }
     assert {row["unit"] for row in full} == {"rounds", "runs"}
 

@@ -6,6 +6,8 @@ from mixture_models import DEEPSEEK, LLAMA4
 
 from architectures.cache import allocate_cache
 from architectures.weights import build_decoder
+from hardware import Ceilings
+from measurement.metrics import Work
 from models import (
     MODELS,
     GroupedQueryAttention,
@@ -52,7 +54,7 @@ def test_deepseek_attention_flops_by_hand():
     assert DEEPSEEK_V3.prefill_attention_flops(2, 1000) == 2 * 61 * 2 * 128 * 320 * 500_500
     linear = 2 * (DEEPSEEK_V3.active_parameters - 129280 * 7168 - DEEPSEEK_V3.norm_parameters)
     scores = 61 * 2 * 128 * (576 + 512) * 1500
-    assert DEEPSEEK_V3.decode_flops(1, 1500) == linear + scores
+    assert DEEPSEEK_V3.decode_flops(1, range(1499, 1502)) == linear + scores
 
 
 def test_llama4_by_hand():
@@ -81,7 +83,9 @@ def test_chunked_attention_counts_its_chunk_only():
     assert chunked.prefill_score_flops(8) == whole.prefill_score_flops(8)
     # two whole chunks of 36 pairs and a rest of 3 tokens, 6 pairs
     assert chunked.prefill_score_flops(19) == 4 * 4 * 16 * (2 * 36 + 6)
-    assert [chunked.attended(context) for context in (7, 8, 9, 16, 17)] == [7, 8, 1, 8, 1]
+    each = [chunked.attended(range(context, context + 1)) for context in (7, 8, 9, 16, 17)]
+    assert each == [7, 8, 1, 8, 1]
+    assert chunked.attended(range(7, 18)) == sum([7, 8, *range(1, 9), 1]) / 11
 
 
 def test_layers_are_of_the_published_kinds():
@@ -117,3 +121,10 @@ def test_counts_match_the_built_module(model):
     cache = allocate_cache(model, 3, 16, torch.bfloat16, "cpu")
     stored = sum(t.numel() * t.element_size() for layer in cache for t in layer)
     assert stored == model.kv_cache_bytes(BF16, 3, 16)
+
+
+def test_a_prompt_that_touches_every_expert_is_bound_by_reading_them():
+    work = Work.of(DEEPSEEK_V3, BF16, 1, 1000, 1)
+    found = work.limit(Ceilings(4e12, 1e15, "measured"))
+    assert found["ttft_s"] == found["by_kind"]["prefill"]["matmul"] == work.prefill_bytes / 4e12
+    assert found["by_kind"]["prefill"]["attention"] == work.prefill_attention_flops / 1e15

@@ -4,7 +4,7 @@ import pytest
 
 from architectures.cache import allocate_cache
 from architectures.weights import build_decoder
-from models import MODELS, Precision, mean_decode_context
+from models import MODELS, Precision, decode_contexts
 
 BF16 = Precision.of("bf16")
 LLAMA_8B = MODELS["llama3.1-8b"]
@@ -32,7 +32,7 @@ def test_8b_by_hand():
     assert LLAMA_8B.step_weight_bytes(BF16, 1) == 2 * read
     assert LLAMA_8B.kv_bytes_per_token(BF16) == 32 * 2 * 8 * 128 * 2 == 128 * 1024
     assert LLAMA_8B.weight_bytes(BF16) == 2 * 8_030_261_248
-    assert LLAMA_8B.decode_bytes(BF16, 1, 1500) == 2 * read + 1500 * 128 * 1024
+    assert LLAMA_8B.decode_bytes(BF16, 1, range(1500, 1501)) == 2 * read + 1500 * 128 * 1024
     # two FLOPs a weight and token, half the square of attention, the head once
     layers = 2 * 218_103_808 * 32 * 1000
     attention = 4 * 32 * 128 * (1000 * 1001 // 2) * 32
@@ -52,9 +52,12 @@ def test_fp8_linears_keep_the_rest_in_bf16():
     assert LLAMA_8B.weight_bytes(Precision.of("bf16", "fp8")) == expected
 
 
-def test_mean_decode_context_is_the_mean_over_the_steps():
-    steps = [1000 + i for i in range(1, 250)]
-    assert mean_decode_context(1000, 250) == sum(steps) / len(steps)
+def test_a_step_attends_to_the_prompt_and_every_token_so_far():
+    contexts = decode_contexts(1000, 250)
+    assert list(contexts) == [1000 + i for i in range(1, 250)]
+    kv = LLAMA_8B.decode_kv_bytes(BF16, 1, contexts)
+    assert kv == 128 * 1024 * sum(contexts) / 249
+    assert list(decode_contexts(1000, 1)) == [1001]
 
 
 @pytest.mark.parametrize("name", ["llama-tiny", "llama3.2-1b"])

@@ -246,11 +246,13 @@ def test_experts_follow_the_linear_layers():
     assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
 
 
-def test_fp8_linears_are_for_dense_models():
+def test_fp8_linears_are_for_dense_models_on_one_gpu():
     spec = ModeSpec("thunder", ("transformerengine",), True)
-    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"])
+    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 1)
     with pytest.raises(CannotRun, match="FP8 is for dense models"):
-        resolution._check_linear_precision([spec], LLAMA4)
+        resolution._check_linear_precision([spec], LLAMA4, 1)
+    with pytest.raises(CannotRun, match="on one GPU only, not on 2 ranks"):
+        resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 2)
 
 
 # How even the routing is

@@ -217,6 +217,10 @@ class TestFingerprints:
         first = save(tmp_path / "a.json", fake_cell())
         other = save(tmp_path / "b.json", fake_cell(), model_name="llama2-13b", num_layers=40)
         assert "thunder b1 [llama2-13b, 40 of 32 layers]" in rows(first, other, "--across", "model")
+        shallow = save(tmp_path / "d.json", fake_cell(), num_layers=4)
+        found = report(other, first, shallow, "--across", "model")["rows"]
+        names = ["llama3.1-8b, num_layers 32", "llama3.1-8b, num_layers 4"]
+        assert [row["name"] for row in found] == names
         fp8 = fake_cell("thunder:transformerengine", options={"precision": "fp8"})
         mixed = save(tmp_path / "c.json", fake_cell(), fp8)
         (row,) = rows(mixed, "--across", "precision").values()
