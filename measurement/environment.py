@@ -87,10 +87,10 @@ def _driver() -> str | None:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """Where the code was copied without its history, GIT_COMMIT may name the commit."""
+    """GIT_COMMIT names the commit of a copy that has no history, or one that ends before it."""
+    if "GIT_COMMIT" in os.environ:
+        return os.environ["GIT_COMMIT"], None
     commit = _git("rev-parse", "--verify", "HEAD")
-    if commit is None:
-        return os.environ.get("GIT_COMMIT"), None
     status = _git("status", "--porcelain", "--untracked-files=no")
     return commit, None if status is None else bool(status)
 

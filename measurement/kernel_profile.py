@@ -51,6 +51,21 @@ def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
     return {"prefill": prefill, "decode": decode}
 
 
+def least_waiting(profiles: list[dict]) -> dict:
+    """Of several ranks' profiles each phase of the rank that waited least for the others.
+
+    A kernel that adds up over ranks lasts until the last of them is there, and profiling holds up
+    ranks unequally; what the last one sees is communication alone.
+    """
+    return {
+        phase: min(
+            (each[phase] for each in profiles),
+            key=lambda found: found["by_kind"].get("communication", 0.0),
+        )
+        for phase in profiles[0]
+    }
+
+
 def _profiler() -> profile:
     # acc_events: otherwise torch warns that events of earlier cycles are dropped; there is one.
     return profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU], acc_events=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 from models import MODELS, Precision
 from modes import MODES
 from modes.spec import EXECUTORS
-from reporting.labels import model_label, variant, variant_of
+from reporting.labels import model_label, num_layers, variant, variant_of
 from reporting.units import UNKNOWN, count, gigabytes, milliseconds, percent, rate
 from scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "results" / "published"
-MAIN_JOB = ("main_job", "session")  # what the README itself shows
+HEADLINES = ("session", "models", "four_gpus")  # what the README itself shows
 
 
 def main() -> None:
@@ -86,15 +86,18 @@ def executors() -> str:
 
 def published(*folders: str) -> str:
     """A row per cell of the files in these folders of results/published, with what they ran on."""
-    paths = [path for folder in folders for path in sorted((PUBLISHED / folder).glob("*.json"))]
-    results = [json.loads(path.read_text()) for path in paths]
+    results = [result for folder in folders for result in _results(folder)]
     if not results:
         return "No published measurements yet."
     rows = [_measured_row(result, cell) for result in results for cell in result["cells"]]
-    headers = ["model", "scenario", "mode", "batch", "TTFT ms", "TBOT ms", "of the limit"]
+    headers = ["model", "GPUs", "scenario", "mode", "batch", "TTFT ms", "TBOT ms", "of the limit"]
     headers += ["tok/s", "speed-up of TBOT [95 %]", "n"]
     environments = dict.fromkeys(_environment_line(result) for result in results)
     return markdown(headers, rows) + "\n\n" + "\n".join(environments)
+
+
+def _results(folder: str) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((PUBLISHED / folder).glob("*.json"))]
 
 
 def _measured_row(result: dict, cell: dict) -> list[str]:
@@ -102,7 +105,9 @@ def _measured_row(result: dict, cell: dict) -> list[str]:
     scenario = config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
     mode = variant(cell)
     mode += ", model scope" if config["compile_scope"] == "model" else ""
-    head = [model_label(config, cell), scenario, mode, str(cell["batch_size"])]
+    gpu = result["environment"]["gpu"]
+    gpus = str(gpu["count"]) if gpu else UNKNOWN
+    head = [model_label(config, cell), gpus, scenario, mode, str(cell["batch_size"])]
     n = str(summary["ttft_s"]["n"])
     if cell["status"] != "ok":
         return [*head, cell["status"].replace("_", " "), *[UNKNOWN] * 4, n]
@@ -114,6 +119,35 @@ def _measured_row(result: dict, cell: dict) -> list[str]:
         rate(summary["output_tokens_per_s"]),
         _speedup(cell),
         n,
+    ]
+
+
+def extrapolation_check() -> str:
+    """Estimates from two depths beside measurements of the whole model in the same modes."""
+    estimates, measured = (
+        {
+            (result["config"]["model_name"], variant(cell), cell["batch_size"]): cell
+            for result in _results(folder)
+            for cell in result["cells"]
+            if num_layers(result["config"], cell) == result["config"]["full_num_layers"]
+        }
+        for folder in ("extrapolation", "session")
+    )
+    rows = [
+        [*key[:2], name, *_estimate_and_truth(cell, measured[key], metric)]
+        for key, cell in estimates.items()
+        for name, metric in (("TTFT", "ttft_s"), ("TBOT", "tbot_s"))
+    ]
+    headers = ["model", "mode", "ms", "estimated", "measured", "estimate / measured"]
+    return markdown(headers, rows)
+
+
+def _estimate_and_truth(estimate: dict, measured: dict, metric: str) -> list[str]:
+    found, truth = estimate["summary"][metric], measured["summary"][metric]
+    return [
+        _with_interval(found),
+        _with_interval(truth),
+        f"{found['median'] / truth['median']:.3f}",
     ]
 
 
@@ -158,18 +192,30 @@ def _basis(result: dict) -> str:
     return ", ".join(sorted({cell["limit"]["basis"] for cell in result["cells"] if cell["limit"]}))
 
 
+RESULT_FOLDERS = (
+    "session",
+    "main_job",
+    "limits",
+    "models",
+    "extrapolation",
+    "same_twice",
+    "compile_scope",
+    "two_gpus",
+    "four_gpus",
+)
 FILES = {
     ROOT / "README.md": {
-        "measured": lambda: published(*MAIN_JOB),
+        "measured": lambda: published(*HEADLINES),
         "scenarios": scenarios,
         "models": models,
         "modes": modes,
         "executors": executors,
+        "extrapolation_check": extrapolation_check,
     },
     ROOT / "results" / "README.md": {
-        folder: lambda folder=folder: published(folder)
-        for folder in ("session", "main_job", "limits", "same_twice", "compile_scope", "two_gpus")
-    },
+        folder: lambda folder=folder: published(folder) for folder in RESULT_FOLDERS
+    }
+    | {"extrapolation_check": extrapolation_check},
 }
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from measurement.kernel_profile import attribute, kind_of
+from measurement.kernel_profile import attribute, kind_of, least_waiting
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,14 @@ def test_overlapping_kernels_share_no_instant():
     assert seconds == pytest.approx({name: us * 1e-6 / 2 for name, us in expected.items()})
     assert calls == {"a": 2, "b": 1, "c": 1, "d": 1}
     assert sum(seconds.values()) == pytest.approx((34 - 5) * 1e-6 / 2)
+
+
+def test_of_several_ranks_the_last_to_arrive_shows_what_communication_takes():
+    def phase(communication: float, matmul: float) -> dict:
+        return {"by_kind": {"communication": communication, "matmul": matmul}}
+
+    first = {"prefill": phase(0.3, 1.0), "decode": phase(0.9, 1.1)}
+    second = {"prefill": phase(0.5, 1.2), "decode": phase(0.1, 1.3)}
+    found = least_waiting([first, second])
+    assert found == {"prefill": first["prefill"], "decode": second["decode"]}
+    assert least_waiting([first]) == first

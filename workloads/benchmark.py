@@ -226,7 +226,8 @@ class Benchmark:
             if not self.ranks.is_first:  # it makes the same steps, and keeps nothing
                 trace = Path(os.devnull)
         try:
-            diagnose(cell, self.preparation.prompts(cell.batch_size, 0), trace)
+            tokens = self.preparation.prompts(cell.batch_size, 0)
+            diagnose(cell, tokens, trace, self.ranks.exchange)
             self.ranks.exchange()
         except PeerFailed as error:
             self.builder.warnings.append(f"{cell.label}: no profile: {error}")

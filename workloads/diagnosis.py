@@ -5,22 +5,28 @@ synchronisation, and the time its launches take is held against the time its ker
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from measurement.cell import Cell
-from measurement.kernel_profile import profile_engine
+from measurement.kernel_profile import least_waiting, profile_engine
 from measurement.metrics import tbot_samples
 
 _ENQUEUES = 5
 _BARE_STEPS = 200
 
 
-def diagnose(cell: Cell, tokens, trace_path: Path | None) -> None:
-    """Fill cell.host and cell.profile. Costs one prefill and a few decode steps."""
+def diagnose(
+    cell: Cell, tokens, trace_path: Path | None, exchange: Callable[[dict], list[dict]]
+) -> None:
+    """Fill cell.host and cell.profile. Costs one prefill and a few decode steps.
+
+    exchange gives what each rank found.
+    """
     engine = cell.engine
-    cell.profile = profile_engine(engine, tokens, trace_path)
+    cell.profile = least_waiting(exchange(profile_engine(engine, tokens, trace_path)))
     engine.prefill(tokens)
     enqueue_s = _median([_enqueue_s(engine) for _ in range(_ENQUEUES)])
     kernel_s = cell.profile["decode"]["kernel_s"]
