@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import NoReturn
 
+from flag_parser import Parser
 from reporting.comparison import Report, make_report
 from reporting.judging import METRICS, Measured, Row
 from reporting.pairing import ACROSS, Request
@@ -42,13 +42,6 @@ and cost too.
 exit codes: 0 compared; 1 regression, with --fail-on-regression; 2 bad request
 or broken file
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def make_parser() -> Parser:

@@ -196,6 +196,22 @@ def test_a_full_disk_loses_nothing(tmp_path):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 3), (("--quiet",), 1)])
+def test_a_full_disk_behind_stdout_is_one_line(flags, code):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "benchmark_inference.py", "--mode", "eager", *SHORT, *FEW, *flags],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=240,
+        )
+    assert done.returncode == code
+    assert done.stderr.endswith("the output can't be written: No space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_nothing_but_text_reaches_a_pipe():
     done = run("--mode", "eager", *SHORT, *FEW)
     assert "\x1b" not in done.stdout + done.stderr
