@@ -66,7 +66,7 @@ class Cell:
         """Estimates of a mode are another side than its measurements, and those from other depths
         yet another."""
         depths = "-".join(map(str, self.estimated_from))
-        return f"{self.variant} ESTIMATE {depths}" if self.is_estimate else self.variant
+        return f"{self.variant} EST {depths}" if self.is_estimate else self.variant
 
 
 @dataclass(frozen=True)

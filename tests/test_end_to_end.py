@@ -236,12 +236,12 @@ def test_two_depths_give_an_estimate_of_the_model(tmp_path):
     result = json.loads(path.read_text())
     validate(result)
     assert [cell["label"] for cell in result["cells"]] == [
-        "eager b1 ESTIMATE",
-        "inductor b1 ESTIMATE",
-        "eager b1 [1 layer]",
-        "eager b1 [2 layers]",
-        "inductor b1 [1 layer]",
-        "inductor b1 [2 layers]",
+        "eager b1 EST",
+        "inductor b1 EST",
+        "eager b1 1L",
+        "eager b1 2L",
+        "inductor b1 1L",
+        "inductor b1 2L",
     ]
     estimate, _, small, large, *_ = result["cells"]
     assert small["agreement"]["passed"]
