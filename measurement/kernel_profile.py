@@ -35,8 +35,11 @@ def kind_of(kernel: str) -> str:
     return next((name for name, pattern in _KINDS if pattern.search(kernel)), _OTHER)
 
 
-def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
+def profile_engine(engine, tokens, free_slots: int, trace_path: Path | None = None) -> dict:
     """Kernel times of one prefill and of one decode step (the mean of a few) on the GPU.
+
+    Args:
+        free_slots: of the cache after a prefill, one for each decode step; at least 1.
 
     Returns:
         {"prefill": phase, "decode": phase}, phase = {"kernel_s", "kernels", "by_kind": {kind: s},
@@ -45,9 +48,10 @@ def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
     """
     engine.prefill(tokens)
     prefill = _record(lambda: engine.prefill(tokens), 1)
-    decode = _record(engine.decode, _DECODE_STEPS)
+    steps = min(_DECODE_STEPS, free_slots)
+    decode = _record(engine.decode, steps)
     if trace_path is not None:
-        _write_trace(engine, tokens, trace_path)
+        _write_trace(engine, tokens, steps, trace_path)
     return {"prefill": prefill, "decode": decode}
 
 
@@ -117,10 +121,10 @@ def _phase(seconds: Counter, calls: Counter, repeats: int) -> dict:
     }
 
 
-def _write_trace(engine, tokens, path: Path) -> None:
+def _write_trace(engine, tokens, steps: int, path: Path) -> None:
     with _profiler() as profiler:
         engine.prefill(tokens)
-        for _ in range(_DECODE_STEPS):
+        for _ in range(steps):
             engine.decode()
         torch.cuda.synchronize()
     profiler.export_chrome_trace(str(path))
