@@ -111,11 +111,8 @@ class Benchmark:
 
     def _need(self) -> Need:
         request = self.request
-        precision = max(
-            (cell.precision for cell in self.cells), key=lambda each: each.linear != each.base
-        )
-        cells = [(self._share(cell.model), cell.batch_size) for cell in self.cells]
-        return predict(cells, precision, request.input_length, request.output_length)
+        cells = [(self._share(cell.model), cell.precision, cell.batch_size) for cell in self.cells]
+        return predict(cells, request.input_length, request.output_length)
 
     def _share(self, model: ModelConfig) -> ModelConfig:
         return model.sharded(self.request.tensor_parallel)
