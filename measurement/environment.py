@@ -88,8 +88,8 @@ def _driver() -> str | None:
 
 def _git_state() -> tuple[str | None, bool | None]:
     """GIT_COMMIT names the commit of a copy that has no history, or one that ends before it."""
-    if "GIT_COMMIT" in os.environ:
-        return os.environ["GIT_COMMIT"], None
+    if named := os.environ.get("GIT_COMMIT"):
+        return named, None
     commit = _git("rev-parse", "--verify", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
     return commit, None if status is None else bool(status)
