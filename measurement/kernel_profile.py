@@ -12,8 +12,12 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+_OTHER = "norm, elementwise"
 # First match wins. Names are those of cuBLAS, CUTLASS, cuDNN, flash-attention, NCCL and ours.
 _KINDS = (
+    # Inductor names what it fused after all operators that it stands between, a gemv's as well; it
+    # computes a product itself only where it has taken one apart.
+    (_OTHER, re.compile(r"^triton_(poi|red|per)_(?!.*_mm_)")),
     ("communication", re.compile(r"nccl|all_?reduce|multimem|symm_mem", re.I)),
     (
         "attention",
@@ -26,7 +30,6 @@ _KINDS = (
         re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas", re.I),
     ),
 )
-_OTHER = "norm, elementwise"
 _DECODE_STEPS = 8
 _COSTLIEST = 10
 
