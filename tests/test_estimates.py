@@ -129,6 +129,15 @@ def test_estimates_are_compared_with_each_other_round_by_round(run):
     assert baselines[2:] == ["eager b1 [4 layers]", "eager b1 [8 layers]", None, None]
 
 
+def test_no_depth_wins_back_its_cold_start(run):
+    """The second of them may have used what was compiled for the first."""
+    cells = depths("inductor", 0.0008) + depths()
+    cells[0].cold_start["compile_prefill_s"] = 2.0
+    _, _, result = run(cells)
+    measured = [cell for cell in result["cells"] if not cell["estimated"]]
+    assert [cell["cold_start"]["payback_tokens"] for cell in measured] == [None] * 4
+
+
 def test_batch_sizes_have_an_estimate_each(run):
     cells = depths(batch_size=1) + depths(batch_size=8)
     _, _, result = run(cells, "--batch-size", "1", "8")
