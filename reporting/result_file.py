@@ -155,7 +155,7 @@ class ResultBuilder:
                 "executors": list(cell.spec.executors),
                 "attention": cell.kernels.attention,
                 "linear": cell.kernels.linear,
-                "experts": getattr(cell.kernels, "experts", None),
+                "experts": cell.kernels.experts if cell.model.num_experts else None,
                 "all_reduce": getattr(cell.kernels, "all_reduce", None),
                 "precision": cell.precision.name,
                 "compiler": cell.details,
@@ -242,7 +242,8 @@ class ResultBuilder:
         widths = [relative_half_width(times) for times in (samples["ttft_s"], tbot) if times]
         known = [width for width in widths if width is not None]
         agreed = None if cell.agreement is None else cell.agreement["passed"]
-        adaptive = self.request.num_iterations is None
+        # The rule that stops a session looks at what is measured, not at estimates.
+        adaptive = self.request.num_iterations is None and cell.extrapolation is None
         return Evidence(
             device=self.request.device,
             total_s=tuple(totals),
