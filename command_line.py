@@ -3,11 +3,13 @@
 import argparse
 from pathlib import Path
 
+from flag_parser import Parser
 from models import MODELS
 from modes import MODES
 from modes.spec import COMPILE_MODES, EXECUTORS
 from scenarios import SCENARIOS
 
+_SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
 _EXAMPLES = """examples:
   python benchmark_inference.py --scenario chat
   python benchmark_inference.py --scenario chat --mode thunder inductor eager
@@ -44,13 +46,20 @@ def _positive_float(text: str) -> float:
     return value
 
 
+def _seed(text: str) -> int:
+    value = _natural(text)
+    if value >= _SEEDS:
+        raise argparse.ArgumentTypeError(f"must be below {_SEEDS}, not {value}")
+    return value
+
+
 # argparse names a type by its function where the text is no number at all.
-_positive_int.__name__ = _natural.__name__ = "whole number"
+_positive_int.__name__ = _natural.__name__ = _seed.__name__ = "whole number"
 _positive_float.__name__ = "number"
 
 
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    parser = Parser(
         prog="benchmark_inference.py",
         usage="%(prog)s [OPTIONS]",
         description="Time LLM inference, prefill and decode, in several ways of executing a model.",
@@ -93,7 +102,7 @@ def _add_model_flags(group) -> None:
         "(default depths: 4 8 where they will do)",
     )
     group.add_argument(
-        "--seed", type=_natural, default=0, metavar="N", help="of weights and prompts (default: 0)"
+        "--seed", type=_seed, default=0, metavar="N", help="of weights and prompts (default: 0)"
     )
 
 

@@ -12,8 +12,8 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import NoReturn
 
+from flag_parser import Parser
 from reporting.comparison import Report, make_report
 from reporting.judging import METRICS, Measured, Row
 from reporting.pairing import ACROSS, Request
@@ -21,6 +21,7 @@ from reporting.saved_cells import ComparisonError
 from reporting.units import UNKNOWN, dollars, gigabytes, milliseconds, rate, significant
 
 WIDTH = 80
+_SHORT = 24  # of a file's name that is repeated wherever the file is meant
 
 EXAMPLES = """\
 examples:
@@ -42,13 +43,6 @@ and cost too.
 exit codes: 0 compared; 1 regression, with --fail-on-regression; 2 bad request
 or broken file
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 def make_parser() -> Parser:
@@ -137,24 +131,28 @@ _LINE = "  {:<12}  {:>9}  {:>9}  {:>5}  {:>13}  {}"
 
 def as_table(report: Report) -> str:
     """Blocks of six lines under the names of what is compared; nothing is wider than 80 columns."""
-    lines: list[str] = []
+    names = short_names(report)
+    lines = [line for entry in legend(names) for line in _wrapped(entry)]
+    lines += [""] if lines else []
     for title, rows in groupby(report.rows, key=lambda row: row.title):
         lines += [*_wrapped(title), ""]
         for row in rows:
-            lines += [*_wrapped(heading(row)), *_block(row), ""]
-    lines += [line for remark in remarks(report) for line in _wrapped(remark)]
+            lines += [*_wrapped(heading(row, names)), *_block(row), ""]
+    lines += [line for remark in remarks(report, names) for line in _wrapped(remark)]
     return "\n".join(lines).rstrip()
 
 
 def as_markdown(report: Report) -> str:
     head = ("metric", "baseline", "value", "ratio", "95 % interval", "verdict")
-    lines: list[str] = []
+    names = short_names(report)
+    lines = [f"- {entry}" for entry in legend(names)]
+    lines += [""] if lines else []
     for title, rows in groupby(report.rows, key=lambda row: row.title):
         lines += [f"**{title}**", "", _markdown(("cell", *head)), _markdown(("---",) * 7)]
         for row in rows:
-            lines += [_markdown((heading(row), *cells)) for cells in _cells(row)]
+            lines += [_markdown((heading(row, names), *cells)) for cells in _cells(row)]
         lines.append("")
-    return "\n".join([*lines, *(f"- {remark}" for remark in remarks(report))]).rstrip()
+    return "\n".join([*lines, *(f"- {remark}" for remark in remarks(report, names))]).rstrip()
 
 
 def as_json(report: Report) -> str:
@@ -168,35 +166,56 @@ PRINTERS: dict[str, Callable[[Report], str]] = {
 }
 
 
-def heading(row: Row) -> str:
+def short_names(report: Report) -> dict[str, str]:
+    """What stands for each file: its name, or a number where names are long or not enough."""
+    rows = [file for row in report.rows for file in (*row.baseline_files, *row.files)]
+    files = list(dict.fromkeys([*rows, *(skip.file for skip in report.skipped)]))
+    names = list(map(os.path.basename, files))
+    if len(set(names)) == len(names) and all(len(name) <= _SHORT for name in names):
+        return {file: f"({name})" for file, name in zip(files, names, strict=True)}
+    return {file: f"[{number}]" for number, file in enumerate(files, 1)}
+
+
+def legend(names: dict[str, str]) -> Iterator[str]:
+    for file, name in names.items():
+        if name.startswith("["):
+            yield f"{name} {file}"
+
+
+def heading(row: Row, names: dict[str, str]) -> str:
     """thunder b1 (after.json) against eager b1 (before.json): 10 and 8 runs"""
-    ours, theirs = _files(row.files), _files(row.baseline_files)
+    ours, theirs = _files(row.files, names), _files(row.baseline_files, names)
     if row.baseline_label is None:
-        return f"{row.label} ({ours}): nothing to compare with"
+        return f"{row.label} {ours}: nothing to compare with"
     if row.files == row.baseline_files:
-        names = f"{row.label} against {row.baseline_label} ({ours})"
+        sides = f"{row.label} against {row.baseline_label} {ours}"
     else:
-        if ours == theirs:  # the same name in two directories
-            ours, theirs = ", ".join(row.files), ", ".join(row.baseline_files)
-        names = f"{row.label} ({ours}) against {row.baseline_label} ({theirs})"
+        sides = f"{row.label} {ours} against {row.baseline_label} {theirs}"
     ratio = row.metrics["ttft_s"].ratio
     if ratio is None:
-        return names
+        return sides
     counts = dict.fromkeys((ratio.n_candidate, ratio.n_baseline))
-    return f"{names}: {' and '.join(map(str, counts))} {row.unit}"
+    return f"{sides}: {' and '.join(map(str, counts))} {row.unit}"
 
 
-def _files(files: Sequence[str]) -> str:
-    return os.path.basename(files[0]) if len(files) == 1 else f"{len(files)} files"
+def _files(files: Sequence[str], names: dict[str, str]) -> str:
+    return names[files[0]] if len(files) == 1 else f"({len(files)} files)"
 
 
-def remarks(report: Report) -> Iterator[str]:
+def remarks(report: Report, names: dict[str, str]) -> Iterator[str]:
+    if not report.rows:
+        yield "nothing to compare"
     for name, means in report.geometric_means.items():
         texts = [f"{COLUMNS[key].title.split(',')[0]} {_ratio(x)}" for key, x in means.items()]
-        yield f"geometric mean, {name}: {', '.join(texts)}"
+        yield f"geometric mean, {names.get(name, name).strip('()')}: {', '.join(texts)}"
+    skipped: dict[tuple[str, str], list[str]] = {}
     for skip in report.skipped:
-        yield f"skipped: {skip.label} ({skip.file}): {skip.reason}"
+        skipped.setdefault((skip.file, skip.reason), []).append(skip.label)
+    for (file, reason), labels in skipped.items():
+        yield f"skipped: {', '.join(labels)} {names[file]}: {reason}"
     for note in report.notes:
+        for file, name in names.items():
+            note = note.replace(f"({file})", name)
         yield f"note: {note}"
     if any(m.ratio and m.ratio.runs_needed for row in report.rows for m in row.metrics.values()):
         yield "+N: about N more runs (or sessions) per side would settle it; 999: or more"

@@ -49,12 +49,12 @@ def resolve(arguments: Namespace) -> Request:
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
     check_compile_mode(arguments.compile_mode, specs)
-    for spec in specs:
-        check_packages(spec, device)
     _check_kernels(arguments, model, device)
     ranks = _num_ranks()
     notices += _check_ranks(arguments, model, device, ranks)
     _check_linear_precision(specs, model, ranks)
+    for spec in specs:  # last: nothing is installed for what would be refused then
+        check_packages(spec, device)
     return Request(
         model=model,
         scenario=scenario,
@@ -224,13 +224,22 @@ def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list
         raise CannotRun("--all-reduce one_shot is a GPU kernel; leave it at auto on a CPU")
     if arguments.all_reduce == "one_shot" and arguments.precision == "fp16":
         raise CannotRun("--all-reduce one_shot knows bf16 and fp32; leave it at auto for fp16")
-    try:
-        model.sharded(ranks)
-    except ValueError as error:
-        raise RequestError(f"{ranks} ranks: {error}") from None
+    problem = _undivided(model, ranks)
+    if problem is not None:
+        fewer = next(each for each in range(ranks - 1, 0, -1) if _undivided(model, each) is None)
+        raise RequestError(f"{ranks} ranks: {problem}; {fewer} would do")
     if ranks == 1 and arguments.all_reduce != "auto":
         return ["--all-reduce is ignored: there is one rank only, torchrun starts several"]
     return []
+
+
+def _undivided(model: ModelConfig, ranks: int) -> str | None:
+    """What of the model can't be divided by so many ranks."""
+    try:
+        model.sharded(ranks)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig, ranks: int) -> None:

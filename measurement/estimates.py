@@ -13,7 +13,7 @@ from measurement.extrapolation import Extrapolation
 from measurement.metrics import Work
 from models import ModelConfig
 
-_QUALIFIER = "ESTIMATE"
+_QUALIFIER = "EST"
 _NOISE = (
     "no estimate: in some round the deeper of the two was so much the faster one that the full "
     "model would take no time at all; the depths lie too close together for this noise"

@@ -1,5 +1,6 @@
 """GPU memory: what a session will need, computed before anything is allocated, and what it took."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -121,9 +122,10 @@ def largest_fit(
         cells = [(model, precision, batch_size) for model in models]
         return predict(cells, input_length, output_length).total <= available
 
-    for batch_size in range(largest_batch - 1, 0, -1):
-        if fits(models, batch_size):
-            return f"--batch-size {batch_size}"
+    batch_sizes = range(1, largest_batch)
+    smaller = bisect_left(batch_sizes, True, key=lambda size: not fits(models, size))
+    if smaller:
+        return f"--batch-size {smaller}"
     for flags, others in shallower:
         if fits(others, 1):
             return f"{flags} with --batch-size 1"

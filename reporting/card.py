@@ -1,8 +1,8 @@
 """What is printed before anything is measured: the model, the GPU, and what physics allows."""
 
-from reporting.labels import depths, variant
+from reporting.labels import depths, joined, variant
 from reporting.layout import pairs, table
-from reporting.units import UNKNOWN, count, gigabytes, milliseconds, significant
+from reporting.units import count, gigabytes, milliseconds, significant
 from scenarios import SCENARIOS
 
 
@@ -20,7 +20,9 @@ def card(result: dict, predicted_bytes: int | None, available_bytes: int | None)
         ("memory", _memory_line(predicted_bytes, available_bytes)),
     ]
     rows += [_limit_row(cell) for cell in _one_per_work(result["cells"])]
-    rows += [("cells", ", ".join(cell["label"] for cell in result["cells"]))]
+    if all(cell["limit"] is None for cell in result["cells"]):
+        rows += [("limits", "unknown here: --gpu-bandwidth and --gpu-peak give them")]
+    rows += [("cells", joined(result["cells"]))]
     return pairs(rows)
 
 
@@ -51,7 +53,9 @@ def _parallel_rows(config: dict, model: dict, environment: dict) -> list[tuple[s
     share = f"{gigabytes(model['weight_bytes_per_gpu'])} GB of weights"
     cache = f"{model['kv_bytes_per_token_per_gpu'] / 1024:,.0f} KiB per token"
     where = "" if nodes == 1 else f" on {nodes} nodes"
-    return [("ranks", f"{ranks}{where}, tensor parallel; on each {share}, {cache}; limits are its")]
+    return [
+        ("ranks", f"{ranks}{where}, tensor parallel; on each {share}, {cache}; limits: of one rank")
+    ]
 
 
 def _lengths(config: dict) -> str:
@@ -80,15 +84,20 @@ def _one_per_work(cells: list[dict]) -> list[dict]:
 
 
 def _limit_row(cell: dict) -> tuple[str, str]:
-    name = f"limit {cell['label'].removeprefix(variant(cell)).strip()}"
+    name = cell["label"].removeprefix(variant(cell)).strip()
     limit = cell["limit"]
-    flops = f"{significant(cell['prefill_flops'] / 1e12)} TFLOP prefill"
-    moved = f"{gigabytes(cell['decode_bytes_per_step'])} GB per decode step"
+    work = f"{_flops(cell['prefill_flops'])} prefill, "
+    work += f"{gigabytes(cell['decode_bytes_per_step'])} GB per decode step"
     if limit is None:
-        hint = "give --gpu-bandwidth and --gpu-peak for the limits"
-        return name, f"{UNKNOWN} ({flops}, {moved}; {hint})"
+        return f"work {name}", work
     times = f"TTFT {milliseconds(limit['ttft_s'])} ms, TBOT {milliseconds(limit['tbot_s'])} ms"
-    return name, f"{times} ({limit['basis']}; {flops}, {moved})"
+    return f"limit {name}", f"{times} ({limit['basis']}; {work})"
+
+
+def _flops(number: float) -> str:
+    if number < 1e10:
+        return f"{significant(number / 1e9)} GFLOP"
+    return f"{significant(number / 1e12)} TFLOP"
 
 
 def scenario_table(limits: dict[str, tuple[float, float]]) -> str:

@@ -76,13 +76,19 @@ def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
         for row in rows
         if row.left_out
     ]
+    said: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
     for pairing in pairings:
         cells = (*pairing.baseline, *pairing.candidate)
-        notes += [f"{cell.label} ({cell.file}) {text}" for cell in cells for text in cell.remarks]
+        for cell in cells:
+            for text in cell.remarks:
+                said.setdefault((f" ({cell.file})", text), []).append(cell.label)
         differing = ", ".join(_differing_software(cells))
         if differing:
-            notes.append(f"{cells[0].label}: sessions differ in {differing}")
-    return list(dict.fromkeys(notes))
+            said.setdefault(("", f"sessions differ in {differing}"), []).append(cells[0].label)
+    return notes + [
+        f"{', '.join(dict.fromkeys(labels))}{where}: {text}"
+        for (where, text), labels in said.items()
+    ]
 
 
 def _differing_software(cells: Sequence[Cell]) -> Iterable[str]:

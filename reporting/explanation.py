@@ -44,7 +44,7 @@ def costliest(cell: dict) -> str:
     return f"costliest kernels of one decode step of {cell['label']}\n{body}"
 
 
-def bound_line(cell: dict) -> str | None:
+def what_bounds(cell: dict) -> str | None:
     """What bounds the decode of a cell, in one line."""
     host, bound = cell["host"], cell["bound"]
     if host is None or host["enqueue_over_kernel"] is None:
@@ -53,8 +53,8 @@ def bound_line(cell: dict) -> str | None:
     ratio = host["enqueue_over_kernel"]
     if ratio > 1:
         return (
-            f"{cell['label']}: decode is bound by launches: enqueueing a step takes {ratio:.1f}x "
-            f"its kernels' time, the GPU is busy {busy}"
+            f"decode is bound by launches: enqueueing a step takes {ratio:.1f}x its kernels' time, "
+            f"the GPU is busy {busy}"
         )
     resource = "the GPU" if bound is None else f"the GPU's {bound['decode']}"
-    return f"{cell['label']}: decode is bound by {resource}: busy {busy} of a step's time"
+    return f"decode is bound by {resource}: busy {busy} of a step's time"

@@ -1,4 +1,10 @@
-"""What a cell and its model are called, so that fewer layers and estimates are seen to be that."""
+"""What a cell and its model are called, so that fewer layers and estimates are seen to be that.
+
+A label reads MODE bN, for example "thunder+graphs b1"; where cells of one session differ in depth,
+4L follows for the first 4 layers, and EST for an estimate of the full model.
+"""
+
+from collections.abc import Sequence
 
 
 def variant(cell: dict) -> str:
@@ -8,6 +14,17 @@ def variant(cell: dict) -> str:
 
 def variant_of(label: str, batch_size: int) -> str:
     return label.rsplit(f" b{batch_size}", 1)[0]
+
+
+def joined(cells: Sequence[dict], everything: Sequence[dict] = ()) -> str:
+    """Their labels, short: "eager b1 4L, 8L"; "all cells" where these are several and all."""
+    if 1 < len(cells) == len(everything):
+        return "all cells"
+    qualifiers: dict[str, list[str]] = {}
+    for cell in cells:
+        head = f"{variant(cell)} b{cell['batch_size']}"
+        qualifiers.setdefault(head, []).append(cell["label"].removeprefix(head).strip())
+    return ", ".join(f"{head} {', '.join(found)}".rstrip() for head, found in qualifiers.items())
 
 
 def num_layers(config: dict, cell: dict) -> int:

@@ -66,7 +66,7 @@ class Cell:
         """Estimates of a mode are another side than its measurements, and those from other depths
         yet another."""
         depths = "-".join(map(str, self.estimated_from))
-        return f"{self.variant} ESTIMATE {depths}" if self.is_estimate else self.variant
+        return f"{self.variant} EST {depths}" if self.is_estimate else self.variant
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,10 @@ def _samples(record: dict, fingerprint: Fingerprint) -> dict[str, list[float]]:
 def _remarks(record: dict) -> Iterable[str]:
     validity = record["validity"]
     if validity and validity["verdict"] != "valid":
-        codes = ", ".join(reason["code"] for reason in validity["reasons"])
-        yield f"is {validity['verdict']} ({codes})"
+        codes = dict.fromkeys(reason["code"] for reason in validity["reasons"])
+        yield f"{validity['verdict']} ({', '.join(codes)})"
     if record["status"] == "partial":
-        yield "is partial: its session didn't end"
+        yield "partial: the session didn't end"
     if record["estimated"]:
         small, large = record["extrapolation"]["from_layers"]
-        yield f"is an estimate from {small} and {large} layers, not a measurement"
+        yield f"an estimate from {small} and {large} layers, not a measurement"

@@ -1,8 +1,8 @@
 """The tables after a session, rendered from the result object alone; 80 columns wide at most."""
 
-from reporting.explanation import bound_line
-from reporting.labels import depths, session_label, variant
-from reporting.layout import table, wrap
+from reporting.explanation import what_bounds
+from reporting.labels import depths, joined, session_label, variant, variant_of
+from reporting.layout import fits, room_for_labels, table, wrap
 from reporting.units import (
     UNKNOWN,
     dollar_range,
@@ -14,9 +14,8 @@ from reporting.units import (
     significant,
 )
 
-_LABEL_WIDTH = 20
-_SPEEDUP_WIDTH = 12
-_VERDICT_WIDTH = 12
+_LABEL_WIDTH = 20  # at least
+_WIDTHS = {"speed-up": 12, "verdict": 12}  # at most
 _SOUND = ("ok", "partial")  # a wrong output has no speed
 _VALIDITY = {"valid": "valid", "suspect": "SUSPECT", "invalid": "INVALID"}
 
@@ -40,12 +39,17 @@ def report(result: dict) -> str:
 
 
 def _table(title: str, rows: list, headers: list[str]) -> str:
-    widths = {
-        headers[0]: _LABEL_WIDTH,
-        "speed-up": _SPEEDUP_WIDTH,
-        "verdict": _VERDICT_WIDTH,
-    }
-    return f"{title}\n{table(rows, headers, [widths.get(header) for header in headers])}"
+    """Without the columns in which nothing is known; labels take what the others leave."""
+    columns = zip(headers, *rows, strict=True)
+    known = [column for column in columns if set(column[1:]) != {UNKNOWN}]
+    if len(known) < 2:
+        return ""
+    headers, *rows = zip(*known, strict=True)
+    if fits(rows, headers):
+        return f"{title}\n{table(rows, headers)}"
+    widths = [_WIDTHS.get(header) for header in headers[1:]]
+    room = max(_LABEL_WIDTH, room_for_labels(rows, headers, widths))
+    return f"{title}\n{table(rows, headers, [room, *widths])}"
 
 
 def _headline(result: dict) -> str:
@@ -61,8 +65,8 @@ def _headline(result: dict) -> str:
 def summary_table(result: dict) -> str:
     """A row per cell: the numbers one chooses by."""
     rows = [_summary_row(cell) for cell in result["cells"]]
-    headers = ["cell", "TTFT ms", "TBOT ms", "limit", "tok/s", "speed-up", "n", "verdict"]
-    return _table("summary (medians)", rows, headers)
+    headers = ["cell", "TTFT", "TBOT", "limit", "tok/s", "speed-up", "n", "verdict"]
+    return _table("summary (medians; TTFT and TBOT in ms)", rows, headers)
 
 
 def _summary_row(cell: dict) -> list[str]:
@@ -83,10 +87,11 @@ def _summary_row(cell: dict) -> list[str]:
 
 
 def _verdict(cell: dict) -> str:
+    """An estimate is never simply valid."""
+    if not cell["summary"]["ttft_s"]["n"]:
+        return "no runs"
     validity = cell["validity"]["verdict"]
-    if not cell["estimated"]:
-        return _VALIDITY[validity]
-    return "ESTIMATE" if validity == "valid" else f"ESTIMATE {_VALIDITY[validity]}"
+    return "ESTIMATE" if cell["estimated"] and validity == "valid" else _VALIDITY[validity]
 
 
 def speedup_text(cell: dict, metric: str) -> str:
@@ -169,8 +174,9 @@ def _latency(cell: dict) -> str:
         )
     ]
     steps = cell["summary"]["step_s"]
-    rows.append(["single steps", milliseconds(steps["p50"])] + [UNKNOWN] * 4)
-    rows[-1] += [milliseconds(steps["p95"]), milliseconds(steps["p99"]), UNKNOWN, UNKNOWN]
+    if not cell["estimated"]:
+        p50, p95, p99 = (milliseconds(steps[name]) for name in ("p50", "p95", "p99"))
+        rows.append(["single steps", p50, *[UNKNOWN] * 4, p95, p99, UNKNOWN, UNKNOWN])
     headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
     return _table(f"latency of {cell['label']}", rows, headers)
 
@@ -195,15 +201,16 @@ def _resources(cells: list[dict]) -> str:
                 gigabytes(memory.get("kv_cache_bytes")),
                 gigabytes(memory.get("current_allocated_bytes")),
                 gigabytes(memory.get("peak_allocated_bytes")),
-                gigabytes(memory.get("predicted_bytes")),
                 dollar_range(cost.get("output")),
             ]
         )
-    headers = ["cell", "weights", "KV", "now", "peak", "planned", "$/M output tokens"]
-    table = _table(
-        "resources, GB (planned: all cells together); cost as min - median - max", rows, headers
-    )
-    return f"{table}\n{_total_cost(cells)}".rstrip()
+    headers = ["cell", "weights", "KV", "now", "peak", "$/M output tokens"]
+    title = "resources, GB"
+    planned = {cell["memory"].get("predicted_bytes") for cell in cells} - {None}
+    title += "".join(f"; {gigabytes(each)} planned for all cells" for each in planned)
+    if any(cell["summary"]["cost_per_million_tokens"] for cell in cells):
+        title += "; cost as min - median - max"
+    return f"{_table(title, rows, headers)}\n{_total_cost(cells)}".rstrip()
 
 
 def _parallel_notes(result: dict) -> list[str]:
@@ -257,31 +264,43 @@ def _interval(interval: list[float] | None) -> str:
 
 
 def _reasons(cells: list[dict]) -> str:
-    """Why a result is not simply valid, and what to do about it; each reason once."""
-    labels: dict[str, list[str]] = {}
+    """Why a result is not simply valid, and what to do about it; each reason and remedy once."""
+    by_remedy: dict[str, list[tuple[dict, str]]] = {}
     for cell in cells:
-        for phrase in _phrases(cell):
-            labels.setdefault(phrase, []).append(cell["label"])
-    return "\n".join(wrap(f"{', '.join(who)}: {what}") for what, who in labels.items())
+        for message, remedy in _problems(cell):
+            by_remedy.setdefault(remedy, []).append((cell, message))
+    lines = []
+    for remedy, found in by_remedy.items():
+        *others, last = _said(found, cells)
+        lines += [*others, f"{last} {remedy}".rstrip()]
+    return "\n".join(map(wrap, lines))
 
 
-def _phrases(cell: dict) -> list[str]:
-    phrases = [cell["error"]] if cell["error"] else []
+def _said(found: list[tuple[dict, str]], cells: list[dict]) -> list[str]:
+    """What is said of several cells alike as one line: who, and what."""
+    concerned: dict[str, list[dict]] = {}
+    for cell, text in found:
+        concerned.setdefault(text, []).append(cell)
+    return [f"{joined(who, cells)}: {text}" for text, who in concerned.items()]
+
+
+def _problems(cell: dict) -> list[tuple[str, str]]:
+    """(what is wrong, what to do about it)."""
+    found = [(cell["error"], "")] if cell["error"] else []
     if cell["agreement"] and not cell["agreement"]["passed"]:
-        phrases.append(f"WRONG OUTPUT: {'; '.join(cell['agreement']['failures'])}")
+        found.append((f"WRONG OUTPUT: {'; '.join(cell['agreement']['failures'])}", ""))
     reasons = cell["validity"]["reasons"] if cell["summary"]["ttft_s"]["n"] else []
-    return phrases + [f"{reason['message']} {reason['remedy']}" for reason in reasons]
+    return found + [(reason["message"], reason["remedy"]) for reason in reasons]
 
 
 def _footnotes(result: dict) -> str:
     cells = result["cells"]
-    notes = [*_estimate_notes(result), *filter(None, map(bound_line, cells)), *result["warnings"]]
+    bounds = [(cell, text) for cell in cells if (text := what_bounds(cell))]
+    notes = [*_estimate_notes(result), *_said(bounds, cells), *result["warnings"]]
     basis = {cell["limit"]["basis"] for cell in cells if cell["limit"]}
     notes += _routing_notes(cells)[:1]
     notes += [f"limit: the hardware alone, {each} ceilings; % of it reached" for each in basis]
-    baselines = {cell["speedup"]["baseline"] for cell in cells if cell["speedup"]}
-    if baselines:
-        notes.append(f"speed-up: TBOT against {', '.join(sorted(baselines))}, paired by round")
+    notes += _speedup_notes(cells)
     notes += _parallel_notes(result)
     price_source = result["config"].get("price_source")
     if price_source is not None:
@@ -299,6 +318,13 @@ def _footnotes(result: dict) -> str:
     return "\n".join(wrap(note) for note in dict.fromkeys(notes))
 
 
+def _speedup_notes(cells: list[dict]) -> list[str]:
+    found = [(cell["speedup"]["baseline"], cell["batch_size"]) for cell in cells if cell["speedup"]]
+    names = sorted({variant_of(*baseline) for baseline in found})
+    same = "" if len(set(found)) == 1 else " of the same batch size and depth"
+    return [f"speed-up: TBOT against {', '.join(names)}{same}, paired by round"] if found else []
+
+
 def _estimate_notes(result: dict) -> list[str]:
     """How estimates came about and what their intervals leave out; for what there is none."""
     config = result["config"]
@@ -312,8 +338,8 @@ def _estimate_notes(result: dict) -> list[str]:
     for weight in {cell["extrapolation"]["weight"] for cell in estimated.values()}:
         small, large = config["extrapolated_from"]
         notes.append(
-            f"ESTIMATE: from {depths(config)} layers, round by round: t({small}) + "
-            f"{weight:.4g} x (t({large}) - t({small})); its intervals hold run-to-run "
+            f"EST: estimated from {depths(config)} layers ({small}L, {large}L), round by round: "
+            f"t({small}) + {weight:.4g} x (t({large}) - t({small})); intervals hold run-to-run "
             "noise, not departures from that straight line"
         )
     return notes

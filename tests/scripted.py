@@ -94,7 +94,7 @@ def make_cell(
         precision=precision,
         kernels=SimpleNamespace(attention="sdpa", linear="torch"),
         work=Work.of(model, precision, batch_size, INPUT, OUTPUT),
-        qualifier="" if num_layers is None else f"[{num_layers} layers]",
+        qualifier="" if num_layers is None else f"{num_layers}L",
         timer="wall",
     )
     cell.engine = FakeEngine(name=cell.label, **engine)

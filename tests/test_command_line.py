@@ -51,16 +51,18 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--extrapolate", "1", "2", "--model-name", "llama4-scout"], "--extrapolate 4 8 would"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--num-iterations", "5", "--max-seconds", "3"], "--num-iterations fixes the runs"),
-        (["--no-such-flag"], "unrecognized arguments: --no-such-flag"),
+        (["--xyz"], "unrecognized arguments: --xyz\n"),
+        (["--modle-name", "llama-tiny"], "did you mean --model-name?"),
+        (["--inputlength=5", "--batchsize=2"], "did you mean --input-length --batch-size?"),
+        (["--seed", "4294967296"], "must be below 4294967296"),
         (["--mode", "thunder:transformerengine,transformerengine_v2"], "exclude each other"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
     code, err = run(capsys, *arguments)
     assert code == 2
-    *before, line = err.strip().splitlines()
-    assert words in line
-    assert before in ([], ["usage: benchmark_inference.py [OPTIONS]"])  # argparse's own
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,38 @@ def test_a_model_that_does_not_fit_says_what_would(capsys):
     assert code == 3
     assert "needs about" in err
     assert "--num-layers" in err
+
+
+def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
+    from workloads import benchmark
+
+    flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
+    for free, offered in ((100_000_000_000, True), (40_000_000_000, False)):
+        monkeypatch.setattr(benchmark, "_free_host_bytes", lambda free=free: free)
+        assert (", or --extrapolate for an estimate" in run(capsys, *flags)[1]) == offered
+        assert "or --extrapolate" not in run(capsys, *flags, "--num-layers", "100")[1]
+
+
+def test_an_impossible_batch_is_answered_at_once(capsys):
+    code, err = run(capsys, "--mode", "eager", "--batch-size", "999999999")
+    assert code == 3
+    assert "would fit: --batch-size" in err
+
+
+def test_what_could_not_be_used_is_refused_before_its_package_is_asked_for(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, err = run(capsys, "--mode", "thunder:transformerengine")
+    assert code == 3
+    assert "quantises on one GPU only, not on 2 ranks" in err
+
+
+def test_a_number_of_ranks_that_would_do_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    code, err = run(capsys, "--mode", "eager")
+    assert code == 2
+    assert "can't be divided by 3; 2 would do" in err
 
 
 def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):

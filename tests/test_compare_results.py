@@ -81,6 +81,32 @@ class TestOutput:
             "  peak, GB          17.00      17.00  1.000              -  -",
         ]
 
+    def test_long_file_names_are_numbered(self, tmp_path):
+        names = ("llama3.1-8b_chat_thunder-graphs_1.json", "llama3.1-8b_chat_thunder-graphs_2.json")
+        cells = fake_cell("eager"), fake_cell("inductor"), fake_cell("thunder", status="failed")
+        files = [save(tmp_path / name, *cells[: 2 + i]) for i, name in enumerate(names)]
+        out = run(*files)[1]
+        legend, rest = out.split("\n\n", 1)
+        assert "".join(legend.split()) == f"[1]{files[0]}[2]{files[1]}"
+        assert "eager b1 [2] against eager b1 [1]: 10 runs" in rest
+        assert "skipped: thunder b1 [2]: failed" in rest
+        assert names[0] not in rest
+
+    def test_what_is_said_of_several_cells_is_said_once(self, tmp_path):
+        reason = {"code": "drift", "message": "slower", "remedy": "wait"}
+        validity = {"verdict": "suspect", "reasons": [reason, reason]}
+        cells = [fake_cell(mode, validity=validity) for mode in ("eager", "inductor")]
+        lost = [fake_cell("eager", batch_size=size) for size in (2, 4)]
+        out = run(
+            save(tmp_path / "a.json", *cells), save(tmp_path / "b.json", cells[0], *lost, cells[1])
+        )[1]
+        assert "note: eager b1, inductor b1 (a.json): suspect (drift)" in out
+        assert out.count("skipped") == 2  # of batch 2 and 4: the reasons differ
+
+    def test_nothing_to_compare_is_said(self, tmp_path):
+        code, out, _ = run(save(tmp_path / "a.json"))
+        assert (code, out) == (0, "nothing to compare\n")
+
     def test_markdown_rows_have_seven_columns(self, tmp_path):
         _, out, _ = run(
             save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder", tbot_s=0.004)),

@@ -196,6 +196,22 @@ def test_a_full_disk_loses_nothing(tmp_path):
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.mark.parametrize(("flags", "code"), [((), 3), (("--quiet",), 1)])
+def test_a_full_disk_behind_stdout_is_one_line(flags, code):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "benchmark_inference.py", "--mode", "eager", *SHORT, *FEW, *flags],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=240,
+        )
+    assert done.returncode == code
+    assert done.stderr.endswith("the output can't be written: No space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_nothing_but_text_reaches_a_pipe():
     done = run("--mode", "eager", *SHORT, *FEW)
     assert "\x1b" not in done.stdout + done.stderr
@@ -220,12 +236,12 @@ def test_two_depths_give_an_estimate_of_the_model(tmp_path):
     result = json.loads(path.read_text())
     validate(result)
     assert [cell["label"] for cell in result["cells"]] == [
-        "eager b1 ESTIMATE",
-        "inductor b1 ESTIMATE",
-        "eager b1 [1 layer]",
-        "eager b1 [2 layers]",
-        "inductor b1 [1 layer]",
-        "inductor b1 [2 layers]",
+        "eager b1 EST",
+        "inductor b1 EST",
+        "eager b1 1L",
+        "eager b1 2L",
+        "inductor b1 1L",
+        "inductor b1 2L",
     ]
     estimate, _, small, large, *_ = result["cells"]
     assert small["agreement"]["passed"]

@@ -48,7 +48,7 @@ class TestCells:
         cells = fake_cell("eager"), fake_cell("thunder", **fields), fake_cell("inductor")
         code, out, _ = run(save(tmp_path / "s.json", *cells))
         assert code == 0
-        assert f"skipped: thunder b1 ({tmp_path / 's.json'}): {reason}" in " ".join(out.split())
+        assert f"skipped: thunder b1 (s.json): {reason}" in " ".join(out.split())
         assert "inductor b1 against eager b1" in out
         assert "thunder b1 against" not in out
 
@@ -56,13 +56,13 @@ class TestCells:
         cells = fake_cell("eager"), fake_cell("thunder", status="partial", runs=5)
         _, out, _ = run(save(tmp_path / "s.json", *cells))
         assert "thunder b1 against eager b1 (s.json): 5 rounds" in out
-        assert "is partial: its session didn't end" in " ".join(out.split())
+        assert "thunder b1 (s.json): partial: the session didn't end" in " ".join(out.split())
 
     def test_doubtful_validity_is_noted(self, tmp_path):
         reason = {"code": "throttled", "message": "hot", "remedy": "cool"}
         cell = fake_cell("thunder", validity={"verdict": "suspect", "reasons": [reason]})
         _, out, _ = run(save(tmp_path / "s.json", fake_cell("eager"), cell))
-        assert "is suspect (throttled)" in " ".join(out.split())
+        assert "thunder b1 (s.json): suspect (throttled)" in " ".join(out.split())
 
 
 class TestFiles:

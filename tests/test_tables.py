@@ -3,7 +3,7 @@
 import pytest
 from scripted import OUTPUT, make_cell, steady, whole_session
 
-from reporting.labels import model_label
+from reporting.labels import joined, model_label
 
 JITTER = (0.0, 0.002, -0.002)
 
@@ -75,7 +75,7 @@ def test_a_wrong_output_has_no_speed(run):
     code, out, result = run(cells, "--num-iterations", "3", "--warmup-iterations", "0")
     assert code == 1
     row = next(line for line in section(out, "summary") if line.startswith("thunder"))
-    assert row.split() == ["thunder", "b1", "-", "-", "-", "-", "-", "3", "WRONG", "OUTPUT"]
+    assert row.split() == ["thunder", "b1", "-", "-", "-", "-", "3", "WRONG", "OUTPUT"]
     assert "thunder b1: WRONG OUTPUT: decode error 0.5 over 0.03" in out
     assert "thunder" not in "".join(section(out, "throughput"))
     assert result["cells"][0]["speedup"] is None
@@ -140,6 +140,55 @@ def test_long_labels_and_large_numbers_stay_within_80_columns(run):
         cell.memory |= dict.fromkeys(cell.memory, 123_456_789_012)
     _, out, _ = run(cells, "--num-iterations", "100", "--warmup-iterations", "1")
     assert max(map(len, out.splitlines())) <= 80, max(out.splitlines(), key=len)
+
+
+def test_a_row_is_a_line_where_all_of_it_fits(run):
+    cells = []
+    for mode, wall in (("inductor+graphs", 0.00398), ("eager+graphs", 0.004)):
+        for depth in (4, 8):
+            cells.append(make_cell(script=steady(0.0219, wall, JITTER), num_layers=depth))
+            cells[-1].mode_label, cells[-1].batch_size = mode, 32
+    _, out, _ = run(cells, "--num-iterations", "99", "--warmup-iterations", "0")
+    rows = section(out, "summary")
+    assert len(rows) == 2 + len(cells)
+    assert [row.split("  ")[0] for row in rows[2:4]] == [
+        "inductor+graphs b32 4L",
+        "inductor+graphs b32 8L",
+    ]
+
+
+def test_columns_in_which_nothing_is_known_are_left_out(run):
+    _, out, _ = run([make_cell(script=steady(0.1, 0.01))], "--num-iterations", "3")
+    header = section(out, "summary")[0].split()
+    assert header == ["cell", "TTFT", "TBOT", "limit", "tok/s", "n", "verdict"]
+    assert section(out, "resources")[0].split() == ["cell", "weights", "KV"]
+
+
+def test_cells_that_were_interrupted_before_their_first_run_have_no_verdict(run):
+    cells = [make_cell(fail_at=1, error=KeyboardInterrupt())]
+    code, out, _ = run(cells, "--num-iterations", "3", "--warmup-iterations", "0")
+    assert code == 130
+    assert section(out, "summary")[2].split() == ["eager", "b1", "0", "no", "runs"]
+
+
+def test_what_is_said_of_several_cells_names_them_briefly():
+    cells = [
+        {"label": f"{mode} b1 {depth}L", "batch_size": 1}
+        for mode in ("eager", "thunder")
+        for depth in (4, 8)
+    ]
+    assert joined(cells[:3], cells) == "eager b1 4L, 8L, thunder b1 4L"
+    assert joined(cells, cells) == "all cells"
+    assert joined(cells[:1], cells[:1]) == "eager b1 4L"
+
+
+def test_a_remedy_is_said_once(run):
+    slow_starts = (("thunder", 0.9), ("eager", 0.5))
+    cells = [make_cell(m, script=steady(0.1, 0.01, (by, 0.0, 0.0))) for m, by in slow_starts]
+    _, out, _ = run(cells, "--num-iterations", "3", "--warmup-iterations", "0")
+    assert out.count("of the first run is") == 2
+    assert out.count("Raise --warmup-iterations.") == 1
+    assert "all cells: These numbers measure a CPU smoke run" in out
 
 
 def test_a_reduced_model_is_named_as_such():

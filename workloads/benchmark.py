@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from architectures.weights import DTYPES
-from errors import CannotRun, ExitCode
+from errors import CannotRun, ExitCode, RequestError
 from hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from measurement.ceilings import measure as measure_ceilings
 from measurement.cell import Cell
 from measurement.device_memory import MemoryTracker
 from measurement.environment import describe
-from measurement.extrapolation import flag, pairs
+from measurement.extrapolation import choose, flag, pairs
 from measurement.gpu_state import GpuMonitor
 from measurement.memory import Need, largest_fit, predict
 from measurement.stopping import StoppingRule, WarmupRule
@@ -130,33 +130,57 @@ class Benchmark:
     def _check_fit(self, need: Need, available: int | None) -> None:
         if available is None or need.total <= available or self.request.force:
             return
+        raise CannotRun(
+            f"{self.request.built_model.label} needs about {gigabytes(need.total)} GB{self._each()} "
+            f"(weights {gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
+            f"{gigabytes(available)} GB are free; would fit: {self._advice(available)}; "
+            "--force tries anyway"
+        )
+
+    def _advice(self, available: int) -> str:
+        """A smaller batch or fewer layers, and whether the whole can be estimated instead."""
         request = self.request
-        advice = largest_fit(
-            tuple(map(self._share, request.measured_models)),
+        fitting = largest_fit(
+            self._cells_of(request.measured_models),
             self._shallower(),
             self.cells[0].precision,
-            max(cell.batch_size for cell in self.cells),
+            max(request.batch_sizes),
             request.input_length,
             request.output_length,
             available,
         )
-        raise CannotRun(
-            f"{request.built_model.label} needs about {gigabytes(need.total)} GB{self._each()} "
-            f"(weights {gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
-            f"{gigabytes(available)} GB are free; would fit: {advice}; --force tries anyway"
-        )
+        if request.extrapolation is not None or request.model.is_reduced:
+            return fitting
+        estimate = f"{fitting}, or --extrapolate for an estimate of the whole"
+        return estimate if self._can_estimate(available) else fitting
+
+    def _can_estimate(self, available: int) -> bool:
+        """At the depths that are the default, and at the batch sizes that were asked for."""
+        request = self.request
+        try:
+            depths = choose(request.model, ()).from_layers
+        except RequestError:
+            return False
+        models = self._cells_of(tuple(map(request.model.with_layers, depths)))
+        cells = [(model, batch_size) for model in models for batch_size in request.batch_sizes]
+        lengths = request.input_length, request.output_length
+        return predict(cells, self.cells[0].precision, *lengths).total <= available
+
+    def _cells_of(self, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
+        """A rank's share of each of these models for each mode."""
+        return tuple(self._share(model) for model in models for _ in self.request.specs)
 
     def _shallower(self) -> Iterator[tuple[str, tuple[ModelConfig, ...]]]:
         """(flags, models) of fewer layers that could be measured instead, the deepest first."""
         request = self.request
         if request.extrapolation is None:
             for depth in range(request.model.num_layers - 1, 0, -1):
-                yield f"--num-layers {depth}", (self._share(request.model.with_layers(depth)),)
+                yield f"--num-layers {depth}", self._cells_of((request.model.with_layers(depth),))
             return
         deepest = request.built_model.num_layers
         fewer = [pair for pair in pairs(request.model) if pair[1] < deepest]
         for pair in sorted(fewer, key=lambda pair: (-pair[1], pair[0])):
-            yield flag(pair), tuple(map(self._share, map(request.model.with_layers, pair)))
+            yield flag(pair), self._cells_of(tuple(map(request.model.with_layers, pair)))
 
     def _each(self) -> str:
         return "" if self.ranks.size == 1 else f" on each of {self.ranks.size} ranks"
@@ -180,8 +204,13 @@ class Benchmark:
         result = self.builder.build(self.cells)
         if self.request.save_results:
             self.path = self.request.output_dir / result_file.file_name(result)
-        if not self.request.quiet:
+        if self.request.quiet:
+            return
+        try:
             print(card(result, need.total, available), end="\n\n", file=self.out, flush=True)
+        except OSError as error:
+            _give_up_stdout()
+            raise CannotRun(f"the output can't be written: {error.strerror}") from None
 
     def _prepare_and_measure(self) -> None:
         self.preparation.build()
@@ -260,18 +289,28 @@ class Benchmark:
     def _finish(self) -> int:
         self._save()
         result = self.builder.build(self.cells)
-        print(report(result), file=self.out)
-        self._print_profiles(result)
-        if self.path is not None and self.save_error is None:
-            print(f"\nsaved: {self.path}", file=self.out)
         if self.save_error is not None:
             print(
                 f"error: {self.path}: {self.save_error.strerror}; the result follows on stdout",
                 file=sys.stderr,
             )
+        try:
+            self._print(result)
+        except OSError as error:  # a full disk behind stdout; a pipe's reader may have seen enough
+            _give_up_stdout()
+            if not isinstance(error, BrokenPipeError):
+                print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
+                return ExitCode.GATE_FAILED
+        return self._exit_code(result)
+
+    def _print(self, result: dict) -> None:
+        print(report(result), file=self.out)
+        self._print_profiles(result)
+        if self.path is not None and self.save_error is None:
+            print(f"\nsaved: {self.path}", file=self.out)
         if self.request.json or self.save_error is not None:
             print(json.dumps(result, allow_nan=False))
-        return self._exit_code(result)
+        sys.stdout.flush()
 
     def _print_profiles(self, result: dict) -> None:
         for cell in result["cells"]:
@@ -292,6 +331,11 @@ class Benchmark:
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED
+
+
+def _give_up_stdout() -> None:
+    """What is left in its buffer goes nowhere, so that nothing is said of it at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _free_host_bytes() -> int | None:

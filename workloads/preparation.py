@@ -62,7 +62,7 @@ def make_cells(request: Request, one_shot: bool = False) -> list[Cell]:
 
 
 def _depth(model: ModelConfig) -> str:
-    return f"[{model.num_layers} layer{'s' if model.num_layers > 1 else ''}]"
+    return f"{model.num_layers}L"
 
 
 def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> Kernels:

@@ -1,0 +1,22 @@
+"""The command lines' parser: what is wrong is one line, which names the flag that was meant."""
+
+import argparse
+from difflib import get_close_matches
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+    def parse_args(self, args=None, namespace=None):
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
+        return arguments
+
+    def _hint(self, unknown: list[str]) -> str:
+        known = list(self._option_string_actions)
+        flags = [text.partition("=")[0] for text in unknown if text.startswith("-")]
+        near = [match for flag in flags for match in get_close_matches(flag, known, n=1)]
+        return f"; did you mean {' '.join(near)}?" if near else ""
