@@ -118,7 +118,7 @@ class ModelConfig:
 
     @property
     def supports_flash_decode(self) -> bool:
-        """Whether any layer can use our decode kernel; the others then use plain PyTorch."""
+        """Whether any layer can use our decode kernels; the others then use plain PyTorch."""
         return any(layer.attention.supports_flash_decode for layer in self.layers)
 
     @property

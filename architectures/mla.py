@@ -4,9 +4,9 @@ The cache holds, per token, the normalised latent vector and a rotated key that 
 prompt expands them to keys and values per head and attends as usual. For a single token that would
 mean expanding the whole cache, so it runs in the absorbed form: the key projection is applied to
 the query instead, the value projection to the result, and all heads attend to the cache as it is,
-as if to one KV head with a value that is part of its key. The scores of all heads are then one
-matrix product, which reads the cache once for all of them: `sdpa` in plain PyTorch over the whole cache,
-where a mask hides the unfilled slots, `flash_decode` by our kernel over the filled ones.
+as if to one KV head with a value that is part of its key. The scores of all heads are then a matrix
+product with the cache, which many heads share: `sdpa` in plain PyTorch over the whole cache, where a
+mask hides the unfilled slots, `flash_decode` by our kernel over the filled ones.
 """
 
 import torch

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from kernels._registration import jit, programmatic_launch, tl
+from kernels.flash_decode import cdiv
 
 # Elements of a weight matrix that a program requests at a time: 16 bytes, twice, for each thread of
 # 4 warps. As in gemv, whose best plans request that much.
@@ -177,7 +178,7 @@ def launch_expert_gemv(
     out = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
     programmatic = programmatic_launch(hidden.device)
     first, second = plans
-    _expert_gate_up_gemv_kernel[(tokens * per_token, _cdiv(width, first.rows))](
+    _expert_gate_up_gemv_kernel[(tokens * per_token, cdiv(width, first.rows))](
         hidden,
         indices,
         shares,
@@ -193,7 +194,7 @@ def launch_expert_gemv(
         num_warps=first.num_warps,
         launch_pdl=programmatic,
     )
-    _expert_down_gemv_kernel[(tokens, _cdiv(hidden_size, second.rows))](
+    _expert_down_gemv_kernel[(tokens, cdiv(hidden_size, second.rows))](
         activation,
         indices,
         shares,
@@ -205,13 +206,9 @@ def launch_expert_gemv(
         GATES_INPUT=gates_input,
         ROWS=second.rows,
         COLUMNS=second.columns,
-        TILES=_cdiv(width, second.columns),
+        TILES=cdiv(width, second.columns),
         PROGRAMMATIC=programmatic,
         num_warps=second.num_warps,
         launch_pdl=programmatic,
     )
     return out
-
-
-def _cdiv(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)

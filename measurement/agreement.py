@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 STEPS = 32
-_POISON = (
-    2.0  # finite: a mask multiplies what it hides by zero, and zero times infinity is not zero
-)
+# Finite: a mask multiplies what it hides by zero, and zero times infinity is not zero.
+_POISON = 2.0
 
 _TOLERANCES = {"fp32": 1e-4, "fp16": 6e-3, "bf16": 3e-2, "fp8": 1.5e-1}
 _TOLERANCE_LAYERS = 32  # up to which these hold
@@ -191,9 +190,8 @@ class _Routing:
         reference.replayed = engine.choices
         action(reference)
         for found, own in zip(engine.choices, reference.choices, strict=True):
-            known = (found[:, :, None] == own[:, None, :]).any(
-                dim=-1
-            )  # [tokens, experts per token]
+            # [tokens, experts per token]
+            known = (found[:, :, None] == own[:, None, :]).any(dim=-1)
             self._differing[phase] += int((~known).sum())
             self._compared[phase] += known.numel()
 

@@ -13,6 +13,7 @@ _PACKAGES = {
     "transformer_engine": "transformer-engine",
     "triton": "triton",
 }
+_COMMIT_VARIABLE = "BENCHMARK_GIT_COMMIT"
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -87,9 +88,9 @@ def _driver() -> str | None:
 
 
 def _git_state() -> tuple[str | None, bool | None]:
-    """GIT_COMMIT names the commit of a copy that has no history, or one that ends before it."""
-    if "GIT_COMMIT" in os.environ:
-        return os.environ["GIT_COMMIT"], None
+    """Of a copy without its history, or whose history ends before it, the variable names it."""
+    if named := os.environ.get(_COMMIT_VARIABLE):
+        return named, None
     commit = _git("rev-parse", "--verify", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
     return commit, None if status is None else bool(status)

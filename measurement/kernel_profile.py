@@ -12,8 +12,12 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+_OTHER = "norm, elementwise"
 # First match wins. Names are those of cuBLAS, CUTLASS, cuDNN, flash-attention, NCCL and ours.
 _KINDS = (
+    # Inductor names what it fused after all operators that it stands between, a gemv's as well; it
+    # computes a product itself only where it has taken one apart.
+    (_OTHER, re.compile(r"^triton_(poi|red|per)_(?!.*_mm_)")),
     ("communication", re.compile(r"nccl|all_?reduce|multimem|symm_mem", re.I)),
     (
         "attention",
@@ -26,7 +30,6 @@ _KINDS = (
         re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas", re.I),
     ),
 )
-_OTHER = "norm, elementwise"
 _DECODE_STEPS = 8
 _COSTLIEST = 10
 
@@ -35,8 +38,11 @@ def kind_of(kernel: str) -> str:
     return next((name for name, pattern in _KINDS if pattern.search(kernel)), _OTHER)
 
 
-def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
+def profile_engine(engine, tokens, free_slots: int, trace_path: Path | None = None) -> dict:
     """Kernel times of one prefill and of one decode step (the mean of a few) on the GPU.
+
+    Args:
+        free_slots: of the cache after a prefill, one for each decode step; at least 1.
 
     Returns:
         {"prefill": phase, "decode": phase}, phase = {"kernel_s", "kernels", "by_kind": {kind: s},
@@ -45,9 +51,10 @@ def profile_engine(engine, tokens, trace_path: Path | None = None) -> dict:
     """
     engine.prefill(tokens)
     prefill = _record(lambda: engine.prefill(tokens), 1)
-    decode = _record(engine.decode, _DECODE_STEPS)
+    steps = min(_DECODE_STEPS, free_slots)
+    decode = _record(engine.decode, steps)
     if trace_path is not None:
-        _write_trace(engine, tokens, trace_path)
+        _write_trace(engine, tokens, steps, trace_path)
     return {"prefill": prefill, "decode": decode}
 
 
@@ -117,10 +124,10 @@ def _phase(seconds: Counter, calls: Counter, repeats: int) -> dict:
     }
 
 
-def _write_trace(engine, tokens, path: Path) -> None:
+def _write_trace(engine, tokens, steps: int, path: Path) -> None:
     with _profiler() as profiler:
         engine.prefill(tokens)
-        for _ in range(_DECODE_STEPS):
+        for _ in range(steps):
             engine.decode()
         torch.cuda.synchronize()
     profiler.export_chrome_trace(str(path))

@@ -46,26 +46,27 @@ def activation_bytes(
 
 
 def predict(
-    cells: Sequence[tuple[ModelConfig, int]],
-    precision: Precision,
-    input_length: int,
-    output_length: int,
+    cells: Sequence[tuple[ModelConfig, Precision, int]], input_length: int, output_length: int
 ) -> Need:
-    """What cells of these models and batch sizes need together.
+    """What cells of these models, precisions and batch sizes need together.
 
-    Their models are depths of one: the weights of the deepest serve all.
+    Their models are depths of one: the weights of the deepest serve all. Those that a mode
+    quantises stand beside them, for each cell anew.
     """
-    config = max((model for model, _ in cells), key=lambda model: model.num_layers)
-    largest = max(batch_size for _, batch_size in cells)
+    config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
+    largest = max(batch_size for *_, batch_size in cells)
     cache_length = input_length + output_length
     caches = [
         model.kv_cache_bytes(precision, batch_size, cache_length)
-        for model, batch_size in [*cells, (config, largest)]  # the last for the reference
+        for model, _, batch_size in [*cells, (config, precision, largest)]  # last: the reference's
     ]
-    quantised = precision.linear != precision.base  # the quantised weights stand beside the others
-    extra = config.linear_parameters * precision.linear_bytes
+    quantised = [
+        model.linear_parameters * own.linear_bytes
+        for model, own, _ in cells
+        if own.linear != own.base
+    ]
     return Need(
-        weights=config.weight_bytes(Precision.of(precision.base)) + (extra if quantised else 0),
+        weights=config.weight_bytes(Precision.of(precision.base)) + sum(quantised),
         kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
@@ -118,8 +119,8 @@ def largest_fit(
     """
 
     def fits(models: tuple[ModelConfig, ...], batch_size: int) -> bool:
-        cells = [(model, batch_size) for model in models]
-        return predict(cells, precision, input_length, output_length).total <= available
+        cells = [(model, precision, batch_size) for model in models]
+        return predict(cells, input_length, output_length).total <= available
 
     batch_sizes = range(1, largest_batch)
     smaller = bisect_left(batch_sizes, True, key=lambda size: not fits(models, size))

@@ -125,6 +125,7 @@ class StepEngine:
         self.reset()
         with torch.cuda.stream(stream):
             for _ in range(_CAPTURE_WARMUP_STEPS):
+                self.position.zero_()  # the least cache has two slots
                 self._decode_step()
         torch.cuda.current_stream(self.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()

@@ -92,7 +92,7 @@ def published(*folders: str) -> str:
         return "No published measurements yet."
     rows = [_measured_row(result, cell) for result in results for cell in result["cells"]]
     headers = ["model", "GPUs", "scenario", "mode", "batch", "TTFT ms", "TBOT ms", "of the limit"]
-    headers += ["tok/s", "speed-up of TBOT [95 %]", "n"]
+    headers += ["tok/s", "speed-up of TBOT [95 %]", "n", "verdict"]
     environments = dict.fromkeys(_environment_line(result) for result in results)
     return markdown(headers, rows) + "\n\n" + "\n".join(environments)
 
@@ -109,9 +109,9 @@ def _measured_row(result: dict, cell: dict) -> list[str]:
     gpu = result["environment"]["gpu"]
     gpus = str(gpu["count"]) if gpu else UNKNOWN
     head = [model_label(config, cell), gpus, scenario, mode, str(cell["batch_size"])]
-    n = str(summary["ttft_s"]["n"])
+    n, verdict = str(summary["ttft_s"]["n"]), cell["validity"]["verdict"]
     if cell["status"] != "ok":
-        return [*head, cell["status"].replace("_", " "), *[UNKNOWN] * 4, n]
+        return [*head, cell["status"].replace("_", " "), *[UNKNOWN] * 4, n, verdict]
     return [
         *head,
         _with_interval(summary["ttft_s"]),
@@ -120,6 +120,7 @@ def _measured_row(result: dict, cell: dict) -> list[str]:
         rate(summary["output_tokens_per_s"]),
         _speedup(cell),
         n,
+        verdict,
     ]
 
 

@@ -63,7 +63,7 @@ class ResultBuilder:
             record["speedup"] = self._speedup(cell, everything)
         measured = records[len(estimates) :]
         for cell, record in zip(cells, measured, strict=True):
-            record["cold_start"]["payback_tokens"] = _payback_tokens(cell, cells)
+            record["cold_start"]["payback_tokens"] = self._payback_tokens(cell, cells)
             record["validity"] = judge(self._evidence(cell, record, measured))
         for cell, record in zip(estimates, records[: len(estimates)], strict=True):
             sources = [
@@ -155,7 +155,7 @@ class ResultBuilder:
                 "executors": list(cell.spec.executors),
                 "attention": cell.kernels.attention,
                 "linear": cell.kernels.linear,
-                "experts": getattr(cell.kernels, "experts", None),
+                "experts": cell.kernels.experts if cell.model.num_experts else None,
                 "all_reduce": getattr(cell.kernels, "all_reduce", None),
                 "precision": cell.precision.name,
                 "compiler": cell.details,
@@ -216,6 +216,20 @@ class ResultBuilder:
             wanted = "eager+graphs" if cell.spec.cuda_graphs else "eager"
         return _find(cells, wanted, cell)
 
+    def _payback_tokens(self, cell: Cell, cells: list[Cell]) -> float | None:
+        """Output tokens per sequence after which the mode has won back its cold start against plain
+        eager; None where it never does or nothing is known. Of two depths neither is the model in
+        question, and the second may use what was compiled for the first."""
+        plain = _find(cells, "eager", cell)
+        if self.request.extrapolation is not None or plain is None or plain is cell:
+            return None
+        if not cell.is_sound or cell.work.output_length < 2:
+            return None
+        per_token = _median_tbot(plain) - _median_tbot(cell)
+        if per_token <= 0:
+            return None
+        return max(0.0, _cold_s(cell) - _cold_s(plain)) / per_token
+
     def _evidence(self, cell: Cell, record: dict, records: list[dict]) -> Evidence:
         samples = record["samples"]
         totals = total_samples(samples["ttft_s"], samples["decode_s"])
@@ -228,7 +242,8 @@ class ResultBuilder:
         widths = [relative_half_width(times) for times in (samples["ttft_s"], tbot) if times]
         known = [width for width in widths if width is not None]
         agreed = None if cell.agreement is None else cell.agreement["passed"]
-        adaptive = self.request.num_iterations is None
+        # The rule that stops a session looks at what is measured, not at estimates.
+        adaptive = self.request.num_iterations is None and cell.extrapolation is None
         return Evidence(
             device=self.request.device,
             total_s=tuple(totals),
@@ -300,18 +315,6 @@ def _cold_start(cell: Cell) -> dict | None:
 def _cold_s(cell: Cell) -> float:
     names = ("setup_s", "compile_prefill_s", "compile_decode_s", "capture_s")
     return sum(cell.cold_start.get(name) or 0.0 for name in names)
-
-
-def _payback_tokens(cell: Cell, cells: list[Cell]) -> float | None:
-    """Output tokens per sequence after which the mode has won back its cold start against plain
-    eager; None where it never does or nothing is known."""
-    plain = _find(cells, "eager", cell)
-    if plain is None or plain is cell or not cell.is_sound or cell.work.output_length < 2:
-        return None
-    per_token = _median_tbot(plain) - _median_tbot(cell)
-    if per_token <= 0:
-        return None
-    return max(0.0, _cold_s(cell) - _cold_s(plain)) / per_token
 
 
 def _median_tbot(cell: Cell) -> float:

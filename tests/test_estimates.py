@@ -132,6 +132,15 @@ def test_estimates_are_compared_with_each_other_round_by_round(run):
     assert baselines[2:] == ["eager b1 4L", "eager b1 8L", None, None]
 
 
+def test_no_depth_wins_back_its_cold_start(run):
+    """The second of them may have used what was compiled for the first."""
+    cells = depths("inductor", 0.0008) + depths()
+    cells[0].cold_start["compile_prefill_s"] = 2.0
+    _, _, result = run(cells)
+    measured = [cell for cell in result["cells"] if not cell["estimated"]]
+    assert [cell["cold_start"]["payback_tokens"] for cell in measured] == [None] * 4
+
+
 def test_batch_sizes_have_an_estimate_each(run):
     cells = depths(batch_size=1) + depths(batch_size=8)
     _, _, result = run(cells, "--batch-size", "1", "8")
@@ -218,9 +227,18 @@ def test_an_estimate_is_as_good_as_its_sources_and_its_own_times(run):
 
 def test_the_deepest_one_is_built_and_every_depth_has_caches():
     small, large = LLAMA.with_layers(4), LLAMA.with_layers(8)
-    need = predict([(small, 2), (large, 2)], BF16, 1000, 24)
+    need = predict([(small, BF16, 2), (large, BF16, 2)], 1000, 24)
     assert need.weights == large.weight_bytes(BF16)
     assert need.kv_cache == 2 * 1024 * 4096 * (4 + 8 + 8)  # the last for the reference
+
+
+def test_each_cell_that_quantises_has_quantised_weights_of_its_own():
+    small, large = LLAMA.with_layers(4), LLAMA.with_layers(8)
+    fp8 = Precision.of("bf16", "fp8")
+    cells = [(model, precision, 1) for model in (small, large) for precision in (fp8, BF16)]
+    weights = predict(cells, 1000, 24).weights
+    own = small.linear_parameters + large.linear_parameters
+    assert weights == large.weight_bytes(BF16) + own
 
 
 def test_advice_where_it_does_not_fit_is_a_pair():
@@ -229,7 +247,7 @@ def test_advice_where_it_does_not_fit_is_a_pair():
             yield f"--extrapolate {pair[0]} {pair[1]}", tuple(map(LLAMA.with_layers, pair))
 
     depths = LLAMA.with_layers(4), LLAMA.with_layers(8)
-    available = predict([(LLAMA.with_layers(n), 1) for n in (1, 3)], BF16, 1000, 24).total
+    available = predict([(LLAMA.with_layers(n), BF16, 1) for n in (1, 3)], 1000, 24).total
     found = largest_fit(depths, shallower(), BF16, 1, 1000, 24, available)
     assert found == "--extrapolate 1 3 with --batch-size 1"
 

@@ -19,6 +19,11 @@ from measurement.kernel_profile import attribute, kind_of, least_waiting
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd", "attention"),
         ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "communication"),
         ("triton_red_fused__fused_rms_norm_add_0", "norm, elementwise"),
+        ("triton_red_fused__fused_rms_norm_add_gemv_1", "norm, elementwise"),
+        ("triton_poi_fused_gemv_mul_silu_split_2", "norm, elementwise"),
+        ("triton_poi_fused_all_reduce_flash_decode_view_0", "norm, elementwise"),
+        ("triton_red_fused_mm_0", "matmul"),
+        ("triton_tem_fused_mm_7", "matmul"),
         ("_rope_and_cache_kernel", "norm, elementwise"),
     ],
 )

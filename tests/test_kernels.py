@@ -30,6 +30,7 @@ from kernels import flash_decode as flash_decode_module
 from kernels._registration import NAMESPACE
 from kernels.flash_decode import (
     MAX_TILE_TOKENS,
+    MIN_HEAD_DIM,
     MIN_TILE_TOKENS,
     Plan,
     choose_plan,
@@ -39,6 +40,7 @@ from kernels.flash_decode import (
 )
 from kernels.gemv import gemv, gemv_reference, launch_gemv
 from kernels.rope_cache import launch_rope_and_cache, rope_and_cache, rope_and_cache_reference
+from models import GroupedQueryAttention
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,16 @@ def test_operators_are_registered_correctly() -> None:
     torch.library.opcheck(operators.flash_decode.default, inputs.flash_arguments())
     torch.library.opcheck(operators.rope_and_cache.default, inputs.rope_arguments())
     torch.library.opcheck(operators.gemv.default, (torch.randn(1, 40), torch.randn(3, 40)))
+
+
+def test_models_know_the_least_tile() -> None:
+    """models.py loads no torch and has the number a second time."""
+    dims = [MIN_HEAD_DIM // 2, MIN_HEAD_DIM, 3 * MIN_HEAD_DIM]
+    assert [GroupedQueryAttention(2, 1, dim).supports_flash_decode for dim in dims] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_kernel_files_import_without_triton() -> None:

@@ -194,3 +194,15 @@ def test_a_remedy_is_said_once(run):
 def test_a_reduced_model_is_named_as_such():
     config = {"model_name": "llama3.1-8b", "num_layers": 8, "full_num_layers": 32}
     assert model_label(config) == "llama3.1-8b [8 of 32 layers]"
+
+
+def test_a_cold_start_is_won_back_by_faster_tokens(run):
+    cells = [
+        make_cell("inductor", script=steady(0.1, 0.008)),
+        make_cell("eager", script=steady(0.1, 0.010)),
+    ]
+    cells[0].cold_start |= {"compile_prefill_s": 2.0, "compile_decode_s": 1.0, "setup_s": 0.5}
+    cells[1].cold_start |= {"compile_prefill_s": 0.5}
+    _, _, result = run(cells, "--num-iterations", "3", "--warmup-iterations", "0")
+    found = [cell["cold_start"]["payback_tokens"] for cell in result["cells"]]
+    assert found == [pytest.approx(3.0 / 0.002), None]

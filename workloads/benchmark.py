@@ -111,11 +111,8 @@ class Benchmark:
 
     def _need(self) -> Need:
         request = self.request
-        precision = max(
-            (cell.precision for cell in self.cells), key=lambda each: each.linear != each.base
-        )
-        cells = [(self._share(cell.model), cell.batch_size) for cell in self.cells]
-        return predict(cells, precision, request.input_length, request.output_length)
+        cells = [(self._share(cell.model), cell.precision, cell.batch_size) for cell in self.cells]
+        return predict(cells, request.input_length, request.output_length)
 
     def _share(self, model: ModelConfig) -> ModelConfig:
         return model.sharded(self.request.tensor_parallel)
@@ -164,10 +161,12 @@ class Benchmark:
             depths = choose(request.model, ()).from_layers
         except RequestError:
             return False
-        models = self._cells_of(tuple(map(request.model.with_layers, depths)))
-        cells = [(model, batch_size) for model in models for batch_size in request.batch_sizes]
-        lengths = request.input_length, request.output_length
-        return predict(cells, self.cells[0].precision, *lengths).total <= available
+        cells = [
+            (self._share(request.model.with_layers(depth)), cell.precision, cell.batch_size)
+            for depth in depths
+            for cell in self.cells
+        ]
+        return predict(cells, request.input_length, request.output_length).total <= available
 
     def _cells_of(self, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
         """A rank's share of each of these models for each mode."""

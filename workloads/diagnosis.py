@@ -26,9 +26,11 @@ def diagnose(
     exchange gives what each rank found.
     """
     engine = cell.engine
-    cell.profile = least_waiting(exchange(profile_engine(engine, tokens, trace_path)))
+    free_slots = cell.work.output_length  # after the prompt; a step beyond them has no position
+    found = profile_engine(engine, tokens, free_slots, trace_path)
+    cell.profile = least_waiting(exchange(found))
     engine.prefill(tokens)
-    enqueue_s = _median([_enqueue_s(engine) for _ in range(_ENQUEUES)])
+    enqueue_s = _median([_enqueue_s(engine) for _ in range(min(_ENQUEUES, free_slots))])
     kernel_s = cell.profile["decode"]["kernel_s"]
     steps = tbot_samples([run.decode_s for run in cell.runs], cell.work.output_length)
     tbot_s = _median(steps) if steps else None

@@ -31,7 +31,7 @@ class Session:
     """Measures prepared cells.
 
     prompts(batch_size, run) gives the tokens of a run; warm-up runs count down from -1.
-    observe(cell) brackets each run and returns what it saw of the GPU, before and after.
+    before_run(cell) and after_run(cell) bracket each run; snapshot() reads the GPU at either end.
     Where several ranks share the model, a run is as slow as its slowest rank, and rank 0 decides.
     """
 
