@@ -58,8 +58,8 @@ def choose(model: ModelConfig, depths: tuple[int, ...]) -> Extrapolation:
         raise RequestError(f"{asked}: the first depth has to be the smaller one")
     if large >= model.num_layers:
         raise RequestError(
-            f"{asked}: {model.name} has {model.num_layers} layers, which can be measured then: "
-            "leave out --extrapolate"
+            f"{asked}: {model.name} has {model.num_layers} layers; {flag(_default(model))} would do, "
+            "or leave it out to measure all of them"
         )
     problem = _problem(model, small, large)
     if problem is not None:
@@ -106,10 +106,10 @@ def _problem(model: ModelConfig, small: int, large: int) -> str | None:
     if number is None:
         return None
     step = layers[small:large].count(number)
-    found = f"{step} of them, not their share, are" if step else "none of them is"
     return (
-        f"{model.name} has {layers.count(number)} layers with "
-        f"{_name(model.layer_kinds[number])}, and {found} between {small} and {large} layers"
+        f"between {small} and {large} layers {model.name} has {step or 'none'} of its "
+        f"{layers.count(number)} layers with {_name(model.layer_kinds[number])}"
+        f"{', out of proportion to the rest' if step else ''}"
     )
 
 

@@ -47,7 +47,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--extrapolate", "1", "2", "--num-layers", "2"], "--extrapolate and --num-layers"),
         (["--extrapolate", "0", "2"], "must be 1 or more, not 0"),
         (["--extrapolate", "2"], "two depths or none, not 1"),
-        (["--extrapolate", "2", "4"], "llama-tiny has 4 layers, which can be measured then"),
+        (["--extrapolate", "2", "4"], "has 4 layers; --extrapolate 1 2 would do, or leave it out"),
         (["--extrapolate", "1", "2", "--model-name", "llama4-scout"], "--extrapolate 4 8 would"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--num-iterations", "5", "--max-seconds", "3"], "--num-iterations fixes the runs"),

@@ -41,18 +41,18 @@ def test_a_time_that_is_fixed_and_per_layer_is_met_exactly():
 @pytest.mark.parametrize(
     ("name", "depths", "words"),
     [
-        ("deepseekv3-670b", (1, 2), "58 layers with latent attention and 256 experts, and none"),
+        ("deepseekv3-670b", (1, 2), "none of its 58 layers with latent attention and 256 experts;"),
         ("deepseekv3-670b", (1, 2), "--extrapolate 3 4 would do"),
-        ("deepseekv3-670b", (2, 10), "a dense feed-forward, and 1 of them, not their share, are"),
+        ("deepseekv3-670b", (2, 10), "1 of its 3 layers with latent attention and a dense"),
         ("deepseekv3-670b", (2, 10), "--extrapolate 3 10 would do"),
-        ("llama4-scout", (2, 3), "12 layers with attention without RoPE and 16 experts, and none"),
+        ("llama4-scout", (2, 3), "none of its 12 layers with attention without RoPE and"),
         ("llama4-scout", (4, 6), "--extrapolate 4 8 would do"),
-        ("llama4-scout", (5, 9), "not their share"),  # one period, but what remains is no such
-        ("llama4-maverick", (4, 6), "none of them is between 4 and 6 layers"),
+        ("llama4-scout", (5, 9), "out of proportion"),  # one period, but what remains is no such
+        ("llama4-maverick", (4, 6), "between 4 and 6 layers llama4-maverick has none"),
         ("llama3.1-8b", (8, 4), "the first depth has to be the smaller one"),
         ("llama3.1-8b", (4, 4), "the first depth has to be the smaller one"),
-        ("llama3.1-8b", (4, 32), "llama3.1-8b has 32 layers, which can be measured then"),
-        ("llama3.1-8b", (4, 99), "leave out --extrapolate"),
+        ("llama3.1-8b", (4, 32), "has 32 layers; --extrapolate 4 8 would do"),
+        ("llama3.1-8b", (4, 99), "or leave it out to measure all of them"),
         ("llama3.1-8b", (4,), "two depths or none, not 1"),
         ("llama3.1-8b", (4, 8, 12), "two depths or none, not 3"),
     ],
