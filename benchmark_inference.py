@@ -9,14 +9,18 @@ import os
 import sys
 import time
 
-from command_line import make_parser
-from errors import CannotRun, ExitCode, RequestError
-from hardware import GPUS, ceilings
-from measurement.metrics import Work
-from models import MODELS, Precision
-from reporting.card import scenario_table
-from resolution import resolve
-from scenarios import SCENARIOS
+from errors import CannotRun, ExitCode, RequestError, end_without_package
+
+try:
+    from command_line import make_parser
+    from hardware import GPUS, ceilings
+    from measurement.metrics import Work
+    from models import MODELS, Precision
+    from reporting.card import scenario_table
+    from resolution import resolve
+    from scenarios import SCENARIOS
+except ModuleNotFoundError as error:
+    end_without_package("benchmark_inference.py", error)
 
 _STARTED = time.perf_counter()
 _TIME_TO_SPEAK_S = 5.0
@@ -37,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(error, ExitCode.BAD_REQUEST)
     except CannotRun as error:
         return _complain(error, ExitCode.CANNOT_RUN)
+    except ModuleNotFoundError as error:
+        end_without_package("benchmark_inference.py", error)
     except KeyboardInterrupt:
         return _complain("interrupted before anything was measured", ExitCode.INTERRUPTED)
 

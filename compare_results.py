@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from flag_parser import Parser
-from reporting.comparison import Report, make_report
-from reporting.judging import METRICS, Measured, Row
-from reporting.pairing import ACROSS, Request
-from reporting.saved_cells import ComparisonError
-from reporting.units import UNKNOWN, dollars, gigabytes, milliseconds, rate, significant
+from errors import end_without_package
+
+try:
+    from flag_parser import Parser
+    from reporting.comparison import Report, make_report
+    from reporting.judging import METRICS, Measured, Row
+    from reporting.pairing import ACROSS, Request
+    from reporting.saved_cells import ComparisonError
+    from reporting.units import UNKNOWN, dollars, gigabytes, milliseconds, rate, significant
+except ModuleNotFoundError as error:
+    end_without_package("compare_results.py", error)
 
 WIDTH = 80
 _SHORT = 24  # of a file's name that is repeated wherever the file is meant
@@ -41,7 +46,7 @@ and cost too.
   inconclusive +N  about N more runs (or sessions) per side would settle it
 
 exit codes: 0 compared; 1 regression, with --fail-on-regression; 2 bad request
-or broken file
+or broken file; 3 a package is missing
 """
 
 

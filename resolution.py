@@ -52,6 +52,7 @@ def resolve(arguments: Namespace) -> Request:
     _check_kernels(arguments, model, device)
     ranks = _num_ranks()
     notices += _check_ranks(arguments, model, device, ranks)
+    notices += _ignored_without_gpu(arguments, device)
     _check_linear_precision(specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         check_packages(spec, device)
@@ -206,6 +207,15 @@ def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
+
+
+def _ignored_without_gpu(arguments, device: str) -> list[str]:
+    flags = ("profile", "explain", "measure_ceilings", "gpu_price")
+    found = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]
+    if device == "cuda" or not found:
+        return []
+    verb = "is ignored: it needs" if len(found) == 1 else "are ignored: they need"
+    return [f"{', '.join(found)} {verb} a CUDA GPU"]
 
 
 def _compile_scope(arguments) -> str:

@@ -16,7 +16,7 @@ from models import ModelConfig
 _QUALIFIER = "EST"
 _NOISE = (
     "no estimate: in some round the deeper of the two was so much the faster one that the full "
-    "model would take no time at all; the depths lie too close together for this noise"
+    "model would take no time at all; take depths that lie further apart, or less noise"
 )
 
 

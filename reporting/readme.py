@@ -12,6 +12,7 @@ from models import MODELS, Precision
 from modes import MODES
 from modes.spec import EXECUTORS
 from reporting.labels import model_label, num_layers, variant, variant_of
+from reporting.tables import summary_table
 from reporting.units import UNKNOWN, count, gigabytes, milliseconds, percent, rate
 from scenarios import SCENARIOS
 
@@ -152,6 +153,12 @@ def _estimate_and_truth(estimate: dict, measured: dict, metric: str) -> list[str
     ]
 
 
+def summary() -> str:
+    """What a session prints first, as it prints it."""
+    (result,) = _results("session")
+    return f"```text\n{summary_table(result)}\n```"
+
+
 def _with_interval(values: dict) -> str:
     interval = values["median_ci95"]
     if interval is None:
@@ -207,6 +214,7 @@ RESULT_FOLDERS = (
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
+        "summary": summary,
         "scenarios": scenarios,
         "models": models,
         "modes": modes,

@@ -66,7 +66,7 @@ def summary_table(result: dict) -> str:
     """A row per cell: the numbers one chooses by."""
     rows = [_summary_row(cell) for cell in result["cells"]]
     headers = ["cell", "TTFT", "TBOT", "limit", "tok/s", "speed-up", "n", "verdict"]
-    return _table("summary (medians; TTFT and TBOT in ms)", rows, headers)
+    return _table("summary (medians), TTFT and TBOT in ms", rows, headers)
 
 
 def _summary_row(cell: dict) -> list[str]:

@@ -114,6 +114,22 @@ def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
         assert "or --extrapolate" not in run(capsys, *flags, "--num-layers", "100")[1]
 
 
+def test_what_needs_a_gpu_is_said_to_be_ignored():
+    notices = parsed("--mode", "eager", "--profile", "--gpu-price", "2").notices
+    assert notices == ("--profile, --gpu-price are ignored: they need a CUDA GPU",)
+    assert not parsed("--mode", "eager").notices
+
+
+@pytest.mark.parametrize("program", ["benchmark_inference.py", "compare_results.py"])
+def test_a_python_without_the_packages_is_one_line_and_exit_code_3(program):
+    done = subprocess.run(
+        [sys.executable, "-S", program, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert f"{program}: error: this Python ({sys.executable}) lacks the package" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_an_impossible_batch_is_answered_at_once(capsys):
     code, err = run(capsys, "--mode", "eager", "--batch-size", "999999999")
     assert code == 3

@@ -316,7 +316,7 @@ class Benchmark:
         for cell in result["cells"]:
             if cell["estimated"]:
                 continue
-            if self.request.explain:
+            if self.request.explain and self.device.type == "cuda":
                 print(f"\n{explain(cell)}", file=self.out)
             if self.request.profile and cell["profile"]:
                 print(f"\n{costliest(cell)}", file=self.out)
