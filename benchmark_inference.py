@@ -8,17 +8,18 @@ least the hardware allows, and no speed is printed of outputs that are wrong. `-
 import os
 import sys
 import time
+from typing import NoReturn
 
-from errors import CannotRun, ExitCode, RequestError, end_without_package
+from inference_benchmark.errors import CannotRun, ExitCode, RequestError, end_without_package
 
 try:
-    from command_line import make_parser
-    from hardware import GPUS, ceilings
-    from measurement.metrics import Work
-    from models import MODELS, Precision
-    from reporting.card import scenario_table
-    from resolution import resolve
-    from scenarios import SCENARIOS
+    from inference_benchmark.hardware import GPUS, ceilings
+    from inference_benchmark.models import MODELS, Precision
+    from inference_benchmark.options.flags import make_parser
+    from inference_benchmark.options.resolution import resolve
+    from inference_benchmark.reporting.card import scenario_table
+    from inference_benchmark.scenarios import SCENARIOS
+    from inference_benchmark.workloads.metrics import Work
 except ModuleNotFoundError as error:
     end_without_package("benchmark_inference.py", error)
 
@@ -33,7 +34,9 @@ def main(argv: list[str] | None = None) -> int:
         return ExitCode.MEASURED
     try:
         request = resolve(arguments)
-        from workloads.benchmark import run  # loads torch: only now is something to be run
+        from inference_benchmark.session.benchmark import (
+            run,  # loads torch: only now is something to be run
+        )
 
         command = ["benchmark_inference.py", *(sys.argv[1:] if argv is None else argv)]
         return run(request, command, _STARTED)
@@ -73,9 +76,10 @@ def _complain(problem: object, code: int) -> int:
     return code
 
 
-def _leave(code: int) -> None:
+def run_program() -> NoReturn:
     """One of several ranks ends at once, its work done and said: unloading libraries that hold
     captured graphs and communicators in no certain order has crashed a rank at this point."""
+    code = main()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -84,4 +88,4 @@ def _leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    _leave(main())
+    run_program()

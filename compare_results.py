@@ -12,16 +12,24 @@ import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from typing import NoReturn
 
-from errors import end_without_package
+from inference_benchmark.errors import end_without_package
 
 try:
-    from flag_parser import Parser
-    from reporting.comparison import Report, make_report
-    from reporting.judging import METRICS, Measured, Row
-    from reporting.pairing import ACROSS, Request
-    from reporting.saved_cells import ComparisonError
-    from reporting.units import UNKNOWN, dollars, gigabytes, milliseconds, rate, significant
+    from inference_benchmark.options.parser import Parser
+    from inference_benchmark.reporting.comparison import Report, make_report
+    from inference_benchmark.reporting.judging import METRICS, Measured, Row
+    from inference_benchmark.reporting.pairing import ACROSS, Request
+    from inference_benchmark.reporting.saved_cells import ComparisonError
+    from inference_benchmark.reporting.units import (
+        UNKNOWN,
+        dollars,
+        gigabytes,
+        milliseconds,
+        rate,
+        significant,
+    )
 except ModuleNotFoundError as error:
     end_without_package("compare_results.py", error)
 
@@ -259,9 +267,13 @@ def _markdown(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
 
 
-if __name__ == "__main__":
+def run_program() -> NoReturn:
     try:
         sys.exit(main())
     except BrokenPipeError:  # whoever reads, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_program()

@@ -14,7 +14,7 @@ mixture of experts the expected number of those that a step's tokens choose is r
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from model_parts import (
+from inference_benchmark.model.parts import (
     Attention,
     AttentionTemperature,
     DenseFeedForward,

@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 
-import compare_results
+from inference_benchmark import compare_results
 
 
 def run(*arguments: str) -> tuple[int, str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from measurement.summaries import step_percentiles, summarize
+from inference_benchmark.statistics.summaries import step_percentiles, summarize
 
 INPUT_LENGTH, OUTPUT_LENGTH = 8, 5
 

@@ -9,7 +9,7 @@ from transformers import (
     Llama4TextConfig,
 )
 
-from models import (
+from inference_benchmark.models import (
     AttentionTemperature,
     DenseFeedForward,
     GroupedQueryAttention,

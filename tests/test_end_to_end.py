@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from conftest import ROOT
 
-SCHEMA = json.loads((ROOT / "reporting" / "result.schema.json").read_text())
+SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
 TINY = ["--model-name", "llama-tiny", "--num-layers", "2", "--device", "cpu", "--precision", "fp32"]
 SHORT = ["--input-length", "50", "--output-length", "12"]
 # Long enough that a signal arrives while it measures.

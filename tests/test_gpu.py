@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from architectures.kernel_choice import Kernels
-from architectures.weights import build_decoder
-from measurement import agreement
-from models import MODELS
-from modes import eager, inductor
-from modes.base import ModeOptions, StepEngine
+from inference_benchmark.engines import eager, inductor
+from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS
+from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu
 OURS = Kernels(attention="flash_decode", linear="gemv")
@@ -23,7 +23,7 @@ def decoder():
 
 
 def thunder_mode():
-    from modes import thunder
+    from inference_benchmark.engines import thunder
 
     return thunder.Mode
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from architectures.kernel_choice import Kernels
-from architectures.weights import build_decoder
-from measurement import agreement
-from models import MODELS, ModelConfig
-from modes import eager, inductor
-from modes.base import ModeOptions, StepEngine
+from inference_benchmark.engines import eager, inductor
+from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS, ModelConfig
+from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu
 OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
@@ -27,7 +27,7 @@ def deepseek() -> ModelConfig:
 
 
 def thunder_mode():
-    from modes import thunder
+    from inference_benchmark.engines import thunder
 
     return thunder.Mode
 

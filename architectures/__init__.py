@@ -1,1 +1,0 @@
-"""The decoder in plain PyTorch: parts that every mode executes, compiles or traces alike."""

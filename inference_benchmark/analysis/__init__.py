@@ -1,0 +1,1 @@
+"""From records to results: summaries, speed-ups, validity."""

@@ -1,0 +1,168 @@
+"""What a user writes for a mode, NAME[:EXECUTORS][+graphs|+nographs], parsed and checked.
+
+Imports no torch: whatever can be wrong about a request is said before anything is loaded.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from inference_benchmark.engines import MODES
+from inference_benchmark.errors import CannotRun, RequestError
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A thunder backend by the name users type, and what it needs."""
+
+    name: str
+    thunder_name: str | None  # None: not an executor but another front end (dynamo)
+    packages: tuple[str, ...] = ()  # any one of these import names serves
+    install: str = ""
+    linear_precision: str | None = None  # where it changes the precision of linear layers
+    needs_gpu: bool = False
+
+
+_NVFUSER = "pip install nvfuser-cu128-torch210 (needs Python 3.12 and torch 2.10)"
+_TE = "pip install 'transformer-engine[pytorch]'"
+_EXECUTORS = (
+    Executor("nvfuser", "nvfuser", ("nvfuser", "nvfuser_direct"), _NVFUSER, needs_gpu=True),
+    Executor("inductor", "torchcompile"),
+    Executor("inductor_cat", "torchcompile_cat", needs_gpu=True),
+    Executor("cudnn", "cudnn", ("cudnn",), "pip install nvidia-cudnn-frontend", needs_gpu=True),
+    Executor("sdpa", "sdpa"),
+    Executor(
+        "transformerengine",
+        "quant_te",
+        ("transformer_engine",),
+        _TE,
+        linear_precision="fp8",
+        needs_gpu=True,
+    ),
+    Executor(
+        "transformerengine_v2",
+        "transformer_engine",
+        ("transformer_engine",),
+        _TE,
+        linear_precision="fp8",
+        needs_gpu=True,
+    ),
+    Executor("dynamo", None),
+)
+EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _EXECUTORS}
+
+GRAPH_COMPILE_MODES = ("reduce-overhead", "max-autotune")  # make CUDA graphs of their own
+COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", *GRAPH_COMPILE_MODES)
+
+
+@dataclass(frozen=True)
+class ModeSpec:
+    """One way to execute the model, fully resolved."""
+
+    name: str
+    executors: tuple[str, ...]  # user names, thunder only
+    cuda_graphs: bool
+
+    @property
+    def label(self) -> str:
+        executors = f":{','.join(self.executors)}" if self.executors else ""
+        return f"{self.name}{executors}{'+graphs' if self.cuda_graphs else ''}"
+
+    @property
+    def shown_label(self) -> str:
+        """The label, saying so where thunder is left to choose and nvFuser is not there."""
+        chooses = self.name == "thunder" and not set(self.executors) - {"dynamo"}
+        if not chooses or is_installed("nvfuser"):
+            return self.label
+        return self.label.replace("thunder", "thunder[no nvfuser]", 1)
+
+    @property
+    def linear_precision(self) -> str | None:
+        found = [EXECUTORS[name].linear_precision for name in self.executors]
+        return next((precision for precision in found if precision), None)
+
+
+def is_installed(executor: str) -> bool:
+    packages = EXECUTORS[executor].packages
+    return not packages or any(importlib.util.find_spec(package) for package in packages)
+
+
+def unknown(kind: str, name: str, valid: list[str]) -> RequestError:
+    near = get_close_matches(name, valid, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return RequestError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
+
+
+def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: str) -> ModeSpec:
+    """Resolve what was typed for one mode.
+
+    Args:
+        text: NAME[:EXECUTORS][+graphs|+nographs].
+        executors: from --thunder-executors, for a thunder mode that names none itself.
+        cuda_graphs: auto, on or off; a suffix in text goes before it.
+        device: "cuda" or "cpu"; there are no CUDA graphs on a CPU.
+
+    Raises:
+        RequestError: an unknown name, or a combination that makes no sense.
+    """
+    body, _, suffix = text.partition("+")
+    name, _, own_executors = body.partition(":")
+    if name not in MODES:
+        raise unknown("mode", name, list(MODES))
+    if suffix not in ("", "graphs", "nographs"):
+        raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
+    chosen = parse_executors(own_executors)
+    if chosen and name != "thunder":
+        raise RequestError(f"mode '{name}' takes no executors: only thunder does")
+    if name == "thunder" and not chosen:
+        chosen = executors
+    return ModeSpec(name, chosen, _resolve_graphs(name, suffix, cuda_graphs, device))
+
+
+def _resolve_graphs(name: str, suffix: str, cuda_graphs: str, device: str) -> bool:
+    wanted = {"graphs": "on", "nographs": "off"}.get(suffix, cuda_graphs)
+    if device == "cpu":
+        if wanted == "on":
+            raise RequestError("CUDA graphs need a CUDA GPU; use --cuda-graphs auto or off")
+        return False
+    return MODES[name].graphs_by_default if wanted == "auto" else wanted == "on"
+
+
+def parse_executors(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if name not in EXECUTORS:
+            raise unknown("thunder executor", name, list(EXECUTORS))
+    if len(set(names)) < len(names):
+        raise RequestError(f"an executor is named twice in '{text}'")
+    if sum(EXECUTORS[name].linear_precision is not None for name in names) > 1:
+        raise RequestError("transformerengine and transformerengine_v2 exclude each other")
+    if "dynamo" in names and any(EXECUTORS[name].linear_precision for name in names):
+        raise RequestError("transformerengine needs thunder.jit: leave out dynamo")
+    return names
+
+
+def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
+    """Refuse CUDA graphs inside CUDA graphs."""
+    graphed = [spec.label for spec in specs if spec.name == "inductor" and spec.cuda_graphs]
+    if compile_mode in GRAPH_COMPILE_MODES and graphed:
+        raise RequestError(
+            f"--compile-mode {compile_mode} makes CUDA graphs of its own and can't be captured "
+            f"in ours: add --cuda-graphs off, or use --compile-mode max-autotune-no-cudagraphs"
+        )
+
+
+def check_packages(spec: ModeSpec, device: str) -> None:
+    """Raise CannotRun with the package's name and how to install it."""
+    for package in MODES[spec.name].packages:
+        if importlib.util.find_spec(package) is None:
+            raise CannotRun(
+                f"mode '{spec.name}' needs the package {package}: pip install lightning-{package}"
+            )
+    for name in spec.executors:
+        executor = EXECUTORS[name]
+        if not is_installed(name):
+            package = executor.packages[0]
+            raise CannotRun(f"executor '{name}' needs the package {package}: {executor.install}")
+        if executor.needs_gpu and device == "cpu":
+            raise CannotRun(f"executor '{name}' needs a CUDA GPU")

@@ -1,0 +1,206 @@
+"""lightning-thunder: the forward is traced to a program that executors claim piece by piece.
+
+thunder.jit traces the pure function of a layer once for the prompt and once for a token and serves
+all layers from those two traces; tracing a whole model costs seconds per layer. thunder turns
+in-place updates into copies, so whatever updates the cache, and every kernel of ours, enters a trace
+as one opaque operator.
+"""
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
+
+from torch import nn
+
+from inference_benchmark.engines import base
+from inference_benchmark.engines.inductor import configure_inductor
+from inference_benchmark.engines.spec import EXECUTORS
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.flash_decode import flash_decode
+from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.kernels.group_limited_route import group_limited_route
+from inference_benchmark.kernels.latent_decode import latent_decode
+from inference_benchmark.kernels.rope_cache import rope_and_cache
+from inference_benchmark.kernels.routed_experts import routed_experts
+from inference_benchmark.model.attention import cached_causal_attention, causal_attention
+from inference_benchmark.model.cache import write_cache
+from inference_benchmark.model.decoder import Decoder, Forward
+from inference_benchmark.parallel.collectives import all_gather, all_reduce
+
+
+def _import_thunder():
+    """thunder asks for `nvfuser`; newer wheels install the same functions as `nvfuser_direct`."""
+    if find_spec("nvfuser") is None and find_spec("nvfuser_direct") is not None:
+        import nvfuser_direct
+
+        sys.modules["nvfuser"] = nvfuser_direct
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of each optional package that is missing
+        import thunder
+    return thunder
+
+
+thunder = _import_thunder()
+
+
+def _register_operators():
+    """Our functions as opaque operators; DONT_DCE keeps an update whose result nobody reads."""
+    from thunder.core import dtypes
+    from thunder.core.prims import OpTags
+    from thunder.core.proxies import TensorProxy
+    from thunder.extend import OperatorExecutor
+
+    executor = OperatorExecutor("inference_benchmark", version="1")
+    keep = (OpTags.DONT_DCE,)
+
+    def like_first(first, *rest, **options):
+        return TensorProxy(like=first)
+
+    def like_queries(q, k, v, *rest, **options):
+        return TensorProxy(like=q, shape=(*q.shape[:-1], v.shape[-1]))
+
+    def like_linear(x, weight):
+        return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
+
+    def like_gathered(x, size):
+        return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
+
+    def choice_and_shares(logits, bias, num_groups, groups_per_token, experts_per_token, *rest):
+        shape = (logits.shape[0], experts_per_token)
+        chosen = TensorProxy(like=logits, shape=shape, dtype=dtypes.int64)
+        return chosen, TensorProxy(like=logits, shape=shape)
+
+    for function, meta, tags in (
+        (write_cache, like_first, keep),
+        (causal_attention, like_queries, None),
+        (cached_causal_attention, like_first, None),
+        (rope_and_cache, like_first, keep),
+        (flash_decode, like_first, None),
+        (latent_decode, like_first, None),
+        (gemv, like_linear, None),
+        (group_limited_route, choice_and_shares, None),
+        (routed_experts, like_first, None),
+        (all_reduce, like_first, keep),  # the ranks must make the same calls
+        (all_gather, like_gathered, keep),
+    ):
+        executor.register_operator(
+            function.__name__, meta=meta, fn=function, tags=tags, replaces=function
+        )
+    return executor
+
+
+_OPERATORS = _register_operators()
+# Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
+_ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
+
+
+class Mode(base.Mode):
+    def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
+        configure_inductor()  # some of thunder's executors compile with it
+        self.options = options
+        self._jitted: list[Callable] = []
+        kernels = options.kernels
+        if _ATTENTION_EXECUTORS & set(options.executors):
+            kernels = replace(kernels, shared_heads=False, fills_cache=False)
+        if options.compile_scope == "model":
+            self.forward = self._compile(Forward(decoder, kernels))
+        else:
+            per_layer = self._compile_layer if "transformerengine" in options.executors else None
+            self.forward = Forward(decoder, kernels, self._compile, per_layer)
+
+    def _compile(self, function: Callable) -> Callable:
+        if "dynamo" in self.options.executors:
+            from thunder.dynamo import thunderfx
+
+            jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
+        else:
+            transforms = self._transforms(function)
+            jitted = thunder.jit(function, executors=self._executors(), transforms=transforms)
+        self._jitted.append(jitted)
+        return jitted
+
+    def _compile_layer(self, layer: nn.Module, function: Callable) -> Callable:
+        """One trace per layer, of a module that owns its weights, so that a transform sees them."""
+        jitted = self._compile(_LayerModule(layer, function))
+
+        def call(update, residual, cos, sin, position, mask, weights, cache):
+            return jitted(update, residual, cos, sin, position, mask, cache)
+
+        return call
+
+    def _executors(self) -> list:
+        names = [EXECUTORS[name].thunder_name for name in self.options.executors]
+        chosen = [thunder.get_executor(name) for name in names if name not in (None, "quant_te")]
+        return [_OPERATORS, *(chosen or thunder.get_default_executors())]
+
+    def _transforms(self, function: Callable) -> list:
+        """What rewrites the trace; FP8 weights belong to modules, so functions have none."""
+        if "transformerengine" in self.options.executors and isinstance(function, nn.Module):
+            from thunder.transforms.te_inference import TEInference8BitTransform
+
+            return [TEInference8BitTransform()]
+        if "transformerengine_v2" in self.options.executors:
+            from thunder.executors.transformer_engineex import TransformerEngineTransform
+
+            return [TransformerEngineTransform()]
+        return []
+
+    def _traces(self) -> list:
+        """The final computation trace of everything that was traced so far."""
+        return [
+            entry.computation_traces[-1]
+            for function in self._thunder_functions()
+            for entry in thunder.compile_stats(function).interpreter_cache
+        ]
+
+    def _thunder_functions(self) -> list[Callable]:
+        if "dynamo" not in self.options.executors:
+            return self._jitted
+        return [
+            function
+            for jitted in self._jitted
+            for subgraph in jitted._backend.subgraph_infos
+            for function in subgraph.thunder_compiled_fns
+        ]
+
+    def compile_count(self) -> int:
+        return sum(thunder.cache_misses(function) for function in self._thunder_functions())
+
+    def details(self) -> dict:
+        operations, fusions = Counter(), Counter()
+        for trace in self._traces():
+            for bound in trace.bound_symbols:
+                executor = getattr(bound.sym.executor, "name", None)
+                if executor is not None:
+                    (fusions if bound.sym.is_fusion else operations)[executor] += 1
+        self._refuse_idle_executors(operations + fusions)
+        return {
+            "executors": dict(operations + fusions),
+            "fused_regions": sum(fusions.values()),
+            "cache_misses": self.compile_count(),
+        }
+
+    def _refuse_idle_executors(self, used: Counter) -> None:
+        for name in self.options.executors:
+            wanted = EXECUTORS[name].thunder_name
+            if wanted is not None and not used[wanted]:
+                raise CannotRun(
+                    f"executor '{name}' does nothing in this model's trace "
+                    f"(used: {', '.join(sorted(used)) or 'none'}): timing it would mislabel the rest"
+                )
+
+
+class _LayerModule(nn.Module):
+    """A layer's weights and its pure function as one module."""
+
+    def __init__(self, layer: nn.Module, function: Callable) -> None:
+        super().__init__()
+        self.layer = layer
+        self.function = function
+
+    def forward(self, update, residual, cos, sin, position, mask, cache):
+        weights = self.layer.weights()
+        return self.function(update, residual, cos, sin, position, mask, weights, cache)

@@ -1,0 +1,1 @@
+"""The model: its parts, what they cost, their weights and their functions."""

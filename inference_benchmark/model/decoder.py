@@ -1,0 +1,262 @@
+"""The decoder: weights in modules, computation in pure functions that a mode may compile.
+
+A forward is `begin` (embedding, RoPE rows, mask), one function per layer and `finish` (norm, head,
+greedy choice). A layer is made of an attention and a feed-forward part, each of some kind. All
+layers of one kind share one pure function of their tensors, so a compiler that compiles or traces a
+layer once serves all of them. A layer takes the residual stream and the update that the previous
+layer still owes it: the addition then sits beside the norm that reads its result, where a compiler
+can fuse the two although it sees one layer only.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inference_benchmark.model import attention, feed_forward, mla
+from inference_benchmark.model.cache import LayerCache
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.linear import make_linear
+from inference_benchmark.model.rope import rope_tables
+from inference_benchmark.models import (
+    GroupedQueryAttention,
+    LatentAttention,
+    LayerConfig,
+    ModelConfig,
+)
+from inference_benchmark.parallel.collectives import make_all_gather, make_all_reduce
+from inference_benchmark.parallel.sharding import Cut, Shard, cuts
+
+# Each kind of attention is a file with modules() and make_attention().
+_ATTENTION = {GroupedQueryAttention: attention, LatentAttention: mla}
+
+Transform = Callable[[Callable], Callable]
+LayerTransform = Callable[["DecoderLayer", Callable], Callable]
+
+
+class DecoderLayer(nn.Module):
+    """One layer's weights; those that read the same input are fused into one matrix."""
+
+    def __init__(self, kind: LayerConfig, hidden_size: int, norm_eps: float) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(hidden_size, norm_eps)
+        self._attention = self._add(
+            _ATTENTION[type(kind.attention)].modules(kind.attention, hidden_size)
+        )
+        self.post_attention_layernorm = nn.RMSNorm(hidden_size, norm_eps)
+        self._feed_forward = self._add(feed_forward.modules(kind.feed_forward, hidden_size))
+
+    def _add(self, modules: dict[str, nn.Module]) -> tuple[str, ...]:
+        for name, module in modules.items():
+            self.add_module(name, module)
+        return tuple(modules)
+
+    def weights(self) -> tuple:
+        """(norms, attention weights, feed-forward weights), as the layer function takes them."""
+        return (
+            (self.input_layernorm.weight, self.post_attention_layernorm.weight),
+            tuple([getattr(self, name).weight for name in self._attention]),
+            tuple([getattr(self, name).weight for name in self._feed_forward]),
+        )
+
+
+class Decoder(nn.Module):
+    """All weights of a model, or one rank's share, with RoPE tables for context_length positions.
+
+    `config` is that of the share, `cuts` says what was cut of which module.
+    """
+
+    def __init__(self, whole: ModelConfig, shard: Shard | None = None) -> None:
+        super().__init__()
+        shard = shard or Shard()
+        self.config = config = whole.sharded(shard.size)
+        self.cuts: dict[str, Cut] = cuts(whole, shard)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            DecoderLayer(kind, config.hidden_size, config.norm_eps) for kind in config.layers
+        )
+        self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
+        head_rows = config.vocab_size // config.tensor_parallel
+        self.lm_head = nn.Linear(config.hidden_size, head_rows, bias=False)
+        self.tie_head()
+
+    def tie_head(self) -> None:
+        """Where the head is the embedding table, let it be the same memory, or this rank's rows."""
+        if not self.config.tied_embeddings:
+            return
+        table, cut = self.embed_tokens.weight, self.cuts.get("lm_head")
+        if cut is not None:
+            (rows,) = cut.parts
+            table = nn.Parameter(table.detach()[rows.start : rows.start + rows.kept], False)
+        self.lm_head.weight = table
+
+    def prefix(self, num_layers: int) -> "Decoder":
+        """The model that ends after its first num_layers layers: these very modules and tables, so
+        that it takes no memory of its own. To be made once the RoPE tables are there."""
+        prefix = Decoder.__new__(Decoder)
+        nn.Module.__init__(prefix)
+        prefix.config = self.config.with_layers(num_layers)
+        prefix.cuts = self.cuts
+        prefix.embed_tokens = self.embed_tokens
+        prefix.layers = self.layers[:num_layers]
+        prefix.norm = self.norm
+        prefix.lm_head = self.lm_head
+        prefix.register_buffer("rope_cos", self.rope_cos, persistent=False)
+        prefix.register_buffer("rope_sin", self.rope_sin, persistent=False)
+        return prefix.eval()
+
+    def set_context_length(self, length: int) -> None:
+        """(Re)build the RoPE tables [length, rope_dim] in the weights' dtype and on their device."""
+        weight, config = self.norm.weight, self.config
+        tables = rope_tables(config.rope, config.rope_dim, length, weight.dtype, weight.device)
+        self.register_buffer("rope_cos", tables[0], persistent=False)
+        self.register_buffer("rope_sin", tables[1], persistent=False)
+
+
+class Forward(nn.Module):
+    """One forward over a prompt or a single token: (logits of the last position, next token).
+
+    A model with mixtures of experts also returns what each of them chose, layer by layer.
+
+    Args:
+        decoder: the weights.
+        kernels: what computes attention, linear layers and experts, in those layers that can; the
+            others use plain PyTorch.
+        transform: applied once to each distinct pure function, say torch.compile.
+        layer_transform: applied to each layer and its function instead, where a compiler has to
+            own the layer's weights.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        kernels: Kernels,
+        transform: Transform | None = None,
+        layer_transform: LayerTransform | None = None,
+    ) -> None:
+        super().__init__()
+        self.decoder = decoder
+        transform = transform or (lambda function: function)
+        config = decoder.config
+        uses_mask = any(
+            attention.needs_mask(kind.attention, kernels) for kind in config.layer_kinds
+        )
+        self.begin = transform(make_begin(uses_mask))
+        functions = {
+            kind: make_layer(kind, config.norm_eps, kernels) for kind in config.layer_kinds
+        }
+        if layer_transform is None:
+            functions = {kind: transform(function) for kind, function in functions.items()}
+            self.layer_functions = [functions[kind] for kind in config.layers]
+        else:
+            self.layer_functions = [
+                layer_transform(layer, functions[kind])
+                for layer, kind in zip(decoder.layers, config.layers, strict=True)
+            ]
+        self.finish = transform(
+            make_finish(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        position: Tensor,
+        caches: list[LayerCache],
+        chosen: list[Tensor] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """
+        Args:
+            tokens: [batch, length], int64: a prompt from position 0, or one token per sequence.
+            position: [1], int64: where a single token stands; ignored for a prompt.
+            caches: one tuple of tensors per layer, updated in place.
+            chosen: experts that each mixture has to use, as another forward returned them.
+
+        Returns:
+            logits [batch, vocab] of the last position, the greedy next token [batch, 1], and for
+            each mixture of experts its own choice [batch * length, experts per token].
+        """
+        decoder = self.decoder
+        residual, update, cos, sin, mask = self.begin(
+            tokens,
+            position,
+            caches[0][0],
+            decoder.embed_tokens.weight,
+            decoder.rope_cos,
+            decoder.rope_sin,
+        )
+        choices: list[Tensor] = []
+        layers: Iterable = zip(decoder.layers, self.layer_functions, caches, strict=True)
+        for layer, function, cache in layers:
+            weights = layer.weights()
+            # A dense layer gets the next mixture's choice, if any, and ignores it.
+            replayed = (chosen or [])[len(choices) : len(choices) + 1]
+            update, residual, *choice = function(
+                update, residual, cos, sin, position, mask, weights, cache, *replayed
+            )
+            choices += choice
+        head = self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight)
+        return (*head, *choices)
+
+
+@lru_cache
+def make_begin(uses_mask: bool) -> Callable:
+    def begin(tokens, position, some_cache, embedding, rope_cos, rope_sin):
+        residual = F.embedding(tokens, embedding)
+        length = tokens.shape[1]
+        mask = None
+        if length > 1:
+            cos, sin = rope_cos[:length], rope_sin[:length]
+        else:
+            cos = torch.index_select(rope_cos, 0, position)
+            sin = torch.index_select(rope_sin, 0, position)
+            if uses_mask:
+                slots = torch.arange(some_cache.shape[2], device=tokens.device)
+                mask = (slots <= position)[None, None, None, :]  # [1, 1, 1, cache_length]
+        return residual, torch.zeros_like(residual), cos, sin, mask
+
+    return begin
+
+
+@lru_cache
+def make_layer(kind: LayerConfig, norm_eps: float, kernels: Kernels) -> Callable:
+    """The pure function of a layer of this kind; the same object for every such layer.
+
+    It returns (update, residual), and of a mixture of experts the chosen ones.
+    """
+    part = _ATTENTION[type(kind.attention)]
+    attend = part.make_attention(kind.attention, norm_eps, kernels)
+    feed = feed_forward.make_feed_forward(kind.feed_forward, kernels)
+    all_reduce = make_all_reduce(kernels.all_reduce)
+
+    def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
+        norms, attention_weights, feed_forward_weights = weights
+        residual = residual + update
+        hidden = rms_norm(residual, norms[0], norm_eps)
+        update = all_reduce(attend(hidden, cos, sin, position, mask, attention_weights, cache))
+        residual = residual + update
+        hidden = rms_norm(residual, norms[1], norm_eps)
+        update, *choice = feed(hidden, feed_forward_weights, chosen)
+        return all_reduce(update), residual, *choice
+
+    return layer
+
+
+@lru_cache
+def make_finish(
+    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+) -> Callable:
+    linear = make_linear(linear_backend)
+    all_gather = make_all_gather(all_reduce, num_ranks)
+
+    def finish(update, residual, norm_weight, head_weight):
+        last = residual[:, -1] + update[:, -1]
+        logits = all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
+        return logits, torch.argmax(logits, dim=-1, keepdim=True)
+
+    return finish
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)

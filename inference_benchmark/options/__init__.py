@@ -1,0 +1,1 @@
+"""The command line: flags, their checks, and the request they make. Loads no torch."""

@@ -1,0 +1,243 @@
+"""This process among those that torchrun started: one per GPU, each running the same program.
+
+All ranks take the same path through a session, because each decision is rank 0's and each outcome
+is known to all before the next step begins. For that they meet in `exchange`, outside timed
+regions, over a gloo group of its own: nothing is launched on a GPU. Whoever has a problem brings it
+to the next exchange, where it becomes everybody's; and an interrupt on any rank interrupts all of
+them at the same point. A rank that dies is noticed by torchrun, which ends the others.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.parallel.sharding import Shard
+
+# How long a rank waits for the others to appear, and within a timed step for their messages.
+_STEP_TIMEOUT = timedelta(seconds=60)
+# Ranks compile within their first steps and read checkpoints, and need not be equally fast.
+_PREPARATION_TIMEOUT = timedelta(seconds=600)
+# A rank that failed while the others wait for its part of a step can only end the session.
+_ALONE_S = 30.0
+
+
+class PeerFailed(RuntimeError):
+    """What went wrong on another rank, in its words."""
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class _Message:
+    value: Any
+    problem: tuple[str, str] | None
+    interrupted: bool
+
+
+class Ranks:
+    """As it stands, the only rank there is: every exchange is with oneself."""
+
+    shard = Shard()
+    local_size = 1
+    one_shot = False
+
+    @property
+    def size(self) -> int:
+        return self.shard.size
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank speaks and writes for all."""
+        return self.shard.rank == 0
+
+    @property
+    def num_nodes(self) -> int:
+        return self.size // self.local_size
+
+    def exchange(self, value: Any = None) -> list:
+        """Every rank's value, in the order of ranks.
+
+        Raises:
+            PeerFailed: another rank reported a problem.
+            KeyboardInterrupt: some rank was interrupted.
+        """
+        return [value]
+
+    def first(self, value: Any) -> Any:
+        """Rank 0's value."""
+        return self.exchange(value)[0]
+
+    def report(self, problem: tuple[str, str]) -> None:
+        """Take (status, message) to the next exchange, at which the other ranks are or will be."""
+
+    def start_together(self) -> None:
+        """Returns on all ranks within microseconds."""
+
+    def expect_speed(self) -> None:
+        """All is compiled: from now on a rank that keeps the others waiting is lost."""
+
+    def leave(self, code: int | None) -> int:
+        """Rank 0's exit code for all, once it has nothing left to say."""
+        return code
+
+
+class Group(Ranks):
+    """One of several ranks, with the process group of torch.distributed."""
+
+    def __init__(self, shard: Shard, local_size: int, one_shot: bool, control) -> None:
+        self.shard = shard
+        self.local_size = local_size
+        self.one_shot = one_shot
+        self._control = control
+        self._interrupted = False
+
+    def interrupt(self, *_: object) -> None:
+        """To be heard at the next exchange: whoever left a step alone would hang the others."""
+        self._interrupted = True
+
+    def exchange(self, value: Any = None) -> list:
+        messages = self._meet(_Message(value, None, self._interrupted))
+        for rank, message in enumerate(messages):
+            if message.problem is not None:
+                status, text = message.problem
+                raise PeerFailed(status, f"rank {rank}: {text}")
+        return [message.value for message in messages]
+
+    def report(self, problem: tuple[str, str]) -> None:
+        timer = threading.Timer(_ALONE_S, self._give_up, [problem])
+        timer.daemon = True
+        timer.start()
+        try:
+            self._meet(_Message(None, problem, self._interrupted))
+        finally:
+            timer.cancel()
+
+    def start_together(self) -> None:
+        self.exchange()
+        torch.distributed.barrier()
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+
+    def expect_speed(self) -> None:
+        _set_timeout(_STEP_TIMEOUT)
+
+    def leave(self, code: int | None) -> int:
+        self._interrupted = False
+        return self.first(code)
+
+    def _meet(self, own: _Message) -> list[_Message]:
+        messages: list[Any] = [None] * self.size
+        try:
+            torch.distributed.all_gather_object(messages, own, group=self._control)
+        except RuntimeError as error:
+            line = str(error).splitlines()[0]
+            raise CannotRun(f"rank {self.shard.rank}: another rank is gone ({line})") from None
+        if any(message.interrupted for message in messages):
+            raise KeyboardInterrupt
+        return messages
+
+    def _give_up(self, problem: tuple[str, str]) -> None:
+        print(f"rank {self.shard.rank}: {problem[1]}; the others did not", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def describe_rank(gpu: dict | None) -> dict:
+    """For the result file; the numbers are torchrun's."""
+    node, local_rank = (int(os.environ.get(name, 0)) for name in ("GROUP_RANK", "LOCAL_RANK"))
+    return {"node": node, "local_rank": local_rank, "gpu_uuid": gpu and gpu["uuid"]}
+
+
+@contextmanager
+def join(size: int, device: str, all_reduce: str) -> Iterator[Ranks]:
+    """The ranks of this session, `size` of them as torchrun says; one needs no group.
+
+    all_reduce: "auto", "nccl" or "one_shot"; auto takes one_shot where it works.
+
+    Raises:
+        CannotRun: fewer GPUs than ranks, ranks that do not appear, or no one_shot here.
+    """
+    if size == 1:
+        yield Ranks()
+        return
+    import torch.distributed as dist
+
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    own_device = _own_device(device, local_rank, local_size)
+    try:
+        dist.init_process_group(
+            "nccl" if device == "cuda" else "gloo", timeout=_STEP_TIMEOUT, device_id=own_device
+        )
+        control = dist.new_group(backend="gloo", timeout=_PREPARATION_TIMEOUT)
+        _set_timeout(_PREPARATION_TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise CannotRun(f"the {size} ranks could not meet: {error}") from None
+    shard = Shard(dist.get_rank(), size)
+    group = Group(shard, local_size, False, control)
+    group.one_shot = _set_up_one_shot(group, device, all_reduce)
+    before = signal.signal(signal.SIGINT, group.interrupt)
+    yield group
+    # After an error the process ends as it is: taking the group down waits for the other ranks.
+    signal.signal(signal.SIGINT, before)
+    dist.destroy_process_group()
+
+
+def _set_timeout(timeout: timedelta) -> None:
+    """Of the group that computes; PyTorch has no public name for it."""
+    from torch.distributed import distributed_c10d
+
+    distributed_c10d._set_pg_timeout(timeout)
+
+
+def _own_device(device: str, local_rank: int, local_size: int) -> torch.device | None:
+    if device != "cuda":
+        return None
+    count = torch.cuda.device_count()
+    if local_size > count:
+        raise CannotRun(f"{local_size} ranks on {socket.gethostname()}, which has {count} GPUs")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def _set_up_one_shot(group: Group, device: str, wanted: str) -> bool:
+    """Whether all ranks can use it."""
+    from inference_benchmark.parallel import collectives
+
+    if wanted == "nccl" or device != "cuda":
+        return False
+    problem = None
+    if group.num_nodes > 1 or group.size not in collectives.ONE_SHOT_SIZES:
+        problem = f"it needs {collectives.ONE_SHOT_SIZES} GPUs of one host"
+    elif not all(group.exchange(_reaches_all_peers(group.local_size))):
+        problem = "these GPUs can't read each other's memory"
+    else:
+        try:
+            collectives.enable_one_shot()
+        except (RuntimeError, ImportError, AttributeError) as error:
+            problem = str(error).splitlines()[0]
+        problem = next(filter(None, group.exchange(problem)), None)
+    if problem is None:
+        return True
+    collectives.disable_one_shot()
+    if wanted == "one_shot":
+        raise CannotRun(f"--all-reduce one_shot: {problem}")
+    return False
+
+
+def _reaches_all_peers(local_size: int) -> bool:
+    own = torch.cuda.current_device()
+    others = [each for each in range(local_size) if each != own]
+    return all(torch.cuda.can_device_access_peer(own, each) for each in others)

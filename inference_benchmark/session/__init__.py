@@ -1,0 +1,1 @@
+"""One session: plan, prepare, measure in turn, record."""

@@ -1,0 +1,1 @@
+"""Intervals, ratios, verdicts, stopping rules: pure functions, no torch."""

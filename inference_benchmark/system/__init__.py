@@ -1,0 +1,1 @@
+"""The machine: clocks, GPU state, memory, environment."""

@@ -1,0 +1,105 @@
+"""What a result depends on besides the code: GPU, driver, versions, the state of the repository."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+_PACKAGES = {
+    "torch": "torch",
+    "thunder": "lightning-thunder",
+    "transformers": "transformers",
+    "transformer_engine": "transformer-engine",
+    "triton": "triton",
+}
+_COMMIT_VARIABLE = "BENCHMARK_GIT_COMMIT"
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def describe(device) -> dict:
+    """The result file's `environment`; null where something is unknown or not installed."""
+    import torch
+
+    versions = {field: _version(package) for field, package in _PACKAGES.items()}
+    gpu = describe_gpu(device) if device.type == "cuda" else None
+    commit, dirty = _git_state()
+    return {
+        "gpu": gpu,
+        "nodes": 1,
+        "driver": _driver() if gpu else None,
+        "cuda": torch.version.cuda if gpu else None,
+        **versions,
+        "nvfuser": _nvfuser_version(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": platform.processor() or platform.machine(),
+        "preloaded": os.environ.get("LD_PRELOAD") or None,
+        "git_commit": commit,
+        "git_dirty": dirty,
+    }
+
+
+def describe_gpu(device) -> dict:
+    import torch
+
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "name": properties.name,
+        "count": 1,
+        "memory_bytes": properties.total_memory,
+        "multiprocessors": properties.multi_processor_count,
+        "uuid": gpu_uuid(device),
+        "power_limit_w": None,
+    }
+
+
+def gpu_uuid(device) -> str | None:
+    import torch
+
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return f"GPU-{uuid}" if uuid is not None else None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _nvfuser_version() -> str | None:
+    """nvFuser's wheels are named for their CUDA and torch: nvfuser-cu128-torch210."""
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"] or ""
+        if name.lower().replace("_", "-").startswith("nvfuser"):
+            return f"{distribution.version} ({name})"
+    return None
+
+
+def _driver() -> str | None:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return pynvml.nvmlSystemGetDriverVersion()
+    except Exception:  # no NVML is no reason to stop: the field stays unknown
+        return None
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """Of a copy without its history, or whose history ends before it, the variable names it."""
+    if named := os.environ.get(_COMMIT_VARIABLE):
+        return named, None
+    commit = _git("rev-parse", "--verify", "HEAD")
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return commit, None if status is None else bool(status)
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(_ROOT), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,301 @@
+"""Validity: each rule fires on its evidence, and stays silent on the nearest good case."""
+
+from dataclasses import replace
+
+import pytest
+
+from inference_benchmark.analysis.validity import RULES, Evidence, _mann_kendall_z, judge
+
+STEADY = (1.00, 1.01, 0.99, 1.00, 1.01, 0.99, 1.00, 1.01, 0.99)
+RISING = (1.000, 1.004, 1.008, 1.012, 1.016, 1.020, 1.024, 1.028, 1.032)
+
+CLEAN_STATE = {
+    "sm_clock_hz": {"min": 1.9e9, "median": 1.98e9, "max": 1.98e9},
+    "power_limit_w": 700.0,
+    "throttled_share": {
+        "software_power_cap": 0.0,
+        "sync_boost": 0.0,
+        "software_thermal": 0.0,
+        "hardware_thermal": 0.0,
+        "hardware_power_brake": None,
+    },
+    "other_processes": [],
+}
+
+GOOD = Evidence(
+    device="cuda",
+    total_s=STEADY,
+    ttft_s=STEADY,
+    tbot_s=STEADY,
+    gpu_state=CLEAN_STATE,
+    other_cells_sm_clock_hz=(1.98e9, 1.975e9),
+    recompilations=0,
+    allocator_retries=0,
+    timer_disagreement=(0.001, 0.004),
+    target_ci=0.01,
+    achieved_ci=0.008,
+    stop_reason="converged",
+    agreement_passed=True,
+)
+
+
+def state(**changes):
+    return CLEAN_STATE | changes
+
+
+def shares(**changes):
+    return state(throttled_share=CLEAN_STATE["throttled_share"] | changes)
+
+
+def first_run(excess):
+    return (1.0 + excess, *[1.0] * 8)
+
+
+def scaled_trend(total):
+    """Nine rising runs whose last third's median is `total` above the first third's."""
+    return tuple(1.0 + total * (i - 1) / 6 for i in range(9))
+
+
+# code, verdict, evidence that fires it, the nearest evidence that does not, what the message shows
+CASES = {
+    "hardware thermal": (
+        "throttled",
+        "invalid",
+        {"gpu_state": shares(hardware_thermal=0.02)},
+        {"gpu_state": shares(hardware_thermal=0.0)},
+        "hardware thermal slowdown 2.00%",
+    ),
+    "power brake": (
+        "throttled",
+        "invalid",
+        {"gpu_state": shares(hardware_power_brake=0.011)},
+        {"gpu_state": shares(hardware_power_brake=None)},
+        "power brake 1.10%",
+    ),
+    "software thermal": (
+        "throttled",
+        "invalid",
+        {"gpu_state": shares(software_thermal=0.3)},
+        {"gpu_state": shares(software_thermal=0.0)},
+        "thermal limit 30.00%",
+    ),
+    "a little thermal": (
+        "throttled",
+        "suspect",
+        {"gpu_state": shares(hardware_thermal=0.01)},
+        {"gpu_state": shares(hardware_thermal=0.0)},
+        "1.00%",
+    ),
+    "power cap": (
+        "power_capped",
+        "suspect",
+        {"gpu_state": shares(software_power_cap=0.25)},
+        {"gpu_state": shares(software_power_cap=0.20)},
+        "power limit 25.00% (expected: at most 20%). The power limit is 700 W.",
+    ),
+    "power cap at a lowered limit": (
+        "power_capped",
+        "suspect",
+        {"gpu_state": shares(software_power_cap=0.9) | {"default_power_limit_w": 701.0}},
+        {"gpu_state": shares(software_power_cap=0.9) | {"default_power_limit_w": 700.0}},
+        "power limit 90.00%",
+    ),
+    "sync boost": (
+        "power_capped",
+        "suspect",
+        {"gpu_state": shares(sync_boost=0.21)},
+        {"gpu_state": shares(sync_boost=0.19)},
+        "sync boost 21.00%",
+    ),
+    "no NVML": (
+        "gpu_state_unknown",
+        "suspect",
+        {"gpu_state": None},
+        {"gpu_state": state(other_processes=None, sm_clock_hz=None)},
+        "could not be read",
+    ),
+    "company": (
+        "other_process",
+        "suspect",
+        {"gpu_state": state(other_processes=[{"pid": 4711, "used_memory_bytes": 2 * 10**9}])},
+        {"gpu_state": state(other_processes=[])},
+        "pid 4711 (2.00 GB)",
+    ),
+    "company of unknown size": (
+        "other_process",
+        "suspect",
+        {"gpu_state": state(other_processes=[{"pid": 4711, "used_memory_bytes": None}])},
+        {"gpu_state": state(other_processes=None)},
+        "pid 4711 (unknown memory)",
+    ),
+    "clocks": (
+        "clocks_differ",
+        "suspect",
+        {"other_cells_sm_clock_hz": (1.98e9, 1.83e9)},
+        {"other_cells_sm_clock_hz": (1.98e9, 1.90e9)},
+        "1980 MHz here and 1830 MHz in another cell",
+    ),
+    "recompiled": (
+        "recompiled",
+        "suspect",
+        {"recompilations": 2},
+        {"recompilations": None},
+        "2 time(s)",
+    ),
+    "allocator": (
+        "allocator_retries",
+        "suspect",
+        {"allocator_retries": 3},
+        {"allocator_retries": None},
+        "3 time(s)",
+    ),
+    "drift up": (
+        "drift",
+        "suspect",
+        {"tbot_s": RISING},
+        {"tbot_s": scaled_trend(0.019)},
+        "TBOT drifted by +2.4%",
+    ),
+    "drift down": (
+        "drift",
+        "suspect",
+        {"ttft_s": RISING[::-1]},
+        {"ttft_s": scaled_trend(-0.019)},
+        "TTFT drifted by -2.3%",
+    ),
+    "large but no trend": (
+        "drift",
+        "suspect",
+        {"total_s": scaled_trend(0.1)},
+        {"total_s": (1.0, 1.2, 0.9, 1.1, 0.8, 1.0, 1.1, 1.2, 0.9)},
+        "total time drifted by +10.0%",
+    ),
+    "first run": (
+        "first_run_slow",
+        "suspect",
+        {"ttft_s": first_run(0.06)},
+        {"ttft_s": first_run(0.04)},
+        "TTFT of the first run is 6.0% above",
+    ),
+    "first of three": (
+        "first_run_slow",
+        "suspect",
+        {"total_s": (1.5, 1.0, 1.0)},
+        {"total_s": (1.0, 1.5, 1.0)},
+        "total time of the first run is 50.0% above",
+    ),
+    "timers": (
+        "timers_disagree",
+        "suspect",
+        {"timer_disagreement": (0.001, 0.03, 0.021)},
+        {"timer_disagreement": (0.001, 0.02)},
+        "in 2 of 3 run(s), by up to 3.0%",
+    ),
+    "precision": (
+        "target_not_reached",
+        "suspect",
+        {"achieved_ci": 0.0123, "stop_reason": "timeout"},
+        {"achieved_ci": 0.01},
+        "±1.23%, the target ±1.00% (stopped by: timeout)",
+    ),
+    "precision unknown": (
+        "target_not_reached",
+        "suspect",
+        {"achieved_ci": None, "stop_reason": "interrupted"},
+        {"achieved_ci": None, "target_ci": None},
+        "is unknown",
+    ),
+    "wrong output": (
+        "wrong_output",
+        "invalid",
+        {"agreement_passed": False},
+        {"agreement_passed": True},
+        "tolerance",
+    ),
+    "unchecked output": (
+        "output_not_checked",
+        "suspect",
+        {"agreement_passed": None},
+        {"agreement_passed": True},
+        "not compared",
+    ),
+    "CPU": (
+        "cpu_smoke",
+        "suspect",
+        {"device": "cpu", "gpu_state": None},
+        {"device": "cuda"},
+        "CPU smoke run",
+    ),
+    "two runs": (
+        "too_few_runs",
+        "suspect",
+        {"total_s": STEADY[:2]},
+        {"total_s": STEADY[:3]},
+        "2 run(s)",
+    ),
+}
+
+
+def codes(evidence):
+    return [reason["code"] for reason in judge(evidence)["reasons"]]
+
+
+def test_good_evidence_is_valid():
+    assert judge(GOOD) == {"verdict": "valid", "reasons": []}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_rule_fires_alone_with_its_numbers(case):
+    code, verdict, bad, _, shown = case
+    judged = judge(replace(GOOD, **bad))
+    assert [reason["code"] for reason in judged["reasons"]] == [code]
+    assert judged["verdict"] == verdict
+    (reason,) = judged["reasons"]
+    assert shown in reason["message"]
+    assert reason["remedy"].endswith(".")
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_neighbouring_good_case_is_valid(case):
+    assert judge(replace(GOOD, **case[3])) == {"verdict": "valid", "reasons": []}
+
+
+def test_every_rule_is_exercised_under_its_own_code():
+    assert {case[0] for case in CASES.values()} == {rule.__name__ for rule in RULES}
+
+
+def test_the_gravest_verdict_wins_and_all_reasons_are_kept():
+    judged = judge(replace(GOOD, agreement_passed=False, recompilations=1, allocator_retries=1))
+    assert judged["verdict"] == "invalid"
+    assert codes(replace(GOOD, agreement_passed=False, recompilations=1, allocator_retries=1)) == [
+        "wrong_output",
+        "recompiled",
+        "allocator_retries",
+    ]
+
+
+def test_nothing_known_is_no_ground_for_invalid():
+    judged = judge(Evidence(device="cuda"))
+    assert judged["verdict"] == "suspect"
+    assert codes(Evidence(device="cuda")) == [
+        "output_not_checked",
+        "gpu_state_unknown",
+        "too_few_runs",
+    ]
+
+
+def test_five_runs_are_too_few_to_call_a_drift():
+    assert codes(replace(GOOD, tbot_s=tuple(1 + 0.04 * i for i in range(5)))) == []
+    assert codes(replace(GOOD, tbot_s=tuple(1 + 0.04 * i for i in range(6)))) == ["drift"]
+
+
+def test_first_run_is_compared_with_the_median_of_the_rest():
+    # One later outlier must not hide a slow first run, nor a slow first run hide in the median.
+    assert codes(replace(GOOD, total_s=(1.06, 1.0, 1.0, 9.0))) == ["first_run_slow"]
+
+
+def test_mann_kendall_by_hand():
+    # Four rising values: S = 6, variance 4 * 3 * 13 / 18 = 26 / 3, z = 5 / sqrt(26 / 3).
+    assert _mann_kendall_z([1, 2, 3, 4]) == pytest.approx(1.698416)
+    assert _mann_kendall_z([4, 3, 2, 1]) == pytest.approx(-1.698416)
+    assert _mann_kendall_z([1, 1, 1, 1]) == 0

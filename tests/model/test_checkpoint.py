@@ -1,0 +1,331 @@
+"""Checkpoints as transformers writes them: read back with the same logits, or refused in a line."""
+
+import json
+import pickle
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from conftest import ROOT
+from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face
+from safetensors.torch import load_file, save_file
+from transformers import Llama4Config, Llama4ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
+
+from inference_benchmark import benchmark_inference
+from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.engines.eager import Mode as Eager
+from inference_benchmark.model.checkpoint import load_checkpoint
+from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.weights import empty_decoder
+from inference_benchmark.models import MODELS, Llama3RopeScaling, Rope, YarnRopeScaling
+
+LENGTH = 40
+
+
+def llama(tied: bool = False) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCAB,
+            hidden_size=32,
+            intermediate_size=80,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=64,
+            tie_word_embeddings=tied,
+            initializer_range=0.2,
+        )
+    ).eval()
+
+
+def multimodal() -> Llama4ForConditionalGeneration:
+    text = hugging_face(LLAMA4)
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+        "vision_output_dim": 16,
+        "projector_input_dim": 16,
+        "projector_output_dim": 16,
+    }
+    config = Llama4Config(text_config=text.config.to_dict(), vision_config=vision)
+    model = Llama4ForConditionalGeneration(config).eval()
+    model.language_model.load_state_dict(text.state_dict())
+    return model
+
+
+BUILDERS = {
+    "llama": llama,
+    "llama-tied": lambda: llama(tied=True),
+    "deepseek": lambda: hugging_face(DEEPSEEK),
+    "llama4": lambda: hugging_face(LLAMA4),
+    "llama4-multimodal": multimodal,
+}
+
+
+def read(folder):
+    decoder = empty_decoder(read_model(folder), "fp32", "cpu")
+    load_checkpoint(decoder, folder)
+    decoder.set_context_length(LENGTH)
+    return decoder
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
+@torch.inference_mode()
+def test_a_saved_model_gives_the_same_logits(tmp_path, name, shard_size):
+    reference = BUILDERS[name]()
+    reference.save_pretrained(tmp_path, max_shard_size=shard_size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_size == "20KB")
+    decoder = read(tmp_path)
+    ids = torch.randint(VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
+    engine = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, LENGTH, LENGTH)
+    engine.prefill(ids)
+    expected = reference(input_ids=ids).logits[:, -1]
+    assert (engine.logits - expected).norm() < 1e-4 * expected.norm()
+
+
+@pytest.mark.parametrize(("name", "config"), [("deepseek", DEEPSEEK), ("llama4", LLAMA4)])
+def test_config_json_becomes_the_same_config(tmp_path, name, config):
+    BUILDERS[name]().config.save_pretrained(tmp_path)
+    edit_config(tmp_path, architectures=[type(BUILDERS[name]()).__name__])
+    (tmp_path / "model.safetensors").touch()
+    assert read_model(tmp_path) == replace(config, name=tmp_path.name)
+
+
+def edit_config(folder, **changes) -> None:
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**config, **changes}))
+
+
+# What the published files say, in the words of the transformers that wrote them.
+PUBLISHED_LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": {
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+        "rope_type": "llama3",
+    },
+    "rope_theta": 500000.0,
+    "vocab_size": 128256,
+}
+
+
+def test_published_config_is_the_preset(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    edit_config(tmp_path, **PUBLISHED_LLAMA)
+    preset = MODELS["llama3.1-8b"]
+    assert read_model(tmp_path, preset) == preset
+    assert read_model(tmp_path).name == tmp_path.name
+
+
+def test_rope_as_older_and_newer_files_write_it(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    edit_config(tmp_path, **PUBLISHED_LLAMA)
+    assert read_model(tmp_path).rope == Rope(500000.0, Llama3RopeScaling(8.0))
+    yarn = {"type": "yarn", "factor": 40, "original_max_position_embeddings": 4096, "mscale": 1.0}
+    edit_config(tmp_path, rope_scaling=yarn)
+    assert read_model(tmp_path).rope == Rope(500000.0, YarnRopeScaling(40, 4096, mscale=1.0))
+    edit_config(tmp_path, rope_parameters={"rope_type": "default", "rope_theta": 7.0})
+    assert read_model(tmp_path).rope == Rope(7.0)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    folder = tmp_path / "saved"
+    llama().save_pretrained(folder)
+    return folder
+
+
+def refused(folder, capsys, *arguments: str) -> str:
+    """The one line on stderr; the exit code is 3."""
+    code = benchmark_inference.main(
+        ["--model-path", str(folder), "--device", "cpu", "--mode", "eager", "--quiet", *arguments]
+        + ["--input-length", "8", "--output-length", "4", "--precision", "fp32"]
+    )
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 3
+    return lines[-1]
+
+
+def change_tensors(folder, change) -> None:
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+NAME = "model.layers.1.mlp.up_proj.weight"
+
+
+def test_a_missing_tensor_is_named(saved, capsys):
+    change_tensors(saved, lambda tensors: tensors.pop(NAME))
+    assert f"{NAME} is missing" in refused(saved, capsys)
+
+
+def test_a_wrong_shape_is_named(saved, capsys):
+    change_tensors(saved, lambda tensors: tensors.update({NAME: tensors[NAME][:-1].clone()}))
+    line = refused(saved, capsys)
+    assert f"{NAME}: shape (79, 32) in the checkpoint, (80, 32) expected" in line
+
+
+def test_a_quantised_tensor_is_named(saved, capsys):
+    change_tensors(
+        saved, lambda tensors: tensors.update({NAME: tensors[NAME].to(torch.float8_e4m3fn)})
+    )
+    assert f"{NAME}: F8_E4M3 is not supported" in refused(saved, capsys)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.001])
+def test_a_truncated_file_is_named(saved, capsys, kept):
+    file = saved / "model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * kept)])
+    assert "model.safetensors is truncated" in refused(saved, capsys)
+
+
+def test_a_missing_shard_is_named(tmp_path, capsys):
+    llama().save_pretrained(tmp_path, max_shard_size="20KB")
+    gone = sorted(tmp_path.glob("*.safetensors"))[1]
+    gone.unlink()
+    assert f"{gone.name} is missing" in refused(tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, "unsupported architecture MistralForCausalLM"),
+        ({"hidden_act": "gelu"}, 'hidden_act "gelu" is not supported'),
+        ({"attention_bias": True}, "attention_bias true is not supported"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, "RoPE scaling dynamic is not supported"),
+        ({"num_hidden_layers": "two"}, 'num_hidden_layers "two" is not supported'),
+        ({"intermediate_size": None, "rope_parameters": 3}, "makes no sense"),
+    ],
+)
+def test_an_unsupported_config_is_named(saved, capsys, changes, words):
+    edit_config(saved, **changes)
+    assert words in refused(saved, capsys)
+
+
+def test_a_missing_setting_is_named(saved, capsys):
+    config = json.loads((saved / "config.json").read_text())
+    del config["hidden_size"]
+    (saved / "config.json").write_text(json.dumps(config))
+    assert "'hidden_size' is missing" in refused(saved, capsys)
+
+
+def test_a_damaged_config_is_named(saved, capsys):
+    (saved / "config.json").write_text("{")
+    assert "config.json can't be read" in refused(saved, capsys)
+
+
+def test_the_architecture_has_to_be_that_of_the_name(saved, capsys):
+    line = refused(saved, capsys, "--model-name", "llama4-scout")
+    assert "expected llama4, found llama" in line
+    line = refused(saved, capsys, "--model-name", "llama3.1-8b")
+    assert "expected llama3.1-8b (32 layers" in line
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("raise AssertionError('unpickled')",))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pytorch_model.bin", "a pickle"),
+        ("model.pt", "a pickle"),
+        ("consolidated.00.pth", "a pickle"),
+        ("model.gguf", "a GGUF file"),
+    ],
+)
+def test_pickles_and_gguf_files_are_refused_unopened(saved, capsys, name, words):
+    file = saved / name
+    file.write_bytes(pickle.dumps(Bomb()))
+    assert words in refused(file, capsys)  # the file itself
+    (saved / "model.safetensors").unlink()
+    line = refused(saved, capsys)  # a folder that holds nothing else
+    assert name in line
+    assert words in line
+
+
+def test_a_folder_that_is_none(tmp_path, capsys):
+    assert "is not a folder" in refused(tmp_path / "nowhere", capsys)
+    assert "holds no config.json" in refused(tmp_path, capsys)
+
+
+def test_nothing_of_ours_unpickles():
+    for file in ROOT.glob("inference_benchmark/model/*.py"):
+        assert "torch.load" not in file.read_text()
+        assert "import pickle" not in file.read_text()
+
+
+@pytest.mark.parametrize("name", ["deepseek", "llama4"])
+def test_the_benchmark_runs_a_checkpoint(tmp_path, capsys, name):
+    BUILDERS[name]().save_pretrained(tmp_path)
+    code = benchmark_inference.main(
+        ["--model-path", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--json"]
+        + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
+        + ["--num-iterations", "2", "--warmup-iterations", "1"]
+    )
+    out, err = capsys.readouterr()
+    assert "of experts got none" in err
+    result = json.loads(out.strip().splitlines()[-1])
+    cell = SimpleNamespace(**result["cells"][0])
+    assert code == 0
+    assert cell.agreement["passed"]
+    assert cell.agreement["routing_difference"] == 0
+    assert cell.cold_start["load_s"] > 0
+    assert cell.cold_start["build_s"] > 0
+    assert cell.options["routing"]["even_share"] in (1 / 8, 1 / 16)
+    assert result["config"]["model_name"] == tmp_path.name
+    assert result["config"]["model_path"] == str(tmp_path)
+
+
+def test_two_depths_of_a_checkpoint_share_its_weights(tmp_path, capsys):
+    """The shallow one has no mixture of experts, so that nothing is routed there."""
+    BUILDERS["deepseek"]().save_pretrained(tmp_path)
+    benchmark_inference.main(
+        ["--model-path", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--json"]
+        + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
+        + ["--num-iterations", "2", "--warmup-iterations", "1", "--extrapolate"]
+    )
+    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert result["config"]["extrapolated_from"] == [1, 2]
+    small, large = (cell for cell in result["cells"] if not cell["estimated"])
+    assert small["agreement"]["passed"]
+    assert large["agreement"]["passed"]
+    assert small["options"]["routing"] is None
+    assert large["options"]["routing"]["even_share"] == 1 / 16
+
+
+def test_only_the_layers_that_are_built_are_read(saved):
+    change_tensors(saved, lambda tensors: tensors.pop(NAME))  # of the second layer
+    decoder = empty_decoder(read_model(saved).with_layers(1), "fp32", "cpu")
+    load_checkpoint(decoder, saved)
+    stored = load_file(saved / "model.safetensors")["model.layers.0.self_attn.o_proj.weight"]
+    assert torch.equal(decoder.layers[0].o_proj.weight, stored)
+
+
+def test_a_checkpoint_of_the_wrong_model_is_refused_before_it_is_read(saved):
+    with pytest.raises(CheckpointError, match="expected deepseek_v3, found llama"):
+        read_model(saved, MODELS["deepseekv3-670b"])

@@ -1,0 +1,242 @@
+"""The decoder against transformers: same weights, same logits, prefill and cached decode."""
+
+import pytest
+import torch
+from mixture_models import DEEPSEEK, LLAMA4
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from inference_benchmark.engines import eager, inductor
+from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.rope import rope_tables
+from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
+from inference_benchmark.models import (
+    DenseFeedForward,
+    GroupedQueryAttention,
+    Llama3RopeScaling,
+    ModelConfig,
+    Rope,
+)
+
+DECODE_STEPS = 32
+PROMPT = 24
+CACHE = 64
+TOLERANCE = 1e-5
+OURS = Kernels(attention="flash_decode", linear="gemv")
+
+# Few positions of the original context, so that the stretched, the kept and the blended
+# frequencies of the scaling all occur.
+SCALING = Llama3RopeScaling(factor=8.0, original_context_length=32)
+SMALL = ModelConfig(
+    "small",
+    vocab_size=97,
+    hidden_size=64,
+    num_layers=2,
+    attention=GroupedQueryAttention(num_heads=8, num_kv_heads=2, head_dim=16),
+    feed_forward=DenseFeedForward(160),
+    context_length=256,
+    rope=Rope(10000.0, SCALING),
+)
+TIED = ModelConfig(
+    "tied",
+    vocab_size=97,
+    hidden_size=64,
+    num_layers=2,
+    attention=GroupedQueryAttention(num_heads=4, num_kv_heads=4, head_dim=16),
+    feed_forward=DenseFeedForward(96),
+    context_length=256,
+    rope=Rope(500000.0),
+    tied_embeddings=True,
+)
+
+
+def hugging_face(config: ModelConfig) -> LlamaForCausalLM:
+    scaling = config.rope.scaling
+    rope = {"rope_type": "default", "rope_theta": config.rope.theta}
+    if scaling is not None:
+        rope |= {
+            "rope_type": "llama3",
+            "factor": scaling.factor,
+            "low_freq_factor": scaling.low_freq_factor,
+            "high_freq_factor": scaling.high_freq_factor,
+            "original_max_position_embeddings": scaling.original_context_length,
+        }
+    torch.manual_seed(0)
+    reference = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.feed_forward.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.attention.num_heads,
+            num_key_value_heads=config.attention.num_kv_heads,
+            head_dim=config.attention.head_dim,
+            max_position_embeddings=config.context_length,
+            rms_norm_eps=config.norm_eps,
+            rope_parameters=rope,
+            rope_scaling=rope if scaling is not None else None,
+            rope_theta=config.rope.theta,
+            tie_word_embeddings=config.tied_embeddings,
+            attn_implementation="eager",
+        )
+    ).eval()
+    for module in reference.modules():  # norms of ones would hide a swapped or a missing one
+        if "RMSNorm" in type(module).__name__:
+            torch.nn.init.normal_(module.weight, 1.0, 0.2)
+    return reference
+
+
+def copied(config: ModelConfig, reference: LlamaForCausalLM):
+    decoder = empty_decoder(config, "fp32", "cpu")
+    load_hugging_face(decoder, reference.state_dict())
+    decoder.set_context_length(CACHE)
+    return decoder
+
+
+@torch.inference_mode()
+def assert_same_logits(engine: StepEngine, reference: LlamaForCausalLM, batch: int) -> None:
+    torch.manual_seed(1)
+    ids = torch.randint(97, (batch, PROMPT + DECODE_STEPS))
+    engine.prefill(ids[:, :PROMPT])
+    output = reference(ids[:, :PROMPT], use_cache=True)
+    assert_close(engine.logits, output.logits[:, -1])
+    for step in range(DECODE_STEPS):
+        position = PROMPT + step
+        token = ids[:, position : position + 1]
+        engine.force(token, position)
+        engine.decode()
+        output = reference(token, past_key_values=output.past_key_values, use_cache=True)
+        assert_close(engine.logits, output.logits[:, -1])
+
+
+def assert_close(found, expected) -> None:
+    error = (found - expected).norm() / expected.norm()
+    assert error < TOLERANCE, f"relative error {error:.2g}"
+
+
+def thunder_mode():
+    from inference_benchmark.engines import thunder
+
+    return thunder.Mode
+
+
+@pytest.mark.parametrize("config", [SMALL, TIED], ids=["gqa-scaled", "mha-tied"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_eager_gives_the_logits_of_transformers(config, batch):
+    reference = hugging_face(config)
+    decoder = copied(config, reference)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, batch, PROMPT, CACHE)
+    assert_same_logits(engine, reference, batch)
+
+
+@pytest.mark.parametrize(
+    ("make_mode", "options"),
+    [
+        (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (lambda: inductor.Mode, ModeOptions(Kernels(), compile_scope="model")),
+        (thunder_mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(Kernels(), compile_scope="model")),
+        (thunder_mode, ModeOptions(Kernels(), executors=("inductor",))),
+        (thunder_mode, ModeOptions(Kernels(), executors=("dynamo",))),
+        (lambda: eager.Mode, ModeOptions(OURS)),
+        (lambda: inductor.Mode, ModeOptions(OURS)),
+        (thunder_mode, ModeOptions(OURS)),
+    ],
+    ids=[
+        "inductor",
+        "inductor-model",
+        "thunder",
+        "thunder-model",
+        "thunder-inductor",
+        "thunder-dynamo",
+        "eager-flash",
+        "inductor-flash",
+        "thunder-flash",
+    ],
+)
+def test_modes_give_the_logits_of_transformers(make_mode, options):
+    reference = hugging_face(SMALL)
+    decoder = copied(SMALL, reference)
+    engine = StepEngine(make_mode()(decoder, options), decoder, 2, PROMPT, CACHE)
+    assert_same_logits(engine, reference, batch=2)
+    engine.mode.details()
+
+
+def test_a_layer_is_compiled_once_for_all_layers():
+    decoder = build_decoder(SMALL, "fp32", "cpu", CACHE)
+    engine = StepEngine(thunder_mode()(decoder, ModeOptions(Kernels())), decoder, 1, PROMPT, CACHE)
+    for _ in range(2):
+        engine.prefill(torch.zeros(1, PROMPT, dtype=torch.int64))
+        engine.decode()
+    # begin, layer and finish, each for a prompt and for a token
+    assert engine.mode.compile_count() == 6
+
+
+def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
+    decoder = build_decoder(SMALL, "fp32", "cpu", CACHE, seed=3)
+    again = build_decoder(SMALL, "fp32", "cpu", CACHE, seed=3)
+    other = build_decoder(SMALL, "fp32", "cpu", CACHE, seed=4)
+    for (name, a), b, c in zip(
+        decoder.named_parameters(), again.parameters(), other.parameters(), strict=True
+    ):
+        assert torch.isfinite(a).all(), name
+        assert torch.equal(a, b), name
+        assert not torch.equal(a, c), name
+        assert a.std() > 0, name
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 1, PROMPT, CACHE)
+    engine.prefill(torch.arange(PROMPT)[None])
+    assert 0.3 < engine.logits.std() < 3
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
+def test_a_missing_or_misshapen_tensor_is_named(name):
+    state = dict(hugging_face(SMALL).state_dict())
+    decoder = empty_decoder(SMALL, "fp32", "cpu")
+    whole = state.pop(name)
+    with pytest.raises(KeyError, match=name.replace(".", r"\.")):
+        load_hugging_face(decoder, state)
+    state[name] = whole[:-1]
+    with pytest.raises(ValueError, match="shape"):
+        load_hugging_face(decoder, state)
+
+
+def test_rope_scaling_by_hand():
+    """One slow, one fast and one blended frequency, worked out from the published rule."""
+    rope = Rope(10000.0, Llama3RopeScaling(8.0, 1.0, 4.0, 8192))
+    cos, sin = rope_tables(rope, 128, 2, torch.float32, "cpu")
+    inverse = [10000.0 ** (-2 * i / 128) for i in range(64)]
+    # i = 63: wavelength 2 pi 8660 > 8192: stretched by 8; i = 0: wavelength 6.3: kept
+    assert cos[1, 63] == pytest.approx(torch.cos(torch.tensor(inverse[63] / 8)).item())
+    assert sin[1, 64] == pytest.approx(torch.sin(torch.tensor(inverse[0])).item())
+    # i = 48: wavelength 2 pi 1000 = 6283, 1.3038 turns, blend 0.10127
+    turns = 8192 * inverse[48] / (2 * 3.141592653589793)
+    blend = (turns - 1) / 3
+    assert 0 < blend < 1
+    expected = inverse[48] * (blend + (1 - blend) / 8)
+    assert sin[1, 64 + 48] == pytest.approx(expected, rel=1e-4)
+    assert sin[1, 48] == -sin[1, 64 + 48]
+
+
+def _outputs(decoder) -> list[torch.Tensor]:
+    """Logits of a prefill and of three decode steps."""
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, CACHE)
+    engine.prefill(torch.arange(2 * PROMPT).reshape(2, PROMPT) % decoder.config.vocab_size)
+    found = [engine.logits.clone()]
+    for _ in range(3):
+        engine.decode()
+        found.append(engine.logits.clone())
+    return found
+
+
+@pytest.mark.parametrize("config", [SMALL, TIED, DEEPSEEK, LLAMA4], ids=lambda config: config.name)
+def test_a_prefix_is_the_model_with_that_many_layers_in_the_same_memory(config):
+    deep = build_decoder(config, "fp32", "cpu", CACHE)
+    prefix = deep.prefix(config.num_layers - 1)
+    assert prefix.config == config.with_layers(config.num_layers - 1)
+    shallow = build_decoder(prefix.config, "fp32", "cpu", CACHE, seed=1)
+    shallow.load_state_dict(prefix.state_dict())
+    for ours, built in zip(_outputs(prefix), _outputs(shallow), strict=True):
+        assert torch.equal(ours, built)
+    held = {tensor.data_ptr() for tensor in (*deep.parameters(), *deep.buffers())}
+    assert {tensor.data_ptr() for tensor in (*prefix.parameters(), *prefix.buffers())} < held
+    assert len(deep.layers) == config.num_layers

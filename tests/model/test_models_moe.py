@@ -1,0 +1,277 @@
+"""DeepSeek V3 and Llama 4 against transformers: same weights, same experts, same logits."""
+
+from copy import deepcopy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from inference_benchmark.engines import eager, inductor
+from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels import routed_experts as experts_kernel
+from inference_benchmark.kernels._registration import NAMESPACE
+from inference_benchmark.model.attention import needs_mask
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.routing import balance, tokens_per_expert
+from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
+from inference_benchmark.models import MODELS as PRESETS
+from inference_benchmark.options import resolution
+from inference_benchmark.output_check import agreement
+from inference_benchmark.session.preparation import choose_kernels
+
+PROMPT, DECODE_STEPS = 24, 32
+CACHE = PROMPT + DECODE_STEPS
+TOLERANCE = 1e-4
+OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
+MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
+
+
+def thunder_mode():
+    from inference_benchmark.engines import thunder
+
+    return thunder.Mode
+
+
+def copied(config, reference):
+    decoder = empty_decoder(config, "fp32", "cpu")
+    load_hugging_face(decoder, reference.state_dict())
+    decoder.set_context_length(CACHE)
+    return decoder
+
+
+def assert_same(config, make_mode, options, batch=2) -> None:
+    reference = hugging_face(config)
+    decoder = copied(config, reference)
+    engine = StepEngine(make_mode()(decoder, options), decoder, batch, PROMPT, CACHE)
+    ids = torch.randint(VOCAB, (batch, CACHE), generator=torch.Generator().manual_seed(1))
+    logits, choices = logits_and_choices(reference, ids)
+    engine.prefill(ids[:, :PROMPT])
+    assert_close(engine.logits, logits[:, PROMPT - 1])
+    assert_chosen(engine.choices, [choice[:, :PROMPT] for choice in choices])
+    for position in range(PROMPT, CACHE):
+        engine.force(ids[:, position : position + 1], position)
+        engine.decode()
+        assert_close(engine.logits, logits[:, position])
+        assert_chosen(engine.choices, [choice[:, position : position + 1] for choice in choices])
+    engine.mode.details()
+
+
+def assert_close(found, expected) -> None:
+    error = (found - expected).norm() / expected.norm()
+    assert error < TOLERANCE, f"relative error {error:.2g}"
+
+
+def assert_chosen(found, expected) -> None:
+    assert len(found) == len(expected) > 0
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.sort(dim=-1)[0], theirs.flatten(0, 1).sort(dim=-1)[0])
+
+
+@MODELS
+@pytest.mark.parametrize("experts", ["grouped", "loop"])
+def test_eager_gives_the_logits_of_transformers(config, experts):
+    assert_same(config, lambda: eager.Mode, ModeOptions(Kernels(experts=experts)))
+
+
+@MODELS
+@pytest.mark.parametrize(
+    ("make_mode", "options"),
+    [
+        (lambda: eager.Mode, ModeOptions(OURS)),
+        (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (lambda: inductor.Mode, ModeOptions(OURS)),
+        (thunder_mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(OURS)),
+    ],
+    ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
+)
+def test_modes_give_the_logits_of_transformers(config, make_mode, options):
+    assert_same(config, make_mode, options)
+
+
+class Operators(TorchDispatchMode):
+    """Names of our operators that ran while this was entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == NAMESPACE:
+            self.seen.add(func._opname)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (DEEPSEEK, {"gemv", "latent_decode", "group_limited_route", "routed_experts"}),
+        (LLAMA4, {"gemv", "flash_decode", "routed_experts"}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_a_decode_step_runs_our_operators(config, expected):
+    decoder = build_decoder(config, "fp32", "cpu", CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1, PROMPT, CACHE)
+    engine.prefill(torch.randint(VOCAB, (1, PROMPT)))
+    with Operators() as operators:
+        engine.decode()
+    assert operators.seen == expected
+
+
+def test_latent_attention_without_tiles_of_its_size_is_plain():
+    odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
+    assert needs_mask(odd.attention, OURS)
+    assert not needs_mask(DEEPSEEK.attention, OURS)
+    assert_same(odd, lambda: eager.Mode, ModeOptions(OURS))
+
+
+# The output gate
+
+
+def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
+    """The gate, between sorted experts and the plain reference."""
+    config = engine_decoder.config
+    engine, reference = (
+        StepEngine(
+            eager.Mode(decoder, ModeOptions(Kernels(experts=experts))), decoder, 2, PROMPT, CACHE
+        )
+        for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "loop"))
+    )
+    prompt = torch.randint(VOCAB, (2, PROMPT), generator=torch.Generator().manual_seed(7))
+    inputs = agreement.Inputs.random(config.vocab_size, prompt, seed=1)
+    return agreement.check(engine, reference, inputs, precision)
+
+
+@pytest.fixture(scope="module", params=[DEEPSEEK, LLAMA4], ids=lambda config: config.name)
+def decoder(request):
+    return build_decoder(request.param, "fp32", "cpu", CACHE)
+
+
+def test_the_gate_lets_sorted_experts_pass(decoder):
+    found = checked(decoder, decoder)
+    assert found["passed"], found
+    assert found["routing_difference"] == 0
+
+
+def swap_two(ends):
+    """The groups of two experts with rows, in each other's place."""
+    sizes = torch.diff(ends, prepend=ends.new_zeros(1))
+    first, second = sizes.nonzero().flatten()[:2].tolist()
+    changed = ends.clone()
+    changed[first] = ends[second]
+    changed[second] = ends[first]
+    return changed
+
+
+def start_instead_of_end(ends):
+    return torch.cat((ends.new_zeros(1), ends[:-1]))
+
+
+@pytest.mark.parametrize("fault", [swap_two, start_instead_of_end])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_gate_closes_on_wrong_offsets(monkeypatch, decoder, fault, precision):
+    right = experts_kernel.end_offsets
+
+    def wrong(experts, num_experts):
+        ends = right(experts, num_experts)
+        return ends if experts[0] == experts[-1] else fault(ends)
+
+    monkeypatch.setattr(experts_kernel, "end_offsets", wrong)
+    found = checked(decoder, decoder, precision)
+    assert not found["passed"]
+
+
+@pytest.mark.parametrize("name", ["expert_gate_up_proj", "expert_down_proj"])
+def test_the_gate_closes_on_swapped_experts(decoder, name):
+    broken = deepcopy(decoder)
+    weight = getattr(broken.layers[-1], name).weight
+    weight.copy_(weight.flip(0))
+    assert not checked(broken, decoder, "bf16")["passed"]
+
+
+def test_the_gate_closes_on_a_wrong_router(decoder):
+    broken = deepcopy(decoder)
+    router = broken.layers[-1].router.weight
+    router.copy_(router.flip(0))
+    found = checked(broken, decoder, "bf16")
+    assert any("chosen otherwise" in failure for failure in found["failures"])
+
+
+def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
+    """Scores that differ by less than rounding in bf16 tip a few choices, and nothing else."""
+    rounded = deepcopy(decoder)
+    noise = torch.Generator().manual_seed(0)
+    for layer in rounded.layers:
+        if hasattr(layer, "router"):
+            weight = layer.router.weight
+            weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=noise)
+    found = checked(rounded, decoder, "bf16")
+    assert 0 < found["routing_difference"] < 0.1
+    assert found["passed"], found
+
+
+# What a model can't use
+
+
+def test_flash_decode_is_chosen_where_tiles_fit():
+    request = SimpleNamespace(
+        attention="auto", linear="auto", device="cuda", model=DEEPSEEK, tensor_parallel=1
+    )
+    spec = ModeSpec("inductor", (), True)
+    for model in (DEEPSEEK, LLAMA4):
+        request.model = model
+        assert choose_kernels(request, spec) == OURS
+    odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
+    request.model = odd
+    assert choose_kernels(request, spec) == replace(OURS, attention="sdpa")
+    request.attention = "flash_decode"
+    resolution._check_kernels(request, DEEPSEEK, "cuda")
+    with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
+        resolution._check_kernels(request, odd, "cuda")
+
+
+def test_experts_follow_the_linear_layers():
+    request = SimpleNamespace(
+        attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
+    )
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == Kernels()
+    assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
+    request.linear = "torch"
+    assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
+
+
+def test_fp8_linears_are_for_dense_models_on_one_gpu():
+    spec = ModeSpec("thunder", ("transformerengine",), True)
+    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 1)
+    with pytest.raises(CannotRun, match="FP8 is for dense models"):
+        resolution._check_linear_precision([spec], LLAMA4, 1)
+    with pytest.raises(CannotRun, match="on one GPU only, not on 2 ranks"):
+        resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 2)
+
+
+# How even the routing is
+
+
+def test_random_routers_spread_tokens(decoder):
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 16, CACHE, CACHE)
+    engine.prefill(torch.randint(VOCAB, (16, CACHE), generator=torch.Generator().manual_seed(2)))
+    found = balance(engine.choices, decoder.config.num_experts)
+    assert found["even_share"] <= found["busiest_share"] < 4 * found["even_share"]
+    assert found["unused_share"] == 0
+
+
+def test_balance_by_hand():
+    chosen = torch.tensor([[0, 1], [0, 2], [0, 1], [3, 0]])
+    assert tokens_per_expert(chosen, 5).tolist() == [4, 2, 1, 1, 0]
+    even = torch.tensor([[0, 1], [2, 3], [4, 0], [1, 2]])
+    assert balance([chosen, even], 5) == {
+        "busiest_share": 0.5,
+        "even_share": 0.2,
+        "unused_share": pytest.approx(0.1),
+    }

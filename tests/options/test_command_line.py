@@ -1,0 +1,283 @@
+"""Requests: what is refused, in which words and with which exit code; what --help says."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from inference_benchmark import benchmark_inference
+from inference_benchmark.engines import spec
+from inference_benchmark.engines.spec import parse_mode
+from inference_benchmark.errors import RequestError
+from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.resolution import resolve
+
+
+def run(capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code and what stderr said."""
+    try:
+        code = benchmark_inference.main([*arguments, "--device", "cpu"])
+    except SystemExit as stop:
+        code = stop.code
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model-name", "llama3.1-8c"], "did you mean llama3.1-8b?"),
+        (["--scenario", "chatt"], "did you mean chat?"),
+        (["--mode", "inducter"], "did you mean inductor?"),
+        (["--mode", "thunder:nvfuserr"], "did you mean nvfuser?"),
+        (["--mode", "thunder", "--thunder-executors", "nvfusr"], "did you mean nvfuser?"),
+        (["--mode", "eager", "--thunder-executors", "nvfuser"], "--mode thunder"),
+        (["--mode", "eager:nvfuser"], "takes no executors"),
+        (["--mode", "eager+graph"], "+graphs"),
+        (["--mode", "eager+graphs"], "CUDA graphs need a CUDA GPU"),
+        (["--batch-size", "0"], "must be 1 or more, not 0"),
+        (["--batch-size", "two"], "invalid whole number value: 'two'"),
+        (["--input-length", "-5"], "must be 1 or more, not -5"),
+        (["--num-iterations", "0"], "must be 1 or more, not 0"),
+        (["--warmup-iterations", "-1"], "must be 0 or more, not -1"),
+        (["--gpu-price", "0"], "must be over 0"),
+        (["--num-layers", "0"], "must be 1 or more, not 0"),
+        (["--num-layers", "5"], "llama-tiny has 4 layers, not 5"),
+        (["--model-name", "llama2-7b", "--scenario", "reasoning"], "has a context of 4096"),
+        (["--extrapolate", "1", "2", "--num-layers", "2"], "--extrapolate and --num-layers"),
+        (["--extrapolate", "0", "2"], "must be 1 or more, not 0"),
+        (["--extrapolate", "2"], "two depths or none, not 1"),
+        (["--extrapolate", "2", "4"], "has 4 layers; --extrapolate 1 2 would do, or leave it out"),
+        (["--extrapolate", "1", "2", "--model-name", "llama4-scout"], "--extrapolate 4 8 would"),
+        (["--precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--num-iterations", "5", "--max-seconds", "3"], "--num-iterations fixes the runs"),
+        (["--xyz"], "unrecognized arguments: --xyz\n"),
+        (["--modle-name", "llama-tiny"], "did you mean --model-name?"),
+        (["--inputlength=5", "--batchsize=2"], "did you mean --input-length --batch-size?"),
+        (["--seed", "4294967296"], "must be below 4294967296"),
+        (["--mode", "thunder:transformerengine,transformerengine_v2"], "exclude each other"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
+    code, err = run(capsys, *arguments)
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--attention", "flash_decode"], "GPU kernel"),
+        (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
+        (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
+        (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
+        (["--save-results", "--output-dir", "/proc/nowhere"], "can't be written"),
+    ],
+)
+def test_what_this_machine_lacks_is_one_line_and_exit_code_3(capsys, monkeypatch, arguments, words):
+    installed = spec.importlib.util.find_spec
+    optional = {"nvfuser", "nvfuser_direct", "cudnn", "transformer_engine"}
+    monkeypatch.setattr(
+        spec.importlib.util, "find_spec", lambda n: None if n in optional else installed(n)
+    )
+    code, err = run(capsys, *arguments)
+    assert code == 3
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_gpu_that_is_not_there(capsys, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert benchmark_inference.main(["--device", "cuda"]) == 3
+    assert "torch finds no CUDA GPU" in capsys.readouterr().err
+
+
+def test_a_model_that_does_not_fit_says_what_would(capsys):
+    code, err = run(
+        capsys, "--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"
+    )
+    assert code == 3
+    assert "needs about" in err
+    assert "--num-layers" in err
+
+
+def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
+    from inference_benchmark.session import benchmark
+
+    flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
+    for free, offered in ((100_000_000_000, True), (40_000_000_000, False)):
+        monkeypatch.setattr(benchmark, "_free_host_bytes", lambda free=free: free)
+        assert (", or --extrapolate for an estimate" in run(capsys, *flags)[1]) == offered
+        assert "or --extrapolate" not in run(capsys, *flags, "--num-layers", "100")[1]
+
+
+def test_what_needs_a_gpu_is_said_to_be_ignored():
+    notices = parsed("--mode", "eager", "--profile", "--gpu-price", "2").notices
+    assert notices == ("--profile, --gpu-price are ignored: they need a CUDA GPU",)
+    assert not parsed("--mode", "eager").notices
+
+
+@pytest.mark.parametrize("program", ["benchmark_inference.py", "compare_results.py"])
+def test_a_python_without_the_packages_is_one_line_and_exit_code_3(program):
+    done = subprocess.run(
+        [sys.executable, "-S", program, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert f"{program}: error: this Python ({sys.executable}) lacks the package" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_impossible_batch_is_answered_at_once(capsys):
+    code, err = run(capsys, "--mode", "eager", "--batch-size", "999999999")
+    assert code == 3
+    assert "would fit: --batch-size" in err
+
+
+def test_what_could_not_be_used_is_refused_before_its_package_is_asked_for(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    code, err = run(capsys, "--mode", "thunder:transformerengine")
+    assert code == 3
+    assert "quantises on one GPU only, not on 2 ranks" in err
+
+
+def test_a_number_of_ranks_that_would_do_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    code, err = run(capsys, "--mode", "eager")
+    assert code == 2
+    assert "can't be divided by 3; 2 would do" in err
+
+
+def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):
+    from inference_benchmark.session import benchmark
+
+    monkeypatch.setattr(benchmark, "_free_host_bytes", lambda: 40_000_000_000)
+    flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
+    code, err = run(capsys, *flags, "--extrapolate")
+    assert code == 3
+    assert "llama3.1-405b [8 of 126 layers] needs about" in err
+    assert "would fit: --extrapolate 1 4 with --batch-size 1" in err
+
+
+def test_compile_modes_with_graphs_of_their_own_are_refused_inside_ours():
+    graphed = parse_mode("inductor", (), "auto", "cuda")
+    assert graphed.cuda_graphs
+    with pytest.raises(RequestError, match="max-autotune-no-cudagraphs"):
+        spec.check_compile_mode("reduce-overhead", [graphed])
+    spec.check_compile_mode(
+        "reduce-overhead", [parse_mode("inductor+nographs", (), "auto", "cuda")]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "graphs", "label"),
+    [
+        ("thunder", "auto", "thunder+graphs"),
+        ("eager", "auto", "eager"),
+        ("eager", "on", "eager+graphs"),
+        ("inductor+nographs", "on", "inductor"),
+        ("thunder:inductor", "off", "thunder:inductor"),
+        ("thunder:dynamo,inductor_cat", "auto", "thunder:dynamo,inductor_cat+graphs"),
+    ],
+)
+def test_mode_labels_say_what_is_used(text, graphs, label):
+    assert parse_mode(text, (), graphs, "cuda").label == label
+
+
+def test_thunder_without_nvfuser_says_so(monkeypatch):
+    monkeypatch.setattr(spec, "is_installed", lambda executor: executor != "nvfuser")
+    shown = parse_mode("thunder", (), "auto", "cuda").shown_label
+    assert shown == "thunder[no nvfuser]+graphs"
+    assert (
+        parse_mode("thunder:inductor", (), "auto", "cuda").shown_label == "thunder:inductor+graphs"
+    )
+
+
+def parsed(*arguments: str):
+    return resolve(make_parser().parse_args([*arguments, "--device", "cpu"]))
+
+
+def test_a_scenario_sets_both_lengths_and_says_so():
+    request = parsed("--scenario", "chat", "--input-length", "7", "--mode", "eager")
+    assert (request.input_length, request.output_length) == (1000, 1000)
+    assert "ignored" in request.notices[0]
+
+
+def test_defaults_without_a_gpu():
+    request = parsed()
+    assert request.model.name == "llama-tiny"
+    assert (request.input_length, request.output_length) == (2048, 128)
+    assert [each.label for each in request.specs] == ["thunder"]
+    assert request.num_iterations is None
+
+
+def test_compile_modes_with_graphs_of_their_own_compile_the_whole_model():
+    assert parsed("--mode", "inductor").compile_scope == "layer"
+    request = parsed("--mode", "inductor", "--compile-mode", "reduce-overhead")
+    assert request.compile_scope == "model"
+
+
+def test_few_layers_bring_a_warning():
+    assert "under 4 layers" in parsed("--num-layers", "2").notices[0]
+    assert not parsed("--num-layers", "4").notices
+
+
+def test_extrapolation_measures_two_depths_of_the_model_it_is_about():
+    request = parsed("--extrapolate", "--model-name", "llama3.1-405b")
+    assert (request.model.num_layers, request.model.is_reduced) == (126, False)
+    assert [model.num_layers for model in request.measured_models] == [4, 8]
+    assert request.built_model.label == "llama3.1-405b [8 of 126 layers]"
+    assert not request.notices
+    single = parsed("--num-layers", "2")
+    assert single.measured_models == (single.built_model,) == (single.model,)
+
+
+def test_a_comparison_measures_its_baseline_along():
+    request = parsed("--mode", "thunder", "inductor")
+    assert [each.label for each in request.specs] == ["thunder", "inductor", "eager"]
+    single = parsed("--mode", "thunder")
+    assert [each.label for each in single.specs] == ["thunder"]
+    named = parsed("--mode", "thunder", "--baseline", "inductor")
+    assert [each.label for each in named.specs] == ["thunder", "inductor"]
+
+
+@pytest.mark.parametrize("flag", ["--help", "--list-scenarios"])
+def test_help_loads_neither_torch_nor_scipy(flag):
+    code = (
+        "import sys, benchmark_inference\n"
+        "try:\n    benchmark_inference.main([sys.argv[1]])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'thunder', 'scipy', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, flag], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_list_scenarios_shows_tokens_and_shares(capsys):
+    assert benchmark_inference.main(["--list-scenarios"]) == 0
+    out = capsys.readouterr().out
+    for words in ("4000 -> 1000", "80 / 20%", "50 / 50%", "20 / 80%", "0.5 / 99.5%"):
+        assert words in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_the_command_line_is_frozen():
+    """Scripts rely on it: a change has to be made in tests/command_line.txt as well."""
+    lines = [
+        f"{' '.join(action.option_strings)} = {action.default!r}"
+        + (f" of {', '.join(action.choices)}" if action.choices else "")
+        for action in make_parser()._actions
+    ]
+    assert lines == (ROOT / "tests" / "command_line.txt").read_text().splitlines()
+
+
+def test_help_fits_80_columns_and_shows_examples(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = make_parser().format_help()
+    assert "examples:" in text
+    choices = "{default,max-autotune"  # argparse never breaks a list of choices
+    assert all(len(line) <= 80 for line in text.splitlines() if choices not in line)

@@ -1,0 +1,353 @@
+"""Several ranks on a CPU: the logits of one rank, shares that add up, one voice, and no hanging."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from conftest import ROOT
+from mixture_models import DEEPSEEK, LLAMA4, hugging_face
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from inference_benchmark import benchmark_inference
+from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.engines.eager import Mode
+from inference_benchmark.model.checkpoint import load_checkpoint
+from inference_benchmark.model.checkpoint_config import read_model
+from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.weights import build_decoder, empty_decoder
+from inference_benchmark.models import (
+    MODELS,
+    DenseFeedForward,
+    GroupedQueryAttention,
+    ModelConfig,
+    Precision,
+)
+from inference_benchmark.parallel.ranks import Group, PeerFailed
+from inference_benchmark.parallel.sharding import Shard
+from inference_benchmark.session.cell import Run
+from inference_benchmark.session.interleave import slowest
+
+SIZE = 2
+VOCAB = 96
+INPUT, STEPS = 24, 8
+_LLAMA = replace(
+    MODELS["llama-tiny"],
+    vocab_size=VOCAB,
+    hidden_size=64,
+    num_layers=2,
+    attention=GroupedQueryAttention(8, 2, 16),
+    feed_forward=DenseFeedForward(96),
+)
+SMALL = {
+    "llama": _LLAMA,
+    "llama, KV head on both ranks": replace(_LLAMA, attention=GroupedQueryAttention(8, 1, 16)),
+    "llama, tied head": replace(_LLAMA, tied_embeddings=True),
+    "deepseek": replace(DEEPSEEK, vocab_size=VOCAB),
+    "llama4": replace(LLAMA4, vocab_size=VOCAB),
+}
+SAVED = {
+    "llama": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCAB,
+            hidden_size=32,
+            intermediate_size=80,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        )
+    ),
+    "deepseek": lambda: hugging_face(SMALL["deepseek"]),
+    "llama4": lambda: hugging_face(SMALL["llama4"]),
+}
+FP32 = Precision.of("fp32")
+SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
+
+
+def spawn(function, *arguments) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    multiprocessing.spawn(_as_rank, (address, function, arguments), nprocs=SIZE)
+
+
+def _as_rank(rank: int, address: str, function, arguments) -> None:
+    torch.set_num_threads(1)
+    timeout = timedelta(seconds=60)
+    dist.init_process_group(
+        "gloo", init_method=address, rank=rank, world_size=SIZE, timeout=timeout
+    )
+    function(rank, *arguments)
+    dist.destroy_process_group()
+
+
+def generate(config: ModelConfig, shard: Shard, all_reduce: str) -> tuple[torch.Tensor, int]:
+    """Logits of a prefill and of STEPS greedy steps, and how many parameters there are."""
+    decoder = build_decoder(config, "fp32", "cpu", INPUT + STEPS, seed=3, shard=shard)
+    mode = Mode(decoder, ModeOptions(Kernels(all_reduce=all_reduce)))
+    engine = StepEngine(mode, decoder, 2, INPUT, INPUT + STEPS)
+    prompt = torch.randint(VOCAB, (2, INPUT), generator=torch.Generator().manual_seed(1))
+    engine.prefill(prompt)
+    logits = [engine.logits.clone()]
+    for _ in range(STEPS):
+        engine.decode()
+        logits.append(engine.logits.clone())
+    memory = {each.untyped_storage().data_ptr(): each for each in decoder.parameters()}
+    if config.tied_embeddings:  # the head's rows are part of the table
+        memory.pop(decoder.lm_head.weight.untyped_storage().data_ptr())
+        memory[0] = decoder.embed_tokens.weight
+    return torch.stack(logits), sum(each.numel() for each in memory.values())
+
+
+def _compare(rank: int) -> None:
+    for name, config in SMALL.items():
+        expected, _ = generate(config, Shard(), "none")
+        found, count = generate(config, Shard(rank, SIZE), "nccl")
+        error = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+        assert float(error.max()) < 1e-5, (name, error)
+        assert count == config.sharded(SIZE).parameters, name
+
+
+def test_ranks_give_the_logits_of_one_and_hold_what_was_counted():
+    spawn(_compare)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_shares_add_up_to_the_model(name):
+    """All of it once, and what is on every rank once more for each further one."""
+    config = SMALL[name]
+    share = config.sharded(SIZE)
+    on_every_rank = config.embedding_parameters + config.norm_parameters + config.fp32_parameters
+    for layer in config.layers:
+        attention, mixture = layer.attention, layer.feed_forward
+        if hasattr(attention, "query_rank"):
+            on_every_rank += config.hidden_size * (attention.query_rank + attention.cache_dim)
+        elif attention.num_kv_heads < SIZE:
+            on_every_rank += config.hidden_size * 2 * attention.num_kv_heads * attention.head_dim
+        if hasattr(mixture, "router") and not mixture.router.in_fp32:
+            on_every_rank += config.hidden_size * mixture.num_experts
+    if config.tied_embeddings:
+        assert share.head_parameters * SIZE == config.embedding_parameters
+    assert share.parameters * SIZE == config.parameters + (SIZE - 1) * on_every_rank
+
+
+@pytest.mark.parametrize("size", [2, 4, 8])
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "llama-tiny"])
+def test_every_preset_can_be_divided(name, size):
+    model = MODELS[name]
+    share = model.sharded(size)
+    bound = 0.5 if size > 2 else 0.7
+    assert model.parameters / size <= share.parameters < bound * model.parameters
+    assert share.prefill_flops(1, 100) >= model.prefill_flops(1, 100) / size
+
+
+def test_a_rank_keeps_the_kv_head_that_its_queries_use():
+    four = GroupedQueryAttention(8, 2, 16).sharded(4)
+    assert (four.num_heads, four.num_kv_heads) == (2, 1)
+    with pytest.raises(ValueError, match="8 query heads can't be divided by 3"):
+        GroupedQueryAttention(8, 2, 16).sharded(3)
+
+
+@pytest.mark.parametrize("name", ["llama", "deepseek", "llama4"])
+def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
+    """Read by one rank and by each of two: the same cut of every weight."""
+    SAVED[name]().save_pretrained(tmp_path)
+    config = read_model(tmp_path)
+    whole = empty_decoder(config, "fp32", "cpu")
+    load_checkpoint(whole, tmp_path)
+    for rank in range(SIZE):
+        share = empty_decoder(config, "fp32", "cpu", Shard(rank, SIZE))
+        load_checkpoint(share, tmp_path)
+        found = dict(share.named_parameters())
+        for path, weight in whole.named_parameters():
+            cut = share.cuts.get(path.removesuffix(".weight"))
+            expected = torch.empty_like(found[path])
+            expected.copy_(weight) if cut is None else cut.keep(weight, expected)
+            assert torch.equal(found[path], expected), path
+
+
+def _meet(rank: int) -> None:
+    group = Group(Shard(rank, SIZE), SIZE, False, dist.group.WORLD)
+    assert group.exchange(rank * 10) == [0, 10]
+    assert group.first(rank) == 0
+    if rank == 1:
+        group.report(("oom", "no memory"))
+    else:
+        with pytest.raises(PeerFailed, match="rank 1: no memory"):
+            group.exchange()
+    assert group.exchange(rank) == [0, 1]
+    if rank == 1:
+        group.interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        group.exchange()
+    assert group.leave(130 if rank == 0 else None) == 130
+
+
+def test_a_problem_or_an_interrupt_of_one_rank_is_known_to_all():
+    spawn(_meet)
+
+
+TINY = ["--model-name", "llama-tiny", "--num-layers", "2", "--device", "cpu", "--precision", "fp32"]
+SHORT = ["--input-length", "30", "--output-length", "8"]
+FEW = ["--num-iterations", "2", "--warmup-iterations", "1"]
+
+
+def command(*arguments: str) -> list[str]:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*torchrun, "--nproc-per-node", str(SIZE), "benchmark_inference.py", *TINY, *arguments]
+
+
+def start(*arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
+    process = start(
+        "--mode", "thunder", "eager", *SHORT, *FEW, "--save-results", "--output-dir", str(tmp_path)
+    )
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert out.count("summary (medians)") == 1
+    assert out.count("saved: ") == 1
+    (path,) = tmp_path.glob("*.json")
+    result = json.loads(path.read_text())
+    import jsonschema  # GPU machines run the other tests of this file without it
+
+    jsonschema.Draft202012Validator(SCHEMA).validate(result)
+    assert result["config"]["tensor_parallel"] == 2
+    assert result["environment"]["nodes"] == 1
+    assert len(result["environment"]["ranks"]) == 2
+    for cell in result["cells"]:
+        assert cell["status"] == "ok"
+        assert cell["agreement"]["passed"]
+        summary = cell["summary"]
+        assert summary["per_gpu_tokens_per_s"] == summary["output_tokens_per_s"] / 2
+        per_token = MODELS["llama-tiny"].with_layers(2).sharded(2).kv_bytes_per_token(FP32)
+        assert cell["memory"]["kv_cache_bytes"] == per_token * (30 + 8)
+
+
+def test_two_depths_under_torchrun_are_the_same_on_every_rank():
+    torchrun = command()[: command().index("benchmark_inference.py") + 1]
+    flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *SHORT, *FEW]
+    done = subprocess.run(
+        [*torchrun, *flags, "--mode", "eager", "--extrapolate", "1", "2", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    result = json.loads(done.stdout.splitlines()[-1])
+    estimate, small, large = result["cells"]
+    assert small["agreement"]["passed"]
+    assert large["agreement"]["passed"]
+    share = MODELS["llama-tiny"].sharded(2)
+    assert estimate["memory"]["weights_bytes"] == share.weight_bytes(FP32)
+    assert small["memory"]["weights_bytes"] == share.with_layers(1).weight_bytes(FP32)
+
+
+def test_what_cannot_be_divided_is_refused(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert benchmark_inference.main([*TINY, "--mode", "eager"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "3 ranks: llama-tiny: 1000 tokens can't be divided by 3" in line
+
+
+def test_an_error_is_said_once():
+    process = start("--mode", "eager", *SHORT, "--all-reduce", "one_shot")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert err.count("--all-reduce one_shot is a GPU kernel") == 1
+
+
+def wait_for_two_rounds(process: subprocess.Popen, directory) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in directory.glob("*.json"):
+            if len(json.loads(path.read_text())["cells"][0]["samples"]["ttft_s"]) >= 2:
+                return
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    raise AssertionError(f"no two rounds were saved: {process.communicate()}")
+
+
+def ranks_of(process: subprocess.Popen) -> list[int]:
+    """Process ids of the ranks, in their order."""
+    found = subprocess.run(
+        ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True
+    )
+    return sorted(int(pid) for pid in found.stdout.split())
+
+
+LONG = ["--mode", "eager", *SHORT, "--num-iterations", "5000", "--save-results"]
+
+
+def test_a_killed_rank_ends_the_session(tmp_path):
+    process = start(*LONG, "--output-dir", str(tmp_path))
+    wait_for_two_rounds(process, tmp_path)
+    os.kill(ranks_of(process)[1], signal.SIGKILL)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "SIGKILL" in err or "rank is gone" in err
+    (path,) = tmp_path.glob("*.json")
+    assert len(json.loads(path.read_text())["cells"][0]["samples"]["ttft_s"]) >= 2
+
+
+def test_ctrl_c_saves_what_was_measured(tmp_path):
+    process = start(*LONG, "--output-dir", str(tmp_path))
+    wait_for_two_rounds(process, tmp_path)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "interrupted" in out
+    (path,) = tmp_path.glob("*.json")
+    (cell,) = json.loads(path.read_text())["cells"]
+    assert (cell["stop_reason"], cell["status"]) == ("interrupted", "partial")
+
+
+def test_a_token_is_there_when_the_last_rank_has_it():
+    first, second = Run(0.2, [0.1, 0.1], 0.4), Run(0.1, [0.3, 0.1], 0.5)
+    both = slowest([first, second])
+    assert both.ttft_s == 0.2
+    assert both.step_s == pytest.approx([0.2, 0.1])  # tokens at 0.2, 0.4 and 0.5 s
+    assert (both.total_s, both.wall_s) == (pytest.approx(0.5), 0.5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("all_reduce", ["nccl", "auto"])
+def test_the_captured_step_is_right_on_several_gpus(all_reduce):
+    if torch.cuda.device_count() < SIZE:
+        pytest.skip(f"needs {SIZE} GPUs")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    flags = "--model-name llama3.1-8b --num-layers 4 --input-length 200 --output-length 40 "
+    flags += "--mode eager+graphs inductor --num-iterations 3 --json --all-reduce"
+    ranks = ["--nproc-per-node", str(SIZE), "benchmark_inference.py"]
+    done = subprocess.run(
+        [*torchrun, *ranks, *flags.split(), all_reduce],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["environment"]["gpu"]["count"] == SIZE
+    for cell in result["cells"]:
+        assert cell["agreement"]["passed"]
+        assert len(cell["gpu_state"]["per_gpu"]) == SIZE

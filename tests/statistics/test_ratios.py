@@ -1,0 +1,171 @@
+"""Ratios of times and their verdicts: figures worked out by hand, and simulations of how often a
+difference is seen where there is none."""
+
+import math
+
+import numpy as np
+import pytest
+from simulated import covered
+
+from inference_benchmark.statistics.ratios import (
+    compare,
+    compare_sessions,
+    geometric_mean,
+    single_ratio,
+)
+from inference_benchmark.statistics.verdicts import Ratio
+
+# Student's t of 2 and 4 degrees, 97.5 %, from a printed table.
+T_2, T_4 = 4.302653, 2.776445
+
+
+class TestCompare:
+    def test_paired_ratio_by_hand(self):
+        baseline, candidate = [2.0, 2.2, 2.4], [1.0, 1.0, 1.0]
+        logs = np.log([2.0, 2.2, 2.4])
+        half = T_2 * logs.std(ddof=1) / math.sqrt(3)
+        found = compare(baseline, candidate, paired=True)
+        assert found.ratio == pytest.approx(math.exp(logs.mean()))
+        assert np.log(found.ci95) == pytest.approx([logs.mean() - half, logs.mean() + half])
+        assert (found.verdict, found.n_baseline, found.n_candidate) == ("faster", 3, 3)
+
+    def test_paired_p_value_by_hand(self):
+        # log ratios 0, 2 e, 2 e: mean 4/3 e over standard error 2/3 e, t = 2 on 2 degrees, where
+        # p = 1 - t / sqrt(2 + t^2)
+        ratios = np.exp([0.0, 0.002, 0.002])
+        found = compare(list(ratios), [1.0] * 3, paired=True)
+        assert found.p_value == pytest.approx(1 - 2 / math.sqrt(6))
+
+    def test_unpaired_ratio_is_that_of_the_medians(self):
+        found = compare([2.0, 2.1, 1.9, 2.0, 9.0], [1.0, 1.05, 0.95, 1.0, 1.0], paired=False)
+        assert found.ratio == pytest.approx(2.0)
+        assert found.ci95[0] < 2.0 < found.ci95[1]
+
+    @pytest.mark.parametrize("paired", [True, False])
+    @pytest.mark.parametrize(
+        ("speedup", "noise", "verdict"),
+        [
+            (1.05, 0.002, "faster"),
+            (0.95, 0.002, "slower"),
+            (1.005, 0.0005, "same"),  # significant, but within the band
+            (1.0, 0.05, "inconclusive"),  # may be anything
+            (1.0095, 0.003, "inconclusive"),  # at the edge of the band
+        ],
+    )
+    def test_verdict_needs_significance_and_size(self, paired, speedup, noise, verdict):
+        generator = np.random.default_rng(7)
+        baseline = np.exp(noise * generator.normal(size=20))
+        candidate = np.exp(noise * generator.normal(size=20))
+        estimate = np.median(baseline) / np.median(candidate)
+        if paired:
+            estimate = geometric_mean(baseline / candidate)
+        found = compare(baseline, candidate * estimate / speedup, paired=paired)
+        assert found.ratio == pytest.approx(speedup, rel=1e-4)
+        assert found.verdict == verdict
+        assert (found.runs_needed is None) == (verdict != "inconclusive")
+
+    def test_exchanging_the_sides_mirrors_the_verdict(self):
+        generator = np.random.default_rng(1)
+        a, b = np.exp(0.01 * generator.normal(size=(2, 12)))
+        for paired in (True, False):
+            there = compare(a, b / 1.03, paired=paired)
+            back = compare(b / 1.03, a, paired=paired)
+            assert (there.verdict, back.verdict) == ("faster", "slower")
+            assert back.ratio == pytest.approx(1 / there.ratio)
+
+    def test_pairing_cancels_a_drift_that_hides_the_difference(self):
+        drift = np.linspace(1.0, 1.3, 10)
+        noise = np.exp(0.002 * np.random.default_rng(2).normal(size=(2, 10)))
+        baseline, candidate = drift * noise[0], drift * noise[1] / 1.03
+        assert compare(baseline, candidate, paired=True).verdict == "faster"
+        assert compare(baseline, candidate, paired=False).verdict == "inconclusive"
+
+    def test_too_few_runs_are_inconclusive_and_say_how_many_more(self):
+        single = compare([1.0], [2.0], paired=True)
+        assert (single.verdict, single.ci95, single.runs_needed) == ("inconclusive", None, 1)
+        few = compare([1.0, 1.0, 1.0], [2.0, 2.0, 2.0], paired=False)
+        assert (few.verdict, few.ci95, few.runs_needed) == ("inconclusive", None, 2)
+
+    def test_as_many_runs_as_asked_for_settle_it(self):
+        ratios = np.exp(0.02 + 0.02 * np.array([-1.0, 1.0] * 3))
+        found = compare(ratios, np.ones(6), paired=True)
+        assert found.verdict == "inconclusive"
+        longer = np.resize(ratios, 6 + found.runs_needed + found.runs_needed % 2)
+        assert compare(longer, np.ones(longer.size), paired=True).verdict == "faster"
+        shorter = longer[: longer.size - 4]
+        assert compare(shorter, np.ones(shorter.size), paired=True).verdict == "inconclusive"
+
+    def test_repeated_identical_times_are_settled(self):
+        assert compare([2.0] * 5, [1.0] * 5, paired=True).verdict == "faster"
+        assert compare([1.0] * 5, [1.0] * 5, paired=True).verdict == "same"
+        assert compare([1.0] * 6, [1.0] * 6, paired=False).verdict == "same"
+
+    def test_wrong_input_is_refused(self):
+        with pytest.raises(ValueError, match="equal lengths"):
+            compare([1.0, 2.0], [1.0], paired=True)
+        with pytest.raises(ValueError, match="both sides"):
+            compare([], [1.0], paired=False)
+
+    def test_single_numbers_have_no_verdict(self):
+        assert single_ratio(3.0, 2.0) == Ratio(1.5, None, None, None, 1, 1)
+
+
+class TestFalsePositives:
+    """A mode against itself must not be called faster or slower more than 2 times in 100."""
+
+    @pytest.mark.parametrize("noise", [0.002, 0.01, 0.05])
+    @pytest.mark.parametrize("rounds", [5, 10, 40])
+    def test_interleaved_under_a_drift_of_2_percent(self, noise, rounds):
+        generator = np.random.default_rng(rounds)
+        drift = 1 + 0.02 * np.arange(2 * rounds) / (2 * rounds - 1)
+        places = np.arange(2 * rounds).reshape(rounds, 2)
+        places[1::2] = places[1::2, ::-1]  # A B, B A, A B, ...
+        times = drift * np.exp(noise * generator.normal(size=(600, 2 * rounds)))
+        verdicts = [
+            compare(row[places[:, 0]], row[places[:, 1]], paired=True).verdict for row in times
+        ]
+        assert np.isin(verdicts, ["faster", "slower"]).mean() < 0.02
+
+    @pytest.mark.parametrize("noise", [0.01, 0.05])
+    def test_runs_of_separate_files(self, noise):
+        generator = np.random.default_rng(5)
+        times = np.exp(noise * generator.normal(size=(400, 2, 10)))
+        found = [compare(a, b, paired=False, band=0.02) for a, b in times]
+        wrong = [ratio.verdict in ("faster", "slower") for ratio in found]
+        assert np.mean(wrong) < 0.02
+        assert covered((ratio.ci95 for ratio in found), 1.0) >= 0.94
+
+    def test_sessions_that_differ_by_themselves(self):
+        generator = np.random.default_rng(6)
+        shift = np.exp(0.03 * generator.normal(size=(400, 2, 4, 1)))
+        times = shift * np.exp(0.001 * generator.normal(size=(400, 2, 4, 10)))
+        wrong = [compare_sessions(a, b).verdict in ("faster", "slower") for a, b in times]
+        assert np.mean(wrong) < 0.02
+        by_runs = [compare(a[0], b[0], paired=False, band=0.02).verdict for a, b in times]
+        assert np.isin(by_runs, ["faster", "slower"]).mean() > 0.3  # why the session is the unit
+
+
+class TestSessions:
+    def test_two_sample_t_on_the_medians_by_hand(self):
+        baseline = [[math.e**2.1, 1.0, 99.0], [math.e**2.0] * 5, [math.e**1.9]]
+        candidate = [[math.e**1.1], [math.e**1.0], [math.e**0.9]]
+        found = compare_sessions([sorted(runs) for runs in baseline], candidate)
+        half = T_4 * 0.1 * math.sqrt(2 / 3)  # variance 0.01 on each side
+        assert np.log(found.ci95) == pytest.approx([1 - half, 1 + half], rel=1e-6)
+        assert (found.n_baseline, found.n_candidate, found.verdict) == (3, 3, "faster")
+
+    def test_one_session_may_face_several(self):
+        found = compare_sessions([[1.0] * 3], [[0.5] * 3, [0.51] * 3, [0.49] * 3, [0.5] * 3])
+        assert (found.n_baseline, found.n_candidate, found.verdict) == (1, 4, "faster")
+
+    def test_one_per_side_falls_back_to_the_runs_with_the_wider_band(self):
+        runs = list(np.exp(0.0005 * np.random.default_rng(0).normal(size=10)))
+        candidate = [time / 1.015 for time in runs]
+        found = compare_sessions([runs], [candidate])
+        assert (found.n_baseline, found.band, found.verdict) == (10, 0.02, "same")
+        assert compare(runs, candidate, paired=False).verdict == "faster"
+
+
+def test_geometric_mean():
+    assert geometric_mean([0.5, 2.0, 8.0]) == pytest.approx(2.0)
+    assert geometric_mean([]) is None

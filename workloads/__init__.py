@@ -1,1 +1,0 @@
-"""What is timed: one file per workload, and the session that measures cells of it in turn."""
