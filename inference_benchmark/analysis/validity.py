@@ -9,7 +9,7 @@ the finding.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from math import sqrt
 from statistics import median
 from typing import Any, Literal
@@ -54,12 +54,13 @@ class Reason:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of a cell. None: unknown. Times are per run, in the order of the runs."""
+    """What is known of a cell. None: unknown.
+
+    times: of each metric, by its title, one per run in the order of the runs.
+    """
 
     device: Literal["cuda", "cpu"]
-    total_s: Sequence[float] = ()
-    ttft_s: Sequence[float] = ()
-    tbot_s: Sequence[float] = ()
+    times: Mapping[str, Sequence[float]] = field(default_factory=dict)
     gpu_state: Mapping[str, Any] | None = None  # as measurement.gpu_state.summarize_state gives it
     other_cells_sm_clock_hz: Sequence[float] = ()  # median of each other cell of the session
     recompilations: int | None = None  # after warm-up
@@ -71,8 +72,8 @@ class Evidence:
     agreement_passed: bool | None = None  # None: the output was not checked
 
     @property
-    def times(self) -> dict[str, Sequence[float]]:
-        return {"total time": self.total_s, "TTFT": self.ttft_s, "TBOT": self.tbot_s}
+    def runs(self) -> int:
+        return max(map(len, self.times.values()), default=0)
 
 
 Rule = Callable[[Evidence], Reason | None]
@@ -95,7 +96,7 @@ def judge_estimate(evidence: Evidence, sources: Sequence[Mapping[str, Any]]) -> 
 
 def _judge(evidence: Evidence, rules: Sequence[Rule]) -> dict[str, Any]:
     found = [reason for rule in rules if (reason := rule(evidence)) is not None]
-    reasons = [{"code": r.code, "message": r.message, "remedy": r.remedy} for r in found]
+    reasons = [asdict(reason) for reason in found]
     return {"verdict": _gravest(reason.severity for reason in found), "reasons": reasons}
 
 
@@ -247,7 +248,7 @@ def allocator_retries(evidence: Evidence) -> Reason | None:
 def drift(evidence: Evidence) -> Reason | None:
     """A trend over the runs that is both significant and large, in the metric where it is worst."""
     drifts = {name: _drift(times) for name, times in evidence.times.items()}
-    name, worst = max(drifts.items(), key=lambda item: abs(item[1]))
+    name, worst = max(drifts.items(), key=lambda item: abs(item[1]), default=("", 0.0))
     if abs(worst) <= MAX_DRIFT:
         return None
     return Reason(
@@ -327,7 +328,7 @@ def target_not_reached(evidence: Evidence) -> Reason | None:
 
 
 def too_few_runs(evidence: Evidence) -> Reason | None:
-    runs = len(evidence.total_s)
+    runs = evidence.runs
     if runs >= MIN_RUNS:
         return None
     return Reason(

@@ -53,7 +53,7 @@ def make_attention(kind: GroupedQueryAttention, norm_eps: float, kernels: Kernel
         if kind.normalizes_qk:
             # Published after the rotation, which changes no length: so before is the same.
             qk = _unit_rms(qk, norm_eps)
-        if length > 1 and fills_cache:
+        if length > 1 and fills_cache and cache:
             context = _prefill_from_cache(qk, v, kind, cos, sin, position, cache)
         elif length > 1:
             context = _prefill(qk, v, kind, cos, sin, position, cache, over_prompt)
@@ -92,8 +92,9 @@ def _prefill(qk, v, kind, cos, sin, position, cache, over_prompt) -> Tensor:
     length = q.shape[2]
     if _has_temperature(kind.temperature, length):
         q = _scale(q, kind.temperature, torch.arange(length, device=q.device))
-    write_cache(cache[0], k, position)
-    write_cache(cache[1], v, position)
+    if cache:
+        write_cache(cache[0], k, position)
+        write_cache(cache[1], v, position)
     contexts = [over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in _chunks(kind, length)]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 

@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
-from inference_benchmark.engines import MODES
+from inference_benchmark.engines import LISTED
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.models import MODELS
 from inference_benchmark.options.parser import Parser
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.workloads import WORKLOADS
 
 _SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
 _EXAMPLES = """examples:
@@ -114,6 +115,13 @@ def _add_scenario_flags(group) -> None:
     )
     group.add_argument("--list-scenarios", action="store_true", help="print the table and exit")
     group.add_argument(
+        "--workload",
+        choices=tuple(WORKLOADS),
+        default="generation",
+        help="generation: a prompt, then token by token; forward: one forward over "
+        "--input-length tokens (default: generation)",
+    )
+    group.add_argument(
         "--batch-size",
         type=_positive_int,
         nargs="+",
@@ -135,7 +143,7 @@ def _add_execution_flags(group) -> None:
         nargs="+",
         default=["thunder"],
         metavar="MODE",
-        help=f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(MODES)}; several are "
+        help=f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(LISTED)}; several are "
         "measured in turn (default: thunder)",
     )
     group.add_argument(

@@ -47,6 +47,7 @@ class Request:
     tensor_parallel: int = 1
     all_reduce: str = "auto"
     extrapolation: Extrapolation | None = None
+    workload: str = "generation"
 
     @property
     def cache_length(self) -> int:

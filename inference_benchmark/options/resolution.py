@@ -5,9 +5,11 @@ is built. Imports no torch, but to look for a GPU.
 import os
 from argparse import Namespace
 
+from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.spec import (
     GRAPH_COMPILE_MODES,
     ModeSpec,
+    baseline_at,
     check_compile_mode,
     check_packages,
     parse_executors,
@@ -20,6 +22,7 @@ from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.models import MODELS, ModelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.workloads import WORKLOADS
 
 _DEFAULT_MODEL = {"cuda": "llama3.1-8b", "cpu": "llama-tiny"}
 _FEW_LAYERS = 4
@@ -35,7 +38,8 @@ def resolve(arguments: Namespace) -> Request:
     executors = parse_executors(arguments.thunder_executors)
     for text in arguments.mode:
         parse_mode(text, executors, "auto", "cuda")
-    if executors and not any(text.startswith("thunder") for text in arguments.mode):
+    takers = [entry.name for entry in ENGINES.values() if entry.takes_executors]
+    if executors and not any(text.startswith(tuple(takers)) for text in arguments.mode):
         raise RequestError("--thunder-executors needs --mode thunder")
     scenario, input_length, output_length, notices = _lengths(arguments)
     _check_model_name(arguments.model_name)
@@ -45,6 +49,10 @@ def resolve(arguments: Namespace) -> Request:
     device = _find_device(arguments.device)
     model, model_notices = _model(arguments, device)
     extrapolation = _extrapolation(arguments, model)
+    if WORKLOADS[arguments.workload].reads_prompt_only:
+        if input_length < 2:
+            raise RequestError(f"--workload {arguments.workload} needs --input-length 2 or more")
+        output_length = 0
     _check_context(model, input_length, output_length)
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
@@ -92,6 +100,7 @@ def resolve(arguments: Namespace) -> Request:
         tensor_parallel=ranks,
         all_reduce=arguments.all_reduce,
         extrapolation=extrapolation,
+        workload=arguments.workload,
     )
 
 
@@ -177,12 +186,12 @@ def _with_baseline(
     """
     specs = list(dict.fromkeys(specs))
     if arguments.baseline is not None:
-        baseline = parse_mode(arguments.baseline, (), arguments.cuda_graphs, device)
-        return specs + [baseline] * (baseline not in specs), baseline.label
+        asked = parse_mode(arguments.baseline, (), arguments.cuda_graphs, device)
+        return specs + [asked] * (asked not in specs), asked.label
     if len(specs) > 1:
         for graphs in dict.fromkeys(spec.cuda_graphs for spec in specs):
-            eager = ModeSpec("eager", (), graphs)
-            specs += [eager] * (eager not in specs)
+            own = baseline_at(graphs)
+            specs += [own] * (own not in specs)
     return specs, None
 
 

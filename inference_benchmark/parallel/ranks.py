@@ -88,6 +88,9 @@ class Ranks:
     def expect_speed(self) -> None:
         """All is compiled: from now on a rank that keeps the others waiting is lost."""
 
+    def expect_compilation(self) -> None:
+        """The next group is prepared: ranks may keep each other waiting again."""
+
     def leave(self, code: int | None) -> int:
         """Rank 0's exit code for all, once it has nothing left to say."""
         return code
@@ -132,6 +135,9 @@ class Group(Ranks):
 
     def expect_speed(self) -> None:
         _set_timeout(_STEP_TIMEOUT)
+
+    def expect_compilation(self) -> None:
+        _set_timeout(_PREPARATION_TIMEOUT)
 
     def leave(self, code: int | None) -> int:
         self._interrupted = False

@@ -6,34 +6,37 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from inference_benchmark.errors import CannotRun, ExitCode, RequestError
+from inference_benchmark.analysis.result import SessionFacts, make_result
+from inference_benchmark.errors import CannotRun, ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
-from inference_benchmark.model.extrapolation import choose, flag, pairs
 from inference_benchmark.model.weights import DTYPES
-from inference_benchmark.models import ModelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from inference_benchmark.reporting import result_file
+from inference_benchmark.reporting.autosave import Autosave
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.explanation import costliest, explain
 from inference_benchmark.reporting.progress import Progress
+from inference_benchmark.reporting.row import row
 from inference_benchmark.reporting.tables import report
-from inference_benchmark.reporting.units import gigabytes
-from inference_benchmark.session.cell import Cell
-from inference_benchmark.session.diagnosis import diagnose
-from inference_benchmark.session.interleave import Session, failure
-from inference_benchmark.session.preparation import Preparation, make_cells
+from inference_benchmark.session.fit import arrange
+from inference_benchmark.session.guard import guarded
+from inference_benchmark.session.interleave import Rounds
+from inference_benchmark.session.live import LiveCell, failure
+from inference_benchmark.session.plan import Group, SessionPlan
+from inference_benchmark.session.planning import make_workload, plan_cells
+from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
+from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
 from inference_benchmark.system.gpu_state import GpuMonitor
-from inference_benchmark.system.memory import Need, largest_fit, predict
 
 
 def run(request: Request, command: list[str], started: float) -> int:
@@ -47,221 +50,181 @@ def run(request: Request, command: list[str], started: float) -> int:
 
 
 class Benchmark:
-    """One session; of several ranks each runs it, and the first prints and writes."""
+    """One session; of several ranks each runs it, and the first prints and writes.
+
+    open_engine: opens the engine of a cell's plan; tests put scripted ones in its place.
+    """
 
     def __init__(
-        self, request: Request, command: list[str], started: float, ranks: Ranks | None = None
+        self,
+        request: Request,
+        command: list[str],
+        started: float,
+        ranks: Ranks | None = None,
+        open_engine: OpenEngine = open_engine,
     ) -> None:
         self.request = request
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
         self.out = sys.stderr if request.json else sys.stdout
-        self.cells = make_cells(request, self.ranks.one_shot)
-        self.builder = self._result_builder(command)
+        self.available = self._available_bytes()
+        cells = plan_cells(request, self.ranks.one_shot)
+        self.plan: SessionPlan = arrange(request, cells, self.available)
+        self.cells = [LiveCell(plan) for plan in self.plan.cells]
+        self.facts = self._facts(command)
         self.progress = Progress(request.quiet or not self.ranks.is_first)
-        self.preparation = Preparation(request, self.progress.stage, self.ranks)
-        self.path: Path | None = None
-        self.interrupted = False
+        self.weights = Weights()
+        self.preparation = Preparation(
+            self.weights, self.device, request.seed, self.ranks, self.progress.stage, open_engine
+        )
+        self.autosave: Autosave | None = None
         self.save_error: OSError | None = None
+        self.interrupted = False
 
     def run(self) -> int:
-        need, available = self._need(), self._available_bytes()
-        self._check_fit(need, available)
-        self._record_memory(need)
-        self._announce(need, available)
+        self._record_memory()
+        self._announce()
         try:
-            self._prepare_and_measure()
+            self._measure_groups()
         except KeyboardInterrupt:
-            self._interrupt()
+            self.interrupted = True
+            for cell in self.cells:
+                cell.record.interrupt()
+        except BaseException:
+            self.facts.end("failed")
+            self._save()
+            raise
         self.progress.close()
         code = self._finish() if self.ranks.is_first else None
-        return self._leave(code)
-
-    def _leave(self, code: int | None) -> int:
-        """All ranks together, with rank 0's exit code, after it has printed: torchrun ends the
-        others as soon as one has failed. Graphs that hold NCCL calls go before the group does."""
-        if self.ranks.size > 1:
-            for cell in self.cells:
-                if cell.engine is not None:
-                    cell.engine.close()
-            gc.collect()
+        self._close(self.cells)
         return self.ranks.leave(code)
 
-    def _result_builder(self, command: list[str]) -> result_file.ResultBuilder:
+    # Before anything is measured
+
+    def _facts(self, command: list[str]) -> SessionFacts:
         request, environment = self.request, describe(self.device)
         gpu = environment["gpu"]
         environment["nodes"] = self.ranks.num_nodes
+        environment["ranks"] = None
         if self.ranks.size > 1:
             environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
         if gpu is not None:
             gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
-        found = {
-            name: self._ceilings(preset, name) for name in {c.precision.name for c in self.cells}
-        }
-        prices = price_range(preset, request.gpu_price) if gpu else None
-        return result_file.ResultBuilder(request, environment, found, prices, command)
+        precisions = {cell.plan.precision.name for cell in self.cells}
+        return SessionFacts(
+            request=request,
+            workload=make_workload(request),
+            environment=environment,
+            ceilings={name: self._ceilings(preset, name) for name in precisions},
+            prices=price_range(preset, request.gpu_price) if gpu else None,
+            command=command,
+            warnings=list(request.notices),
+        )
 
     def _ceilings(self, preset: GPU | None, precision: str) -> Ceilings | None:
+        """From the datasheet or as given; measured where that is asked for and there is room."""
         request = self.request
         if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
-            return measure_ceilings(DTYPES[precision], self.device)
+            measured = measure_ceilings(DTYPES[precision], self.device, self.available)
+            if measured is not None:
+                return measured
         return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
-
-    def _need(self) -> Need:
-        request = self.request
-        cells = [(self._share(cell.model), cell.precision, cell.batch_size) for cell in self.cells]
-        return predict(cells, request.input_length, request.output_length)
-
-    def _share(self, model: ModelConfig) -> ModelConfig:
-        return model.sharded(self.request.tensor_parallel)
 
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
             own = torch.cuda.mem_get_info(self.device)[0]
         else:
-            own = _free_host_bytes()
+            own = free_host_bytes()
             own = None if own is None else own // self.ranks.local_size
-        known = [each for each in self.ranks.exchange(own) if each is not None]
+        known = [free for free in self.ranks.exchange(own) if free is not None]
         return min(known, default=None)
 
-    def _check_fit(self, need: Need, available: int | None) -> None:
-        if available is None or need.total <= available or self.request.force:
-            return
-        raise CannotRun(
-            f"{self.request.built_model.label} needs about {gigabytes(need.total)} GB{self._each()} "
-            f"(weights {gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
-            f"{gigabytes(available)} GB are free; would fit: {self._advice(available)}; "
-            "--force tries anyway"
-        )
+    def _record_memory(self) -> None:
+        for group in self.plan.groups:
+            for cell in self._cells_of(group):
+                plan = cell.plan
+                share, precision = plan.share, plan.precision
+                cell.record.memory |= {
+                    "weights_bytes": share.weight_bytes(precision),
+                    "kv_cache_bytes": share.kv_cache_bytes(
+                        precision, plan.batch_size, plan.workload.cache_length
+                    ),
+                    "predicted_bytes": group.predicted_bytes,
+                }
 
-    def _advice(self, available: int) -> str:
-        """A smaller batch or fewer layers, and whether the whole can be estimated instead."""
-        request = self.request
-        fitting = largest_fit(
-            self._cells_of(request.measured_models),
-            self._shallower(),
-            self.cells[0].precision,
-            max(request.batch_sizes),
-            request.input_length,
-            request.output_length,
-            available,
-        )
-        if request.extrapolation is not None or request.model.is_reduced:
-            return fitting
-        estimate = f"{fitting}, or --extrapolate for an estimate of the whole"
-        return estimate if self._can_estimate(available) else fitting
-
-    def _can_estimate(self, available: int) -> bool:
-        """At the depths that are the default, and at the batch sizes that were asked for."""
-        request = self.request
-        try:
-            depths = choose(request.model, ()).from_layers
-        except RequestError:
-            return False
-        cells = [
-            (self._share(request.model.with_layers(depth)), cell.precision, cell.batch_size)
-            for depth in depths
-            for cell in self.cells
-        ]
-        return predict(cells, request.input_length, request.output_length).total <= available
-
-    def _cells_of(self, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
-        """A rank's share of each of these models for each mode."""
-        return tuple(self._share(model) for model in models for _ in self.request.specs)
-
-    def _shallower(self) -> Iterator[tuple[str, tuple[ModelConfig, ...]]]:
-        """(flags, models) of fewer layers that could be measured instead, the deepest first."""
-        request = self.request
-        if request.extrapolation is None:
-            for depth in range(request.model.num_layers - 1, 0, -1):
-                yield f"--num-layers {depth}", self._cells_of((request.model.with_layers(depth),))
-            return
-        deepest = request.built_model.num_layers
-        fewer = [pair for pair in pairs(request.model) if pair[1] < deepest]
-        for pair in sorted(fewer, key=lambda pair: (-pair[1], pair[0])):
-            yield flag(pair), self._cells_of(tuple(map(request.model.with_layers, pair)))
-
-    def _each(self) -> str:
-        return "" if self.ranks.size == 1 else f" on each of {self.ranks.size} ranks"
-
-    def _record_memory(self, need: Need) -> None:
-        for cell in self.cells:
-            share = self._share(cell.model)
-            cell.memory |= {
-                "weights_bytes": share.weight_bytes(cell.precision),
-                "kv_cache_bytes": share.kv_cache_bytes(
-                    cell.precision, cell.batch_size, self.request.cache_length
-                ),
-                "predicted_bytes": need.total,
-            }
-
-    def _announce(self, need: Need, available: int | None) -> None:
+    def _announce(self) -> None:
         if not self.ranks.is_first:
             return
-        for notice in self.request.notices:
+        request = self.request
+        for notice in request.notices:
             print(f"notice: {notice}", file=sys.stderr)
-        result = self.builder.build(self.cells)
-        if self.request.save_results:
-            self.path = self.request.output_dir / result_file.file_name(result)
-        if self.request.quiet:
+        result = make_result(self.facts, self.cells)
+        if request.save_results:
+            path = request.output_dir / result_file.file_name(result)
+            self.autosave = Autosave(path, self.facts)
+        if request.quiet:
             return
+        predicted = max(group.predicted_bytes for group in self.plan.groups)
         try:
-            print(card(result, need.total, available), end="\n\n", file=self.out, flush=True)
+            print(card(result, predicted, self.available), end="\n\n", file=self.out, flush=True)
         except OSError as error:
             _give_up_stdout()
             raise CannotRun(f"the output can't be written: {error.strerror}") from None
 
-    def _prepare_and_measure(self) -> None:
-        self.preparation.build()
+    # Group by group
+
+    def _cells_of(self, group: Group) -> list[LiveCell]:
+        return [cell for cell in self.cells if cell.plan in group.cells]
+
+    def _measure_groups(self) -> None:
+        if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
+            self.weights.build(self.request, self.device, self.ranks, self.progress.stage)
         self.ranks.exchange()
-        self.preparation.prepare(self.cells)
-        self.ranks.expect_speed()
-        self.builder.ready_s = time.perf_counter() - self.started
-        tracker = MemoryTracker(self.cells)
-        is_cuda = self.device.type == "cuda"
-        gpu = self.builder.environment["gpu"]
+        gpu = self.facts.environment["gpu"]
         with GpuMonitor(gpu["uuid"] if gpu else None) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
                 gpu["power_limit_w"] = seen.power_limit_w
-            session = Session(
-                self.cells,
-                self.preparation.prompts,
-                self._stopping_rule(),
-                self._warmup_rule(),
-                self.progress.update,
-                self._save,
-                monitor.snapshot,
-                tracker.before_run if is_cuda else lambda cell: None,
-                tracker.after_run if is_cuda else lambda cell: None,
-                ranks=self.ranks,
-            )
-            session.run()
-        self.interrupted = session.interrupted
-        if is_cuda and not self.interrupted:
-            for cell in session.running():
-                self._diagnose(cell)
+                gpu["default_power_limit_w"] = seen.default_power_limit_w
+            for group in self.plan.groups:
+                self._measure_group(group, monitor)
 
-    def _diagnose(self, cell: Cell) -> None:
-        """One extra pass that times nothing; without it the result lacks its explanation only."""
-        self.progress.stage(f"{cell.label}: profiling")
-        trace = None
-        if self.request.profile:
-            name = re.sub(r"[^A-Za-z0-9.-]+", "-", cell.label)
-            trace = self.request.output_dir / f"{name}.trace.json"
-            if not self.ranks.is_first:  # it makes the same steps, and keeps nothing
-                trace = Path(os.devnull)
-        try:
-            tokens = self.preparation.prompts(cell.batch_size, 0)
-            diagnose(cell, tokens, trace, self.ranks.exchange)
-            self.ranks.exchange()
-        except PeerFailed as error:
-            self.builder.warnings.append(f"{cell.label}: no profile: {error}")
-        except Exception as error:
-            self.builder.warnings.append(f"{cell.label}: no profile: {failure(error)[1]}")
-            self.ranks.report(failure(error))
+    def _measure_group(self, group: Group, monitor: GpuMonitor) -> None:
+        cells = self._cells_of(group)
+        self.ranks.expect_compilation()
+        self.preparation.prepare(group, cells)
+        self.ranks.expect_speed()
+        if self.facts.ready_s is None:
+            self.facts.ready_s = time.perf_counter() - self.started
+        self._rounds(cells, monitor).run()
+        self.ranks.expect_compilation()
+        for cell in cells:
+            if cell.is_running:
+                guarded(self.ranks, cell, partial(self.preparation.check_timed, group))
+        if self.device.type == "cuda":
+            for cell in cells:
+                if cell.is_running:
+                    self._diagnose(cell)
+        self._close(cells)
+        self._show(cells)
+
+    def _rounds(self, cells: list[LiveCell], monitor: GpuMonitor) -> Rounds:
+        tracker = MemoryTracker(cells)
+        is_cuda = self.device.type == "cuda"
+        return Rounds(
+            cells,
+            self.preparation.inputs,
+            self._stopping_rule(),
+            self._warmup_rule(),
+            self.progress.update,
+            self._save,
+            monitor.snapshot,
+            tracker.before_run if is_cuda else lambda cell: None,
+            tracker.after_run if is_cuda else lambda cell: None,
+            ranks=self.ranks,
+        )
 
     def _stopping_rule(self) -> StoppingRule:
         request = self.request
@@ -273,27 +236,77 @@ class Benchmark:
         count = self.request.warmup_iterations
         return WarmupRule() if count is None else WarmupRule.fixed(count)
 
-    def _interrupt(self) -> None:
-        self.interrupted = True
-        for cell in self.cells:
-            cell.interrupt()
+    def _diagnose(self, cell: LiveCell) -> None:
+        """One extra pass that times nothing; without it the result lacks its explanation only."""
+        self.progress.stage(f"{cell.label}: profiling")
+        trace = None
+        if self.request.profile:
+            name = re.sub(r"[^A-Za-z0-9.-]+", "-", cell.label)
+            trace = self.request.output_dir / f"{name}.trace.json"
+            if not self.ranks.is_first:  # it makes the same steps, and keeps nothing
+                trace = Path(os.devnull)
+        from inference_benchmark.session.diagnosis import diagnose
+
+        try:
+            inputs = self.preparation.inputs(cell.plan, 0)
+            ceilings = self.facts.ceilings.get(cell.plan.precision.name)
+            diagnose(cell, inputs, trace, self.ranks.exchange, ceilings)
+            self.ranks.exchange()
+        except PeerFailed as error:
+            self.facts.warnings.append(f"{cell.label}: no profile: {error}")
+        except Exception as error:
+            self.facts.warnings.append(f"{cell.label}: no profile: {failure(error)[1]}")
+            self.ranks.report(failure(error))
+
+    def _close(self, cells: list[LiveCell]) -> None:
+        """Captured graphs may hold NCCL calls: they go before the process group does."""
+        for cell in cells:
+            cell.close()
+            cell.clock_type = None
+        gc.collect()
+        self.preparation.free()
+
+    def _show(self, cells: list[LiveCell]) -> None:
+        """A group's rows, as soon as it is done; the report of all follows at the end."""
+        if not self.ranks.is_first or len(self.plan.groups) == 1:
+            return
+        results = make_result(self.facts, cells)["cells"]
+        if self.autosave is not None:
+            self.autosave.settle(results)
+            self._save()
+        if self.request.quiet:
+            return
+        self.progress.close()
+        for result in results:
+            print(row(result, self.facts.workload), file=self.out, flush=True)
+        if cells[-1] is self.cells[-1]:
+            print(file=self.out)
+
+    # At the end
 
     def _save(self) -> None:
         """Called after every round; a disk that fills up must not end the measurement."""
-        if self.path is None:
+        self._write(lambda: self.autosave.save(self.cells))
+
+    def _write(self, write) -> None:
+        if self.autosave is None or not self.ranks.is_first:
             return
         try:
-            result_file.write(self.builder.build(self.cells), self.path)
+            write()
             self.save_error = None
         except OSError as error:
             self.save_error = error
 
     def _finish(self) -> int:
-        self._save()
-        result = self.builder.build(self.cells)
+        measured = any(cell.record.runs for cell in self.cells)
+        state = "interrupted" if self.interrupted else "complete" if measured else "failed"
+        self.facts.end(state)
+        result = make_result(self.facts, self.cells)
+        self._write(lambda: result_file.write(result, self.autosave.path))
         if self.save_error is not None:
             print(
-                f"error: {self.path}: {self.save_error.strerror}; the result follows on stdout",
+                f"error: {self.autosave.path}: {self.save_error.strerror}; "
+                "the result follows on stdout",
                 file=sys.stderr,
             )
         try:
@@ -308,8 +321,8 @@ class Benchmark:
     def _print(self, result: dict) -> None:
         print(report(result), file=self.out)
         self._print_profiles(result)
-        if self.path is not None and self.save_error is None:
-            print(f"\nsaved: {self.path}", file=self.out)
+        if self.autosave is not None and self.save_error is None:
+            print(f"\nsaved: {self.autosave.path}", file=self.out)
         if self.request.json or self.save_error is not None:
             print(json.dumps(result, allow_nan=False))
         sys.stdout.flush()
@@ -327,7 +340,7 @@ class Benchmark:
         if self.interrupted:
             return ExitCode.INTERRUPTED
         cells = result["cells"]
-        if not any(cell["summary"]["ttft_s"]["n"] for cell in cells):
+        if not any(cell.record.runs for cell in self.cells):
             return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
             return ExitCode.GATE_FAILED
@@ -340,7 +353,8 @@ def _give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _free_host_bytes() -> int | None:
+def free_host_bytes() -> int | None:
+    """Of this machine; None where it does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)
