@@ -120,7 +120,7 @@ def _config(facts: SessionFacts) -> dict:
         "extrapolated_from": extrapolation and list(extrapolation.from_layers),
         "scenario": request.scenario,
         "input_length": request.input_length,
-        "output_length": request.output_length,
+        "output_length": request.output_length or None,  # nothing is generated
         "precision": request.precision,
         "seed": request.seed,
         "tensor_parallel": request.tensor_parallel,

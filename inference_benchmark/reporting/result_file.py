@@ -14,7 +14,9 @@ def file_name(result: dict) -> str:
     """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>.json; of an estimate the model reads
     <model>-est<SMALL>-<LARGE>."""
     config, gpu = result["config"], result["environment"]["gpu"]
-    lengths = f"{config['input_length']}x{config['output_length']}"
+    lengths = "x".join(
+        str(config[name]) for name in ("input_length", "output_length") if config[name]
+    )
     modes = dict.fromkeys(cell["name"]["variant"] for cell in result["cells"])
     time = re.sub(r"[-:]", "", result["created"])
     parts = (

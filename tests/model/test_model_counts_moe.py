@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from inference_benchmark.workloads.metrics import Work
 from mixture_models import DEEPSEEK, LLAMA4
 
 from inference_benchmark.hardware import Ceilings
@@ -16,7 +17,6 @@ from inference_benchmark.models import (
     Precision,
     every,
 )
-from inference_benchmark.workloads.metrics import Work
 
 BF16 = Precision.of("bf16")
 DEEPSEEK_V3 = MODELS["deepseekv3-670b"]
