@@ -21,7 +21,9 @@ from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank,
 from inference_benchmark.reporting import result_file
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.explanation import costliest, explain
+from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
+from inference_benchmark.reporting.reading import to_version_2
 from inference_benchmark.reporting.tables import report
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.cell import Cell
@@ -306,8 +308,8 @@ class Benchmark:
         return self._exit_code(result)
 
     def _print(self, result: dict) -> None:
-        print(report(result), file=self.out)
-        self._print_profiles(result)
+        print(encodable(report(result), self.out.encoding), file=self.out)
+        self._print_profiles(to_version_2(result))
         if self.path is not None and self.save_error is None:
             print(f"\nsaved: {self.path}", file=self.out)
         if self.request.json or self.save_error is not None:
