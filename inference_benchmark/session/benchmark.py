@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from inference_benchmark.analysis.result import SessionFacts, make_result
+from inference_benchmark.analysis.result import SessionFacts, header, make_result
 from inference_benchmark.errors import CannotRun, ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
@@ -21,8 +21,9 @@ from inference_benchmark.reporting import result_file
 from inference_benchmark.reporting.autosave import Autosave
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.explanation import costliest, explain
+from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
-from inference_benchmark.reporting.row import row
+from inference_benchmark.reporting.summary import group_rows
 from inference_benchmark.reporting.tables import report
 from inference_benchmark.session.fit import arrange
 from inference_benchmark.session.guard import guarded
@@ -277,8 +278,8 @@ class Benchmark:
         if self.request.quiet:
             return
         self.progress.close()
-        for result in results:
-            print(row(result, self.facts.workload), file=self.out, flush=True)
+        session = {**header(self.facts), "cells": results}
+        print(group_rows(results, session), file=self.out, flush=True)
         if cells[-1] is self.cells[-1]:
             print(file=self.out)
 
@@ -319,7 +320,7 @@ class Benchmark:
         return self._exit_code(result)
 
     def _print(self, result: dict) -> None:
-        print(report(result), file=self.out)
+        print(encodable(report(result), self.out.encoding), file=self.out)
         self._print_profiles(result)
         if self.autosave is not None and self.save_error is None:
             print(f"\nsaved: {self.autosave.path}", file=self.out)
