@@ -10,12 +10,19 @@ import sys
 import time
 from typing import NoReturn
 
-from inference_benchmark.errors import CannotRun, ExitCode, RequestError, end_without_package
+from inference_benchmark.errors import (
+    CannotRun,
+    ExitCode,
+    RequestError,
+    end_without_package,
+    printable,
+)
 
 try:
     from inference_benchmark.hardware import GPUS, ceilings
     from inference_benchmark.models import MODELS, Precision
     from inference_benchmark.options.flags import make_parser
+    from inference_benchmark.options.launch import is_first_here, is_one_of_several
     from inference_benchmark.options.resolution import resolve
     from inference_benchmark.reporting.card import scenario_table
     from inference_benchmark.scenarios import SCENARIOS
@@ -70,9 +77,9 @@ def _complain(problem: object, code: int) -> int:
 
     A rank that is not ended meanwhile has a problem of its own.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not is_first_here():
         time.sleep(_TIME_TO_SPEAK_S)
-    print(f"benchmark_inference.py: error: {problem}", file=sys.stderr, flush=True)
+    print(f"benchmark_inference.py: error: {printable(problem)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -80,7 +87,7 @@ def run_program() -> NoReturn:
     """One of several ranks ends at once, its work done and said: unloading libraries that hold
     captured graphs and communicators in no certain order has crashed a rank at this point."""
     code = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if is_one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

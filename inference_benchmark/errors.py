@@ -1,4 +1,4 @@
-"""Exit codes, and the two ways in which nothing can be measured; each of these is one line."""
+"""Exit codes, and the ways in which nothing can be measured; each of these is one line."""
 
 import sys
 from enum import IntEnum
@@ -10,7 +10,10 @@ class ExitCode(IntEnum):
     GATE_FAILED = 1
     BAD_REQUEST = 2  # argparse's own
     CANNOT_RUN = 3
+    NOT_WRITTEN = 4  # measured, but the result or the report could not be written
+    HUNG_UP = 129  # 128 + the signal's number: SIGHUP, SIGINT, SIGTERM
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class RequestError(ValueError):
@@ -19,6 +22,16 @@ class RequestError(ValueError):
 
 class CannotRun(RuntimeError):
     """The request is fine, but this machine can't serve it (exit code 3)."""
+
+
+def printable(text: object) -> str:
+    """On one line, with escapes for whatever a terminal would take for a command."""
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in str(text)
+    )
 
 
 def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:

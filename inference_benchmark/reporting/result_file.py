@@ -13,6 +13,7 @@ from pathlib import Path
 from inference_benchmark.analysis.estimates import estimated_cells, is_source
 from inference_benchmark.analysis.validity import Evidence, judge, judge_estimate
 from inference_benchmark.hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
+from inference_benchmark.options.identity import identity_config
 from inference_benchmark.options.request import Request
 from inference_benchmark.reporting.labels import variant
 from inference_benchmark.reporting.saved_cells import SCHEMA_VERSION
@@ -90,29 +91,7 @@ class ResultBuilder:
         return estimated_cells(cells, request.extrapolation, request.model, request.share)
 
     def _config(self) -> dict:
-        request, extrapolation = self.request, self.request.extrapolation
-        return {
-            "model_name": request.model.name,
-            "model_path": request.model_path and str(request.model_path),
-            "num_layers": request.model.num_layers,
-            "full_num_layers": request.model.full_num_layers or request.model.num_layers,
-            "extrapolated_from": extrapolation and list(extrapolation.from_layers),
-            "scenario": request.scenario,
-            "input_length": request.input_length,
-            "output_length": request.output_length,
-            "precision": request.precision,
-            "seed": request.seed,
-            "tensor_parallel": request.tensor_parallel,
-            "all_reduce": None if request.tensor_parallel == 1 else request.all_reduce,
-            "attention": request.attention,
-            "linear": request.linear,
-            "compile_mode": request.compile_mode,
-            "compile_scope": request.compile_scope,
-            "num_iterations": request.num_iterations,
-            "warmup_iterations": request.warmup_iterations,
-            "target_ci": request.target_ci,
-            "max_seconds": request.max_seconds,
-            "device": request.device,
+        return identity_config(self.request) | {
             "ready_s": self.ready_s,
             "price_source": self._price_source(),
         }
