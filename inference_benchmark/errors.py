@@ -34,6 +34,12 @@ def printable(text: object) -> str:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of the host or of a GPU; torch raises a plain RuntimeError for the host's."""
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_named or "can't allocate memory" in str(error)
+
+
 def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:
     """For the start of a program, where another Python than the installed one is the usual cause."""
     print(
@@ -42,3 +48,9 @@ def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:
         file=sys.stderr,
     )
     sys.exit(ExitCode.CANNOT_RUN)
+
+
+def end_interrupted(program: str) -> NoReturn:
+    """For a Ctrl-C while a program is still being loaded."""
+    print(f"{program}: error: interrupted before anything was measured", file=sys.stderr)
+    sys.exit(ExitCode.INTERRUPTED)

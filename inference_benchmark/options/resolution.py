@@ -2,6 +2,7 @@
 is built. Imports no torch, but to look for a GPU.
 """
 
+import resource
 from argparse import Namespace
 
 from inference_benchmark.engines.spec import (
@@ -27,6 +28,7 @@ from inference_benchmark.scenarios import SCENARIOS
 
 _DEFAULT_MODEL = {"cuda": "llama3.1-8b", "cpu": "llama-tiny"}
 _FEW_LAYERS = 4
+_TORCH_BYTES = 3.5e9  # of address space, measured with torch 2.11
 
 
 def resolve(arguments: Namespace) -> Request:
@@ -45,6 +47,7 @@ def resolve(arguments: Namespace) -> Request:
     _check_model_name(arguments.model_name)
     ranks = num_ranks()
     _check_output(arguments)
+    _check_address_space()
     device = _find_device(arguments.device)
     model, notices = _model(arguments, device)
     extrapolation = _extrapolation(arguments, model)
@@ -173,6 +176,16 @@ def _find_device(wanted: str) -> str:
     if wanted == "cuda":
         raise CannotRun("--device cuda: torch finds no CUDA GPU here; use --device cpu")
     return "cpu"
+
+
+def _check_address_space() -> None:
+    """Before torch is loaded: what its libraries do without memory can't be caught."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _TORCH_BYTES:
+        raise CannotRun(
+            f"ulimit -v leaves {limit / 1e9:.1f} GB of address space; torch alone needs about "
+            f"{_TORCH_BYTES / 1e9:.1f} GB"
+        )
 
 
 def _with_baseline(
