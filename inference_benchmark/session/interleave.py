@@ -41,6 +41,7 @@ class Session:
     warmup_rule: WarmupRule
     on_progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     after_round: Callable[[], None] = lambda: None
+    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
     snapshot: Callable[[], Any] = lambda: None
     before_run: Callable[[Cell], None] = lambda cell: None
     after_run: Callable[[Cell], None] = lambda cell: None
@@ -105,7 +106,9 @@ class Session:
             number += 1
             if self.running():
                 times = [self._times(cell) for cell in self.running()]
-                reason = self.ranks.broadcast(self.rule.decide(times, self.now() - started))
+                elapsed_s = self.now() - started
+                self.on_round(self.rule, times, elapsed_s)
+                reason = self.ranks.broadcast(self.rule.decide(times, elapsed_s))
             for cell in self.running():
                 cell.stop_reason = reason
             self.after_round()
