@@ -62,11 +62,6 @@ def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = Tr
     }
 
 
-def samples_of(cell: MeasuredCell) -> dict:
-    """The raw samples of all runs of a cell."""
-    return {"round": cell.record.rounds, "started": cell.record.started, **cell.samples()}
-
-
 def _timer(cell: MeasuredCell) -> str:
     """Before its engine is open, the clock that its device usually has."""
     return cell.record.timer or ("wall" if cell.plan.device == "cpu" else "cuda_event")

@@ -68,7 +68,7 @@ def _estimate(
     rounds = sorted(set(small.record.rounds) & set(large.record.rounds))
     times = _times(small, large, extrapolation, rounds)
     record = CellRecord(
-        rounds=rounds,
+        estimated_rounds=rounds,
         estimates=times,
         timer=large.record.timer,
         engine=large.record.engine,
@@ -79,7 +79,9 @@ def _estimate(
     )
     if min((value for values in times.values() for value in values), default=1.0) <= 0:
         nothing = {metric: [] for metric in times}
-        record = replace(record, status="failed", error=_NOISE, rounds=[], estimates=nothing)
+        record = replace(
+            record, status="failed", error=_NOISE, estimated_rounds=[], estimates=nothing
+        )
     return MeasuredCell(plan, record)
 
 

@@ -1,14 +1,14 @@
-"""From what a session saw to the result object of version 2, whole or as far as it got. No torch.
+"""From what a session saw to the result object of version 2. No torch.
 
 Everything that judges is in this folder: summaries, speed-ups, payback, validity, estimates. What
 writes and renders the result judges nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from inference_benchmark.analysis.cells import cell_result, samples_of
+from inference_benchmark.analysis.cells import cell_result
 from inference_benchmark.analysis.cold_start import payback_tokens
 from inference_benchmark.analysis.estimates import estimated_cells, is_source
 from inference_benchmark.analysis.evidence import evidence_of
@@ -16,6 +16,7 @@ from inference_benchmark.analysis.speedups import speedups
 from inference_benchmark.analysis.summaries import summarize_cell
 from inference_benchmark.analysis.validity import judge, judge_estimate
 from inference_benchmark.hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
+from inference_benchmark.options.identity import identity_config
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.workloads.base import Workload
@@ -40,19 +41,10 @@ class SessionFacts:
     ceilings: dict[str, Ceilings | None]
     prices: dict | None
     command: list[str]
-    created: str = field(default_factory=lambda: utc_now())
-    ended: str | None = None
-    state: str = "running"
+    created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     session_set: dict | None = None
     ready_s: float | None = None  # from the command to the first warm-up run
     warnings: list[str] = field(default_factory=list)
-
-    def end(self, state: str) -> None:
-        self.state, self.ended = state, utc_now()
-
-
-def utc_now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:
@@ -82,10 +74,27 @@ def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:
     return {**header(facts), "cells": results, "warnings": facts.warnings}
 
 
+def running_result(
+    facts: SessionFacts, cells: Sequence[MeasuredCell], settled: Mapping[str, dict]
+) -> dict:
+    """What is known while a session runs, in milliseconds: cells that still run are raw.
+
+    settled: by label, cells of groups that are done, as make_result had them.
+    """
+    results = [settled.get(cell.label) or _raw_result(cell, facts) for cell in cells]
+    return {**header(facts), "cells": results, "warnings": facts.warnings}
+
+
+def _raw_result(cell: MeasuredCell, facts: SessionFacts) -> dict:
+    is_wrong = cell.record.status == "wrong_output"
+    field_name = "wrong_output_samples" if is_wrong else "samples"
+    return cell_result(cell, facts, with_state=False) | {field_name: cell.samples()}
+
+
 def _add_samples(cell: MeasuredCell, result: dict, facts: SessionFacts) -> None:
     """The raw samples, under a name that says so where they are of wrong outputs, and a summary
     where they are not."""
-    samples = samples_of(cell)
+    samples = cell.samples()
     if cell.record.status == "wrong_output":
         result["wrong_output_samples"] = samples
         return
@@ -97,9 +106,9 @@ def header(facts: SessionFacts) -> dict:
     """All of a result but its cells and warnings."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "state": facts.state,
+        "state": "running",
         "created": facts.created,
-        "ended": facts.ended,
+        "ended": None,
         "command": facts.command,
         "session_set": facts.session_set,
         "environment": facts.environment,
@@ -110,33 +119,10 @@ def header(facts: SessionFacts) -> dict:
 
 
 def _config(facts: SessionFacts) -> dict:
-    request, extrapolation = facts.request, facts.request.extrapolation
-    return {
-        "workload": request.workload,
-        "model_name": request.model.name,
-        "model_path": request.model_path and str(request.model_path),
-        "num_layers": request.model.num_layers,
-        "full_num_layers": request.model.full_num_layers or request.model.num_layers,
-        "extrapolated_from": extrapolation and list(extrapolation.from_layers),
-        "scenario": request.scenario,
-        "input_length": request.input_length,
-        "output_length": request.output_length or None,  # nothing is generated
-        "precision": request.precision,
-        "seed": request.seed,
-        "tensor_parallel": request.tensor_parallel,
-        "all_reduce": None if request.tensor_parallel == 1 else request.all_reduce,
-        "attention": request.attention,
-        "linear": request.linear,
-        "compile_mode": request.compile_mode,
-        "compile_scope": request.compile_scope,
-        "num_iterations": request.num_iterations,
-        "warmup_iterations": request.warmup_iterations,
-        "target_ci": request.target_ci,
-        "max_seconds": request.max_seconds,
-        "device": request.device,
-        "ready_s": facts.ready_s,
-        "price_source": _price_source(facts),
-    }
+    config = identity_config(facts.request)
+    # A forward generates nothing.
+    config["output_length"] = config["output_length"] or None
+    return config | {"ready_s": facts.ready_s, "price_source": _price_source(facts)}
 
 
 def _price_source(facts: SessionFacts) -> str | None:

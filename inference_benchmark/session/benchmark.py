@@ -11,20 +11,24 @@ from pathlib import Path
 
 import torch
 
-from inference_benchmark.analysis.result import SessionFacts, header, make_result
-from inference_benchmark.errors import CannotRun, ExitCode
+from inference_benchmark.analysis.result import (
+    SessionFacts,
+    header,
+    make_result,
+    running_result,
+)
+from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
 from inference_benchmark.options.request import Request
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank, join
-from inference_benchmark.reporting import result_file
-from inference_benchmark.reporting.autosave import Autosave
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.explanation import costliest, explain
+from inference_benchmark.reporting.formats import report_as
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
 from inference_benchmark.reporting.summary import group_rows
-from inference_benchmark.reporting.tables import report
+from inference_benchmark.session.ending import Ending
 from inference_benchmark.session.fit import arrange
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.interleave import Rounds
@@ -34,6 +38,7 @@ from inference_benchmark.session.planning import make_workload, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
+from inference_benchmark.system import signals
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
@@ -68,7 +73,9 @@ class Benchmark:
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
-        self.out = sys.stderr if request.json else sys.stdout
+        # What a program reads stands alone on stdout.
+        is_for_people = request.format in ("table", "markdown")
+        self.out = sys.stdout if is_for_people else sys.stderr
         self.available = self._available_bytes()
         cells = plan_cells(request, self.ranks.one_shot)
         self.plan: SessionPlan = arrange(request, cells, self.available)
@@ -79,8 +86,9 @@ class Benchmark:
         self.preparation = Preparation(
             self.weights, self.device, request.seed, self.ranks, self.progress.stage, open_engine
         )
-        self.autosave: Autosave | None = None
-        self.save_error: OSError | None = None
+        self.ending = Ending(request, self._result)
+        self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done
+        self.judged: dict | None = None  # the result, once nothing more is measured
         self.interrupted = False
 
     def run(self) -> int:
@@ -93,11 +101,11 @@ class Benchmark:
             for cell in self.cells:
                 cell.record.interrupt()
         except BaseException:
-            self.facts.end("failed")
-            self._save()
+            self.ending.finish("failed")
             raise
         self.progress.close()
-        code = self._finish() if self.ranks.is_first else None
+        with signals.postponed():
+            code = self._finish() if self.ranks.is_first else None
         self._close(self.cells)
         return self.ranks.leave(code)
 
@@ -109,7 +117,7 @@ class Benchmark:
         environment["nodes"] = self.ranks.num_nodes
         environment["ranks"] = None
         if self.ranks.size > 1:
-            environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
+            environment["ranks"] = self.ranks.all_gather(describe_rank(gpu))
         if gpu is not None:
             gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
@@ -140,7 +148,7 @@ class Benchmark:
         else:
             own = free_host_bytes()
             own = None if own is None else own // self.ranks.local_size
-        known = [free for free in self.ranks.exchange(own) if free is not None]
+        known = [free for free in self.ranks.all_gather(own) if free is not None]
         return min(known, default=None)
 
     def _record_memory(self) -> None:
@@ -162,18 +170,13 @@ class Benchmark:
         request = self.request
         for notice in request.notices:
             print(f"notice: {notice}", file=sys.stderr)
-        result = make_result(self.facts, self.cells)
-        if request.save_results:
-            path = request.output_dir / result_file.file_name(result)
-            self.autosave = Autosave(path, self.facts)
+        self.ending.open_file()
         if request.quiet:
             return
         predicted = max(group.predicted_bytes for group in self.plan.groups)
-        try:
-            print(card(result, predicted, self.available), end="\n\n", file=self.out, flush=True)
-        except OSError as error:
-            _give_up_stdout()
-            raise CannotRun(f"the output can't be written: {error.strerror}") from None
+        text = card(self.ending.result(), predicted, self.available, request.details)
+        text = encodable(text, self.out.encoding)
+        self.ending.print(lambda: print(text, end="\n\n", file=self.out, flush=True))
 
     # Group by group
 
@@ -183,7 +186,7 @@ class Benchmark:
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
             self.weights.build(self.request, self.device, self.ranks, self.progress.stage)
-        self.ranks.exchange()
+        self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]
         with GpuMonitor(gpu["uuid"] if gpu else None) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
@@ -194,13 +197,13 @@ class Benchmark:
 
     def _measure_group(self, group: Group, monitor: GpuMonitor) -> None:
         cells = self._cells_of(group)
-        self.ranks.expect_compilation()
+        self.ranks.lengthen_timeout()
         self.preparation.prepare(group, cells)
-        self.ranks.expect_speed()
+        self.ranks.shorten_timeout()
         if self.facts.ready_s is None:
             self.facts.ready_s = time.perf_counter() - self.started
         self._rounds(cells, monitor).run()
-        self.ranks.expect_compilation()
+        self.ranks.lengthen_timeout()
         for cell in cells:
             if cell.is_running:
                 guarded(self.ranks, cell, partial(self.preparation.check_timed, group))
@@ -219,13 +222,18 @@ class Benchmark:
             self.preparation.inputs,
             self._stopping_rule(),
             self._warmup_rule(),
-            self.progress.update,
-            self._save,
-            monitor.snapshot,
-            tracker.before_run if is_cuda else lambda cell: None,
-            tracker.after_run if is_cuda else lambda cell: None,
+            on_progress=self.progress.update,
+            on_round=self.progress.round_done,
+            after_round=self._after_round,
+            snapshot=monitor.snapshot,
+            before_run=tracker.before_run if is_cuda else lambda cell: None,
+            after_run=tracker.after_run if is_cuda else lambda cell: None,
             ranks=self.ranks,
         )
+
+    def _after_round(self) -> None:
+        if self.ranks.is_first:
+            self.ending.save()
 
     def _stopping_rule(self) -> StoppingRule:
         request = self.request
@@ -251,8 +259,8 @@ class Benchmark:
         try:
             inputs = self.preparation.inputs(cell.plan, 0)
             ceilings = self.facts.ceilings.get(cell.plan.precision.name)
-            diagnose(cell, inputs, trace, self.ranks.exchange, ceilings)
-            self.ranks.exchange()
+            diagnose(cell, inputs, trace, self.ranks.all_gather, ceilings)
+            self.ranks.all_gather()
         except PeerFailed as error:
             self.facts.warnings.append(f"{cell.label}: no profile: {error}")
         except Exception as error:
@@ -272,61 +280,51 @@ class Benchmark:
         if not self.ranks.is_first or len(self.plan.groups) == 1:
             return
         results = make_result(self.facts, cells)["cells"]
-        if self.autosave is not None:
-            self.autosave.settle(results)
-            self._save()
+        self.settled |= {result["label"]: result for result in results}
+        self.ending.save()
         if self.request.quiet:
             return
         self.progress.close()
-        session = {**header(self.facts), "cells": results}
-        print(group_rows(results, session), file=self.out, flush=True)
+        text = group_rows(results, {**header(self.facts), "cells": results})
         if cells[-1] is self.cells[-1]:
-            print(file=self.out)
+            text += "\n"
+        text = encodable(text, self.out.encoding)
+        self.ending.print(lambda: print(text, file=self.out, flush=True))
 
     # At the end
 
-    def _save(self) -> None:
-        """Called after every round; a disk that fills up must not end the measurement."""
-        self._write(lambda: self.autosave.save(self.cells))
-
-    def _write(self, write) -> None:
-        if self.autosave is None or not self.ranks.is_first:
-            return
-        try:
-            write()
-            self.save_error = None
-        except OSError as error:
-            self.save_error = error
+    def _result(self) -> dict:
+        """As it is now; judged once nothing more is measured."""
+        if self.judged is not None:
+            return self.judged
+        return running_result(self.facts, self.cells, self.settled)
 
     def _finish(self) -> int:
-        measured = any(cell.record.runs for cell in self.cells)
+        self.judged = make_result(self.facts, self.cells)
+        measured = any(cell.record.timed_runs for cell in self.cells)
         state = "interrupted" if self.interrupted else "complete" if measured else "failed"
-        self.facts.end(state)
-        result = make_result(self.facts, self.cells)
-        self._write(lambda: result_file.write(result, self.autosave.path))
-        if self.save_error is not None:
-            print(
-                f"error: {self.autosave.path}: {self.save_error.strerror}; "
-                "the result follows on stdout",
-                file=sys.stderr,
-            )
-        try:
-            self._print(result)
-        except OSError as error:  # a full disk behind stdout; a pipe's reader may have seen enough
-            _give_up_stdout()
-            if not isinstance(error, BrokenPipeError):
-                print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
-                return ExitCode.GATE_FAILED
-        return self._exit_code(result)
+        result = self.ending.finish(state)
+        self.ending.print(lambda: self._print(result))
+        return self.ending.code(self._exit_code(result))
 
     def _print(self, result: dict) -> None:
-        print(encodable(report(result), self.out.encoding), file=self.out)
+        """The report, in the form that was asked for; json and csv stand alone on stdout."""
+        request = self.request
+        text = report_as(result, self._format(), request.details)
+        print(encodable(text, self.out.encoding), file=self.out)
         self._print_profiles(result)
-        if self.autosave is not None and self.save_error is None:
-            print(f"\nsaved: {self.autosave.path}", file=self.out)
-        if self.request.json or self.save_error is not None:
+        if self.ending.is_saved:
+            print(f"\nsaved: {self.ending.path}", file=self.out)
+        if request.format == "csv":
+            print(report_as(result, "csv"), end="")
+        if request.format == "json" or self.ending.save_error is not None:
             print(json.dumps(result, allow_nan=False))
+        self.out.flush()
         sys.stdout.flush()
+
+    def _format(self) -> str:
+        """Of the tables that people read."""
+        return "markdown" if self.request.format == "markdown" else "table"
 
     def _print_profiles(self, result: dict) -> None:
         for cell in result["cells"]:
@@ -339,19 +337,14 @@ class Benchmark:
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:
-            return ExitCode.INTERRUPTED
+            return signals.exit_code()
         cells = result["cells"]
-        if not any(cell.record.runs for cell in self.cells):
+        if not any(cell.record.timed_runs for cell in self.cells):
             return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED
-
-
-def _give_up_stdout() -> None:
-    """What is left in its buffer goes nowhere, so that nothing is said of it at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def free_host_bytes() -> int | None:

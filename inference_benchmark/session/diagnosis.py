@@ -24,12 +24,12 @@ def diagnose(
     cell: LiveCell,
     inputs,
     trace_path: Path | None,
-    exchange: Callable[[dict], list[dict]],
+    all_gather: Callable[[dict], list[dict]],
     ceilings: Ceilings | None = None,
 ) -> None:
     """Fill the record's host and profile. Costs a few runs' first steps.
 
-    Each phase is held against the limit of the very steps that were profiled. exchange gives what
+    Each phase is held against the limit of the very steps that were profiled. all_gather gives what
     each rank found.
     """
     plan, record = cell.plan, cell.record
@@ -39,7 +39,7 @@ def diagnose(
     found = {phase.name: _profile(phase) for phase in phases}
     if trace_path is not None:
         write_trace(phases, trace_path)
-    profile = least_waiting(exchange(found))
+    profile = least_waiting(all_gather(found))
     for phase in phases:
         profile[phase.name] |= _limits(phase, ceilings)
     record.profile = profile

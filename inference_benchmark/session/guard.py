@@ -10,7 +10,7 @@ def guarded(ranks: Ranks, cell: LiveCell, action: Callable[[LiveCell], None]) ->
     """Run action(cell); what fails on any rank fails the cell on all of them."""
     try:
         action(cell)
-        ranks.exchange()
+        ranks.all_gather()
     except PeerFailed as error:
         cell.fail(error.status, str(error))
     except Exception as error:

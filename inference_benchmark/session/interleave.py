@@ -18,6 +18,7 @@ from inference_benchmark.parallel.ranks import Ranks
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
+from inference_benchmark.session.record import TimedRun
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
 from inference_benchmark.workloads.base import Run
 
@@ -40,6 +41,7 @@ class Rounds:
     warmup_rule: WarmupRule
     on_progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     after_round: Callable[[], None] = lambda: None
+    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
     snapshot: Callable[[], Any] = lambda: None
     before_run: Callable[[LiveCell], None] = lambda cell: None
     after_run: Callable[[LiveCell], None] = lambda cell: None
@@ -63,14 +65,14 @@ class Rounds:
     def _warm_up(self, cell: LiveCell) -> None:
         started = self.now()
         record, engine = cell.record, cell.engine
-        while not self.ranks.first(self._is_warm(cell, started)):
+        while not self.ranks.broadcast(self._is_warm(cell, started)):
             done = len(record.warmup_runs)
             self.on_progress(f"warm-up {cell.label}", done, None)
             inputs = self.inputs(cell.plan, -1 - done)
             before = engine.compile_count()
             run = cell.plan.workload.time(engine, cell.clock_type, inputs)
             record.compilations.append(engine.compile_count() - before)
-            record.warmup_runs.append(Run.slowest(self.ranks.exchange(run)))
+            record.warmup_runs.append(Run.slowest(self.ranks.all_gather(run)))
 
     def _is_warm(self, cell: LiveCell, started: float) -> bool:
         totals = [run.total_s for run in cell.record.warmup_runs]
@@ -98,8 +100,10 @@ class Rounds:
                 guarded(self.ranks, cell, partial(self._one_run, number))
             number += 1
             if self.running():
-                times = [cell.plan.workload.watched(cell.record.runs) for cell in self.running()]
-                reason = self.ranks.first(self.rule.decide(times, self.now() - started))
+                times = [cell.plan.workload.watched(cell.times()) for cell in self.running()]
+                elapsed_s = self.now() - started
+                self.on_round(self.rule, times, elapsed_s)
+                reason = self.ranks.broadcast(self.rule.decide(times, elapsed_s))
             for cell in self.running():
                 cell.record.stop_reason = reason
             self.after_round()
@@ -116,15 +120,12 @@ class Rounds:
         self.after_run(cell)
         compiled = engine.compile_count() - compiled
         runs, snapshots, memory = zip(
-            *self.ranks.exchange((run, (before, after), record.memory)), strict=True
+            *self.ranks.all_gather((run, (before, after), record.memory)), strict=True
         )
         record.keep_output(inputs, plan.workload.keep_output(engine))
         record.recompilations = (record.recompilations or 0) + compiled
         record.rank_memory = list(memory)
-        record.snapshots += snapshots
-        record.runs.append(Run.slowest(runs))
-        record.rounds.append(number)
-        record.started.append(started)
+        record.timed_runs.append(TimedRun(number, started, Run.slowest(runs), snapshots))
 
     def _common_start(self, cell: LiveCell) -> Callable[[int], Any]:
         """The cell's clock, whose first mark all ranks make at once."""

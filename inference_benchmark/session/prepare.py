@@ -123,7 +123,7 @@ class Preparation:
 
     def _combine_cold_start(self, cell: LiveCell) -> None:
         """Of several ranks the slowest."""
-        everywhere = self.ranks.exchange(cell.record.cold_start)
+        everywhere = self.ranks.all_gather(cell.record.cold_start)
         cell.record.cold_start = {
             name: max((each[name] for each in everywhere if each[name] is not None), default=None)
             for name in cell.record.cold_start
@@ -161,7 +161,7 @@ class Preparation:
         self.free()
 
     def _worst_of_ranks(self, own: dict) -> dict:
-        everywhere = self.ranks.exchange(own)
+        everywhere = self.ranks.all_gather(own)
         return worst_check(everywhere, [f"rank {rank}" for rank in range(len(everywhere))])
 
     def check_settings(self, plan: CellPlan, group: Group) -> CheckSettings:

@@ -1,7 +1,7 @@
 """What was seen of a cell: raw data only, no verdict. No torch."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.workloads.base import Run
@@ -27,18 +27,25 @@ MEMORY = (
 )
 
 
+class TimedRun(NamedTuple):
+    """A timed run; one append adds all of it, wherever an interrupt comes."""
+
+    number: int  # of its round
+    started: str
+    run: Run
+    # GPU state before and after it; of several GPUs one pair each
+    snapshots: tuple[tuple[Any, Any], ...]
+
+
 @dataclass
 class CellRecord:
     """Everything a session finds out about one cell, as raw as it came."""
 
     warmup_runs: list[Run] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    # Of a cell that never ran: what is estimated of each round, by metric.
+    timed_runs: list[TimedRun] = field(default_factory=list)
+    # Of a cell that never ran: what is estimated of each round, by metric, and which rounds.
     estimates: dict[str, list[float]] | None = None
-    rounds: list[int] = field(default_factory=list)
-    started: list[str] = field(default_factory=list)
-    # GPU state before and after each run; of several GPUs one after the other.
-    snapshots: list[tuple] = field(default_factory=list)
+    estimated_rounds: list[int] = field(default_factory=list)
     compilations: list[int] = field(default_factory=list)  # in each warm-up run of this cell
     recompilations: int | None = None  # in its timed runs
     engine: dict | None = None  # what the engine says it can do
@@ -56,6 +63,22 @@ class CellRecord:
     status: str = "ok"
     stop_reason: str | None = None
     error: str | None = None
+
+    @property
+    def runs(self) -> list[Run]:
+        return [timed.run for timed in self.timed_runs]
+
+    @property
+    def rounds(self) -> list[int]:
+        return [timed.number for timed in self.timed_runs] or self.estimated_rounds
+
+    @property
+    def started(self) -> list[str]:
+        return [timed.started for timed in self.timed_runs]
+
+    @property
+    def snapshots(self) -> list[tuple]:
+        return [pair for timed in self.timed_runs for pair in timed.snapshots]
 
     @property
     def is_sound(self) -> bool:
@@ -85,20 +108,32 @@ class MeasuredCell:
 
     plan: CellPlan
     record: CellRecord = field(default_factory=CellRecord)
+    # Made of the runs so far; lists of steps stay the same objects, so that they are encoded once.
+    _samples: dict | None = field(default=None, repr=False)
+    _num_sampled: int = 0
 
     @property
     def label(self) -> str:
         return self.plan.label
 
     def samples(self) -> dict:
-        """{"metrics": {metric: one value per run}, "steps": {name: [values] per run}}."""
-        samples = self.plan.workload.samples(self.record.runs)
-        if self.record.estimates is None:
-            return samples
-        return {"metrics": self.record.estimates, "steps": {name: [] for name in samples["steps"]}}
+        """{"round", "started", "metrics": {metric: one value per run}, "steps": {name: [values]
+        per run}}, as the result file has them."""
+        record, workload = self.record, self.plan.workload
+        if self._samples is None:
+            self._samples = workload.samples([])
+        timed = record.timed_runs[self._num_sampled :]
+        newer = workload.samples([each.run for each in timed])
+        for part in ("metrics", "steps"):
+            for name, values in newer[part].items():
+                self._samples[part][name] += values
+        self._num_sampled += len(timed)
+        own = {"round": record.rounds, "started": record.started}
+        if record.estimates is not None:
+            no_steps = {name: [] for name in self._samples["steps"]}
+            return {**own, "metrics": record.estimates, "steps": no_steps}
+        return {**own, **self._samples}
 
     def times(self) -> dict[str, list[float]]:
         """The metrics of all runs."""
-        if self.record.estimates is not None:
-            return self.record.estimates
-        return self.plan.workload.metric_samples(self.record.runs)
+        return self.samples()["metrics"]

@@ -149,10 +149,9 @@ class Workload(ABC):
             "steps": {name: [step[name] for step in steps] for name in names},
         }
 
-    def watched(self, runs: Sequence[Run]) -> dict[str, list[float]]:
-        """Samples of the metrics that the stopping rule waits for."""
-        samples = self.metric_samples(runs)
-        return {metric.name: samples[metric.name] for metric in self.metrics if metric.watched}
+    def watched(self, times: Mapping[str, list[float]]) -> dict[str, list[float]]:
+        """Of all metrics those that the stopping rule waits for."""
+        return {metric.name: times[metric.name] for metric in self.metrics if metric.watched}
 
     @abstractmethod
     def cost(self, share: ModelConfig, precision: Precision, batch_size: int) -> Cost:
