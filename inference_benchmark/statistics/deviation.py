@@ -42,7 +42,9 @@ class Spread:
     squares: float = 0.0
     degrees: int = 0
     sessions: int = 0
-    median_variance: float = 0.0  # what a session's own runs leave uncertain of its median, averaged
+    median_variance: float = (
+        0.0  # what a session's own runs leave uncertain of its median, averaged
+    )
 
     def __add__(self, other: "Spread") -> "Spread":
         sessions = self.sessions + other.sessions
