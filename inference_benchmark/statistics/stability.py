@@ -54,6 +54,16 @@ def step(times: Sequence[float]) -> Step | None:
     return Step(place, change, float(reached + 1) / (null.size + 1))
 
 
+def fits_better_than_a_trend(times: Sequence[float], found: Step) -> bool:
+    """Whether two levels leave smaller squares than a straight line does."""
+    values = np.asarray(times, dtype=float)
+    parts = values[: found.place], values[found.place :]
+    levels = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
+    places = np.arange(values.size)
+    line = values - np.polyval(np.polyfit(places, values, 1), places)
+    return levels < float((line**2).sum())
+
+
 def _split_scores(ranks: np.ndarray) -> np.ndarray:
     """[sequence, split]: how far the ranks before a split are from their mean, in its errors."""
     n = ranks.shape[1]

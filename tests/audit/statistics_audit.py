@@ -19,9 +19,9 @@ if __name__ == "__main__":
 from inference_benchmark.statistics.deviation import DEFAULT_DEVIATION, Spread, spread_of
 from inference_benchmark.statistics.intervals import printed_interval
 from inference_benchmark.statistics.ratios import compare, compare_sessions
+from inference_benchmark.statistics.stability import step, trend_z
 from inference_benchmark.statistics.stopping import StoppingRule
 from inference_benchmark.statistics.verdicts import adjust_for_many
-from inference_benchmark.statistics.stability import step, trend_z
 
 RUN_NOISE = 0.003  # between the runs of a session
 RUNS = 10
