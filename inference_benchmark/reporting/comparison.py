@@ -3,6 +3,7 @@
 Imports no torch: twenty files are compared in well under a second.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from inference_benchmark.reporting.saved_sets import DEFAULT_FOLDERS, SavedSets
 from inference_benchmark.statistics.ratios import geometric_mean
 from inference_benchmark.statistics.verdicts import ADJUSTMENT
 
+_DISAGREEMENT = 0.01  # less than the band within which two times count as the same
 _MOST_SESSIONS = 30  # more than anybody runs: the difference is as small as the noise or the band
 
 
@@ -84,7 +86,7 @@ def _check_ignored(request: ComparisonRequest, cells: Sequence[SavedCell]) -> No
 
 def _differences(pairings: Sequence[Pairing], ignored: Sequence[str]) -> list[Difference]:
     """Between the sides of each pairing and within them; a mode's own kernels are not one."""
-    groups = [(*pairing.candidate, *pairing.baseline) for pairing in pairings]
+    groups = [(*pairing.baseline, *pairing.candidate) for pairing in pairings]
     # what sessions of one mode were split by shows between its pairings
     groups += grouped(
         [cell for group in groups for cell in group],
@@ -128,6 +130,7 @@ def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
         for row in rows
         if row.left_out
     ]
+    notes += _disagreeing(rows)
     said: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
     for pairing in pairings:
         for cell in (*pairing.baseline, *pairing.candidate):
@@ -136,6 +139,21 @@ def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
     return notes + [
         f"{', '.join(dict.fromkeys(labels))}{where}: {text}"
         for (where, text), labels in said.items()
+    ]
+
+
+def _disagreeing(rows: Sequence[Row]) -> list[str]:
+    """Ratios that are not those of the values beside them: runs scatter, or a few are far out."""
+    return [
+        f"{row.label}: the ratio of {each.title} is the mean over {row.unit}; that of the values "
+        f"shown is {each.baseline / each.value:.3f}"
+        for row in rows
+        for each in row.timed.values()
+        if each.ratio
+        and each.baseline
+        and each.value
+        and each.unit == "s"
+        and abs(math.log(each.ratio.ratio * each.value / each.baseline)) > _DISAGREEMENT
     ]
 
 

@@ -135,48 +135,78 @@ def make_plan(
     if request.across:
         _pair_across(plan, request, baseline_file, cells)
         return plan
-    bases = _baseline_cells(plan, request, baseline_file, cells)
-    if bases:
-        others = [cell for cell in cells if cell not in bases]
-        _pair_sessions(plan, request, bases, others)
-    else:
+    baseline_file = baseline_file or _first_of_two(request, cells)
+    if request.before or baseline_file:
+        bases = _baseline_cells(request, baseline_file, cells)
+        _pair_sessions(plan, request, bases, [cell for cell in cells if cell not in bases])
+    elif request.baseline:
         _pair_by_mode(plan, request, cells)
+    else:
+        _pair_with_oldest(plan, request, cells)
     return plan
 
 
-def _baseline_cells(
-    plan: Plan, request: ComparisonRequest, baseline_file: str | None, cells: list[SavedCell]
-) -> list[SavedCell]:
-    """Those of the sessions that the others are compared with; none to compare mode by mode.
+def _first_of_two(request: ComparisonRequest, cells: list[SavedCell]) -> str | None:
+    """The first of two files, unless these are one set, or a mode to compare with was named."""
+    is_one_set = len({cell.session_set for cell in cells}) < 2
+    if len(request.files) != 2 or request.baseline is not None or (cells and is_one_set):
+        return None
+    return request.files[0]
 
-    Of two files the first; of more the oldest, with its set, unless no mode stands in two of them.
-    """
+
+def _baseline_cells(
+    request: ComparisonRequest, baseline_file: str | None, cells: list[SavedCell]
+) -> list[SavedCell]:
+    """Those of the sessions that the others are compared with: of a file with its whole set."""
     if request.before:
         return [cell for cell in cells if cell.file in request.before]
-    sets = grouped(cells, lambda cell: cell.session_set)
-    if baseline_file is None and request.baseline is None and len(sets) > 1:
-        if len(request.files) == 2:
-            baseline_file = request.files[0]
-        elif _any_recurs(sets):
-            oldest = min(sets, key=lambda found: found[0].created)
-            baseline_file = oldest[0].file
-            whole = "" if len({cell.file for cell in oldest}) == 1 else " and its set"
-            plan.notes.append(
-                f"baseline: the oldest file ({baseline_file}){whole}; --baseline names another, or "
-                "a mode, for which sessions are taken together"
-            )
-    if baseline_file is None:
-        return []
     chosen = {cell.session_set for cell in cells if cell.file == baseline_file}
     return [cell for cell in cells if cell.session_set in chosen]
 
 
-def _any_recurs(sets: Iterable[Sequence[SavedCell]]) -> bool:
-    """Whether some mode was measured, at the same things, in several sets."""
-    times = Counter(
-        key for cells in sets for key in {(cell.fingerprint, cell.side_name) for cell in cells}
+def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedCell]) -> None:
+    """What was measured in several sets, against the oldest of them; the rest mode by mode."""
+    groups = grouped(cells, lambda cell: cell.fingerprint)
+    oldest = min(cells, key=lambda cell: cell.created, default=None)
+    found: set[str] = set()
+    for group in groups:
+        sides = grouped(group, lambda cell: (cell.label, cell.side_name))
+        recurring = [side for side in sides if len({cell.session_set for cell in side}) > 1]
+        if not recurring:
+            _pair_by_mode(plan, request, list(group))
+            continue
+        for side in recurring:
+            first = min(side, key=lambda cell: cell.created)
+            bases = [cell for cell in side if cell.session_set == first.session_set]
+            found |= {cell.file for cell in bases}
+            for other in grouped(side, lambda cell: cell.session_set):
+                if other[0] not in bases:
+                    plan.pairings += _closest(request, other[0].file, other, tuple(bases))
+        lonely = [cell for side in sides if side not in recurring for cell in side]
+        plan.skip(lonely, "in no other session; --baseline MODE compares modes")
+    if not found or oldest is None:
+        return
+    which = f" ({found.copy().pop()})" if len(found) == 1 else " of those that hold a cell"
+    plan.notes.append(
+        f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
+        "of a mode are taken together"
     )
-    return max(times.values(), default=0) > 1
+    base_cells = [cell for cell in cells if cell.session_set == oldest.session_set]
+    for later in grouped(cells, lambda cell: cell.session_set):
+        if later[0] not in base_cells:
+            _note_missing(plan, later[0].file, base_cells, later)
+
+
+def _note_missing(
+    plan: Plan, where: str, bases: Iterable[SavedCell], met: Iterable[SavedCell]
+) -> None:
+    """Cells of the baseline that are not among those that were met with."""
+    labels = {(cell.label, cell.fingerprint) for cell in met}
+    plan.missing += [
+        Skipped(where, side[0].label, f"was measured in {side[0].file}, and is missing here")
+        for side in _sides(bases)
+        if (side[0].label, side[0].fingerprint) not in labels
+    ]
 
 
 def _pair_sessions(
@@ -195,13 +225,8 @@ def _pair_sessions(
             found |= _match(_sides([cell for cell in kind if cell not in bases]), base_sides)
         for side, base in found.items():
             plan.pairings += _closest(request, group[0].file, side, base)
-        met = {cell.label for base in found.values() for cell in base}
         where = "after" if request.before else group[0].file
-        plan.missing += [
-            Skipped(where, side[0].label, f"was measured in {side[0].file}, and is missing here")
-            for side in _sides(bases)
-            if side[0].label not in met
-        ]
+        _note_missing(plan, where, bases, itertools.chain(*found.values()))
     for cell in plan.unpaired((*bases, *others)):
         rest = others if cell in bases else bases
         if any(key(cell) == key(other) and cell.label == other.label for other in rest):

@@ -202,7 +202,7 @@ def _samples(workload: dict, record: dict) -> dict[str, list[float]]:
         raise ValueError("a time is not a positive number")
     for rate in workload["rates"]:
         amount, times = _amount(rate, record["summary"] or {}), samples.get(rate["over"])
-        if amount and times:
+        if _counts(amount) and times:
             samples[rate["name"]] = [time / amount for time in times]
     peak = (record["memory"] or {}).get("peak_allocated_bytes")
     cost = (record["summary"] or {}).get("cost_per_million_tokens") or {}
@@ -212,7 +212,11 @@ def _samples(workload: dict, record: dict) -> dict[str, list[float]]:
         "cost_per_million_output_tokens": output,
         "cost_per_million_tokens": None if output else everything,
     }
-    return samples | {name: [float(value)] for name, value in singles.items() if value}
+    return samples | {name: [float(value)] for name, value in singles.items() if _counts(value)}
+
+
+def _counts(value: float | None) -> bool:
+    return value is not None and 0 < value < math.inf
 
 
 def _amount(rate: dict, summary: dict) -> float | None:
