@@ -43,6 +43,8 @@ class SessionFacts:
     command: list[str]
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     session_set: dict | None = None
+    load_average: float | None = None  # of other processes at the start, where the CPU computes
+    cpus: int | None = None
     ready_s: float | None = None  # from the command to the first warm-up run
     warnings: list[str] = field(default_factory=list)
 
@@ -63,14 +65,14 @@ def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:
     for cell, result in zip(cells, measured, strict=True):
         if result["cold_start"] is not None:
             result["cold_start"]["payback_tokens"] = payback_tokens(cell, cells)
-        result["validity"] = judge(evidence_of(cell, result, measured, request))
+        result["validity"] = judge(evidence_of(cell, result, measured, facts))
     for cell, result in zip(estimates, results[: len(estimates)], strict=True):
         sources = [
             other["validity"]
             for source, other in zip(cells, measured, strict=True)
             if is_source(source, cell)
         ]
-        result["validity"] = judge_estimate(evidence_of(cell, result, [], request), sources)
+        result["validity"] = judge_estimate(evidence_of(cell, result, [], facts), sources)
     return {**header(facts), "cells": results, "warnings": facts.warnings}
 
 

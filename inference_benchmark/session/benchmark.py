@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +43,8 @@ from inference_benchmark.system import signals
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
-from inference_benchmark.system.gpu_state import GpuMonitor
+from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
+from inference_benchmark.system.host_load import available_cpus, load_average
 
 
 def run(request: Request, command: list[str], started: float) -> int:
@@ -51,8 +53,22 @@ def run(request: Request, command: list[str], started: float) -> int:
     Raises:
         CannotRun: it does not fit, before anything is allocated.
     """
-    with join(request.tensor_parallel, request.device, request.all_reduce) as ranks:
-        return Benchmark(request, command, started, ranks).run()
+    own = OwnProcesses() if request.device == "cuda" else None
+    with ExitStack() as stack:
+        with _starting(own):
+            ranks = stack.enter_context(
+                join(request.tensor_parallel, request.device, request.all_reduce)
+            )
+            if own is not None:
+                torch.zeros(1, device="cuda")  # from here on the driver lists this process
+        return Benchmark(request, command, started, ranks, own=own).run()
+
+
+def _starting(own: OwnProcesses | None):
+    """Around the start of this process's use of a GPU; ranks of a host start together."""
+    if own is None:
+        return nullcontext()
+    return own.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Benchmark:
@@ -68,7 +84,9 @@ class Benchmark:
         started: float,
         ranks: Ranks | None = None,
         open_engine: OpenEngine = open_engine,
+        own: OwnProcesses | None = None,
     ) -> None:
+        self._own = own
         self.request = request
         self.ranks = ranks or Ranks()
         self.started = started
@@ -129,6 +147,8 @@ class Benchmark:
             ceilings={name: self._ceilings(preset, name) for name in precisions},
             prices=price_range(preset, request.gpu_price) if gpu else None,
             command=command,
+            load_average=load_average() if self.device.type == "cpu" else None,
+            cpus=available_cpus(),
             warnings=list(request.notices),
         )
 
@@ -188,7 +208,7 @@ class Benchmark:
             self.weights.build(self.request, self.device, self.ranks, self.progress.stage)
         self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]
-        with GpuMonitor(gpu["uuid"] if gpu else None) as monitor:
+        with GpuMonitor(gpu["uuid"] if gpu else None, own=self._own) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
                 gpu["power_limit_w"] = seen.power_limit_w
                 gpu["default_power_limit_w"] = seen.default_power_limit_w

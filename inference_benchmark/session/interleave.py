@@ -20,6 +20,7 @@ from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import TimedRun
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
+from inference_benchmark.system.host_load import involuntary_switches
 from inference_benchmark.workloads.base import Run
 
 # A warm-up that settles never takes this share of the group's time.
@@ -114,8 +115,9 @@ class Rounds:
         compiled = engine.compile_count()
         self.before_run(cell)
         started = datetime.now(UTC).isoformat()
-        before = self.snapshot()
+        before, switches = self.snapshot(), involuntary_switches()
         run = plan.workload.time(engine, self._common_start(cell), inputs)
+        switches = involuntary_switches() - switches
         after = self.snapshot()
         self.after_run(cell)
         compiled = engine.compile_count() - compiled
@@ -124,6 +126,7 @@ class Rounds:
         )
         record.keep_output(inputs, plan.workload.keep_output(engine))
         record.recompilations = (record.recompilations or 0) + compiled
+        record.involuntary_switches = (record.involuntary_switches or 0) + switches
         record.rank_memory = list(memory)
         record.timed_runs.append(TimedRun(number, started, Run.slowest(runs), snapshots))
 

@@ -48,6 +48,7 @@ class CellRecord:
     estimated_rounds: list[int] = field(default_factory=list)
     compilations: list[int] = field(default_factory=list)  # in each warm-up run of this cell
     recompilations: int | None = None  # in its timed runs
+    involuntary_switches: int | None = None  # of the CPU, away from this process, in timed runs
     engine: dict | None = None  # what the engine says it can do
     timer: str | None = None
     cold_start: dict | None = field(default_factory=lambda: dict.fromkeys(COLD_START))
