@@ -128,7 +128,10 @@ def test_a_saved_model_is_read_back(tmp_path, name):
 # their checkpoints.
 @pytest.mark.parametrize(
     ("name", "parameters", "cache_values"),
-    [("mistral-7b", 7_248_023_552, 32 * 2 * 8 * 128), ("qwen3-8b", 8_190_735_360, 36 * 2 * 8 * 128)],
+    [
+        ("mistral-7b", 7_248_023_552, 32 * 2 * 8 * 128),
+        ("qwen3-8b", 8_190_735_360, 36 * 2 * 8 * 128),
+    ],
 )
 def test_counts_are_those_of_the_published_checkpoints(name, parameters, cache_values):
     model = MODELS[name]
