@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_benchmark.model.cache import allocate_cache
 from inference_benchmark.model.decoder import Decoder, Forward
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -22,7 +22,7 @@ _CAPTURE_WARMUP_STEPS = 3
 class ModeOptions:
     """What a mode may be told; each mode reads what concerns it."""
 
-    kernels: Kernels = Kernels()
+    kernels: KernelConfig = KernelConfig()
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
