@@ -198,7 +198,7 @@ class Preparation:
 
     def _combine_cold_start(self, cell: Cell) -> None:
         """Of several ranks the slowest."""
-        everywhere = self.ranks.exchange(cell.cold_start)
+        everywhere = self.ranks.all_gather(cell.cold_start)
         cell.cold_start = {
             name: max((each[name] for each in everywhere if each[name] is not None), default=None)
             for name in cell.cold_start
@@ -249,7 +249,7 @@ class Preparation:
         tokens = self.prompts(cell.batch_size, 0)
         inputs = agreement.Inputs.random(cell.model.vocab_size, tokens, self.request.seed)
         own = agreement.check(cell.engine, reference, inputs, cell.precision.name)
-        cell.agreement = agreement.combine(self.ranks.exchange(own))
+        cell.agreement = agreement.combine(self.ranks.all_gather(own))
         reference.close()
         if not cell.agreement["passed"]:
             cell.status = "wrong_output"

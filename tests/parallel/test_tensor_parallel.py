@@ -173,18 +173,18 @@ def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
 
 def _meet(rank: int) -> None:
     group = Group(Shard(rank, SIZE), SIZE, False, dist.group.WORLD)
-    assert group.exchange(rank * 10) == [0, 10]
-    assert group.first(rank) == 0
+    assert group.all_gather(rank * 10) == [0, 10]
+    assert group.broadcast(rank) == 0
     if rank == 1:
         group.report(("oom", "no memory"))
     else:
         with pytest.raises(PeerFailed, match="rank 1: no memory"):
-            group.exchange()
-    assert group.exchange(rank) == [0, 1]
+            group.all_gather()
+    assert group.all_gather(rank) == [0, 1]
     if rank == 1:
         group.interrupt()
     with pytest.raises(KeyboardInterrupt):
-        group.exchange()
+        group.all_gather()
     assert group.leave(130 if rank == 0 else None) == 130
 
 
