@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import ROOT
 from hugging_face import copied
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
@@ -12,6 +13,7 @@ from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import empty_decoder
 from inference_benchmark.models import MODELS
@@ -159,3 +161,21 @@ def test_attention_within_a_sliding_window_is_refused(tmp_path, name, change):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(CheckpointError, match="sliding_window (4096|true) is not supported"):
         read_model(tmp_path)
+
+
+def test_the_table_says_what_the_presets_are():
+    """models.py: a line per model, parameters, those active, layers, hidden, vocabulary, context."""
+    lines = [line for line in (ROOT / "models.py").read_text().splitlines() if ".PRESETS[" in line]
+    assert len(lines) == len(MODELS)
+    for line, (name, model) in zip(lines, MODELS.items(), strict=True):
+        entry, numbers = line.split("#")
+        assert entry.split() == [f'"{name}":', f'{model.family}.PRESETS["{name}"],']
+        total, active = (f"{n / 1e9:.2f}" for n in (model.parameters, model.active_parameters))
+        sizes = (model.num_layers, model.hidden_size, model.vocab_size, model.context_length)
+        assert numbers.split() == [total, "B", active, "B", *map(str, sizes)], name
+
+
+def test_every_preset_is_in_the_table_once():
+    names = [name for family in FAMILIES.values() for name in family.presets]
+    assert sorted(names) == sorted(MODELS)
+    assert all(MODELS[name].family in FAMILIES for name in MODELS)
