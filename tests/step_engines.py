@@ -3,7 +3,7 @@
 from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.engines.step_engine import StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 
 
 def make_engine(
@@ -12,11 +12,11 @@ def make_engine(
     batch_size: int,
     input_length: int,
     cache_length: int,
-    kernels: Kernels | None = None,
+    kernels: KernelConfig | None = None,
     **options,
 ) -> StepEngine:
     """The engine of that name; options as in EnginePlan."""
     plan = EnginePlan(
-        batch_size, input_length, cache_length, kernels=kernels or Kernels(), **options
+        batch_size, input_length, cache_length, kernels=kernels or KernelConfig(), **options
     )
     return ENGINES[name].load()(plan, Resources(decoder))

@@ -5,13 +5,13 @@ import torch
 from step_engines import make_engine
 
 from inference_benchmark.engines.step_engine import StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = KernelConfig(attention="flash_decode", linear="gemv")
 
 PROMPT, CACHE = 1000, 1064
 MODEL = MODELS["llama3.1-8b"].with_layers(4)
@@ -22,7 +22,7 @@ def decoder():
     return build_decoder(MODEL, "bf16", "cuda", CACHE)
 
 
-def open_engine(name: str, decoder, batch: int, kernels: Kernels) -> StepEngine:
+def open_engine(name: str, decoder, batch: int, kernels: KernelConfig) -> StepEngine:
     return make_engine(name, decoder, batch, PROMPT, CACHE, kernels)
 
 
@@ -31,7 +31,7 @@ def tokens(batch: int) -> torch.Tensor:
 
 
 def check(decoder, engine: StepEngine, batch: int) -> dict:
-    reference = open_engine("eager", decoder, batch, Kernels())
+    reference = open_engine("eager", decoder, batch, KernelConfig())
     prompt = tokens(batch)
     return agreement.check(
         engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 1), "bf16"
@@ -45,7 +45,7 @@ def captured(engine: StepEngine, batch: int) -> StepEngine:
     return engine
 
 
-@pytest.mark.parametrize("kernels", [Kernels(), OURS], ids=["torch", "ours"])
+@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize(
     "mode",

@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from inference_benchmark.models import Precision
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.system.gpu_state import summarize_state
 from inference_benchmark.system.memory import combine
@@ -17,7 +16,7 @@ def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = Tr
     with_state: also what is computed from the readings of the GPU.
     """
     plan, record = cell.plan, cell.record
-    ceilings = facts.ceilings.get(plan.precision.name)
+    ceilings = facts.ceilings.get(plan.precision.compute)
     kernels, model = plan.engine.kernels, plan.model
     return {
         "label": plan.label,
@@ -41,7 +40,7 @@ def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = Tr
         "extrapolation": plan.extrapolation and plan.extrapolation.record(),
         "group": {"batch_size": plan.batch_size, "interleaved": plan.interleaved},
         "engine": record.engine or _planned_engine(cell),
-        "weights": _weights(plan.precision),
+        "weights": plan.precision.weight_format.record(),
         "cost": dict(plan.cost.facts),
         "limit": plan.cost.limit(ceilings),
         "bound": plan.cost.bound(ceilings),
@@ -76,15 +75,6 @@ def _planned_engine(cell: MeasuredCell) -> dict:
         "process": "own",
         "weights": "session" if cell.plan.spec.engine.needs_weights else "own",
         "evidence": [],
-    }
-
-
-def _weights(precision: Precision) -> dict:
-    return {
-        "format": precision.linear,
-        "storage_bits": 8 * precision.linear_bytes,
-        "group_size": None,
-        "compute": precision.base,
     }
 
 

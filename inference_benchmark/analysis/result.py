@@ -30,7 +30,7 @@ class SessionFacts:
 
     Args:
         environment: system.environment.describe().
-        ceilings: by precision name, what limits refer to.
+        ceilings: by the type of the products, what limits refer to.
         prices: $ per GPU-hour as {"min", "median", "max"}, or None.
         command: the command line, for the record.
     """

@@ -29,7 +29,7 @@ def summarize_cell(cell: MeasuredCell, samples: dict, facts: "SessionFacts") -> 
         metrics = {name: widened(found, workload, name) for name, found in metrics.items()}
     medians = {name: found["median"] for name, found in metrics.items()}
     amounts = workload.amounts(plan.batch_size, plan.num_ranks)
-    ceilings = facts.ceilings.get(plan.precision.name)
+    ceilings = facts.ceilings.get(plan.precision.compute)
     return {
         "n": len(samples["round"]),
         "metrics": metrics,

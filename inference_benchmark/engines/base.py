@@ -9,7 +9,7 @@ build on `StepEngine` (step_engine.py) and say only how they compile. No torch h
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Capabilities:
     evidence: what it can show to the output check: "cache", "logits", "tokens".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
+    weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
     clock: str = "cuda_event"
@@ -58,7 +59,7 @@ class EnginePlan:
     input_length: int
     cache_length: int
     num_layers: int | None = None
-    kernels: Kernels = Kernels()
+    kernels: KernelConfig = KernelConfig()
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"

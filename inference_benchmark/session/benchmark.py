@@ -139,7 +139,7 @@ class Benchmark:
         if gpu is not None:
             gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
-        precisions = {cell.plan.precision.name for cell in self.cells}
+        precisions = {cell.plan.precision.compute for cell in self.cells}
         return SessionFacts(
             request=request,
             workload=make_workload(request),
@@ -278,7 +278,7 @@ class Benchmark:
 
         try:
             inputs = self.preparation.inputs(cell.plan, 0)
-            ceilings = self.facts.ceilings.get(cell.plan.precision.name)
+            ceilings = self.facts.ceilings.get(cell.plan.precision.compute)
             diagnose(cell, inputs, trace, self.ranks.all_gather, ceilings)
             self.ranks.all_gather()
         except PeerFailed as error:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.models import ModelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.plan import CellPlan
@@ -62,20 +62,20 @@ def _plan_cell(
     )
 
 
-def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> Kernels:
+def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> KernelConfig:
     """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
     torch_only = spec.is_plain or request.device == "cpu"
-    best = Kernels() if torch_only else Kernels(attention="flash_decode", linear="gemv")
+    best = KernelConfig() if torch_only else KernelConfig(attention="flash_decode", linear="gemv")
     if not request.model.supports_flash_decode:
         best = replace(best, attention="sdpa")
     if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
         best = replace(best, linear="torch")
     linear = best.linear if request.linear == "auto" else request.linear
-    return Kernels(
+    return KernelConfig(
         best.attention if request.attention == "auto" else request.attention,
         linear,
         experts="fused" if linear == "gemv" else "grouped",

@@ -13,7 +13,7 @@ import torch
 from inference_benchmark.engines import PLAIN
 from inference_benchmark.engines.base import Engine, Resources
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.routing import balance
 from inference_benchmark.parallel.ranks import Ranks
 from inference_benchmark.session.guard import guarded
@@ -38,7 +38,8 @@ def open_engine(plan: CellPlan, resources: Resources) -> Engine:
         raise CannotRun(f"mode '{name}' can't run --workload {plan.workload.name}")
     if plan.device not in can.devices:
         raise CannotRun(f"mode '{name}' needs another device than {plan.device}")
-    if plan.precision.name not in can.weight_formats:
+    brings_weights = can.owns_weights or plan.precision.weight_format.made_by_engine
+    if brings_weights and plan.precision.name not in can.weight_formats:
         raise CannotRun(f"mode '{name}' has no weights in {plan.precision.name}")
     if plan.spec.cuda_graphs and not can.capturable:
         raise CannotRun(f"mode '{name}' can't be captured in a CUDA graph: use {name}+nographs")
@@ -166,7 +167,7 @@ class Preparation:
 
     def check_settings(self, plan: CellPlan, group: Group) -> CheckSettings:
         return CheckSettings(
-            plan.model.vocab_size, plan.precision.name, self.seed, group.check_slices
+            plan.model.vocab_size, plan.precision.compute, self.seed, group.check_slices
         )
 
     def _open_reference(self, plan: CellPlan, batch_size: int) -> Engine:
@@ -175,7 +176,7 @@ class Preparation:
         plain = replace(
             plan.engine,
             batch_size=batch_size,
-            kernels=Kernels(experts="loop", all_reduce=all_reduce),
+            kernels=KernelConfig(experts="loop", all_reduce=all_reduce),
             executors=(),
         )
         return PLAIN.load()(plain, self._resources())

@@ -55,7 +55,7 @@ def predict(
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
-    Their models are depths of one: the weights of the deepest serve all. Those that a mode
+    Their models are depths of one: the weights of the deepest serve all. Those that an engine
     quantises stand beside them, for each cell anew.
 
     Args:
@@ -71,12 +71,12 @@ def predict(
         for model, _, batch_size in [*cells, (config, precision, reference_batch)]
     ]
     quantised = [
-        model.linear_parameters * own.linear_bytes
+        model.linear_bytes(own.weight_format)
         for model, own, _ in cells
-        if own.linear != own.base
+        if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=config.weight_bytes(Precision.of(precision.base)) + sum(quantised),
+        weights=config.weight_bytes(precision.stored) + sum(quantised),
         kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
         outputs=len(cells) * output_bytes,

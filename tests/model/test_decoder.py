@@ -2,27 +2,28 @@
 
 import pytest
 import torch
+from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4
 from step_engines import make_engine
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark.engines.step_engine import StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
-from inference_benchmark.model.rope import rope_tables
-from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
-from inference_benchmark.models import (
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.parts import (
     DenseFeedForward,
     GroupedQueryAttention,
     Llama3RopeScaling,
-    ModelConfig,
     Rope,
 )
+from inference_benchmark.model.rope import rope_tables
+from inference_benchmark.model.weights import build_decoder
 
 DECODE_STEPS = 32
 PROMPT = 24
 CACHE = 64
 TOLERANCE = 1e-5
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = KernelConfig(attention="flash_decode", linear="gemv")
 
 # Few positions of the original context, so that the stretched, the kept and the blended
 # frequencies of the scaling all occur.
@@ -50,7 +51,7 @@ TIED = ModelConfig(
 )
 
 
-def hugging_face(config: ModelConfig) -> LlamaForCausalLM:
+def llama(config: ModelConfig) -> LlamaForCausalLM:
     scaling = config.rope.scaling
     rope = {"rope_type": "default", "rope_theta": config.rope.theta}
     if scaling is not None:
@@ -86,13 +87,6 @@ def hugging_face(config: ModelConfig) -> LlamaForCausalLM:
     return reference
 
 
-def copied(config: ModelConfig, reference: LlamaForCausalLM):
-    decoder = empty_decoder(config, "fp32", "cpu")
-    load_hugging_face(decoder, reference.state_dict())
-    decoder.set_context_length(CACHE)
-    return decoder
-
-
 @torch.inference_mode()
 def assert_same_logits(engine: StepEngine, reference: LlamaForCausalLM, batch: int) -> None:
     torch.manual_seed(1)
@@ -117,8 +111,8 @@ def assert_close(found, expected) -> None:
 @pytest.mark.parametrize("config", [SMALL, TIED], ids=["gqa-scaled", "mha-tied"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_eager_gives_the_logits_of_transformers(config, batch):
-    reference = hugging_face(config)
-    decoder = copied(config, reference)
+    reference = llama(config)
+    decoder = copied(config, reference.state_dict(), CACHE)
     engine = make_engine("eager", decoder, batch, PROMPT, CACHE)
     assert_same_logits(engine, reference, batch)
 
@@ -126,12 +120,12 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("inductor", {"kernels": Kernels()}),
-        ("inductor", {"kernels": Kernels(), "compile_scope": "model"}),
-        ("thunder", {"kernels": Kernels()}),
-        ("thunder", {"kernels": Kernels(), "compile_scope": "model"}),
-        ("thunder", {"kernels": Kernels(), "executors": ("inductor",)}),
-        ("thunder", {"kernels": Kernels(), "executors": ("dynamo",)}),
+        ("inductor", {"kernels": KernelConfig()}),
+        ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
+        ("thunder", {"kernels": KernelConfig()}),
+        ("thunder", {"kernels": KernelConfig(), "compile_scope": "model"}),
+        ("thunder", {"kernels": KernelConfig(), "executors": ("inductor",)}),
+        ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
         ("eager", {"kernels": OURS}),
         ("inductor", {"kernels": OURS}),
         ("thunder", {"kernels": OURS}),
@@ -149,8 +143,8 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
     ],
 )
 def test_modes_give_the_logits_of_transformers(name, options):
-    reference = hugging_face(SMALL)
-    decoder = copied(SMALL, reference)
+    reference = llama(SMALL)
+    decoder = copied(SMALL, reference.state_dict(), CACHE)
     engine = make_engine(name, decoder, 2, PROMPT, CACHE, **options)
     assert_same_logits(engine, reference, batch=2)
     engine.compiler_stats()
@@ -180,18 +174,6 @@ def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
     engine = make_engine("eager", decoder, 1, PROMPT, CACHE)
     engine.prefill(torch.arange(PROMPT)[None])
     assert 0.3 < engine.logits.std() < 3
-
-
-@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
-def test_a_missing_or_misshapen_tensor_is_named(name):
-    state = dict(hugging_face(SMALL).state_dict())
-    decoder = empty_decoder(SMALL, "fp32", "cpu")
-    whole = state.pop(name)
-    with pytest.raises(KeyError, match=name.replace(".", r"\.")):
-        load_hugging_face(decoder, state)
-    state[name] = whole[:-1]
-    with pytest.raises(ValueError, match="shape"):
-        load_hugging_face(decoder, state)
 
 
 def test_rope_scaling_by_hand():

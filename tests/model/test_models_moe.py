@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 from step_engines import make_engine
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -14,10 +15,9 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels import routed_experts as experts_kernel
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.model.attention import needs_mask
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.routing import balance, tokens_per_expert
-from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
+from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS as PRESETS
 from inference_benchmark.options import resolution
 from inference_benchmark.output_check import agreement
@@ -26,20 +26,13 @@ from inference_benchmark.session.planning import choose_kernels
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
 TOLERANCE = 1e-4
-OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
+OURS = KernelConfig(attention="flash_decode", linear="gemv", experts="fused")
 MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
-
-
-def copied(config, reference):
-    decoder = empty_decoder(config, "fp32", "cpu")
-    load_hugging_face(decoder, reference.state_dict())
-    decoder.set_context_length(CACHE)
-    return decoder
 
 
 def assert_same(config, name, options, batch=2) -> None:
     reference = hugging_face(config)
-    decoder = copied(config, reference)
+    decoder = copied(config, reference.state_dict(), CACHE)
     engine = make_engine(name, decoder, batch, PROMPT, CACHE, **options)
     ids = torch.randint(VOCAB, (batch, CACHE), generator=torch.Generator().manual_seed(1))
     logits, choices = logits_and_choices(reference, ids)
@@ -68,7 +61,7 @@ def assert_chosen(found, expected) -> None:
 @MODELS
 @pytest.mark.parametrize("experts", ["grouped", "loop"])
 def test_eager_gives_the_logits_of_transformers(config, experts):
-    assert_same(config, "eager", {"kernels": Kernels(experts=experts)})
+    assert_same(config, "eager", {"kernels": KernelConfig(experts=experts)})
 
 
 @MODELS
@@ -76,9 +69,9 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
     ("name", "options"),
     [
         ("eager", {"kernels": OURS}),
-        ("inductor", {"kernels": Kernels()}),
+        ("inductor", {"kernels": KernelConfig()}),
         ("inductor", {"kernels": OURS}),
-        ("thunder", {"kernels": Kernels()}),
+        ("thunder", {"kernels": KernelConfig()}),
         ("thunder", {"kernels": OURS}),
     ],
     ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
@@ -131,7 +124,7 @@ def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
     """The gate, between sorted experts and the plain reference."""
     config = engine_decoder.config
     engine, reference = (
-        make_engine("eager", decoder, 2, PROMPT, CACHE, Kernels(experts=experts))
+        make_engine("eager", decoder, 2, PROMPT, CACHE, KernelConfig(experts=experts))
         for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "loop"))
     )
     prompt = torch.randint(VOCAB, (2, PROMPT), generator=torch.Generator().manual_seed(7))
@@ -231,7 +224,7 @@ def test_experts_follow_the_linear_layers():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
     )
-    assert choose_kernels(request, ModeSpec("eager", (), False)) == Kernels()
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == KernelConfig()
     assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
     request.linear = "torch"
     assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
