@@ -118,6 +118,12 @@ class FakePreparation:
     def prompts(self, batch_size: int, run: int) -> int:
         return run
 
+    def keep_output(self, cell: Cell, prompt) -> None:
+        pass
+
+    def check_timed(self, cells: list[Cell]) -> None:
+        pass
+
 
 def whole_session(monkeypatch, capsys):
     """run(cells, *flags) -> (exit code, stdout, result): all of a session but its preparation."""

@@ -236,10 +236,13 @@ class Benchmark:
                 monitor.snapshot,
                 tracker.before_run if is_cuda else lambda cell: None,
                 tracker.after_run if is_cuda else lambda cell: None,
+                keep_output=self.preparation.keep_output,
                 ranks=self.ranks,
             )
             session.run()
         self.interrupted = session.interrupted
+        if not self.interrupted:
+            self.preparation.check_timed(session.running())
         if is_cuda and not self.interrupted:
             for cell in session.running():
                 self._diagnose(cell)

@@ -110,6 +110,8 @@ class Cell:
     details: dict = field(default_factory=dict)
     routing: dict | None = None  # how evenly a mixture's experts were used by one prompt
     agreement: dict | None = None
+    check_before: dict | None = None  # what the check of timed runs builds on
+    timed_runs: list = field(default_factory=list)  # outputs of the first and the last measured run
     host: dict | None = None
     profile: dict | None = None
     status: str = "ok"

@@ -32,6 +32,7 @@ class Session:
 
     prompts(batch_size, run) gives the tokens of a run; warm-up runs count down from -1.
     before_run(cell) and after_run(cell) bracket each run; snapshot() reads the GPU at either end.
+    keep_output(cell, tokens) is told of each measured run's prompt, for the check of its output.
     Where several ranks share the model, a run is as slow as its slowest rank, and rank 0 decides.
     """
 
@@ -44,6 +45,7 @@ class Session:
     snapshot: Callable[[], Any] = lambda: None
     before_run: Callable[[Cell], None] = lambda cell: None
     after_run: Callable[[Cell], None] = lambda cell: None
+    keep_output: Callable[[Cell, Any], None] = lambda cell, tokens: None
     now: Callable[[], float] = time.perf_counter
     ranks: Ranks = field(default_factory=Ranks)
     interrupted: bool = False
@@ -118,6 +120,7 @@ class Session:
         run = generate(cell.engine, self._common_start(cell), tokens, cell.work.output_length)
         after = self.snapshot()
         self.after_run(cell)
+        self.keep_output(cell, tokens)
         runs, snapshots, memory = zip(
             *self.ranks.exchange((run, (before, after), cell.memory)), strict=True
         )

@@ -13,7 +13,6 @@ import torch
 
 from inference_benchmark.engines import MODES
 from inference_benchmark.engines.base import Mode, ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode as EagerMode
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.checkpoint_config import CheckpointError
@@ -23,13 +22,22 @@ from inference_benchmark.model.routing import balance
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import ModelConfig
 from inference_benchmark.options.request import Request
-from inference_benchmark.output_check import agreement
+from inference_benchmark.output_check import (
+    TimedRun,
+    check_before,
+    check_timed_runs,
+    combine,
+    merge,
+)
 from inference_benchmark.parallel.ranks import Ranks
 from inference_benchmark.session.cell import Cell
 from inference_benchmark.session.interleave import guarded
 from inference_benchmark.system.clock import CLOCKS
 from inference_benchmark.workloads.generation import prompt
 from inference_benchmark.workloads.metrics import Work
+
+# Numbers of prompts that no run has: the first prefill has 0, warm-up runs count down from -1.
+_CHECK_PROMPTS = (-500_001, -500_002)
 
 
 def make_cells(request: Request, one_shot: bool = False) -> list[Cell]:
@@ -215,9 +223,7 @@ class Preparation:
             request.compile_mode,
             request.compile_scope,
         )
-        decoder = self.decoder
-        if cell.model.num_layers < decoder.config.num_layers:
-            decoder = decoder.prefix(cell.model.num_layers)
+        decoder = self._decoder_of(cell)
         return StepEngine(
             mode_class(decoder, options),
             decoder,
@@ -225,6 +231,11 @@ class Preparation:
             request.input_length,
             request.cache_length,
         )
+
+    def _decoder_of(self, cell: Cell) -> Decoder:
+        num_layers = cell.model.num_layers
+        is_whole = num_layers == self.decoder.config.num_layers
+        return self.decoder if is_whole else self.decoder.prefix(num_layers)
 
     def _compile(self, cell: Cell) -> None:
         """The first prefill and the first decode step, then the graph."""
@@ -241,16 +252,37 @@ class Preparation:
             cell.memory["graph_pool_bytes"] = engine.graph_pool_bytes()
 
     def _check(self, cell: Cell) -> None:
-        """The output gate; its reference is freed at once."""
+        """The output gate before the timing, with prompts that no run has."""
         self.on_progress(f"{cell.label}: checking outputs")
-        all_reduce = "none" if self.ranks.size == 1 else "nccl"
-        plain = Kernels(experts="loop", all_reduce=all_reduce)
-        reference = self._engine(EagerMode, cell, plain)
-        tokens = self.prompts(cell.batch_size, 0)
-        inputs = agreement.Inputs.random(cell.model.vocab_size, tokens, self.request.seed)
-        own = agreement.check(cell.engine, reference, inputs, cell.precision.name)
-        cell.agreement = agreement.combine(self.ranks.exchange(own))
-        reference.close()
+        prompts = [self.prompts(cell.batch_size, run) for run in _CHECK_PROMPTS]
+        decoder, precision = self._decoder_of(cell), cell.precision.name
+        cell.check_before = check_before(
+            cell.engine, decoder, prompts, precision, self.request.seed
+        )
+        self._record_check(cell, merge(cell.check_before, None))
+
+    def keep_output(self, cell: Cell, prompt: torch.Tensor) -> None:
+        """Of the first and of the last measured run."""
+        if cell.check_before is not None:
+            run = TimedRun.of(cell.engine, prompt, self.request.output_length)
+            cell.timed_runs = [*cell.timed_runs[:1], run]
+
+    def check_timed(self, cells: list[Cell]) -> None:
+        """The output gate after the timing; to come before anything else runs the engines."""
+        for cell in cells:
+            if cell.timed_runs:
+                guarded(self.ranks, cell, self._check_timed)
+
+    def _check_timed(self, cell: Cell) -> None:
+        self.on_progress(f"{cell.label}: replaying timed runs")
+        decoder, precision = self._decoder_of(cell), cell.precision.name
+        after = check_timed_runs(
+            cell.engine, decoder, cell.timed_runs, precision, cell.check_before
+        )
+        self._record_check(cell, merge(cell.check_before, after))
+
+    def _record_check(self, cell: Cell, own: dict) -> None:
+        cell.agreement = combine(self.ranks.exchange(own))
         if not cell.agreement["passed"]:
             cell.status = "wrong_output"
         self._free()
