@@ -165,7 +165,7 @@ def test_a_row_is_a_line_where_all_of_it_fits(run, monkeypatch):
     monkeypatch.setattr(ModeSpec, "shown_label", property(lambda spec: f"{spec.name}+gr"))
     cells = {
         f"{mode}+gr b32 {depth}L": {"script": steady(0.0219 * depth, wall * depth, JITTER)}
-        for mode, wall in (("inductor", 0.00398), ("eager", 0.004))
+        for mode, wall in (("inductor", 0.0030), ("eager", 0.0040))
         for depth in (4, 8)
     }
     flags = ("--mode", "inductor", "eager", "--batch-size", "32", "--extrapolate", "4", "8")
