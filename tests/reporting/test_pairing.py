@@ -4,7 +4,6 @@ import pytest
 from comparing import one_line, report, rows, run, verdicts
 from fake_results import fake_cell, fake_gpu, fake_speedup, save
 
-
 FP8 = {"format": "fp8", "storage_bits": 8, "group_size": None, "compute": "fp8"}
 
 

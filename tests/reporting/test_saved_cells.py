@@ -31,7 +31,9 @@ def places(result: dict) -> list[tuple]:
     paths += [("cells", 1, name) for name in ("samples", "summary", "memory", "options")]
     paths += [("cells", 1, "samples", "metrics"), ("workload",), ("workload", "metrics", 0)]
     paths += [("workload", "rates", 0), ("cells", 1, "summary", "rates")]
-    paths += [("cells", 1, name) for name in ("validity", "output_check", "name", "weights", "engine")]
+    paths += [
+        ("cells", 1, name) for name in ("validity", "output_check", "name", "weights", "engine")
+    ]
     return [(section(*path), key) for path in paths for key in section(*path)(result)]
 
 
