@@ -44,7 +44,7 @@ from inference_benchmark.kernels.rope_cache import (
     rope_and_cache,
     rope_and_cache_reference,
 )
-from inference_benchmark.models import GroupedQueryAttention
+from inference_benchmark.model.parts import GroupedQueryAttention
 
 
 @dataclass(frozen=True)
