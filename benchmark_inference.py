@@ -30,7 +30,7 @@ try:
     from inference_benchmark.scenarios import SCENARIOS
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
-    from inference_benchmark.workloads.metrics import Work
+    from inference_benchmark.workloads.generation import Generation
 except ModuleNotFoundError as error:
     end_without_package("benchmark_inference.py", error)
 except KeyboardInterrupt:
@@ -76,10 +76,9 @@ def list_scenarios() -> str:
     gpu = next(gpu for gpu in GPUS if gpu.name == "H200 SXM")
     limits = {}
     for scenario in SCENARIOS.values():
-        work = Work.of(
-            model, Precision.of("bf16"), 1, scenario.input_length, scenario.output_length
-        )
-        limit = work.limit(ceilings(gpu, "bf16"))
+        workload = Generation(scenario.input_length, scenario.output_length)
+        cost = workload.cost(model, Precision.of("bf16"), 1)
+        limit = cost.limit(ceilings(gpu, "bf16"))["metrics"]
         limits[scenario.name] = limit["ttft_s"], limit["total_s"] - limit["ttft_s"]
     note = f"Shares: prefill / decode; by time at the limits of {model.name} on one {gpu.name}"
     return f"{scenario_table(limits)}\n\n{note}"
