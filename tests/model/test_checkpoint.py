@@ -271,6 +271,7 @@ def test_pickles_and_gguf_files_are_refused_unopened(saved, capsys, name, words)
 def test_a_folder_that_is_none(tmp_path, capsys):
     assert "is not a folder" in refused(tmp_path / "nowhere", capsys)
     assert "holds no config.json" in refused(tmp_path, capsys)
+    assert "can't be read: File name too long" in refused(tmp_path / ("n" * 5000), capsys)
 
 
 def test_nothing_of_ours_unpickles():

@@ -15,7 +15,13 @@ from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
 from inference_benchmark.model.config import Precision
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.weight_format import FORMATS, Matrix, WeightFormat, register
+from inference_benchmark.model.weight_format import (
+    FORMATS,
+    PRECISIONS,
+    Matrix,
+    WeightFormat,
+    register,
+)
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.parallel.sharding import Shard
@@ -31,10 +37,11 @@ INT4 = WeightFormat("int4", 4, "bf16", group_size=128, scale_bits=16)
 @pytest.fixture(autouse=True)
 def forget_formats():
     """Those that a test registers are gone after it."""
-    before = dict(FORMATS)
+    before, precisions = dict(FORMATS), list(PRECISIONS)
     yield
     FORMATS.clear()
     FORMATS.update(before)
+    PRECISIONS[:] = precisions
 
 
 @pytest.fixture
@@ -100,6 +107,7 @@ def test_a_name_that_is_taken_is_refused():
     with pytest.raises(ValueError, match="unknown compute type int3"):
         register(replace(INT4, compute="int3"))
     assert "int4" not in FORMATS
+    assert PRECISIONS == ["bf16", "fp16", "fp32"]  # fp8 weights are made by an engine
 
 
 def logits(decoder, mode="eager", kernels=None) -> torch.Tensor:
