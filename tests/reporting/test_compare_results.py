@@ -5,6 +5,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from comparing import one_line, report, run
@@ -142,7 +143,7 @@ class TestOutput:
 
     def test_standard_input_is_a_file(self, tmp_path, monkeypatch):
         path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
-        monkeypatch.setattr("sys.stdin", open(path))
+        monkeypatch.setattr("sys.stdin", io.StringIO(Path(path).read_text()))
         code, out, _ = run("-")
         assert code == 0
         assert "thunder b1 against eager b1 (-): 10 rounds" in out

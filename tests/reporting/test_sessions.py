@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,10 +103,9 @@ class TestDefaultBaseline:
     def test_sets_are_sides(self, tmp_path):
         old = sessions(tmp_path, "old", (1.0, 1.01, 0.99), set_id="first")
         new = sessions(tmp_path, "new", (1.1, 1.11, 1.09), set_id="second")
-        for path in new:
-            document = json.loads(open(path).read())
-            document["created"] = "2026-02-01T00:00:00Z"
-            open(path, "w").write(json.dumps(document))
+        for path in map(Path, new):
+            document = json.loads(path.read_text()) | {"created": "2026-02-01T00:00:00Z"}
+            path.write_text(json.dumps(document))
         (row,) = report(*old, *new)["rows"]
         assert (row["baseline_files"], row["files"]) == (old, new)
         assert verdicts(row) == ["slower"] * 4
@@ -157,7 +157,7 @@ class TestSavedSets:
         files = sessions(tmp_path / "saved", "s", levels)
         (tmp_path / "copy").mkdir()
         for number, file in enumerate(files[:2]):
-            (tmp_path / "copy" / f"{number}.json").write_text(open(file).read())
+            (tmp_path / "copy" / f"{number}.json").write_text(Path(file).read_text())
         found = rows(*files[:2], "--history", tmp_path / "saved", tmp_path / "copy")["thunder b1"]
         assert found["metrics"]["tbot_s"]["ratio"]["deviation"]["source"].startswith("default")
 
