@@ -127,7 +127,10 @@ def run_program() -> NoReturn:
     try:
         code = _main_code()
         sys.stdout.flush()
-    except OSError as error:  # of --help or --list-scenarios: a session takes care of its own
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        give_up_stdout()
+        code = ExitCode.MEASURED
+    except OSError as error:  # of --list-scenarios: a session takes care of its own
         give_up_stdout()
         code = _complain(f"the output can't be written: {error.strerror}", ExitCode.NOT_WRITTEN)
     signals.ignore()

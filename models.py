@@ -12,7 +12,7 @@ __all__ = ["MODELS", "ModelConfig", "Precision", "decode_contexts", "register_fa
 
 # fmt: off
 MODELS: dict[str, ModelConfig] = {
-    # name             numbers in its family's file                parameters    active layers  hidden   vocab   context
+    # name             family: its file has the numbers               total    active layers  hidden   vocab   context
     "llama3.1-8b":     llama.PRESETS["llama3.1-8b"],             #   8.03 B    8.03 B     32    4096  128256    131072
     "llama3.1-70b":    llama.PRESETS["llama3.1-70b"],            #  70.55 B   70.55 B     80    8192  128256    131072
     "llama3.1-405b":   llama.PRESETS["llama3.1-405b"],           # 405.85 B  405.85 B    126   16384  128256    131072

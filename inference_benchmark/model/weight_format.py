@@ -85,10 +85,10 @@ def register(weight_format: WeightFormat) -> None:
     Raises:
         ValueError: the name is taken by another format, or the products' type is unknown.
     """
-    if FORMATS.setdefault(weight_format.name, weight_format) != weight_format:
-        raise ValueError(f"there is a weight format named {weight_format.name}")
     if weight_format.compute not in FORMATS:
         raise ValueError(f"{weight_format.name}: unknown compute type {weight_format.compute}")
+    if FORMATS.setdefault(weight_format.name, weight_format) != weight_format:
+        raise ValueError(f"there is a weight format named {weight_format.name}")
 
 
 @dataclass(frozen=True)

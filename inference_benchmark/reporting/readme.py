@@ -45,6 +45,11 @@ def fill(text: str, sections: dict) -> str:
     return text
 
 
+def example(name: str) -> str:
+    """A file of examples/, whole."""
+    return f"```python\n{(ROOT / 'examples' / f'{name}.py').read_text().rstrip()}\n```"
+
+
 def markdown(headers: list[str], rows: list[list[str]]) -> str:
     lines = [headers, ["---"] * len(headers), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -227,6 +232,8 @@ FILES = {
         "modes": modes,
         "executors": executors,
         "extrapolation_check": extrapolation_check,
+        "example_model_family": lambda: example("model_family"),
+        "example_weight_format": lambda: example("weight_format_int8"),
     },
     ROOT / "results" / "README.md": {
         folder: lambda folder=folder: published(folder) for folder in RESULT_FOLDERS

@@ -237,6 +237,7 @@ class Benchmark:
                 tracker.before_run if is_cuda else lambda cell: None,
                 tracker.after_run if is_cuda else lambda cell: None,
                 ranks=self.ranks,
+                on_round=self.progress.round_done,
             )
             session.run()
         self.interrupted = session.interrupted

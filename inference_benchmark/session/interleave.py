@@ -47,6 +47,7 @@ class Session:
     now: Callable[[], float] = time.perf_counter
     ranks: Ranks = field(default_factory=Ranks)
     interrupted: bool = False
+    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
 
     def run(self) -> None:
         """Warm up, then measure until the rule is met. Ctrl-C ends either cleanly."""
@@ -105,7 +106,9 @@ class Session:
             number += 1
             if self.running():
                 times = [self._times(cell) for cell in self.running()]
-                reason = self.ranks.broadcast(self.rule.decide(times, self.now() - started))
+                elapsed_s = self.now() - started
+                self.on_round(self.rule, times, elapsed_s)
+                reason = self.ranks.broadcast(self.rule.decide(times, elapsed_s))
             for cell in self.running():
                 cell.stop_reason = reason
             self.after_round()

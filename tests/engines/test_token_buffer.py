@@ -5,7 +5,7 @@ import torch
 
 from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.engines.eager import Mode as Eager
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 
@@ -19,7 +19,7 @@ def decoder():
 
 
 def make_engine(decoder, cache_length: int = INPUT + OUTPUT) -> StepEngine:
-    mode = Eager(decoder, ModeOptions(Kernels()))
+    mode = Eager(decoder, ModeOptions(KernelConfig()))
     return StepEngine(mode, decoder, 2, INPUT, cache_length)
 
 

@@ -48,6 +48,9 @@ SMALL = {
     "llama": _LLAMA,
     "llama, KV head on both ranks": replace(_LLAMA, attention=GroupedQueryAttention(8, 1, 16)),
     "llama, tied head": replace(_LLAMA, tied_embeddings=True),
+    "qwen3": replace(
+        _LLAMA, attention=GroupedQueryAttention(8, 2, 16, learned_qk_norm=True), family="qwen3"
+    ),
     "deepseek": replace(DEEPSEEK, vocab_size=VOCAB),
     "llama4": replace(LLAMA4, vocab_size=VOCAB),
 }

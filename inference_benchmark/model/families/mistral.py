@@ -1,7 +1,7 @@
 """Mistral from v0.3 on: as Llama. Attention within a sliding window (v0.1) is not supported."""
 
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.config_json import common, demand, heads, size
+from inference_benchmark.model.config_json import Unsupported, common, heads, size
 from inference_benchmark.model.family import Family, by_name
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention, Rope
 
@@ -15,7 +15,8 @@ PRESETS = by_name(
 
 
 def read(name: str, config: dict) -> ModelConfig:
-    demand(config, sliding_window=(None,))
+    if config["sliding_window"] is not None:  # transformers takes 4096 where it is absent
+        raise Unsupported("sliding_window", config["sliding_window"])
     return ModelConfig(
         **common(name, config, "mistral"),
         attention=GroupedQueryAttention(*heads(config)),

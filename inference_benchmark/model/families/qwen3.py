@@ -23,7 +23,7 @@ def read(name: str, config: dict) -> ModelConfig:
     demand(config, use_sliding_window=(False, None))
     return ModelConfig(
         **common(name, config, "qwen3"),
-        attention=_gqa(*heads(config)),
+        attention=_gqa(*heads({"head_dim": 128, **config})),
         feed_forward=DenseFeedForward(size(config, "intermediate_size")),
     )
 
