@@ -24,7 +24,6 @@ _ROOT = Path(__file__).resolve().parents[2]
 _PROGRAM = (sys.executable, "-m", "inference_benchmark.benchmark_inference")
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FINISHED = "complete"
-_NOT_WRITTEN = 4
 
 
 def current_session_set() -> dict | None:
@@ -41,7 +40,7 @@ def current_session_set() -> dict | None:
         raise RequestError(f"{VARIABLE} is '{text}' in the environment, not ID:INDEX:SIZE")
     index, size = map(int, numbers)
     if not index < size:
-        raise RequestError(f"{VARIABLE} is '{text}': the index counts from 0 to the size less 1")
+        raise RequestError(f"{VARIABLE} is '{text}' in the environment: INDEX counts from 0")
     return {"id": name, "index": index, "size": size}
 
 
@@ -171,14 +170,12 @@ class _Sessions:
         return dict(sorted(found.items(), key=lambda item: item[1]["session_set"]["index"]))
 
 
-_GOES_ON = (ExitCode.MEASURED, ExitCode.GATE_FAILED, _NOT_WRITTEN)
+_GOES_ON = (ExitCode.MEASURED, ExitCode.GATE_FAILED, ExitCode.NOT_WRITTEN)
 
 
 def _worst(codes: Sequence[int]) -> int:
-    """Of the last one where it ended the set; else the gravest of all."""
-    if codes[-1] not in _GOES_ON:
-        return codes[-1]
-    return next(code for code in (_NOT_WRITTEN, 1, 0) if code in codes)
+    """Of the last one where it ended the set; else the gravest of all: not written, gate failed."""
+    return codes[-1] if codes[-1] not in _GOES_ON else max(codes)
 
 
 def _arguments_of_one(arguments: Sequence[str], output: Path | None, index: int) -> list[str]:
