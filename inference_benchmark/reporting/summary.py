@@ -174,7 +174,8 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
     note += " of the same batch size and depth" if several else ""
     note += ", paired by round" if all(cell["group"]["interleaved"] for cell in found) else ""
     note += f"; {_ADJUSTMENT}" if _is_adjusted(found) else ""
-    apart = [text for pair in references if (text := _disagreement(*pair, main))]
+    ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in found]
+    apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
     if apart:
         note += (
             "; it is the mean over rounds, each with itself, and where times moved from round to "
@@ -191,13 +192,14 @@ def _is_adjusted(cells: list[dict]) -> bool:
     )
 
 
-def _disagreement(cell: dict, baseline: dict | None, main: dict) -> str | None:
-    """The ratio of the printed medians, where it is not the speed-up printed beside them."""
-    before = median(baseline, main["name"]) if baseline else None
-    after = median(cell, main["name"])
+def medians_ratio(cell: dict, cells: Sequence[dict], metric: dict, rounding: float) -> float | None:
+    """The ratio of the printed medians, where it differs by more than the rounding from the speed-up
+    that is printed beside them."""
+    speedup = speedup_of(cell, metric["name"])
+    baseline = named(cells, cell["speedup"]["baseline"]) if speedup else None
+    before = median(baseline, metric["name"]) if baseline else None
+    after = median(cell, metric["name"])
     if not before or not after:
         return None
     ratio = before / after
-    if abs(speedup_of(cell, main["name"])["ratio"] - ratio) <= _RATIO_ROUNDING:
-        return None
-    return f"{cell['label']} {ratio:.2f}x"
+    return None if abs(speedup["ratio"] - ratio) <= rounding else ratio

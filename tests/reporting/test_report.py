@@ -13,7 +13,7 @@ from fake_results import (
     with_wrong_output,
 )
 
-from inference_benchmark.reporting.explanation import costliest, explain
+from inference_benchmark.reporting.explanation import costliest, explain, what_bounds
 from inference_benchmark.reporting.figures import main_metric
 from inference_benchmark.reporting.labels import compact, joined, label, model_label
 from inference_benchmark.reporting.layout import encodable
@@ -344,21 +344,49 @@ class TestExplain:
         assert [line.split() for line in decode[3:]] == [
             ["matmul", "4.000", "67%", "3.600"],
             ["attention", "1.000", "17%", "-"],
+            ["kernels", "5.000", "83%", "3.600"],
             ["idle", "1.000", "17%", "-"],
-            ["all", "6.000", "3.600"],
+            ["median", "of", "runs", "6.000", "3.600"],
         ]
 
     def test_limits_of_the_very_positions_that_were_profiled_come_first(self):
         phase = PROFILE | {"limit_by_kind": {"matmul": 0.002, "attention": 0.0005}}
+        phase |= {"limit_s": 0.0025, "contexts": [1000, 1007]}
         limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
         text = explain(fake_cell(profile={"decode": phase}, limit=limit))
-        assert text.splitlines()[-1].split()[-1] == "2.500"
+        assert text.splitlines()[0].endswith("360 kernels, context 1,000 to 1,007")
+        limits = {line.split()[0]: line.split()[-1] for line in text.splitlines()[3:]}
+        assert limits == {
+            "matmul": "2.000",
+            "attention": "0.5000",
+            "kernels": "2.500",
+            "idle": "-",
+            "median": "3.600",  # of a whole run
+        }
 
     def test_another_workload_has_other_phases(self):
         text = explain(fake_forward_cell(profile={"forward": PROFILE}, noise=0.0))
         assert text.splitlines()[0] == "one forward of eager b1, 360 kernels"
-        assert text.splitlines()[-1].split()[:2] == ["all", "40.00"]
+        assert text.splitlines()[-1].split()[:4] == ["median", "of", "runs", "40.00"]
         assert "nvjet" in costliest(fake_forward_cell(profile={"forward": PROFILE}))
+
+    @pytest.mark.parametrize(
+        ("cell", "host", "words"),
+        [
+            (fake_cell(), {"decode_busy_share": 0.99}, "decode is bound by the GPU's bandwidth"),
+            (
+                fake_forward_cell(),
+                {"forward_busy_share": 0.9},
+                "forward is bound by the GPU's comp",
+            ),
+        ],
+    )
+    def test_what_bounds_a_step_is_said_of_the_workloads_own(self, cell, host, words):
+        text = what_bounds(cell | {"host": host | {"enqueue_over_kernel": 0.1}})
+        assert words in text
+        assert "busy 9" in text
+        launches = what_bounds(cell | {"host": host | {"enqueue_over_kernel": 2.5}})
+        assert "is bound by launches: enqueueing a step takes 2.5x" in launches
 
     def test_without_a_profile_it_says_so(self):
         assert "no profile" in explain(fake_cell())
