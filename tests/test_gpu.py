@@ -5,13 +5,13 @@ import torch
 
 from inference_benchmark.engines import eager, inductor
 from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = KernelConfig(attention="flash_decode", linear="gemv")
 
 PROMPT, CACHE = 1000, 1064
 MODEL = MODELS["llama3.1-8b"].with_layers(4)
@@ -37,7 +37,7 @@ def tokens(batch: int) -> torch.Tensor:
 
 
 def check(decoder, engine: StepEngine, batch: int) -> dict:
-    reference = make_engine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, batch)
+    reference = make_engine(eager.Mode(decoder, ModeOptions(KernelConfig())), decoder, batch)
     prompt = tokens(batch)
     return agreement.check(
         engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 1), "bf16"
@@ -51,7 +51,7 @@ def captured(engine: StepEngine, batch: int) -> StepEngine:
     return engine
 
 
-@pytest.mark.parametrize("kernels", [Kernels(), OURS], ids=["torch", "ours"])
+@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize(
     "mode",

@@ -7,14 +7,14 @@ import torch
 
 from inference_benchmark.engines import eager, inductor
 from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS, ModelConfig
 from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu
-OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
-LOOP = Kernels(experts="loop")
+OURS = KernelConfig(attention="flash_decode", linear="gemv", experts="fused")
+LOOP = KernelConfig(experts="loop")
 
 PROMPT, CACHE = 1000, 1064
 

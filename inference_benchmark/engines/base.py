@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inference_benchmark.model.cache import allocate_cache
 from inference_benchmark.model.decoder import Decoder, Forward
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -22,7 +22,7 @@ _CAPTURE_WARMUP_STEPS = 3
 class ModeOptions:
     """What a mode may be told; each mode reads what concerns it."""
 
-    kernels: Kernels = Kernels()
+    kernels: KernelConfig = KernelConfig()
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
@@ -62,6 +62,11 @@ class StepEngine:
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
     step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
     each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
+
+    `tokens` [batch, cache_length + 1] holds what each step chose, at the position where it stands:
+    a prefill writes slot input_length, a decode step, inside its graph, slot position + 1; -1 where
+    nothing was chosen since the last reset. After a run of output_length tokens they lie in
+    [input_length, input_length + output_length), and `position` is that of the last one.
     """
 
     def __init__(
@@ -77,6 +82,9 @@ class StepEngine:
         )
         self.token = torch.zeros(batch_size, 1, dtype=torch.int64, device=self.device)
         self.position = torch.zeros(1, dtype=torch.int64, device=self.device)
+        # One slot more than the cache: the last token is chosen, but never goes in.
+        shape = (batch_size, cache_length + 1)
+        self.tokens = torch.full(shape, -1, dtype=torch.int64, device=self.device)
         self.logits: Tensor | None = None
         self.choices: list[Tensor] = []
         self.replayed: list[Tensor] = []
@@ -87,9 +95,11 @@ class StepEngine:
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
         """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
+        length = input_ids.shape[1]
         self.position.zero_()
         self._forward(input_ids)
-        self.position.fill_(input_ids.shape[1])
+        self.position.fill_(length)
+        self.tokens[:, length : length + 1].copy_(self.token)
 
     @torch.inference_mode()
     def decode(self) -> None:
@@ -103,6 +113,7 @@ class StepEngine:
     def _decode_step(self) -> None:
         self._forward(self.token)
         self.position.add_(1)
+        self.tokens.index_copy_(1, self.position, self.token)
 
     def _forward(self, tokens: Tensor) -> None:
         replayed = (self.replayed,) if self.replayed else ()
@@ -138,12 +149,13 @@ class StepEngine:
 
     @torch.inference_mode()
     def reset(self, fill: float = 0.0) -> None:
-        """A cache that holds `fill` in every slot, position 0."""
+        """A cache that holds `fill` in every slot, position 0, no tokens."""
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
         self.token.zero_()
         self.position.zero_()
+        self.tokens.fill_(-1)
 
     def graph_pool_bytes(self) -> int | None:
         """Memory that belongs to the captured graph alone; None without one."""

@@ -25,7 +25,7 @@ from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.routed_experts import routed_experts
-from inference_benchmark.model.attention import cached_causal_attention, causal_attention
+from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
 from inference_benchmark.model.decoder import Decoder, Forward
 from inference_benchmark.parallel.collectives import all_gather, all_reduce

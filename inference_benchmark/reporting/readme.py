@@ -56,6 +56,11 @@ def fill(text: str, sections: dict) -> str:
     return text
 
 
+def example(name: str) -> str:
+    """A file of examples/, whole."""
+    return f"```python\n{(ROOT / 'examples' / f'{name}.py').read_text().rstrip()}\n```"
+
+
 def scenarios() -> str:
     rows = [
         [s.name, f"{s.input_length} -> {s.output_length}", s.stresses, s.use_case]
@@ -254,6 +259,8 @@ FILES = {
         "modes": modes,
         "executors": executors,
         "extrapolation_check": extrapolation_check,
+        "example_model_family": lambda: example("model_family"),
+        "example_weight_format": lambda: example("weight_format_int8"),
     },
     ROOT / "results" / "README.md": {
         folder: lambda folder=folder: published(folder) for folder in RESULT_FOLDERS

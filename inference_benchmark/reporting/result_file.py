@@ -4,17 +4,13 @@ It is rewritten after each round through a temporary file beside it, so that at 
 on disk is whole and holds every finished round. Its shape is reporting/result.schema.json.
 """
 
-import json
-import os
-import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 from inference_benchmark.analysis.estimates import estimated_cells, is_source
 from inference_benchmark.analysis.validity import Evidence, judge, judge_estimate
 from inference_benchmark.hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
+from inference_benchmark.options.identity import identity_config
 from inference_benchmark.options.request import Request
-from inference_benchmark.reporting.labels import variant
 from inference_benchmark.reporting.saved_cells import SCHEMA_VERSION
 from inference_benchmark.session.cell import Cell
 from inference_benchmark.statistics.intervals import relative_half_width
@@ -90,29 +86,7 @@ class ResultBuilder:
         return estimated_cells(cells, request.extrapolation, request.model, request.share)
 
     def _config(self) -> dict:
-        request, extrapolation = self.request, self.request.extrapolation
-        return {
-            "model_name": request.model.name,
-            "model_path": request.model_path and str(request.model_path),
-            "num_layers": request.model.num_layers,
-            "full_num_layers": request.model.full_num_layers or request.model.num_layers,
-            "extrapolated_from": extrapolation and list(extrapolation.from_layers),
-            "scenario": request.scenario,
-            "input_length": request.input_length,
-            "output_length": request.output_length,
-            "precision": request.precision,
-            "seed": request.seed,
-            "tensor_parallel": request.tensor_parallel,
-            "all_reduce": None if request.tensor_parallel == 1 else request.all_reduce,
-            "attention": request.attention,
-            "linear": request.linear,
-            "compile_mode": request.compile_mode,
-            "compile_scope": request.compile_scope,
-            "num_iterations": request.num_iterations,
-            "warmup_iterations": request.warmup_iterations,
-            "target_ci": request.target_ci,
-            "max_seconds": request.max_seconds,
-            "device": request.device,
+        return identity_config(self.request) | {
             "ready_s": self.ready_s,
             "price_source": self._price_source(),
         }
@@ -320,53 +294,3 @@ def _cold_s(cell: Cell) -> float:
 def _median_tbot(cell: Cell) -> float:
     times = sorted(tbot_samples([run.decode_s for run in cell.runs], cell.work.output_length))
     return times[len(times) // 2]
-
-
-def file_name(result: dict) -> str:
-    """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>.json; of an estimate the model reads
-    <model>-est<SMALL>-<LARGE>."""
-    config, gpu = result["config"], result["environment"]["gpu"]
-    lengths = f"{config['input_length']}x{config['output_length']}"
-    modes = dict.fromkeys(map(variant, result["cells"]))
-    time = re.sub(r"[-:]", "", result["created"])
-    parts = (
-        f"{config['model_name']}{_depth(config)}",
-        config["scenario"] or lengths,
-        "-".join(modes),
-        _device_name(gpu),
-        time,
-    )
-    return "_".join(re.sub(r"[^A-Za-z0-9.-]+", "-", part).strip("-") for part in parts) + ".json"
-
-
-def _depth(config: dict) -> str:
-    """-8layers, -est4-8, or nothing for the full model."""
-    if config["extrapolated_from"]:
-        return f"-est{'-'.join(map(str, config['extrapolated_from']))}"
-    reduced = config["num_layers"] != config["full_num_layers"]
-    return f"-{config['num_layers']}layers" if reduced else ""
-
-
-def _device_name(gpu: dict | None) -> str:
-    if gpu is None:
-        return "cpu"
-    return gpu["name"] if gpu["count"] == 1 else f"{gpu['count']}x {gpu['name']}"
-
-
-def write(result: dict, path: Path) -> None:
-    """Replace the file in one step.
-
-    Raises:
-        OSError: the disk is full, the directory is gone.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(result, file, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -23,6 +23,7 @@ from inference_benchmark.reporting.layout import fitted, wrap
 from inference_benchmark.reporting.reading import printable
 from inference_benchmark.reporting.units import UNKNOWN, percent, rate
 from inference_benchmark.reporting.version_1 import GENERATION
+from inference_benchmark.statistics.verdicts import ADJUSTMENT
 
 _WIDTHS = {"speed-up": 12, "verdict": 10}  # at most, where a row does not fit a line
 _MEANINGS = {
@@ -30,7 +31,6 @@ _MEANINGS = {
     "tbot_s": "time per further token",
     "forward_s": "one forward over all tokens",
 }
-_ADJUSTMENT = "verdicts allow for the number of comparisons (Benjamini-Hochberg)"
 _RATIO_ROUNDING = 0.005  # of a speed-up as it is printed
 
 
@@ -173,7 +173,7 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
     note = f"speed-up: {main['title']} against {', '.join(names)}"
     note += " of the same batch size and depth" if several else ""
     note += ", paired by round" if all(cell["group"]["interleaved"] for cell in found) else ""
-    note += f"; {_ADJUSTMENT}" if _is_adjusted(found) else ""
+    note += f"; {ADJUSTMENT}" if _is_adjusted(found) else ""
     ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in found]
     apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
     if apart:

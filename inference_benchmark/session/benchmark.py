@@ -28,9 +28,11 @@ from inference_benchmark.reporting.tables import report
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.cell import Cell
 from inference_benchmark.session.diagnosis import diagnose
+from inference_benchmark.session.ending import Ending
 from inference_benchmark.session.interleave import Session, failure
 from inference_benchmark.session.preparation import Preparation, make_cells
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
+from inference_benchmark.system import signals
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
@@ -63,9 +65,8 @@ class Benchmark:
         self.builder = self._result_builder(command)
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self.preparation = Preparation(request, self.progress.stage, self.ranks)
-        self.path: Path | None = None
+        self.ending = Ending(request, lambda: self.builder.build(self.cells))
         self.interrupted = False
-        self.save_error: OSError | None = None
 
     def run(self) -> int:
         need, available = self._need(), self._available_bytes()
@@ -76,8 +77,12 @@ class Benchmark:
             self._prepare_and_measure()
         except KeyboardInterrupt:
             self._interrupt()
+        except BaseException:
+            self.ending.finish("failed")
+            raise
         self.progress.close()
-        code = self._finish() if self.ranks.is_first else None
+        with signals.postponed():
+            code = self._finish() if self.ranks.is_first else None
         return self._leave(code)
 
     def _leave(self, code: int | None) -> int:
@@ -95,7 +100,7 @@ class Benchmark:
         gpu = environment["gpu"]
         environment["nodes"] = self.ranks.num_nodes
         if self.ranks.size > 1:
-            environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
+            environment["ranks"] = self.ranks.all_gather(describe_rank(gpu))
         if gpu is not None:
             gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
@@ -126,7 +131,7 @@ class Benchmark:
         else:
             own = _free_host_bytes()
             own = None if own is None else own // self.ranks.local_size
-        known = [each for each in self.ranks.exchange(own) if each is not None]
+        known = [each for each in self.ranks.all_gather(own) if each is not None]
         return min(known, default=None)
 
     def _check_fit(self, need: Need, available: int | None) -> None:
@@ -205,22 +210,17 @@ class Benchmark:
             return
         for notice in self.request.notices:
             print(f"notice: {notice}", file=sys.stderr)
-        result = self.builder.build(self.cells)
-        if self.request.save_results:
-            self.path = self.request.output_dir / result_file.file_name(result)
+        self.ending.open_file()
         if self.request.quiet:
             return
-        try:
-            print(card(result, need.total, available), end="\n\n", file=self.out, flush=True)
-        except OSError as error:
-            _give_up_stdout()
-            raise CannotRun(f"the output can't be written: {error.strerror}") from None
+        text = card(self.ending.result(), need.total, available)
+        self.ending.print(lambda: print(text, end="\n\n", file=self.out, flush=True))
 
     def _prepare_and_measure(self) -> None:
         self.preparation.build()
-        self.ranks.exchange()
+        self.ranks.all_gather()
         self.preparation.prepare(self.cells)
-        self.ranks.expect_speed()
+        self.ranks.shorten_timeout()
         self.builder.ready_s = time.perf_counter() - self.started
         tracker = MemoryTracker(self.cells)
         is_cuda = self.device.type == "cuda"
@@ -234,11 +234,12 @@ class Benchmark:
                 self._stopping_rule(),
                 self._warmup_rule(),
                 self.progress.update,
-                self._save,
+                self.ending.save,
                 monitor.snapshot,
                 tracker.before_run if is_cuda else lambda cell: None,
                 tracker.after_run if is_cuda else lambda cell: None,
                 ranks=self.ranks,
+                on_round=self.progress.round_done,
             )
             session.run()
         self.interrupted = session.interrupted
@@ -257,8 +258,8 @@ class Benchmark:
                 trace = Path(os.devnull)
         try:
             tokens = self.preparation.prompts(cell.batch_size, 0)
-            diagnose(cell, tokens, trace, self.ranks.exchange)
-            self.ranks.exchange()
+            diagnose(cell, tokens, trace, self.ranks.all_gather)
+            self.ranks.all_gather()
         except PeerFailed as error:
             self.builder.warnings.append(f"{cell.label}: no profile: {error}")
         except Exception as error:
@@ -280,40 +281,19 @@ class Benchmark:
         for cell in self.cells:
             cell.interrupt()
 
-    def _save(self) -> None:
-        """Called after every round; a disk that fills up must not end the measurement."""
-        if self.path is None:
-            return
-        try:
-            result_file.write(self.builder.build(self.cells), self.path)
-            self.save_error = None
-        except OSError as error:
-            self.save_error = error
-
     def _finish(self) -> int:
-        self._save()
-        result = self.builder.build(self.cells)
-        if self.save_error is not None:
-            print(
-                f"error: {self.path}: {self.save_error.strerror}; the result follows on stdout",
-                file=sys.stderr,
-            )
-        try:
-            self._print(result)
-        except OSError as error:  # a full disk behind stdout; a pipe's reader may have seen enough
-            _give_up_stdout()
-            if not isinstance(error, BrokenPipeError):
-                print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
-                return ExitCode.GATE_FAILED
-        return self._exit_code(result)
+        result = self.ending.finish("interrupted" if self.interrupted else "complete")
+        self.ending.print(lambda: self._print(result))
+        return self.ending.code(self._exit_code(result))
 
     def _print(self, result: dict) -> None:
         print(encodable(report(result), self.out.encoding), file=self.out)
         self._print_profiles(to_version_2(result))
-        if self.path is not None and self.save_error is None:
-            print(f"\nsaved: {self.path}", file=self.out)
-        if self.request.json or self.save_error is not None:
-            print(json.dumps(result, allow_nan=False))
+        if self.ending.is_saved:
+            print(f"\nsaved: {self.ending.path}", file=self.out)
+        if self.request.json or self.ending.save_error is not None:
+            print(json.dumps(result))
+        self.out.flush()
         sys.stdout.flush()
 
     def _print_profiles(self, result: dict) -> None:
@@ -327,7 +307,7 @@ class Benchmark:
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:
-            return ExitCode.INTERRUPTED
+            return signals.exit_code()
         cells = result["cells"]
         if not any(cell["summary"]["ttft_s"]["n"] for cell in cells):
             return ExitCode.CANNOT_RUN
@@ -335,11 +315,6 @@ class Benchmark:
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED
-
-
-def _give_up_stdout() -> None:
-    """What is left in its buffer goes nowhere, so that nothing is said of it at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _free_host_bytes() -> int | None:

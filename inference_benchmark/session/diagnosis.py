@@ -19,16 +19,16 @@ _BARE_STEPS = 200
 
 
 def diagnose(
-    cell: Cell, tokens, trace_path: Path | None, exchange: Callable[[dict], list[dict]]
+    cell: Cell, tokens, trace_path: Path | None, all_gather: Callable[[dict], list[dict]]
 ) -> None:
     """Fill cell.host and cell.profile. Costs one prefill and a few decode steps.
 
-    exchange gives what each rank found.
+    all_gather gives what each rank found.
     """
     engine = cell.engine
     free_slots = cell.work.output_length  # after the prompt; a step beyond them has no position
     found = profile_engine(engine, tokens, free_slots, trace_path)
-    cell.profile = least_waiting(exchange(found))
+    cell.profile = least_waiting(all_gather(found))
     engine.prefill(tokens)
     enqueue_s = _median([_enqueue_s(engine) for _ in range(min(_ENQUEUES, free_slots))])
     kernel_s = cell.profile["decode"]["kernel_s"]

@@ -47,6 +47,7 @@ class Session:
     now: Callable[[], float] = time.perf_counter
     ranks: Ranks = field(default_factory=Ranks)
     interrupted: bool = False
+    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
 
     def run(self) -> None:
         """Warm up, then measure until the rule is met. Ctrl-C ends either cleanly."""
@@ -72,12 +73,12 @@ class Session:
     def _warm_up(self, cell: Cell) -> None:
         started = self.now()
         cell.compile_counts.append(cell.engine.mode.compile_count())
-        while not self.ranks.first(self._is_warm(cell, started)):
+        while not self.ranks.broadcast(self._is_warm(cell, started)):
             done = len(cell.warmup_runs)
             self.on_progress(f"warm-up {cell.label}", done, None)
             tokens = self.prompts(cell.batch_size, -1 - done)
             run = generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
-            cell.warmup_runs.append(slowest(self.ranks.exchange(run)))
+            cell.warmup_runs.append(slowest(self.ranks.all_gather(run)))
             cell.compile_counts.append(cell.engine.mode.compile_count())
 
     def _is_warm(self, cell: Cell, started: float) -> bool:
@@ -105,7 +106,9 @@ class Session:
             number += 1
             if self.running():
                 times = [self._times(cell) for cell in self.running()]
-                reason = self.ranks.first(self.rule.decide(times, self.now() - started))
+                elapsed_s = self.now() - started
+                self.on_round(self.rule, times, elapsed_s)
+                reason = self.ranks.broadcast(self.rule.decide(times, elapsed_s))
             for cell in self.running():
                 cell.stop_reason = reason
             self.after_round()
@@ -119,7 +122,7 @@ class Session:
         after = self.snapshot()
         self.after_run(cell)
         runs, snapshots, memory = zip(
-            *self.ranks.exchange((run, (before, after), cell.memory)), strict=True
+            *self.ranks.all_gather((run, (before, after), cell.memory)), strict=True
         )
         cell.rank_memory = list(memory)
         cell.snapshots += snapshots
@@ -149,7 +152,7 @@ def guarded(ranks: Ranks, cell: Cell, action: Callable[[Cell], None]) -> None:
     """What fails on any rank fails the cell on all of them; the session goes on with the others."""
     try:
         action(cell)
-        ranks.exchange()
+        ranks.all_gather()
     except PeerFailed as error:
         cell.fail(error.status, str(error))
     except Exception as error:

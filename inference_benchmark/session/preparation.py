@@ -18,7 +18,7 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.checkpoint_config import CheckpointError
 from inference_benchmark.model.decoder import Decoder
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.routing import balance
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import ModelConfig
@@ -65,7 +65,7 @@ def _depth(model: ModelConfig) -> str:
     return f"{model.num_layers}L"
 
 
-def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> Kernels:
+def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> KernelConfig:
     """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
 
     Experts, linear layers as well, follow the choice for these.
@@ -74,13 +74,13 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
     """
     is_plain = spec.name == "eager" and not spec.cuda_graphs
     torch_only = is_plain or request.device == "cpu"
-    best = Kernels() if torch_only else Kernels(attention="flash_decode", linear="gemv")
+    best = KernelConfig() if torch_only else KernelConfig(attention="flash_decode", linear="gemv")
     if not request.model.supports_flash_decode:
         best = replace(best, attention="sdpa")
     if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
         best = replace(best, linear="torch")
     linear = best.linear if request.linear == "auto" else request.linear
-    return Kernels(
+    return KernelConfig(
         best.attention if request.attention == "auto" else request.attention,
         linear,
         experts="fused" if linear == "gemv" else "grouped",
@@ -198,7 +198,7 @@ class Preparation:
 
     def _combine_cold_start(self, cell: Cell) -> None:
         """Of several ranks the slowest."""
-        everywhere = self.ranks.exchange(cell.cold_start)
+        everywhere = self.ranks.all_gather(cell.cold_start)
         cell.cold_start = {
             name: max((each[name] for each in everywhere if each[name] is not None), default=None)
             for name in cell.cold_start
@@ -207,7 +207,7 @@ class Preparation:
     def _mode_class(self, spec: ModeSpec) -> type[Mode]:
         return import_module(MODES[spec.name].module).Mode
 
-    def _engine(self, mode_class: type[Mode], cell: Cell, kernels: Kernels):
+    def _engine(self, mode_class: type[Mode], cell: Cell, kernels: KernelConfig):
         request = self.request
         options = ModeOptions(
             kernels,
@@ -244,12 +244,12 @@ class Preparation:
         """The output gate; its reference is freed at once."""
         self.on_progress(f"{cell.label}: checking outputs")
         all_reduce = "none" if self.ranks.size == 1 else "nccl"
-        plain = Kernels(experts="loop", all_reduce=all_reduce)
+        plain = KernelConfig(experts="loop", all_reduce=all_reduce)
         reference = self._engine(EagerMode, cell, plain)
         tokens = self.prompts(cell.batch_size, 0)
         inputs = agreement.Inputs.random(cell.model.vocab_size, tokens, self.request.seed)
         own = agreement.check(cell.engine, reference, inputs, cell.precision.name)
-        cell.agreement = agreement.combine(self.ranks.exchange(own))
+        cell.agreement = agreement.combine(self.ranks.all_gather(own))
         reference.close()
         if not cell.agreement["passed"]:
             cell.status = "wrong_output"

@@ -50,7 +50,7 @@ def predict(
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
-    Their models are depths of one: the weights of the deepest serve all. Those that a mode
+    Their models are depths of one: the weights of the deepest serve all. Those that an engine
     quantises stand beside them, for each cell anew.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
@@ -61,12 +61,12 @@ def predict(
         for model, _, batch_size in [*cells, (config, precision, largest)]  # last: the reference's
     ]
     quantised = [
-        model.linear_parameters * own.linear_bytes
+        model.linear_bytes(own.weight_format)
         for model, own, _ in cells
-        if own.linear != own.base
+        if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=config.weight_bytes(Precision.of(precision.base)) + sum(quantised),
+        weights=config.weight_bytes(precision.stored) + sum(quantised),
         kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),

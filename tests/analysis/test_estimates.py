@@ -11,7 +11,7 @@ from inference_benchmark import compare_results
 from inference_benchmark.models import MODELS, Precision
 from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.card import card
-from inference_benchmark.reporting.result_file import file_name
+from inference_benchmark.reporting.saving import file_name
 from inference_benchmark.reporting.tables import summary_table
 from inference_benchmark.system.memory import largest_fit, predict
 from inference_benchmark.workloads.metrics import Work

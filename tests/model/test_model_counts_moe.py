@@ -6,16 +6,15 @@ from mixture_models import DEEPSEEK, LLAMA4
 
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.model.cache import allocate_cache
-from inference_benchmark.model.weights import build_decoder
-from inference_benchmark.models import (
-    MODELS,
+from inference_benchmark.model.config import Precision, every
+from inference_benchmark.model.parts import (
     GroupedQueryAttention,
     GroupLimitedRouter,
     LatentAttention,
     MixtureOfExperts,
-    Precision,
-    every,
 )
+from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS
 from inference_benchmark.workloads.metrics import Work
 
 BF16 = Precision.of("bf16")
@@ -69,13 +68,15 @@ def test_llama4_by_hand():
 
 
 def test_experts_touched():
-    kind = MixtureOfExperts(256, 8, 2048, 2048, GroupLimitedRouter(8, 4, 2.5))
-    assert kind.experts_touched(1) == pytest.approx(8)
-    assert kind.experts_touched(2) == pytest.approx(256 * (1 - (248 / 256) ** 2))
-    assert kind.experts_touched(10_000) == pytest.approx(256)
-    read = kind.parameters_read(7168, 1)
-    assert read == kind.active_parameters(7168) - kind.fp32_parameters(7168)
-    assert kind.parameters_read(7168, 10_000) == kind.linear_parameters(7168)
+    mixture = MixtureOfExperts(256, 8, 2048, 2048, GroupLimitedRouter(8, 4, 2.5))
+    assert mixture.experts_touched(1) == pytest.approx(8)
+    assert mixture.experts_touched(2) == pytest.approx(256 * (1 - (248 / 256) ** 2))
+    assert mixture.experts_touched(10_000) == pytest.approx(256)
+    expert = 3 * 7168 * 2048
+    for num_tokens, num_experts in ((1, 8 + 1), (10_000, 256 + 1)):  # one that all share
+        used = sum(matrix.parameters for matrix in mixture.matrices_used(7168, num_tokens))
+        assert used == pytest.approx(num_experts * expert)
+    assert sum(matrix.parameters for matrix in mixture.matrices(7168)) == 257 * expert
 
 
 def test_chunked_attention_counts_its_chunk_only():

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,10 +16,9 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels import routed_experts as experts_kernel
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.model.attention import needs_mask
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.routing import balance, tokens_per_expert
-from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
+from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS as PRESETS
 from inference_benchmark.options import resolution
 from inference_benchmark.output_check import agreement
@@ -27,7 +27,7 @@ from inference_benchmark.session.preparation import choose_kernels
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
 TOLERANCE = 1e-4
-OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
+OURS = KernelConfig(attention="flash_decode", linear="gemv", experts="fused")
 MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
 
 
@@ -37,16 +37,9 @@ def thunder_mode():
     return thunder.Mode
 
 
-def copied(config, reference):
-    decoder = empty_decoder(config, "fp32", "cpu")
-    load_hugging_face(decoder, reference.state_dict())
-    decoder.set_context_length(CACHE)
-    return decoder
-
-
 def assert_same(config, make_mode, options, batch=2) -> None:
     reference = hugging_face(config)
-    decoder = copied(config, reference)
+    decoder = copied(config, reference.state_dict(), CACHE)
     engine = StepEngine(make_mode()(decoder, options), decoder, batch, PROMPT, CACHE)
     ids = torch.randint(VOCAB, (batch, CACHE), generator=torch.Generator().manual_seed(1))
     logits, choices = logits_and_choices(reference, ids)
@@ -75,7 +68,7 @@ def assert_chosen(found, expected) -> None:
 @MODELS
 @pytest.mark.parametrize("experts", ["grouped", "loop"])
 def test_eager_gives_the_logits_of_transformers(config, experts):
-    assert_same(config, lambda: eager.Mode, ModeOptions(Kernels(experts=experts)))
+    assert_same(config, lambda: eager.Mode, ModeOptions(KernelConfig(experts=experts)))
 
 
 @MODELS
@@ -83,9 +76,9 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
     ("make_mode", "options"),
     [
         (lambda: eager.Mode, ModeOptions(OURS)),
-        (lambda: inductor.Mode, ModeOptions(Kernels())),
+        (lambda: inductor.Mode, ModeOptions(KernelConfig())),
         (lambda: inductor.Mode, ModeOptions(OURS)),
-        (thunder_mode, ModeOptions(Kernels())),
+        (thunder_mode, ModeOptions(KernelConfig())),
         (thunder_mode, ModeOptions(OURS)),
     ],
     ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
@@ -139,7 +132,11 @@ def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
     config = engine_decoder.config
     engine, reference = (
         StepEngine(
-            eager.Mode(decoder, ModeOptions(Kernels(experts=experts))), decoder, 2, PROMPT, CACHE
+            eager.Mode(decoder, ModeOptions(KernelConfig(experts=experts))),
+            decoder,
+            2,
+            PROMPT,
+            CACHE,
         )
         for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "loop"))
     )
@@ -240,7 +237,7 @@ def test_experts_follow_the_linear_layers():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
     )
-    assert choose_kernels(request, ModeSpec("eager", (), False)) == Kernels()
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == KernelConfig()
     assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
     request.linear = "torch"
     assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
@@ -259,7 +256,7 @@ def test_fp8_linears_are_for_dense_models_on_one_gpu():
 
 
 def test_random_routers_spread_tokens(decoder):
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 16, CACHE, CACHE)
+    engine = StepEngine(eager.Mode(decoder, ModeOptions(KernelConfig())), decoder, 16, CACHE, CACHE)
     engine.prefill(torch.randint(VOCAB, (16, CACHE), generator=torch.Generator().manual_seed(2)))
     found = balance(engine.choices, decoder.config.num_experts)
     assert found["even_share"] <= found["busiest_share"] < 4 * found["even_share"]

@@ -5,7 +5,7 @@ import torch
 
 from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.engines.eager import Mode as Eager
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import agreement
@@ -16,7 +16,7 @@ MODEL = MODELS["llama-tiny"].with_layers(2)
 
 
 def make_engine(decoder) -> StepEngine:
-    return StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, CACHE)
+    return StepEngine(Eager(decoder, ModeOptions(KernelConfig())), decoder, 2, PROMPT, CACHE)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +134,8 @@ def test_an_executed_but_different_choice_is_seen_outside_ties(decoder):
 
 
 def test_short_outputs_leave_nothing_to_decode(decoder):
-    engine = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, PROMPT)
-    reference = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, PROMPT)
+    engine = StepEngine(Eager(decoder, ModeOptions(KernelConfig())), decoder, 2, PROMPT, PROMPT)
+    reference = StepEngine(Eager(decoder, ModeOptions(KernelConfig())), decoder, 2, PROMPT, PROMPT)
     prompt = torch.zeros(2, PROMPT, dtype=torch.int64)
     found = agreement.check(
         engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 0), "fp32"

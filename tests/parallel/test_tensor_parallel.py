@@ -23,15 +23,11 @@ from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.engines.eager import Mode
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.config import ModelConfig, Precision
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
 from inference_benchmark.model.weights import build_decoder, empty_decoder
-from inference_benchmark.models import (
-    MODELS,
-    DenseFeedForward,
-    GroupedQueryAttention,
-    ModelConfig,
-    Precision,
-)
+from inference_benchmark.models import MODELS
 from inference_benchmark.parallel.ranks import Group, PeerFailed
 from inference_benchmark.parallel.sharding import Shard
 from inference_benchmark.session.cell import Run
@@ -52,6 +48,9 @@ SMALL = {
     "llama": _LLAMA,
     "llama, KV head on both ranks": replace(_LLAMA, attention=GroupedQueryAttention(8, 1, 16)),
     "llama, tied head": replace(_LLAMA, tied_embeddings=True),
+    "qwen3": replace(
+        _LLAMA, attention=GroupedQueryAttention(8, 2, 16, learned_qk_norm=True), family="qwen3"
+    ),
     "deepseek": replace(DEEPSEEK, vocab_size=VOCAB),
     "llama4": replace(LLAMA4, vocab_size=VOCAB),
 }
@@ -93,7 +92,7 @@ def _as_rank(rank: int, address: str, function, arguments) -> None:
 def generate(config: ModelConfig, shard: Shard, all_reduce: str) -> tuple[torch.Tensor, int]:
     """Logits of a prefill and of STEPS greedy steps, and how many parameters there are."""
     decoder = build_decoder(config, "fp32", "cpu", INPUT + STEPS, seed=3, shard=shard)
-    mode = Mode(decoder, ModeOptions(Kernels(all_reduce=all_reduce)))
+    mode = Mode(decoder, ModeOptions(KernelConfig(all_reduce=all_reduce)))
     engine = StepEngine(mode, decoder, 2, INPUT, INPUT + STEPS)
     prompt = torch.randint(VOCAB, (2, INPUT), generator=torch.Generator().manual_seed(1))
     engine.prefill(prompt)
@@ -159,7 +158,7 @@ def test_a_rank_keeps_the_kv_head_that_its_queries_use():
 
 @pytest.mark.parametrize("name", ["llama", "deepseek", "llama4"])
 def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
-    """Read by one rank and by each of two: the same cut of every weight."""
+    """Read by one rank and by each of two: the same shard of every weight."""
     SAVED[name]().save_pretrained(tmp_path)
     config = read_model(tmp_path)
     whole = empty_decoder(config, "fp32", "cpu")
@@ -169,26 +168,26 @@ def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
         load_checkpoint(share, tmp_path)
         found = dict(share.named_parameters())
         for path, weight in whole.named_parameters():
-            cut = share.cuts.get(path.removesuffix(".weight"))
+            kept = share.shards.get(path.removesuffix(".weight"))
             expected = torch.empty_like(found[path])
-            expected.copy_(weight) if cut is None else cut.keep(weight, expected)
+            expected.copy_(weight) if kept is None else kept.copy_shard(weight, expected)
             assert torch.equal(found[path], expected), path
 
 
 def _meet(rank: int) -> None:
     group = Group(Shard(rank, SIZE), SIZE, False, dist.group.WORLD)
-    assert group.exchange(rank * 10) == [0, 10]
-    assert group.first(rank) == 0
+    assert group.all_gather(rank * 10) == [0, 10]
+    assert group.broadcast(rank) == 0
     if rank == 1:
         group.report(("oom", "no memory"))
     else:
         with pytest.raises(PeerFailed, match="rank 1: no memory"):
-            group.exchange()
-    assert group.exchange(rank) == [0, 1]
+            group.all_gather()
+    assert group.all_gather(rank) == [0, 1]
     if rank == 1:
         group.interrupt()
     with pytest.raises(KeyboardInterrupt):
-        group.exchange()
+        group.all_gather()
     assert group.leave(130 if rank == 0 else None) == 130
 
 
