@@ -190,8 +190,8 @@ def test_cells_that_were_interrupted_before_their_first_run_have_no_verdict(run)
 
 def test_a_remedy_is_said_once(run):
     slow_starts = (("thunder", 0.9), ("eager", 0.5))
-    cells = [make_cell(m, script=steady(0.1, 0.01, (by, 0.0, 0.0))) for m, by in slow_starts]
-    _, out, _ = run(cells, "--num-iterations", "3", "--warmup-iterations", "0")
+    cells = [make_cell(m, script=steady(0.1, 0.01, (by, *[0.0] * 7))) for m, by in slow_starts]
+    _, out, _ = run(cells, "--num-iterations", "8", "--warmup-iterations", "0")
     assert out.count("of the first run is") == 2
     assert out.count("Raise --warmup-iterations.") == 1
 
