@@ -129,6 +129,7 @@ class Forward(nn.Module):
         transform: applied once to each distinct pure function, say torch.compile.
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
+        all_positions: whether it returns the logits of all positions and no next token.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Forward(nn.Module):
         kernels: KernelConfig,
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
+        all_positions: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -156,39 +158,43 @@ class Forward(nn.Module):
                 layer_transform(module, functions[layer])
                 for module, layer in zip(decoder.layers, config.layers, strict=True)
             ]
+        make = make_finish_all if all_positions else make_finish
         self.finish = transform(
-            make_finish(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+            make(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
         )
 
     def forward(
         self,
         tokens: Tensor,
         position: Tensor,
-        caches: list[LayerCache],
+        caches: list[LayerCache] | None,
         chosen: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """
         Args:
             tokens: [batch, length], int64: a prompt from position 0, or one token per sequence.
             position: [1], int64: where a single token stands; ignored for a prompt.
-            caches: one tuple of tensors per layer, updated in place.
+            caches: one tuple of tensors per layer, updated in place; None: a prompt that leaves
+                nothing behind.
             chosen: experts that each mixture has to use, as another forward returned them.
 
         Returns:
-            logits [batch, vocab] of the last position, the greedy next token [batch, 1], and for
-            each mixture of experts what it chose [batch * length, experts per token].
+            logits [batch, vocab] of the last position, the greedy next token [batch, 1] (with
+            all_positions: logits [batch, length, vocab] alone), and for each mixture of experts its
+            own choice [batch * length, experts per token].
         """
         decoder = self.decoder
         residual, update, cos, sin, mask = self.begin(
             tokens,
             position,
-            caches[0][0],
+            None if caches is None else caches[0][0],
             decoder.embed_tokens.weight,
             decoder.rope_cos,
             decoder.rope_sin,
         )
         choices: list[Tensor] = []
-        layers: Iterable = zip(decoder.layers, self.layer_functions, caches, strict=True)
+        layer_caches = [()] * len(decoder.layers) if caches is None else caches
+        layers: Iterable = zip(decoder.layers, self.layer_functions, layer_caches, strict=True)
         for layer, function, cache in layers:
             weights = layer.weights()
             # A dense layer gets the next mixture's choice, if any, and ignores it.
@@ -261,5 +267,22 @@ def make_finish(
         last = residual[:, -1] + update[:, -1]
         logits = all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
         return logits, torch.argmax(logits, dim=-1, keepdim=True)
+
+    return finish
+
+
+@lru_cache
+def make_finish_all(
+    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+) -> Callable:
+    """As make_finish, for the logits of all positions; nothing is chosen."""
+    linear = make_linear(linear_backend)
+    all_gather = make_all_gather(all_reduce, num_ranks)
+
+    def finish(update, residual, norm_weight, head_weight):
+        logits = linear(rms_norm(residual + update, norm_weight, norm_eps), head_weight)
+        batch, length, share = logits.shape
+        whole = all_gather(logits.reshape(batch * length, share))
+        return (whole.reshape(batch, length, share * num_ranks),)
 
     return finish

@@ -25,6 +25,7 @@ from inference_benchmark.statistics.intervals import (
 )
 from inference_benchmark.statistics.mann_whitney import mann_whitney
 from inference_benchmark.statistics.verdicts import (
+    ALPHA,
     ALPHA_ACROSS_SESSIONS,
     BAND_ACROSS_SESSIONS,
     BAND_WITHIN_SESSION,
@@ -45,6 +46,7 @@ def compare(
     *,
     paired: bool,
     band: float = BAND_WITHIN_SESSION,
+    alpha: float = ALPHA,
 ) -> Ratio:
     """Times of a baseline and of a candidate, with the verdict on their ratio.
 
@@ -61,7 +63,7 @@ def compare(
     if paired and before.size != after.size:
         raise ValueError(f"pairs need equal lengths, not {before.size} and {after.size}")
     estimate = _t_estimate(before - after) if paired else _rank_estimate(before, after)
-    return judge(estimate, before.size, after.size, band)
+    return judge(replace(estimate, alpha=alpha), before.size, after.size, band)
 
 
 def compare_sessions(

@@ -11,14 +11,12 @@ import torch
 from conftest import ROOT
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face
 from safetensors.torch import load_file, save_file
+from step_engines import make_engine
 from transformers import Llama4Config, Llama4ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark import benchmark_inference
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode as Eager
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
-from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import Llama3RopeScaling, Rope, YarnRopeScaling
 from inference_benchmark.model.weights import empty_decoder
 from inference_benchmark.models import MODELS
@@ -87,7 +85,7 @@ def test_a_saved_model_gives_the_same_logits(tmp_path, name, shard_size):
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_size == "20KB")
     decoder = read(tmp_path)
     ids = torch.randint(VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
-    engine = StepEngine(Eager(decoder, ModeOptions(KernelConfig())), decoder, 2, LENGTH, LENGTH)
+    engine = make_engine("eager", decoder, 2, LENGTH, LENGTH)
     engine.prefill(ids)
     expected = reference(input_ids=ids).logits[:, -1]
     assert (engine.logits - expected).norm() < 1e-4 * expected.norm()

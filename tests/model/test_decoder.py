@@ -4,10 +4,10 @@ import pytest
 import torch
 from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4
+from step_engines import make_engine
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
+from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import (
@@ -108,35 +108,27 @@ def assert_close(found, expected) -> None:
     assert error < TOLERANCE, f"relative error {error:.2g}"
 
 
-def thunder_mode():
-    from inference_benchmark.engines import thunder
-
-    return thunder.Mode
-
-
 @pytest.mark.parametrize("config", [SMALL, TIED], ids=["gqa-scaled", "mha-tied"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_eager_gives_the_logits_of_transformers(config, batch):
     reference = llama(config)
     decoder = copied(config, reference.state_dict(), CACHE)
-    engine = StepEngine(
-        eager.Mode(decoder, ModeOptions(KernelConfig())), decoder, batch, PROMPT, CACHE
-    )
+    engine = make_engine("eager", decoder, batch, PROMPT, CACHE)
     assert_same_logits(engine, reference, batch)
 
 
 @pytest.mark.parametrize(
-    ("make_mode", "options"),
+    ("name", "options"),
     [
-        (lambda: inductor.Mode, ModeOptions(KernelConfig())),
-        (lambda: inductor.Mode, ModeOptions(KernelConfig(), compile_scope="model")),
-        (thunder_mode, ModeOptions(KernelConfig())),
-        (thunder_mode, ModeOptions(KernelConfig(), compile_scope="model")),
-        (thunder_mode, ModeOptions(KernelConfig(), executors=("inductor",))),
-        (thunder_mode, ModeOptions(KernelConfig(), executors=("dynamo",))),
-        (lambda: eager.Mode, ModeOptions(OURS)),
-        (lambda: inductor.Mode, ModeOptions(OURS)),
-        (thunder_mode, ModeOptions(OURS)),
+        ("inductor", {"kernels": KernelConfig()}),
+        ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
+        ("thunder", {"kernels": KernelConfig()}),
+        ("thunder", {"kernels": KernelConfig(), "compile_scope": "model"}),
+        ("thunder", {"kernels": KernelConfig(), "executors": ("inductor",)}),
+        ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
+        ("eager", {"kernels": OURS}),
+        ("inductor", {"kernels": OURS}),
+        ("thunder", {"kernels": OURS}),
     ],
     ids=[
         "inductor",
@@ -150,24 +142,22 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
         "thunder-flash",
     ],
 )
-def test_modes_give_the_logits_of_transformers(make_mode, options):
+def test_modes_give_the_logits_of_transformers(name, options):
     reference = llama(SMALL)
     decoder = copied(SMALL, reference.state_dict(), CACHE)
-    engine = StepEngine(make_mode()(decoder, options), decoder, 2, PROMPT, CACHE)
+    engine = make_engine(name, decoder, 2, PROMPT, CACHE, **options)
     assert_same_logits(engine, reference, batch=2)
-    engine.mode.details()
+    engine.compiler_stats()
 
 
 def test_a_layer_is_compiled_once_for_all_layers():
     decoder = build_decoder(SMALL, "fp32", "cpu", CACHE)
-    engine = StepEngine(
-        thunder_mode()(decoder, ModeOptions(KernelConfig())), decoder, 1, PROMPT, CACHE
-    )
+    engine = make_engine("thunder", decoder, 1, PROMPT, CACHE)
     for _ in range(2):
         engine.prefill(torch.zeros(1, PROMPT, dtype=torch.int64))
         engine.decode()
     # begin, layer and finish, each for a prompt and for a token
-    assert engine.mode.compile_count() == 6
+    assert engine.compile_count() == 6
 
 
 def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
@@ -181,7 +171,7 @@ def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
         assert torch.equal(a, b), name
         assert not torch.equal(a, c), name
         assert a.std() > 0, name
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(KernelConfig())), decoder, 1, PROMPT, CACHE)
+    engine = make_engine("eager", decoder, 1, PROMPT, CACHE)
     engine.prefill(torch.arange(PROMPT)[None])
     assert 0.3 < engine.logits.std() < 3
 
@@ -205,7 +195,7 @@ def test_rope_scaling_by_hand():
 
 def _outputs(decoder) -> list[torch.Tensor]:
     """Logits of a prefill and of three decode steps."""
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(KernelConfig())), decoder, 2, PROMPT, CACHE)
+    engine = make_engine("eager", decoder, 2, PROMPT, CACHE)
     engine.prefill(torch.arange(2 * PROMPT).reshape(2, PROMPT) % decoder.config.vocab_size)
     found = [engine.logits.clone()]
     for _ in range(3):

@@ -6,10 +6,9 @@ import pytest
 import torch
 from conftest import ROOT
 from hugging_face import copied
+from step_engines import make_engine
 from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import ModelConfig
@@ -73,11 +72,10 @@ def reference(name: str) -> torch.nn.Module:
 
 
 @torch.inference_mode()
-def assert_same_logits(name: str, mode_type: type, kernels: KernelConfig) -> None:
+def assert_same_logits(name: str, mode: str, kernels: KernelConfig) -> None:
     model = reference(name)
     decoder = copied(small(name), model.state_dict(), CACHE)
-    mode = mode_type(decoder, ModeOptions(kernels))
-    engine = StepEngine(mode, decoder, 2, PROMPT, CACHE)
+    engine = make_engine(mode, decoder, 2, PROMPT, CACHE, kernels)
     ids = torch.randint(VOCAB, (2, CACHE), generator=torch.Generator().manual_seed(1))
     logits = model(ids, use_cache=False).logits
     engine.prefill(ids[:, :PROMPT])
@@ -96,20 +94,18 @@ def assert_close(ours, theirs) -> None:
 @NAMES
 @pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 def test_eager_gives_the_logits_of_transformers(name, kernels):
-    assert_same_logits(name, eager.Mode, kernels)
+    assert_same_logits(name, "eager", kernels)
 
 
 # Compilers see of Mistral what they see of Llama (test_decoder.py); of Qwen3 norms before the RoPE.
 @pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 def test_inductor_gives_the_logits_of_transformers(kernels):
-    assert_same_logits("qwen3-8b", inductor.Mode, kernels)
+    assert_same_logits("qwen3-8b", "inductor", kernels)
 
 
 @pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 def test_thunder_gives_the_logits_of_transformers(kernels):
-    from inference_benchmark.engines import thunder
-
-    assert_same_logits("qwen3-8b", thunder.Mode, kernels)
+    assert_same_logits("qwen3-8b", "thunder", kernels)
 
 
 @NAMES

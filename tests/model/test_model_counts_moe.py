@@ -15,7 +15,7 @@ from inference_benchmark.model.parts import (
 )
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
-from inference_benchmark.workloads.metrics import Work
+from inference_benchmark.workloads.generation import Generation
 
 BF16 = Precision.of("bf16")
 DEEPSEEK_V3 = MODELS["deepseekv3-670b"]
@@ -125,7 +125,8 @@ def test_counts_match_the_built_module(model):
 
 
 def test_a_prompt_that_touches_every_expert_is_bound_by_reading_them():
-    work = Work.of(DEEPSEEK_V3, BF16, 1, 1000, 1)
-    found = work.limit(Ceilings(4e12, 1e15, "measured"))
-    assert found["ttft_s"] == found["by_kind"]["prefill"]["matmul"] == work.prefill_bytes / 4e12
-    assert found["by_kind"]["prefill"]["attention"] == work.prefill_attention_flops / 1e15
+    cost = Generation(1000, 1).cost(DEEPSEEK_V3, BF16, 1)
+    found, prefill = cost.limit(Ceilings(4e12, 1e15, "measured")), cost.phases["prefill"]
+    matmul_s, attention_s = prefill.bytes / 4e12, prefill.attention_flops / 1e15
+    assert found["metrics"]["ttft_s"] == found["by_kind"]["prefill"]["matmul"] == matmul_s
+    assert found["by_kind"]["prefill"]["attention"] == attention_s

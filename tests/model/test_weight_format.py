@@ -6,10 +6,9 @@ import pytest
 import torch
 from conftest import ROOT
 from mixture_models import DEEPSEEK, LLAMA4
+from step_engines import make_engine
 from test_checkpoint import VOCAB, llama
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.model.checkpoint import load_checkpoint
@@ -27,7 +26,7 @@ from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.parallel.sharding import Shard
 from inference_benchmark.system.memory import predict
-from inference_benchmark.workloads.metrics import Work
+from inference_benchmark.workloads.generation import Generation
 
 LLAMA_8B = MODELS["llama3.1-8b"]
 TINY = MODELS["llama-tiny"].with_layers(2)
@@ -79,18 +78,20 @@ def test_bytes_limits_and_memory_of_a_model_follow_from_its_format():
     one_row = 2 * 4096
     read = stored + 2 * (rest - 128_256 * 4096) + one_row
     assert LLAMA_8B.step_weight_bytes(precision, 1) == read
-    work = Work.of(LLAMA_8B, precision, 1, 1000, 2)
-    limit = work.limit(Ceilings(4e12, 1e15, "given"))
+    cost = Generation(1000, 2).cost(LLAMA_8B, precision, 1)
+    limit = cost.limit(Ceilings(4e12, 1e15, "given"))["metrics"]
     assert limit["tbot_s"] == (read + 1001 * 128 * 1024) / 4e12
-    assert work.prefill_flops == LLAMA_8B.prefill_flops(1, 1000)  # as many products as in bf16
-    need = predict([(LLAMA_8B, precision, 1)], 1000, 2)
+    assert cost.facts["prefill_flops"] == LLAMA_8B.prefill_flops(
+        1, 1000
+    )  # as many products as in bf16
+    need = predict([(LLAMA_8B, precision, 1)], 1000, 1002)
     assert need.weights == stored + 2 * rest  # nothing is kept in bf16 beside
 
 
 def test_an_engine_that_quantises_keeps_a_copy_beside():
     fp8 = Precision.of("bf16", "fp8")
     assert (fp8.name, fp8.compute, fp8.stored) == ("fp8", "fp8", Precision.of("bf16"))
-    need = predict([(LLAMA_8B, fp8, 1)], 1000, 2)
+    need = predict([(LLAMA_8B, fp8, 1)], 1000, 1002)
     assert need.weights == LLAMA_8B.weight_bytes(Precision.of("bf16")) + LLAMA_8B.linear_parameters
 
 
@@ -109,10 +110,9 @@ def test_a_name_that_is_taken_is_refused():
     assert PRECISIONS == ["bf16", "fp16", "fp32"]  # fp8 weights are made by an engine
 
 
-def logits(decoder, mode_type=eager.Mode, kernels=None) -> torch.Tensor:
+def logits(decoder, mode="eager", kernels=None) -> torch.Tensor:
     """[1 + steps, batch, vocab] of a prefill and greedy steps."""
-    mode = mode_type(decoder, ModeOptions(kernels or KernelConfig()))
-    engine = StepEngine(mode, decoder, 2, PROMPT, CACHE)
+    engine = make_engine(mode, decoder, 2, PROMPT, CACHE, kernels)
     engine.prefill(torch.arange(2 * PROMPT).reshape(2, PROMPT) % decoder.config.vocab_size)
     seen = [engine.logits.clone()]
     for step in range(3):
@@ -144,7 +144,7 @@ def test_compilers_and_kernels_take_the_example(int8):
     decoder = build_decoder(TINY, "int8", "cpu", CACHE)
     expected = logits(decoder)
     ours = KernelConfig(attention="flash_decode", linear="gemv")
-    for found in (logits(decoder, kernels=ours), logits(decoder, inductor.Mode)):
+    for found in (logits(decoder, kernels=ours), logits(decoder, "inductor")):
         assert (found - expected).norm() / expected.norm() < 0.02
 
 

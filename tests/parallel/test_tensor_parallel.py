@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from conftest import ROOT
+from inference_benchmark.session.cell import Run
 from mixture_models import DEEPSEEK, LLAMA4, hugging_face
+from step_engines import make_engine
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark import benchmark_inference
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
 from inference_benchmark.model.config import ModelConfig, Precision
@@ -30,7 +30,6 @@ from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.parallel.ranks import Group, PeerFailed
 from inference_benchmark.parallel.sharding import Shard
-from inference_benchmark.session.cell import Run
 from inference_benchmark.session.interleave import slowest
 
 SIZE = 2
@@ -92,8 +91,8 @@ def _as_rank(rank: int, address: str, function, arguments) -> None:
 def generate(config: ModelConfig, shard: Shard, all_reduce: str) -> tuple[torch.Tensor, int]:
     """Logits of a prefill and of STEPS greedy steps, and how many parameters there are."""
     decoder = build_decoder(config, "fp32", "cpu", INPUT + STEPS, seed=3, shard=shard)
-    mode = Mode(decoder, ModeOptions(KernelConfig(all_reduce=all_reduce)))
-    engine = StepEngine(mode, decoder, 2, INPUT, INPUT + STEPS)
+    kernels = KernelConfig(all_reduce=all_reduce)
+    engine = make_engine("eager", decoder, 2, INPUT, INPUT + STEPS, kernels)
     prompt = torch.randint(VOCAB, (2, INPUT), generator=torch.Generator().manual_seed(1))
     engine.prefill(prompt)
     logits = [engine.logits.clone()]

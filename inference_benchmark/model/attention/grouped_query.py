@@ -109,7 +109,7 @@ def make_function(
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if normalize is not None:
             qk = normalize(qk, heads, norm_weights, norm_eps)
-        if length > 1 and fills_cache:
+        if length > 1 and fills_cache and cache:
             context = _prefill_from_cache(qk, v, config, cos, sin, position, cache)
         elif length > 1:
             context = _prefill(qk, v, config, cos, sin, position, cache, over_prompt)
@@ -158,8 +158,9 @@ def _prefill(qk, v, config, cos, sin, position, cache, over_prompt) -> Tensor:
     length = q.shape[2]
     if _has_temperature(config.temperature, length):
         q = _scale(q, config.temperature, torch.arange(length, device=q.device))
-    write_cache(cache[0], k, position)
-    write_cache(cache[1], v, position)
+    if cache:
+        write_cache(cache[0], k, position)
+        write_cache(cache[1], v, position)
     contexts = [over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in _chunks(config, length)]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 

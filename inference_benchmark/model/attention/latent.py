@@ -94,7 +94,8 @@ def make_function(
         q_nope = q[..., : config.nope_dim]
         q_rope = apply_rope(q[..., config.nope_dim :], cos, sin)
         k_rope = apply_rope(down[..., -rope_dim:][:, None], cos, sin)
-        filled = write_cache(cache[0], torch.cat((latent, k_rope), dim=-1), position)
+        if cache:
+            filled = write_cache(cache[0], torch.cat((latent, k_rope), dim=-1), position)
         if length > 1:
             k, v = _expand(config, latent, k_rope, kv_up_weight)
             q = torch.cat((q_nope, q_rope), dim=-1)
