@@ -7,7 +7,8 @@ from inference_benchmark.workloads.metrics import Work
 
 from inference_benchmark import hardware
 from inference_benchmark.engines.spec import ModeSpec
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.session import benchmark

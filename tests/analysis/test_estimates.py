@@ -9,7 +9,8 @@ from inference_benchmark.workloads.metrics import Work
 from scripted import INPUT, OUTPUT, make_cell, steady, whole_session
 
 from inference_benchmark import compare_results
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.saving import file_name
