@@ -450,3 +450,16 @@ def test_a_folders_name_reaches_the_terminal_without_what_terminals_obey(tmp_pat
     (folder / "config.json").write_text("{")
     line = refused(folder, capsys)
     assert "red?[31m?model?/config.json can't be read" in line
+
+
+def test_such_a_name_is_measured_and_printed_harmless(tmp_path, capsys):
+    folder = tmp_path / "red\x1b[31m\nmodel"
+    llama().save_pretrained(folder)
+    flags = ["--model-path", str(folder), "--device", "cpu", "--mode", "eager", "--details"]
+    flags += ["--input-length", "8", "--output-length", "4", "--precision", "fp32"]
+    capsys.readouterr()
+    code = benchmark_inference.main([*flags, "--num-iterations", "2", "--warmup-iterations", "1"])
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "red?[31m?model" in out
+    assert "red\x1b" not in out + err
