@@ -29,7 +29,9 @@ _SERVER = multiprocessing.get_context("forkserver")
 @functools.cache
 def _start_server() -> None:
     """It takes the search path from the environment alone."""
-    _SERVER.set_forkserver_preload(["programs", "torch._dynamo", "inference_benchmark.session.benchmark"])
+    _SERVER.set_forkserver_preload(
+        ["programs", "torch._dynamo", "inference_benchmark.session.benchmark"]
+    )
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), _TESTS, before)))
     forkserver.ensure_running()
