@@ -30,7 +30,7 @@ try:
     from inference_benchmark.scenarios import SCENARIOS
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
-    from inference_benchmark.workloads.metrics import Work
+    from inference_benchmark.workloads.generation import Generation
 except ModuleNotFoundError as error:
     end_without_package("benchmark_inference.py", error)
 except KeyboardInterrupt:
@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         return ExitCode.MEASURED
     try:
         request = resolve(arguments)
+        if arguments.sessions > 1:
+            return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
         from inference_benchmark.session.benchmark import (
             run,  # loads torch: only now is something to be run
         )
@@ -70,16 +72,28 @@ def main(argv: list[str] | None = None) -> int:
         return _complain("interrupted before anything was measured", signals.exit_code())
 
 
+def _many_sessions(arguments, words: list[str]) -> int:
+    from inference_benchmark.session.many_sessions import run_sessions
+
+    return run_sessions(
+        words,
+        arguments.sessions,
+        arguments.output_dir,
+        output=arguments.output,
+        quiet=arguments.quiet,
+        json=arguments.json or arguments.format == "json",
+    )
+
+
 def list_scenarios() -> str:
     """The presets, with the shares of time that the limits of one model and GPU imply."""
     model = MODELS["llama3.1-8b"]
     gpu = next(gpu for gpu in GPUS if gpu.name == "H200 SXM")
     limits = {}
     for scenario in SCENARIOS.values():
-        work = Work.of(
-            model, Precision.of("bf16"), 1, scenario.input_length, scenario.output_length
-        )
-        limit = work.limit(ceilings(gpu, "bf16"))
+        workload = Generation(scenario.input_length, scenario.output_length)
+        cost = workload.cost(model, Precision.of("bf16"), 1)
+        limit = cost.limit(ceilings(gpu, "bf16"))["metrics"]
         limits[scenario.name] = limit["ttft_s"], limit["total_s"] - limit["ttft_s"]
     note = f"Shares: prefill / decode; by time at the limits of {model.name} on one {gpu.name}"
     return f"{scenario_table(limits)}\n\n{note}"

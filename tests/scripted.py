@@ -2,14 +2,15 @@
 
 from types import SimpleNamespace
 
+from inference_benchmark.session.cell import Cell
+from inference_benchmark.workloads.metrics import Work
+
 from inference_benchmark import hardware
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.models import MODELS, Precision
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.session import benchmark
-from inference_benchmark.session.cell import Cell
-from inference_benchmark.workloads.metrics import Work
 
 INPUT, OUTPUT = 1000, 5
 

@@ -4,17 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from step_engines import make_engine
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS, ModelConfig
 from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu
-OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
-LOOP = Kernels(experts="loop")
+OURS = KernelConfig(attention="flash_decode", linear="gemv", experts="fused")
+LOOP = KernelConfig(experts="loop")
 
 PROMPT, CACHE = 1000, 1064
 
@@ -24,12 +23,6 @@ def deepseek() -> ModelConfig:
     config = MODELS["deepseekv3-670b"].with_layers(4)
     *dense, mixture = config.feed_forward
     return replace(config, feed_forward=(*dense, replace(mixture, num_experts=32)))
-
-
-def thunder_mode():
-    from inference_benchmark.engines import thunder
-
-    return thunder.Mode
 
 
 @pytest.fixture(
@@ -43,15 +36,15 @@ def decoder(request):
 
 @pytest.mark.parametrize(
     "mode",
-    [lambda: eager.Mode, lambda: inductor.Mode, thunder_mode],
+    ["eager", "inductor", "thunder"],
     ids=["eager", "inductor", "thunder"],
 )
 @pytest.mark.parametrize("batch", [1, 3])
 def test_captured_graphs_pass_the_gate(decoder, mode, batch):
     vocab = decoder.config.vocab_size
     engine, reference = (
-        StepEngine(make(decoder, ModeOptions(kernels)), decoder, batch, PROMPT, CACHE)
-        for make, kernels in ((mode(), OURS), (eager.Mode, LOOP))
+        make_engine(name, decoder, batch, PROMPT, CACHE, kernels)
+        for name, kernels in ((mode, OURS), ("eager", LOOP))
     )
     prompt = torch.randint(vocab, (batch, PROMPT), device="cuda")
     engine.prefill(prompt)

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import MODES
+from inference_benchmark.engines import LISTED
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
+from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
 from inference_benchmark.options.flag import add_flags, flag
 from inference_benchmark.options.parser import Parser
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.workloads import WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
 _FIXES_RUNS = "it fixes the number of runs"
@@ -65,7 +67,7 @@ class Flags:
     precision: str = flag(
         "model",
         "default: bf16",
-        choices=("bf16", "fp16", "fp32"),
+        choices=PRECISIONS,
         default="bf16",
         role="work",
     )
@@ -99,7 +101,7 @@ class Flags:
         "workload",
         "what is timed: the generation of tokens after a prompt, or one forward pass over a whole "
         "input, without a cache (default: generation)",
-        choices=("generation", "forward"),
+        choices=tuple(WORKLOADS),
         default="generation",
         role="work",
     )
@@ -137,7 +139,7 @@ class Flags:
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(MODES)}; several are "
+        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(LISTED)}; several are "
         "measured in turn (default: thunder)",
         nargs="+",
         default=("thunder",),

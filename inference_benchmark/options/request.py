@@ -21,6 +21,7 @@ class Request(Flags):
     notices: tuple[str, ...] = ()
     tensor_parallel: int = 1
     extrapolation: Extrapolation | None = None
+    workload: str = "generation"
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:

@@ -5,9 +5,11 @@ is built. Imports no torch, but to look for a GPU.
 import resource
 from argparse import Namespace
 
+from inference_benchmark.engines import ENGINES, PLAIN
 from inference_benchmark.engines.spec import (
     GRAPH_COMPILE_MODES,
     ModeSpec,
+    baseline_at,
     check_compile_mode,
     check_packages,
     parse_executors,
@@ -25,6 +27,7 @@ from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.workloads import WORKLOADS
 
 _DEFAULT_MODEL = {"cuda": "llama3.1-8b", "cpu": "llama-tiny"}
 _FEW_LAYERS = 4
@@ -87,28 +90,38 @@ def resolve(arguments: Namespace) -> Request:
 def _check_executors(arguments) -> None:
     """Every flag that is given has to do something."""
     flag = "--thunder-executors"
-    thunder = [text for text in arguments.mode if text.startswith("thunder")]
-    if arguments.thunder_executors and not thunder:
-        raise RequestError(f"{flag} needs --mode thunder")
-    if arguments.thunder_executors and all(":" in text for text in thunder):
-        raise RequestError(f"'{thunder[0]}' names its own executors: leave out {flag}")
+    takers = tuple(entry.name for entry in ENGINES.values() if entry.takes_executors)
+    taking = [text for text in arguments.mode if text.startswith(takers)]
+    if arguments.thunder_executors and not taking:
+        raise RequestError(f"{flag} needs --mode {' or '.join(takers)}")
+    if arguments.thunder_executors and all(":" in text for text in taking):
+        raise RequestError(f"'{taking[0]}' names its own executors: leave out {flag}")
 
 
 def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
-    if arguments.compile_mode != "default" and all(spec.name != "inductor" for spec in specs):
-        raise RequestError(f"--compile-mode {arguments.compile_mode} needs --mode inductor")
-    if arguments.compile_scope != "layer" and all(spec.name == "eager" for spec in specs):
+    takers = [entry.name for entry in ENGINES.values() if entry.takes_compile_mode]
+    takes_mode = any(spec.engine.takes_compile_mode for spec in specs)
+    if arguments.compile_mode != "default" and not takes_mode:
         raise RequestError(
-            f"--compile-scope {arguments.compile_scope} does nothing for eager, which compiles none"
+            f"--compile-mode {arguments.compile_mode} needs --mode {' or '.join(takers)}"
+        )
+    if arguments.compile_scope != "layer" and all(spec.engine.is_plain for spec in specs):
+        raise RequestError(
+            f"--compile-scope {arguments.compile_scope} does nothing for {PLAIN.name}, "
+            "which compiles none"
         )
     check_compile_mode(arguments.compile_mode, specs)
 
 
 def _lengths(arguments) -> tuple[str | None, int, int]:
     """The scenario's name and both lengths; a forward pass puts nothing out (0)."""
-    is_forward = arguments.workload == "forward"
+    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
     if is_forward and arguments.output_length is not None:
-        raise RequestError("--workload forward generates nothing: leave out --output-length")
+        raise RequestError(
+            f"--workload {arguments.workload} generates nothing: leave out --output-length"
+        )
+    if is_forward and arguments.input_length == 1:
+        raise RequestError(f"--workload {arguments.workload} needs --input-length 2 or more")
     if arguments.scenario is None:
         name, input_length = None, arguments.input_length or 2048
         output_length = arguments.output_length or 128
@@ -201,8 +214,8 @@ def _with_baseline(
         return specs + [baseline] * (baseline not in specs), baseline.label
     if len(specs) > 1:
         for graphs in dict.fromkeys(spec.cuda_graphs for spec in specs):
-            eager = ModeSpec("eager", (), graphs)
-            specs += [eager] * (eager not in specs)
+            own = baseline_at(graphs)
+            specs += [own] * (own not in specs)
     return specs, None
 
 

@@ -89,6 +89,9 @@ class Ranks:
     def shorten_timeout(self) -> None:
         """After the preparation: a rank that the others wait for longer than a step is lost."""
 
+    def lengthen_timeout(self) -> None:
+        """Before the next preparation: ranks compile again, and need not be equally fast."""
+
     def leave(self, code: int | None) -> int:
         """Rank 0's exit code for all, once it has nothing left to say."""
         return code
@@ -133,6 +136,9 @@ class Group(Ranks):
 
     def shorten_timeout(self) -> None:
         _set_timeout(_STEP_TIMEOUT)
+
+    def lengthen_timeout(self) -> None:
+        _set_timeout(_PREPARATION_TIMEOUT)
 
     def leave(self, code: int | None) -> int:
         self._interrupted = False

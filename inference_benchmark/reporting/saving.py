@@ -160,7 +160,7 @@ def file_name(result: dict) -> str:
     """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>, without .json; of an estimate the
     model reads <model>-est<SMALL>-<LARGE>."""
     config, gpu = result["config"], result["environment"]["gpu"]
-    lengths = f"{config['input_length']}x{config['output_length']}"
+    lengths = "x".join(str(n) for n in (config["input_length"], config["output_length"]) if n)
     modes = dict.fromkeys(map(variant, result["cells"]))
     time = re.sub(r"[-:]", "", result["created"])
     parts = (

@@ -3,6 +3,8 @@
 import os
 import platform
 import subprocess
+import tomllib
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +15,7 @@ _PACKAGES = {
     "transformer_engine": "transformer-engine",
     "triton": "triton",
 }
+_DISTRIBUTION = "inference-benchmark"
 _COMMIT_VARIABLE = "BENCHMARK_GIT_COMMIT"
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,6 +40,7 @@ def describe(device) -> dict:
         "preloaded": os.environ.get("LD_PRELOAD") or None,
         "git_commit": commit,
         "git_dirty": dirty,
+        "benchmark_version": _benchmark_version(),
     }
 
 
@@ -51,6 +55,8 @@ def describe_gpu(device) -> dict:
         "multiprocessors": properties.multi_processor_count,
         "uuid": gpu_uuid(device),
         "power_limit_w": None,
+        "default_power_limit_w": None,
+        "max_sm_clock_hz": _max_sm_clock_hz(gpu_uuid(device)),
     }
 
 
@@ -59,6 +65,14 @@ def gpu_uuid(device) -> str | None:
 
     uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
     return f"GPU-{uuid}" if uuid is not None else None
+
+
+def _benchmark_version() -> str | None:
+    """This program's own, as installed or as its checkout's pyproject.toml has it."""
+    with suppress(OSError, KeyError, tomllib.TOMLDecodeError):
+        text = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        return tomllib.loads(text)["project"]["version"]
+    return _version(_DISTRIBUTION)
 
 
 def _version(package: str) -> str | None:
@@ -75,6 +89,18 @@ def _nvfuser_version() -> str | None:
         if name.lower().replace("_", "-").startswith("nvfuser"):
             return f"{distribution.version} ({name})"
     return None
+
+
+def _max_sm_clock_hz(uuid: str | None) -> float | None:
+    """The highest clock that this GPU is allowed to reach."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM) * 1e6
+    except Exception:  # as for the driver's version
+        return None
 
 
 def _driver() -> str | None:

@@ -5,6 +5,7 @@ import json
 import jsonschema
 import pytest
 from conftest import ROOT
+from inference_benchmark.workloads.metrics import Work
 from scripted import INPUT, OUTPUT, make_cell, steady, whole_session
 
 from inference_benchmark import compare_results
@@ -14,7 +15,6 @@ from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.saving import file_name
 from inference_benchmark.reporting.tables import summary_table
 from inference_benchmark.system.memory import largest_fit, predict
-from inference_benchmark.workloads.metrics import Work
 
 SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
 LLAMA = MODELS["llama3.1-8b"]

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from step_engines import make_engine
 
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode as Eager
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import agreement
@@ -15,8 +14,8 @@ CACHE = PROMPT + OUTPUT
 MODEL = MODELS["llama-tiny"].with_layers(2)
 
 
-def make_engine(decoder) -> StepEngine:
-    return StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, CACHE)
+def engine_of(decoder) -> StepEngine:
+    return make_engine("eager", decoder, 2, PROMPT, CACHE)
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +28,24 @@ def check(decoder, engine, precision="fp32") -> dict:
         MODEL.vocab_size, (2, PROMPT), generator=torch.Generator().manual_seed(7)
     )
     inputs = agreement.Inputs.random(MODEL.vocab_size, prompt, seed=1)
-    return agreement.check(engine, make_engine(decoder), inputs, precision)
+    return agreement.check(engine, engine_of(decoder), inputs, precision)
 
 
 def wrap_decode(engine: StepEngine, change) -> StepEngine:
     """change(engine, forward) replaces the mode's forward on single tokens."""
-    forward = engine.mode.forward
+    forward = engine.run_decoder
 
     def changed(tokens, position, caches):
         if tokens.shape[1] > 1:
             return forward(tokens, position, caches)
         return change(forward, tokens, position, caches)
 
-    engine.mode.forward = changed
+    engine.run_decoder = changed
     return engine
 
 
 def test_an_unchanged_mode_passes_exactly(decoder):
-    found = check(decoder, make_engine(decoder))
+    found = check(decoder, engine_of(decoder))
     assert found["passed"], found
     assert found["prefill_error"] == found["decode_error"] == found["cache_error"] == 0
     assert found["steps"] == 32
@@ -96,7 +95,7 @@ def return_not_a_number(forward, tokens, position, caches):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_gate_closes(decoder, fault, precision):
     """Even at the tolerance of bf16 each fault shows."""
-    found = check(decoder, wrap_decode(make_engine(decoder), fault), precision)
+    found = check(decoder, wrap_decode(engine_of(decoder), fault), precision)
     assert not found["passed"]
     assert found["failures"]
 
@@ -106,7 +105,7 @@ def test_a_write_into_an_unused_slot_is_seen(decoder):
         caches[1][1][0, 0, -1, 3] = 0.5
         return forward(tokens, position, caches)
 
-    found = check(decoder, wrap_decode(make_engine(decoder), spill), "bf16")
+    found = check(decoder, wrap_decode(engine_of(decoder), spill), "bf16")
     assert found["unwritten_slots_changed"] == 2  # after the prompt's steps and from empty
     assert not found["passed"]
 
@@ -115,7 +114,7 @@ def test_a_swapped_weight_is_seen(decoder):
     broken = build_decoder(MODEL, "fp32", "cpu", CACHE)
     first, second = broken.layers[0].o_proj.weight, broken.layers[1].o_proj.weight
     first.data, second.data = second.data, first.data
-    found = check(decoder, make_engine(broken), "bf16")
+    found = check(decoder, engine_of(broken), "bf16")
     assert found["prefill_error"] > found["tolerance"]
     assert not found["passed"]
 
@@ -128,14 +127,14 @@ def test_an_executed_but_different_choice_is_seen_outside_ties(decoder):
         logits[torch.arange(2), worst] -= 5
         return logits, token
 
-    found = check(decoder, wrap_decode(make_engine(decoder), shift))
+    found = check(decoder, wrap_decode(engine_of(decoder), shift))
     assert found["top1_disagreements"] > 0
     assert any("top-1" in failure for failure in found["failures"])
 
 
 def test_short_outputs_leave_nothing_to_decode(decoder):
-    engine = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, PROMPT)
-    reference = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, PROMPT)
+    engine = make_engine("eager", decoder, 2, PROMPT, PROMPT)
+    reference = make_engine("eager", decoder, 2, PROMPT, PROMPT)
     prompt = torch.zeros(2, PROMPT, dtype=torch.int64)
     found = agreement.check(
         engine, reference, agreement.Inputs.random(MODEL.vocab_size, prompt, 0), "fp32"

@@ -15,26 +15,21 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from conftest import ROOT
+from inference_benchmark.session.cell import Run
 from mixture_models import DEEPSEEK, LLAMA4, hugging_face
+from step_engines import make_engine
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark import benchmark_inference
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.config import ModelConfig, Precision
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
 from inference_benchmark.model.weights import build_decoder, empty_decoder
-from inference_benchmark.models import (
-    MODELS,
-    DenseFeedForward,
-    GroupedQueryAttention,
-    ModelConfig,
-    Precision,
-)
+from inference_benchmark.models import MODELS
 from inference_benchmark.parallel.ranks import Group, PeerFailed
 from inference_benchmark.parallel.sharding import Shard
-from inference_benchmark.session.cell import Run
 from inference_benchmark.session.interleave import slowest
 
 SIZE = 2
@@ -52,6 +47,9 @@ SMALL = {
     "llama": _LLAMA,
     "llama, KV head on both ranks": replace(_LLAMA, attention=GroupedQueryAttention(8, 1, 16)),
     "llama, tied head": replace(_LLAMA, tied_embeddings=True),
+    "qwen3": replace(
+        _LLAMA, attention=GroupedQueryAttention(8, 2, 16, learned_qk_norm=True), family="qwen3"
+    ),
     "deepseek": replace(DEEPSEEK, vocab_size=VOCAB),
     "llama4": replace(LLAMA4, vocab_size=VOCAB),
 }
@@ -93,8 +91,8 @@ def _as_rank(rank: int, address: str, function, arguments) -> None:
 def generate(config: ModelConfig, shard: Shard, all_reduce: str) -> tuple[torch.Tensor, int]:
     """Logits of a prefill and of STEPS greedy steps, and how many parameters there are."""
     decoder = build_decoder(config, "fp32", "cpu", INPUT + STEPS, seed=3, shard=shard)
-    mode = Mode(decoder, ModeOptions(Kernels(all_reduce=all_reduce)))
-    engine = StepEngine(mode, decoder, 2, INPUT, INPUT + STEPS)
+    kernels = KernelConfig(all_reduce=all_reduce)
+    engine = make_engine("eager", decoder, 2, INPUT, INPUT + STEPS, kernels)
     prompt = torch.randint(VOCAB, (2, INPUT), generator=torch.Generator().manual_seed(1))
     engine.prefill(prompt)
     logits = [engine.logits.clone()]
@@ -159,7 +157,7 @@ def test_a_rank_keeps_the_kv_head_that_its_queries_use():
 
 @pytest.mark.parametrize("name", ["llama", "deepseek", "llama4"])
 def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
-    """Read by one rank and by each of two: the same cut of every weight."""
+    """Read by one rank and by each of two: the same shard of every weight."""
     SAVED[name]().save_pretrained(tmp_path)
     config = read_model(tmp_path)
     whole = empty_decoder(config, "fp32", "cpu")
@@ -169,9 +167,9 @@ def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
         load_checkpoint(share, tmp_path)
         found = dict(share.named_parameters())
         for path, weight in whole.named_parameters():
-            cut = share.cuts.get(path.removesuffix(".weight"))
+            kept = share.shards.get(path.removesuffix(".weight"))
             expected = torch.empty_like(found[path])
-            expected.copy_(weight) if cut is None else cut.keep(weight, expected)
+            expected.copy_(weight) if kept is None else kept.copy_shard(weight, expected)
             assert torch.equal(found[path], expected), path
 
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
+from inference_benchmark.workloads.metrics import Work
 from scripted import make_cell
 
 from inference_benchmark.models import MODELS
 from inference_benchmark.session.diagnosis import diagnose
 from inference_benchmark.system import kernel_profile
-from inference_benchmark.workloads.metrics import Work
 
 
 class BoundedEngine:
