@@ -22,7 +22,8 @@ from inference_benchmark.errors import (
 
 try:
     from inference_benchmark.hardware import GPUS, ceilings
-    from inference_benchmark.models import MODELS, Precision
+    from inference_benchmark.model.config import Precision
+    from inference_benchmark.models import MODELS
     from inference_benchmark.options.flags import make_parser
     from inference_benchmark.options.launch import is_first_here, is_one_of_several
     from inference_benchmark.options.resolution import resolve
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         return ExitCode.MEASURED
     try:
         request = resolve(arguments)
+        if arguments.sessions > 1:
+            return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
         from inference_benchmark.session.benchmark import (
             run,  # loads torch: only now is something to be run
         )
@@ -68,6 +71,19 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(f"out of memory: {str(error) or 'see ulimit -v'}", ExitCode.CANNOT_RUN)
     except KeyboardInterrupt:
         return _complain("interrupted before anything was measured", signals.exit_code())
+
+
+def _many_sessions(arguments, words: list[str]) -> int:
+    from inference_benchmark.session.many_sessions import run_sessions
+
+    return run_sessions(
+        words,
+        arguments.sessions,
+        arguments.output_dir,
+        output=arguments.output,
+        quiet=arguments.quiet,
+        json=arguments.json or arguments.format == "json",
+    )
 
 
 def list_scenarios() -> str:

@@ -5,11 +5,11 @@ reporting/comparison_tables.py prints it; here is the command line with its gate
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from inference_benchmark import __version__
 from inference_benchmark.errors import ExitCode, end_without_package
 
 try:
@@ -18,10 +18,9 @@ try:
     from inference_benchmark.reporting.comparison_tables import PRINTERS
     from inference_benchmark.reporting.pairing import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.saved_cells import ComparisonError
+    from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
 except ModuleNotFoundError as error:
     end_without_package("compare_results.py", error)
-
-NOT_WRITTEN = 4
 
 EXAMPLES = """\
 examples:
@@ -59,6 +58,7 @@ def make_parser() -> Parser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "files",
         nargs="*",
@@ -157,9 +157,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_written = write(PRINTERS[options.format](report))
     failures = list(failed_gates(report, options))
     for failure in failures:
-        print(failure, file=sys.stderr)
+        say(failure)
     if not is_written:
-        return NOT_WRITTEN
+        return ExitCode.NOT_WRITTEN
     if failures:
         return ExitCode.GATE_FAILED
     if options.fail_on_regression and not any(row.baseline_files for row in report.rows):
@@ -180,29 +180,23 @@ def failed_gates(report: Report, options: argparse.Namespace) -> Iterator[str]:
 def write(text: str) -> bool:
     """Print it; False where it can't be. A reader that leaves early has seen enough."""
     try:
-        if sys.stdout is None:
-            raise OSError("standard output is closed")
-        if hasattr(sys.stdout, "reconfigure"):  # names of files in a terminal that is ASCII only
-            sys.stdout.reconfigure(errors="backslashreplace")
         print(text, flush=True)
     except OSError as error:
         give_up_stdout()
         if isinstance(error, BrokenPipeError):
             return True
-        reason = error.strerror or error
-        print(f"compare_results.py: error: the report can't be written: {reason}", file=sys.stderr)
+        say(f"compare_results.py: error: the report can't be written: {error.strerror}")
         return False
     return True
 
 
-def give_up_stdout() -> None:
-    """What is left in its buffer goes nowhere, so that nothing is said of it at the exit."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def run_program() -> NoReturn:
-    sys.exit(main())
+    prepare_streams()
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("compare_results.py: interrupted")
+        sys.exit(ExitCode.INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -155,11 +155,15 @@ def fake_forward_cell(
     """A cell of the workload that times one forward over batch x input length."""
     times = {"forward_s": (forward_s * _factors(runs, 1, noise, 0.0, seed)[:, 0]).tolist()}
     rates = {"tokens_per_s": batch_size * INPUT_LENGTH}
-    cell = _cell(variant, batch_size, times, {}, FORWARD, rates) | {
+    cell = _cell(variant, batch_size, times, {}, FORWARD, rates)
+    cell |= {
         "cost": {"forward_flops": 1.2e11},
         "limit": {"basis": "measured", "metrics": {"forward_s": 0.03}, "by_kind": {}},
         "bound": {"forward_s": "compute"},
+        "cold_start": {"build_s": 1.5, "compile_forward_s": 2.5},
+        "output_check": cell["output_check"] | {"checked": ["logits"]},
     }
+    del cell["summary"]["cost_per_million_tokens"]["output"]
     return cell | fields
 
 

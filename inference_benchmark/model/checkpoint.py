@@ -1,4 +1,4 @@
-"""Weights from safetensors files, shard by shard, each tensor straight to its place on the device.
+"""Weights from safetensors files, one after the other, each tensor straight to its place.
 
 Never more than one of the checkpoint's tensors is held beside the model. All names and shapes are
 checked before the first is copied, so that what is wrong shows in a second, not in minutes. Values

@@ -74,25 +74,32 @@ def _reader(folder: Path, config: dict) -> ConfigReader:
     return readers[architecture]
 
 
-def _as_expected(folder: Path, found: ModelConfig, expected: ModelConfig) -> ModelConfig:
-    if found.family != expected.family:
-        raise CheckpointError(f"{folder}: expected {expected.family}, found {found.family}")
-    sizes = [(m.num_layers, m.hidden_size, m.vocab_size, m.parameters) for m in (expected, found)]
+def _as_expected(folder: Path, model: ModelConfig, expected: ModelConfig) -> ModelConfig:
+    if model.family != expected.family:
+        raise CheckpointError(f"{folder}: expected {expected.family}, found {model.family}")
+    sizes = [(m.num_layers, m.hidden_size, m.vocab_size, m.parameters) for m in (expected, model)]
     if sizes[0] != sizes[1]:
-        wanted, there = (
+        wanted, found = (
             f"{layers} layers, hidden size {hidden}, vocabulary {vocab}, {total / 1e9:.2f} B"
             for layers, hidden, vocab, total in sizes
         )
-        raise CheckpointError(f"{folder}: expected {expected.name} ({wanted}), found {there}")
-    return replace(found, name=expected.name)
+        raise CheckpointError(f"{folder}: expected {expected.name} ({wanted}), found {found}")
+    return replace(model, name=expected.name)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a folder, in the order of their names.
 
     Raises:
-        CheckpointError: there are none, or one that the index names is missing.
+        CheckpointError: there are none, or one that the index names is missing or elsewhere.
     """
+    try:
+        return _weight_files(folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder} can't be read: {error.strerror}") from None
+
+
+def _weight_files(folder: Path) -> tuple[Path, ...]:
     _check_folder(folder)
     index = folder / _INDEX
     files = _indexed_files(folder) if index.exists() else sorted(folder.glob("*.safetensors"))

@@ -87,8 +87,8 @@ def unexpected(decoder: Decoder, available: Collection[str]) -> list[str]:
 
 
 def _layer_index(name: str, prefix: str) -> int | None:
-    found = re.match(rf"{re.escape(prefix)}model\.layers\.(\d+)\.", name)
-    return None if found is None else int(found[1])
+    match = re.match(rf"{re.escape(prefix)}model\.layers\.(\d+)\.", name)
+    return None if match is None else int(match[1])
 
 
 def _is_unbuilt(name: str, prefix: str, num_layers: int, full_num_layers: int) -> bool:

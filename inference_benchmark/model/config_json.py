@@ -30,7 +30,7 @@ def demand(config: dict, **settings: tuple) -> None:
     """Every setting, where config.json has it, is one of the given values."""
     for name, allowed in settings.items():
         value = config.get(name, allowed[0])
-        if not any(value == each and type(value) is type(each) for each in allowed):
+        if not any(value == good and type(value) is type(good) for good in allowed):
             raise Unsupported(name, value)
 
 

@@ -3,9 +3,9 @@
 A forward is `begin` (embedding, RoPE rows, mask), one function per layer and `finish` (norm, head,
 greedy choice). A layer is made of an attention and a feed-forward part (part_modules.py). All equal
 layers share one pure function of their tensors, so a compiler that compiles or traces a layer once
-serves all of them. A layer takes the residual stream and the update that the previous
-layer still owes it: the addition then sits beside the norm that reads its result, where a compiler
-can fuse the two although it sees one layer only.
+serves all of them. A layer takes the residual stream and the previous layer's update, which is not
+yet added to it: the addition then stands before the norm that reads its result, and a compiler can
+fuse the two although it sees one layer only.
 """
 
 from collections.abc import Callable, Iterable

@@ -75,8 +75,10 @@ _TABLE = (
 )
 # fmt: on
 
-FORMATS: dict[str, WeightFormat] = {each.name: each for each in _TABLE}
+FORMATS: dict[str, WeightFormat] = {entry.name: entry for entry in _TABLE}
 BASE_TYPES = ("bf16", "fp16", "fp32")  # of activations and of the KV cache
+# What --precision may name: formats in which the weights themselves can be built.
+PRECISIONS = [entry.name for entry in _TABLE if not entry.made_by_engine]
 
 
 def register(weight_format: WeightFormat) -> None:
@@ -89,6 +91,8 @@ def register(weight_format: WeightFormat) -> None:
         raise ValueError(f"{weight_format.name}: unknown compute type {weight_format.compute}")
     if FORMATS.setdefault(weight_format.name, weight_format) != weight_format:
         raise ValueError(f"there is a weight format named {weight_format.name}")
+    if not weight_format.made_by_engine and weight_format.name not in PRECISIONS:
+        PRECISIONS.append(weight_format.name)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def build_decoder(
     seed: int = 0,
     shard: Shard | None = None,
 ) -> Decoder:
-    """A decoder with random weights, each made in place on the device, so never held twice.
+    """A decoder with random weights, made in place on the device, so that no copy exists meanwhile.
 
     precision: a base type (bf16, fp16, fp32) or a weight format of model/weight_format.py.
     The shares of several ranks are copied from the very weights that one rank would have.
@@ -52,9 +52,9 @@ def empty_decoder(
     device: torch.device | str,
     shard: Shard | None = None,
 ) -> Decoder:
-    """A decoder whose weights hold whatever the memory held: to be filled at once.
+    """A decoder with uninitialised weights, for a caller that fills all of them.
 
-    Matrices that a weight format will store have no memory yet.
+    Matrices that a weight format of several tensors will store have no memory yet.
     """
     types = Precision.of(precision)
     weight_format = types.stored.weight_format
@@ -77,7 +77,7 @@ def empty_decoder(
 
 
 def matrices_to_quantize(decoder: Decoder) -> dict[str, nn.Linear]:
-    """The linear layers that the weight format is yet to store in its own way, by their path."""
+    """The linear layers whose matrices are still to be stored in the weight format, by path."""
     if decoder.weight_format is None or decoder.weight_format.module is None:
         return {}
     return {

@@ -11,6 +11,7 @@ from pathlib import Path
 from inference_benchmark import __version__
 from inference_benchmark.engines import LISTED
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
+from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
 from inference_benchmark.options.flag import add_flags, flag
@@ -66,7 +67,7 @@ class Flags:
     precision: str = flag(
         "model",
         "default: bf16",
-        choices=("bf16", "fp16", "fp32"),
+        choices=PRECISIONS,
         default="bf16",
         role="work",
     )

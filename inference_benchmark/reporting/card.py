@@ -104,8 +104,8 @@ def _parallel_rows(config: dict, model: dict, environment: dict) -> list[tuple[s
     ranks, nodes = config["tensor_parallel"], environment["nodes"]
     if ranks == 1:
         return []
-    share = f"{gigabytes(model['weight_bytes_per_gpu'])} GB of weights"
-    cache = f"{model['kv_bytes_per_token_per_gpu'] / 1024:,.0f} KiB per token"
+    share = f"{gigabytes(model.get('weight_bytes_per_gpu'))} GB of weights"
+    cache = f"{(model.get('kv_bytes_per_token_per_gpu') or 0) / 1024:,.0f} KiB per token"
     where = "" if nodes == 1 else f" on {nodes} nodes"
     return [
         ("ranks", f"{ranks}{where}, tensor parallel; on each {share}, {cache}; limits: of one rank")

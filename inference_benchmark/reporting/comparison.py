@@ -81,7 +81,9 @@ def _check_ignored(request: ComparisonRequest, cells: Sequence[SavedCell]) -> No
     known = sorted({name for cell in cells for name in cell.conditions})
     for name in request.ignore:
         if cells and name not in known:
-            raise ComparisonError(f"--ignore {name}: no such condition (there are: {known})")
+            raise ComparisonError(
+                f"--ignore {name}: no such condition (there are: {', '.join(known)})"
+            )
 
 
 def _differences(pairings: Sequence[Pairing], ignored: Sequence[str]) -> list[Difference]:

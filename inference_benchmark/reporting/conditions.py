@@ -21,7 +21,15 @@ _NOT_CONDITIONS = {
     *("model_name", "num_layers", "full_num_layers", "extrapolated_from", "scenario", "workload"),
     *("input_length", "output_length", "precision", "tensor_parallel", "batch_size", "mode"),
     *("num_iterations", "target_ci", "max_seconds", "baseline", "sessions"),
-    *("ready_s", "price_source", "gpu_price", "gpu_bandwidth", "gpu_peak", "measure_ceilings"),
+    *(
+        "device",
+        "ready_s",
+        "price_source",
+        "gpu_price",
+        "gpu_bandwidth",
+        "gpu_peak",
+        "measure_ceilings",
+    ),
 }
 # What a cell says more exactly than its session, or what its label says.
 _NOT_OPTIONS = {"cuda_graphs", "executors", "precision"}
@@ -54,7 +62,7 @@ class Difference:
 
     @property
     def is_between_files(self) -> bool:
-        return len({files for each in self.values for files in (each.files,)}) > 1
+        return len({each.files for each in self.values}) > 1
 
 
 def conditions_of(result: dict, record: dict) -> dict[str, str]:

@@ -1,11 +1,12 @@
 """--explain: each phase of a run, time by kind of kernel beside the limit of each kind."""
 
-from inference_benchmark.reporting.figures import is_sound, median
+from inference_benchmark.reporting.figures import is_sound, limit_of, median
 from inference_benchmark.reporting.layout import table
 from inference_benchmark.reporting.reading import printable
 from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent
 
 _METRICS = {"prefill": "ttft_s", "decode": "tbot_s"}  # others: PHASE_s
+_BUSY = "_busy_share"
 _STEPS = {"decode": "decode step"}
 
 
@@ -20,20 +21,34 @@ def explain(cell: dict) -> str:
 
 
 def _phase(cell: dict, phase: str) -> str:
-    """Measured is the median over runs where the profile does not say what these very steps took."""
+    """Kernels are held against the limit of the very steps that were profiled where it is known,
+    the median over runs against that of a whole run."""
     found = cell["profile"][phase]
-    measured = median(cell, found.get("metric") or _METRICS.get(phase, f"{phase}_s"))
-    limits = _limits(cell, phase)
+    metric = _METRICS.get(phase, f"{phase}_s")
+    measured, limits = median(cell, metric), _limits(cell, phase)
     rows = [
         [kind, milliseconds(seconds), _share(seconds, measured), milliseconds(limits.get(kind))]
         for kind, seconds in sorted(found["by_kind"].items(), key=lambda each: -each[1])
     ]
-    idle = None if measured is None else max(0.0, measured - found["kernel_s"])
+    kernel_s, limit_s = found["kernel_s"], found.get("limit_s") or sum(limits.values()) or None
+    rows.append(
+        ["kernels", milliseconds(kernel_s), _share(kernel_s, measured), milliseconds(limit_s)]
+    )
+    idle = None if measured is None else max(0.0, measured - kernel_s)
     rows.append(["idle", milliseconds(idle), _share(idle, measured), UNKNOWN])
-    rows.append(["all", milliseconds(measured), "", milliseconds(sum(limits.values()) or None)])
-    title = f"one {_STEPS.get(phase, phase)} of {cell['label']}, {found['kernels']:.0f} kernels"
+    rows.append(
+        ["median of runs", milliseconds(measured), "", milliseconds(limit_of(cell, metric))]
+    )
     basis = f"limit ms ({cell['limit']['basis']})" if cell["limit"] else "limit ms"
-    return f"{title}\n{table(rows, ['kind', 'ms', 'share', basis])}"
+    return f"{_title(cell, phase, found)}\n{table(rows, ['kind', 'ms', 'share', basis])}"
+
+
+def _title(cell: dict, phase: str, found: dict) -> str:
+    title = f"one {_STEPS.get(phase, phase)} of {cell['label']}, {found['kernels']:.0f} kernels"
+    if found.get("contexts"):
+        first, last = found["contexts"]
+        title += f", context {first:,}" + (f" to {last:,}" if last != first else "")
+    return title
 
 
 def _limits(cell: dict, phase: str) -> dict:
@@ -62,16 +77,23 @@ def costliest(cell: dict) -> str:
 
 
 def what_bounds(cell: dict) -> str | None:
-    """What bounds the decode of a cell, in one line."""
+    """What bounds the step that a run repeats, or its only one, in one line."""
     host, bound = cell["host"], cell["bound"]
     if not is_sound(cell) or host is None or host.get("enqueue_over_kernel") is None:
         return None
-    busy = percent(host.get("decode_busy_share"))
+    phase = _repeated_phase(host)
+    busy = percent(host.get(f"{phase}{_BUSY}"))
     ratio = host["enqueue_over_kernel"]
     if ratio > 1:
         return (
-            f"decode is bound by launches: enqueueing a step takes {ratio:.1f}x its kernels' time, "
+            f"{phase} is bound by launches: enqueueing a step takes {ratio:.1f}x its kernels' time, "
             f"the GPU is busy {busy}"
         )
-    resource = "the GPU" if not bound else f"the GPU's {bound.get(_METRICS['decode'])}"
-    return f"decode is bound by {resource}: busy {busy} of a step's time"
+    found = (bound or {}).get(_METRICS.get(phase, f"{phase}_s"))
+    resource = f"the GPU's {found}" if found else "the GPU"
+    return f"{phase} is bound by {resource}: busy {busy} of a step's time"
+
+
+def _repeated_phase(host: dict) -> str:
+    phases = [name.removesuffix(_BUSY) for name in host if name.endswith(_BUSY)]
+    return "decode" if "decode" in phases or not phases else phases[-1]

@@ -39,11 +39,14 @@ def _problems(cell: dict) -> list[tuple[str, str]]:
     """(what is wrong, what to do about it)."""
     found = [(cell["error"], "")] if cell["error"] else []
     check, validity = cell["output_check"], cell["validity"]
+    said = set()
     if check and not check["passed"]:
         found.append((f"WRONG OUTPUT: {'; '.join(check['failures'])}", ""))
+        said.add("wrong_output")
     if validity is None or not runs(cell):
         return found
-    return found + [(reason["message"], reason["remedy"]) for reason in validity["reasons"]]
+    others = [reason for reason in validity["reasons"] if reason["code"] not in said]
+    return found + [(reason["message"], reason["remedy"]) for reason in others]
 
 
 def estimate_notes(result: dict) -> list[str]:

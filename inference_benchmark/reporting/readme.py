@@ -9,7 +9,8 @@ from pathlib import Path
 
 from inference_benchmark.engines import ENGINES, LISTED
 from inference_benchmark.engines.spec import EXECUTORS
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.reporting.figures import (
     bases,
     headline_rates,
@@ -29,12 +30,13 @@ from inference_benchmark.reporting.figures import (
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import model_label, variant
 from inference_benchmark.reporting.reading import read_result
-from inference_benchmark.reporting.summary import summary_table
+from inference_benchmark.reporting.summary import medians_ratio, summary_table
 from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
 from inference_benchmark.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
+_RATIO_ROUNDING = 0.001  # of a printed speed-up and of the medians it is held against
 HEADLINES = ("session", "models", "four_gpus")  # what the README itself shows
 
 
@@ -110,8 +112,9 @@ def published(*folders: str) -> str:
         return "No published measurements yet."
     workloads = dict.fromkeys(result["workload"]["name"] for result in results)
     tables = [_table([r for r in results if r["workload"]["name"] == name]) for name in workloads]
-    environments = dict.fromkeys(_environment_line(result) for result in results)
-    return "\n\n".join([*tables, "\n".join(environments)])
+    notes = dict.fromkeys(_environment_line(result) for result in results)
+    notes |= dict.fromkeys(note for result in results for note in _disagreements(result))
+    return "\n\n".join([*tables, "\n".join(notes)])
 
 
 def _results(folder: str) -> list[dict]:
@@ -149,6 +152,18 @@ def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[st
         _speedup(result, cell, main),
         str(runs(cell)),
         ", ".join(verdict_words(cell, is_smoke(result))),
+    ]
+
+
+def _disagreements(result: dict) -> list[str]:
+    """Where a speed-up is not the ratio of the medians in its row and in the baseline's."""
+    cells = result["cells"]
+    main = main_metric(result["workload"], cells)
+    return [
+        f"{model_label(result['config'], cell)}, {cell['label']}: the speed-up is the mean over "
+        f"rounds, each with itself; the medians' own ratio is {ratio:.3f}."
+        for cell in cells
+        if (ratio := medians_ratio(cell, cells, main, _RATIO_ROUNDING)) is not None
     ]
 
 

@@ -89,9 +89,10 @@ def _code(cell: SavedCell) -> str:
     return cell.session_set if is_changed or is_unknown else ""
 
 
-def _origin(cell: SavedCell) -> tuple[str, str, str]:
+def _origin(cell: SavedCell) -> tuple:
     """The same for a copy of the file."""
-    return cell.created, cell.label, cell.conditions.get("gpu_uuid", UNKNOWN)
+    times = next(iter(cell.samples.values()), [])
+    return cell.created, cell.label, tuple(times)
 
 
 def _newest(folders: Sequence[str]) -> list[str]:

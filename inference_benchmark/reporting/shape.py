@@ -113,8 +113,10 @@ def _check_array(value: list, schema: dict, root: dict, where: str) -> None:
     if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", math.inf):
         raise _DepartureError(f"{_place(where)} has {len(value)} entries")
     items = schema.get("items")
-    if items == {"type": "number"} and all(type(x) is float and x - x == 0 for x in value):
-        return  # steps are many; x - x is not 0 for infinity and NaN
+    if items == {"type": "number"} and all(
+        type(x) is float and -_TOO_LARGE < x < _TOO_LARGE for x in value
+    ):
+        return  # steps are many
     if items is not None:
         for number, part in enumerate(value):
             _check(part, items, root, f"{where}[{number}]")

@@ -23,14 +23,14 @@ from inference_benchmark.reporting.layout import fitted, wrap
 from inference_benchmark.reporting.reading import printable
 from inference_benchmark.reporting.units import UNKNOWN, percent, rate
 from inference_benchmark.reporting.version_1 import GENERATION
+from inference_benchmark.statistics.verdicts import ADJUSTMENT
 
-_WIDTHS = {"speed-up": 12, "verdict": 12}  # at most, where a row does not fit a line
+_WIDTHS = {"speed-up": 12, "verdict": 10}  # at most, where a row does not fit a line
 _MEANINGS = {
-    "ttft_s": "time to the first token",
+    "ttft_s": "time to first token",
     "tbot_s": "time per further token",
     "forward_s": "one forward over all tokens",
 }
-_ADJUSTMENT = "verdicts allow for the number of comparisons (Benjamini-Hochberg)"
 _RATIO_ROUNDING = 0.005  # of a speed-up as it is printed
 
 
@@ -53,7 +53,7 @@ def _title(workload: dict, cells: list[dict], main: dict | None, counts: set[int
     title += f", {', '.join(times)} in ms" if times else ""
     if main is not None and any(reached(cell, main) for cell in cells):
         title += f", limit: {' and '.join(bases(cells))}, of {main['title']}"
-    return wrap(title)
+    return title
 
 
 def summary_row(result: dict, cell: dict, main: dict | None, with_runs: bool) -> list[str]:
@@ -76,7 +76,7 @@ def titled(title: str, rows: list, headers: list[str], widths: dict[str, int]) -
     if len(known) < 2:
         return ""
     headers, *rows = zip(*known, strict=True)
-    return f"{title}\n{fitted(rows, headers, widths)}"
+    return f"{wrap(title)}\n{fitted(rows, headers, widths)}"
 
 
 def group_rows(cells: Sequence[dict], result: dict | None = None) -> str:
@@ -111,13 +111,14 @@ def speedup_text(cell: dict, metric: str) -> str:
 
 def legend_line(result: dict) -> str:
     """What the columns mean, for whoever sees them for the first time."""
-    shown = headlines(result["workload"])
-    meanings = ["±: 95% interval of the median, its farther end"] if _has_interval(result) else []
-    meanings += [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
-    main = main_metric(result["workload"], result["cells"])
-    if main is not None and any(reached(cell, main) for cell in result["cells"]):
-        meanings.append("limit: share of what the hardware allows")
-    return "; ".join([*meanings, "verdict: whether the numbers can be trusted"])
+    workload, cells = result["workload"], result["cells"]
+    shown, main = headlines(workload), main_metric(workload, cells)
+    said = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
+    if _has_interval(result):
+        said.append("±: 95% interval")
+    if main is not None and any(reached(cell, main) for cell in cells):
+        said.append("limit: share of what the hardware allows")
+    return "; ".join([*said, "verdict: can it be trusted"])
 
 
 def _has_interval(result: dict) -> bool:
@@ -172,8 +173,15 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
     note = f"speed-up: {main['title']} against {', '.join(names)}"
     note += " of the same batch size and depth" if several else ""
     note += ", paired by round" if all(cell["group"]["interleaved"] for cell in found) else ""
-    note += f"; {_ADJUSTMENT}" if _is_adjusted(found) else ""
-    return [note, *filter(None, (_disagreement(*pair, main) for pair in references))]
+    note += f"; {ADJUSTMENT}" if _is_adjusted(found) else ""
+    ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in found]
+    apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
+    if apart:
+        note += (
+            "; it is the mean over rounds, each with itself, and where times moved from round to "
+            f"round the medians' own ratio differs: {', '.join(apart)}"
+        )
+    return [note]
 
 
 def _is_adjusted(cells: list[dict]) -> bool:
@@ -184,16 +192,14 @@ def _is_adjusted(cells: list[dict]) -> bool:
     )
 
 
-def _disagreement(cell: dict, baseline: dict | None, main: dict) -> str | None:
-    """Why the speed-up is not the ratio of the medians that stand beside it, where it is not."""
-    before = median(baseline, main["name"]) if baseline else None
-    after = median(cell, main["name"])
+def medians_ratio(cell: dict, cells: Sequence[dict], metric: dict, rounding: float) -> float | None:
+    """The ratio of the printed medians, where it differs by more than the rounding from the speed-up
+    that is printed beside them."""
+    speedup = speedup_of(cell, metric["name"])
+    baseline = named(cells, cell["speedup"]["baseline"]) if speedup else None
+    before = median(baseline, metric["name"]) if baseline else None
+    after = median(cell, metric["name"])
     if not before or not after:
         return None
-    paired, of_medians = speedup_of(cell, main["name"])["ratio"], before / after
-    if abs(paired - of_medians) <= _RATIO_ROUNDING:
-        return None
-    return (
-        f"{cell['label']}: the speed-up of {paired:.3f} is the mean over rounds, each with itself; "
-        f"the medians' ratio is {of_medians:.3f}, because times moved from round to round"
-    )
+    ratio = before / after
+    return None if abs(speedup["ratio"] - ratio) <= rounding else ratio

@@ -46,9 +46,10 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
     measured = [cell for cell in result["cells"] if has_times(cell)]
     if details and measured:
         parts += _details(result, measured)
-    parts += ["\n".join(map(wrap, notes.reasons(result["cells"]))), _last_notes(result, details)]
-    if legend and measured and not details:
-        parts.append(_MORE)
+    parts += [
+        "\n".join(map(wrap, notes.reasons(result["cells"]))),
+        _last_notes(result, details, legend),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -77,9 +78,10 @@ def _under_summary(result: dict, legend: bool) -> str:
     return "\n".join(map(wrap, said))
 
 
-def _last_notes(result: dict, details: bool) -> str:
+def _last_notes(result: dict, details: bool, legend: bool) -> str:
     said = [*(notes.details_notes(result) if details else []), *result["warnings"]]
     said.append(notes.stop_note(result["cells"]))
+    said += [_MORE] if legend and not details and any(map(has_times, result["cells"])) else []
     return "\n".join(wrap(note) for note in dict.fromkeys(said))
 
 
@@ -227,7 +229,7 @@ def _planned(cells: list[dict]) -> str:
     if not amounts:
         return ""
     least, most = gigabytes(amounts[0]), gigabytes(amounts[-1])
-    return f"; {most if least == most else f'{least} to {most}'} planned for cells held together"
+    return f"; {most if least == most else f'{least} to {most}'} planned for what is held together"
 
 
 def _total_cost(cells: list[dict]) -> str:

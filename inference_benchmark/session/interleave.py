@@ -42,12 +42,12 @@ class Rounds:
     warmup_rule: WarmupRule
     on_progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     after_round: Callable[[], None] = lambda: None
-    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
     snapshot: Callable[[], Any] = lambda: None
     before_run: Callable[[LiveCell], None] = lambda cell: None
     after_run: Callable[[LiveCell], None] = lambda cell: None
     now: Callable[[], float] = time.perf_counter
     ranks: Ranks = field(default_factory=Ranks)
+    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
 
     def run(self) -> None:
         """Warm up, then measure until the rule is met.

@@ -271,6 +271,7 @@ def test_pickles_and_gguf_files_are_refused_unopened(saved, capsys, name, words)
 def test_a_folder_that_is_none(tmp_path, capsys):
     assert "is not a folder" in refused(tmp_path / "nowhere", capsys)
     assert "holds no config.json" in refused(tmp_path, capsys)
+    assert "can't be read: File name too long" in refused(tmp_path / ("n" * 5000), capsys)
 
 
 def test_nothing_of_ours_unpickles():
@@ -285,7 +286,7 @@ def test_the_benchmark_runs_a_checkpoint(tmp_path, capsys, name):
     code = benchmark_inference.main(
         ["--model-path", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--json"]
         + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
-        + ["--num-iterations", "2", "--warmup-iterations", "1"]
+        + ["--num-iterations", "2", "--warmup-iterations", "1", "--details"]
     )
     out, err = capsys.readouterr()
     assert "of experts got none" in err
@@ -449,3 +450,16 @@ def test_a_folders_name_reaches_the_terminal_without_what_terminals_obey(tmp_pat
     (folder / "config.json").write_text("{")
     line = refused(folder, capsys)
     assert "red?[31m?model?/config.json can't be read" in line
+
+
+def test_such_a_name_is_measured_and_printed_harmless(tmp_path, capsys):
+    folder = tmp_path / "red\x1b[31m\nmodel"
+    llama().save_pretrained(folder)
+    flags = ["--model-path", str(folder), "--device", "cpu", "--mode", "eager", "--details"]
+    flags += ["--input-length", "8", "--output-length", "4", "--precision", "fp32"]
+    capsys.readouterr()
+    code = benchmark_inference.main([*flags, "--num-iterations", "2", "--warmup-iterations", "1"])
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "red?[31m?model" in out
+    assert "red\x1b" not in out + err

@@ -1,10 +1,14 @@
 """The command line of compare_results.py: exit codes, the gate, and what is printed."""
 
+import csv
+import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from comparing import one_line, run
+from comparing import one_line, report, run
 from conftest import ROOT
 from fake_results import fake_cell, save
 
@@ -117,6 +121,61 @@ class TestOutput:
         assert len(table) == 8
         assert {line.count("|") for line in table} == {8}
         assert "| TBOT, ms | 6.000 | 4.000 | 1.500 |" in table[3]
+
+    def test_csv_has_a_line_per_cell_and_metric(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell(noise=0))
+        after = save(tmp_path / "b.json", fake_cell(noise=0, tbot_s=0.005))
+        _, out, _ = run(before, after, "--format", "csv")
+        lines = list(csv.DictReader(io.StringIO(out)))
+        assert [line["metric"] for line in lines][:2] == ["ttft_s", "tbot_s"]
+        tbot = lines[1]
+        assert (tbot["unit"], tbot["baseline"], tbot["value"]) == ("s", "0.006", "0.005")
+        assert (tbot["verdict"], tbot["deviation"]) == ("faster", "0.013")
+        assert tbot["deviation_source"].startswith("default")
+
+    def test_json_says_what_each_verdict_rests_on(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell(seed=1))
+        after = save(tmp_path / "b.json", fake_cell(seed=2), environment={"driver": "570"})
+        found = report(before, after)
+        assert found["to_decide"]
+        assert [each["name"] for each in found["differences"]] == ["driver"]
+        assert found["inconclusive"]
+
+    def test_standard_input_is_a_file(self, tmp_path, monkeypatch):
+        path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
+        monkeypatch.setattr("sys.stdin", io.StringIO(Path(path).read_text()))
+        code, out, _ = run("-")
+        assert code == 0
+        assert "thunder b1 against eager b1 (-): 10 rounds" in out
+
+    def test_what_is_differing_is_in_markdown_too(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell())
+        after = save(tmp_path / "b.json", fake_cell(), environment={"driver": "570"})
+        _, out, _ = run(before, after, "--format", "markdown")
+        assert "| driver | 580.1 (a.json) / 570 (b.json) |  |" in out
+
+    def test_control_characters_of_a_file_reach_no_terminal(self, tmp_path):
+        cell = fake_cell("eager") | {"label": "a\x1b[31mb\nc b1"}
+        _, out, _ = run(save(tmp_path / "s.json", cell, fake_cell("thunder")))
+        assert "\x1b" not in out
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("redirection", ["> /dev/full", ">&-"])
+    def test_a_report_that_can_not_be_written(self, tmp_path, redirection):
+        path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
+        command = f"{sys.executable} compare_results.py {path} {redirection}"
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 4
+        assert one_line(done.stderr, "can't be written")
+
+    def test_a_terminal_that_is_ascii_only(self, tmp_path):
+        folder = tmp_path / "größe"
+        folder.mkdir()
+        path = save(folder / ("ü" * 30 + ".json"), fake_cell("eager"), fake_cell("thunder"))
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        command = [sys.executable, "compare_results.py", path]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
 
     def test_help_shows_examples_within_80_columns(self, monkeypatch):
         monkeypatch.setenv("COLUMNS", "80")
