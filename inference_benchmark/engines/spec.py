@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from inference_benchmark.engines import ENGINES, LISTED, PLAIN, EngineEntry
+from inference_benchmark.engines import ENGINES, PLAIN, EngineEntry, listed
 from inference_benchmark.errors import CannotRun, RequestError
 
 
@@ -123,7 +123,7 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     body, _, suffix = text.partition("+")
     name, _, own_executors = body.partition(":")
     if name not in ENGINES:
-        raise unknown("mode", name, list(LISTED))
+        raise unknown("mode", name, listed())
     if suffix not in ("", "graphs", "nographs"):
         raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
     chosen = parse_executors(own_executors)

@@ -219,7 +219,7 @@ def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
     )
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert out.count("summary (medians)") == 1
+    assert out.count("summary (medians") == 1
     assert out.count("saved: ") == 1
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
