@@ -20,9 +20,7 @@ def head(variant: str, batch_size: int) -> str:
 
 def variant(cell: dict) -> str:
     """The mode as it is shown: a cell's label without its batch size and depth."""
-    if "name" in cell:
-        return cell["name"]["variant"]
-    return cell["label"].rsplit(f" b{cell['batch_size']}", 1)[0]  # of version 1
+    return cell["name"]["variant"]
 
 
 def mode_and_batch(cell: dict) -> str:
@@ -53,14 +51,9 @@ def compact(cells: Sequence[dict]) -> str:
     return f"{', '.join(variants)} at {', '.join(rests)}"
 
 
-def num_layers(config: dict, cell: dict) -> int:
-    """Of the model whose times a cell holds; older files say it for the whole session only."""
-    return cell.get("num_layers") or config["num_layers"]
-
-
 def model_label(config: dict, cell: dict | None = None) -> str:
     """The model that a cell's times are of; without a cell that of a session of one depth."""
-    layers, full = num_layers(config, cell or {}), config["full_num_layers"]
+    layers, full = (cell or config)["num_layers"], config["full_num_layers"]
     if cell and cell["estimated"]:
         return f"{config['model_name']} [ESTIMATE from {depths(config)} layers]"
     if layers == full:
