@@ -1,21 +1,11 @@
 """What cells and models are called, so that fewer layers and estimates are seen to be that.
 
 A label reads MODE bN, for example "thunder+graphs b1"; where cells of one session differ in depth,
-4L follows for the first 4 layers, and EST for an estimate of the full model. Labels are made here
-and taken apart nowhere: a cell's `name` holds their parts.
+4L follows for the first 4 layers, and EST for an estimate of the full model. Nobody takes a label
+apart: a cell's `name` holds its parts.
 """
 
 from collections.abc import Sequence
-
-
-def label(variant: str, batch_size: int, depth: str | None = None) -> str:
-    """depth: "4L", "EST", or None where all cells are of one depth."""
-    return f"{head(variant, batch_size)} {depth or ''}".rstrip()
-
-
-def head(variant: str, batch_size: int) -> str:
-    """A label without its depth."""
-    return f"{variant} b{batch_size}"
 
 
 def variant(cell: dict) -> str:
@@ -24,7 +14,8 @@ def variant(cell: dict) -> str:
 
 
 def mode_and_batch(cell: dict) -> str:
-    return head(cell["name"]["variant"], cell["name"]["batch_size"])
+    """A label without its depth."""
+    return f"{variant(cell)} b{cell['name']['batch_size']}"
 
 
 def batch_and_depth(cell: dict) -> str:

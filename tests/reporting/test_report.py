@@ -15,7 +15,7 @@ from fake_results import (
 
 from inference_benchmark.reporting.explanation import costliest, explain, what_bounds
 from inference_benchmark.reporting.figures import main_metric
-from inference_benchmark.reporting.labels import compact, joined, label, model_label
+from inference_benchmark.reporting.labels import compact, joined, model_label
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.summary import group_rows
@@ -393,10 +393,6 @@ class TestExplain:
 
 
 class TestNames:
-    def test_labels_are_made_in_one_place(self):
-        assert label("thunder+graphs", 8) == "thunder+graphs b8"
-        assert label("eager", 1, "4L") == "eager b1 4L"
-
     def test_what_is_said_of_several_cells_names_them_briefly(self):
         cells = [
             {"name": {"variant": mode, "batch_size": 1, "depth": f"{depth}L"}}
