@@ -8,7 +8,8 @@ from conftest import ROOT
 from scripted import INPUT, OUTPUT, WRONG, steady, whole_session
 
 from inference_benchmark import compare_results
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.reporting import readme
