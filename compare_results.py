@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from inference_benchmark import __version__
-from inference_benchmark.errors import ExitCode, end_without_package
+from inference_benchmark.errors import ExitCode, end_without_package, printable
 
 try:
     from inference_benchmark.options.parser import Parser
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_written = write(PRINTERS[options.format](report))
     failures = list(failed_gates(report, options))
     for failure in failures:
-        say(failure)
+        say(printable(failure))
     if not is_written:
         return ExitCode.NOT_WRITTEN
     if failures:

@@ -61,9 +61,9 @@ def make_report(request: ComparisonRequest) -> Report:
     differing = _differences(plan.pairings, request.ignore)
     if request.strict:
         _refuse(differing)
-    bases = {file for row in rows for file in row.baseline_files} or {baseline_file}
-    bases = {*request.before} if request.before else bases
-    failures = [skip for skip in unusable if skip.is_failure and skip.file not in bases]
+    failures = [
+        skip for skip in unusable if skip.is_failure and skip.file not in plan.baseline_files
+    ]
     return Report(
         rows=rows,
         geometric_means=_geometric_means(rows),

@@ -66,6 +66,7 @@ class Plan:
     skipped: list[Skipped] = field(default_factory=list)
     missing: list[Skipped] = field(default_factory=list)  # cells of a baseline that another lacks
     notes: list[str] = field(default_factory=list)
+    baseline_files: set[str] = field(default_factory=set)  # empty: modes are compared
 
     def skip(self, cells: Iterable[SavedCell], reason: str) -> None:
         self.skipped += [Skipped(cell.file, cell.label, reason) for cell in cells]
@@ -138,6 +139,8 @@ def make_plan(
     baseline_file = baseline_file or _first_of_two(request, cells)
     if request.before or baseline_file:
         bases = _baseline_cells(request, baseline_file, cells)
+        plan.baseline_files = {*request.before, *filter(None, [baseline_file])}
+        plan.baseline_files |= {cell.file for cell in bases}
         _pair_sessions(plan, request, bases, [cell for cell in cells if cell not in bases])
     elif request.baseline:
         _pair_by_mode(plan, request, cells)
@@ -168,7 +171,7 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
     """What was measured in several sets, against the oldest of them; the rest mode by mode."""
     groups = grouped(cells, lambda cell: cell.fingerprint)
     oldest = min(cells, key=lambda cell: cell.created, default=None)
-    found: set[str] = set()
+    found = plan.baseline_files
     for group in groups:
         sides = grouped(group, lambda cell: (cell.label, cell.side_name))
         recurring = [side for side in sides if len({cell.session_set for cell in side}) > 1]
@@ -186,7 +189,7 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
         plan.skip(lonely, "in no other session; --baseline MODE compares modes")
     if not found or oldest is None:
         return
-    which = f" ({found.copy().pop()})" if len(found) == 1 else " of those that hold a cell"
+    which = f" ({next(iter(found))})" if len(found) == 1 else " of those that hold a cell"
     plan.notes.append(
         f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
         "of a mode are taken together"
