@@ -15,8 +15,8 @@ from inference_benchmark.errors import ExitCode, end_without_package, printable
 try:
     from inference_benchmark.options.parser import Parser
     from inference_benchmark.reporting.comparison import Report, make_report
+    from inference_benchmark.reporting.comparison_request import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.comparison_tables import PRINTERS
-    from inference_benchmark.reporting.pairing import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
 except ModuleNotFoundError as error:

@@ -8,15 +8,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_benchmark.reporting.comparison_request import ComparisonRequest, resolve_files
 from inference_benchmark.reporting.conditions import Difference, differences
 from inference_benchmark.reporting.judging import Row, adjusted, make_row
-from inference_benchmark.reporting.pairing import (
-    ComparisonRequest,
-    Pairing,
-    grouped,
-    make_plan,
-    resolve_files,
-)
+from inference_benchmark.reporting.pairing import Pairing, grouped, make_plan
 from inference_benchmark.reporting.saved_cells import (
     ComparisonError,
     SavedCell,
