@@ -121,7 +121,7 @@ def target_not_reached(evidence: Evidence) -> Reason | None:
     stop = evidence.stop_reason or "unknown"
     return Reason(
         "target_not_reached",
-        "suspect",
+        "suspect" if evidence.is_long_enough else "unverified",
         f"The 95 % interval {reached}, the target ±{target:.2%} (stopped by: {stop}).",
         "Allow more time or runs (--max-seconds, --num-iterations), or accept a wider --target-ci.",
     )

@@ -59,7 +59,7 @@ def wrong_output(evidence: Evidence) -> Reason | None:
         "wrong_output",
         "invalid",
         "The output differs from the reference by more than the tolerance.",
-        "Look at the cell's agreement figures; its speed means nothing until they pass.",
+        "Look at the figures of the cell's output check; its speed means nothing until it passes.",
     )
 
 
