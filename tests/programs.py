@@ -120,7 +120,8 @@ def _main(arguments: list[str], folder: str, stdout: str | None, environment, pr
     _redirect(os.path.join(folder, "stderr"), 2)
     if prepare is not None:
         prepare()
-    sys.stdout = None if stdout == "" else os.fdopen(1, "w", closefd=False)
+    encoding = os.environ.get("PYTHONIOENCODING")  # read when Python starts, which it did
+    sys.stdout = None if stdout == "" else os.fdopen(1, "w", encoding=encoding, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     sys.argv = ["benchmark_inference.py", *arguments]
     from inference_benchmark import benchmark_inference

@@ -204,7 +204,7 @@ def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
 
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
     for free, offered in ((100_000_000_000, True), (40_000_000_000, False)):
-        monkeypatch.setattr(benchmark, "_free_host_bytes", lambda free=free: free)
+        monkeypatch.setattr(benchmark, "free_host_bytes", lambda free=free: free)
         assert (", or --extrapolate for an estimate" in run(capsys, *flags)[1]) == offered
         assert "or --extrapolate" not in run(capsys, *flags, "--num-layers", "100")[1]
 
@@ -250,7 +250,7 @@ def test_a_number_of_ranks_that_would_do_is_named(capsys, monkeypatch):
 def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):
     from inference_benchmark.session import benchmark
 
-    monkeypatch.setattr(benchmark, "_free_host_bytes", lambda: 40_000_000_000)
+    monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 40_000_000_000)
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
     code, err = run(capsys, *flags, "--extrapolate")
     assert code == 3
