@@ -26,18 +26,9 @@ def validate(result: dict) -> None:
 
 
 def test_one_command_gives_tables_and_a_valid_file(tmp_path):
-    flags = [
-        *TINY,
-        "--mode",
-        "eager",
-        *SHORT,
-        *FEW,
-        "--save-results",
-        "--output-dir",
-        str(tmp_path),
-    ]
+    flags = ["--mode", "eager", *SHORT, *FEW, "--details", "--save-results"]
     done = subprocess.run(
-        [sys.executable, "benchmark_inference.py", *flags],
+        [sys.executable, "benchmark_inference.py", *TINY, *flags, "--output-dir", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -53,9 +44,9 @@ def test_one_command_gives_tables_and_a_valid_file(tmp_path):
     assert cell["timer"] == "wall"
     assert cell["status"] == "ok"
     assert cell["stop_reason"] == "fixed"
-    assert cell["agreement"]["passed"]
-    assert len(cell["samples"]["ttft_s"]) == len(cell["samples"]["step_s"]) == 3
-    assert all(len(steps) == 11 for steps in cell["samples"]["step_s"])
+    assert cell["output_check"]["passed"]
+    assert len(cell["samples"]["metrics"]["ttft_s"]) == len(cell["samples"]["steps"]["step_s"]) == 3
+    assert all(len(steps) == 11 for steps in cell["samples"]["steps"]["step_s"])
     assert result["environment"]["gpu"] is None
     assert cell["limit"] is None
     assert cell["validity"]["verdict"] == "suspect"
@@ -70,16 +61,20 @@ def test_json_is_the_last_line_of_stdout_and_tables_go_to_stderr():
     validate(result)
     assert "throughput" in done.stderr
     summary, samples = result["cells"][0]["summary"], result["cells"][0]["samples"]
-    totals = sorted(a + b for a, b in zip(samples["ttft_s"], samples["decode_s"], strict=True))
-    assert summary["output_tokens_per_s"] == pytest.approx(12 / totals[1])
-    assert summary["overall_tokens_per_s"] == pytest.approx(62 / totals[1])
-    assert summary["tbot_s"]["median"] == pytest.approx(sorted(samples["decode_s"])[1] / 11)
+    times, rates = samples["metrics"], summary["rates"]
+    totals = sorted(a + b for a, b in zip(times["ttft_s"], times["decode_s"], strict=True))
+    assert rates["output_tokens_per_s"] == pytest.approx(12 / totals[1])
+    assert rates["overall_tokens_per_s"] == pytest.approx(62 / totals[1])
+    tbot_s = summary["metrics"]["tbot_s"]["median"]
+    assert tbot_s == pytest.approx(sorted(times["decode_s"])[1] / 11)
+    steps = samples["steps"]["step_s"]
+    assert [sum(each) for each in steps] == pytest.approx(times["decode_s"])
 
 
 def test_modes_and_batch_sizes_share_a_session():
     done = run(
         "--mode",
-        "inductor",
+        "scripted",
         "--batch-size",
         "1",
         "2",
@@ -93,7 +88,7 @@ def test_modes_and_batch_sizes_share_a_session():
     result = json.loads(done.stdout.splitlines()[-1])
     validate(result)
     labels = [cell["label"] for cell in result["cells"]]
-    assert labels == ["inductor b1", "eager b1", "inductor b2", "eager b2"]
+    assert labels == ["scripted b1", "eager b1", "scripted b2", "eager b2"]
     for cell in result["cells"]:
         assert cell["status"] == "ok"
         assert cell["samples"]["round"] == [0, 1, 2]
@@ -102,13 +97,65 @@ def test_modes_and_batch_sizes_share_a_session():
     assert result["cells"][1]["speedup"] is None
 
 
+FORWARD = ["--workload", "forward", "--input-length", "30", *FEW]
+
+
+def validate_forward(result: dict) -> None:
+    """Logits of all positions, checked before the timing and of the very run that was timed."""
+    validate(result)
+    assert result["config"]["output_length"] is None
+    assert [metric["name"] for metric in result["workload"]["metrics"]] == ["forward_s"]
+    for cell in result["cells"]:
+        check = cell["output_check"]
+        assert check["passed"]
+        assert check["checked"] == ["logits"]
+        assert check["largest_error"] < 1e-4
+        assert check["timed_runs"]["top1_compared"] > 0
+        times, summary = cell["samples"]["metrics"], cell["summary"]
+        assert (list(times), len(times["forward_s"])) == (["forward_s"], 3)
+        middle = sorted(times["forward_s"])[1]
+        assert summary["rates"] == {"tokens_per_s": pytest.approx(cell["batch_size"] * 30 / middle)}
+        assert cell["memory"]["kv_cache_bytes"] == 0
+        assert cell["cold_start"]["compile_forward_s"] > 0
+
+
+def test_one_forward_without_a_cache_in_every_engine():
+    flags = ["--model-name", "llama-tiny", "--num-layers", "1", "--device", "cpu", *FORWARD]
+    modes = ["eager", "inductor", "thunder"]
+    done = run_program(*flags, "--precision", "fp32", "--mode", *modes, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    validate_forward(result)
+    assert [cell["mode"] for cell in result["cells"]] == modes
+
+
+def test_batch_sizes_are_groups_whose_rows_are_shown_when_they_are_done():
+    done = run("--mode", "eager", "--batch-size", "1", "2", *FORWARD, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    validate_forward(result)
+    assert [cell["batch_size"] for cell in result["cells"]] == [1, 2]
+    assert "eager b1: forward" in done.stderr  # a group's rows, before the report
+
+
+def test_a_scripted_engine_needs_no_weights():
+    done = run("--mode", "scripted", *SHORT, *FEW, "--json")
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads(done.stdout.splitlines()[-1])["cells"]
+    assert cell["engine"]["weights"] == "own"
+    assert cell["summary"]["metrics"]["ttft_s"]["median"] == 0.02
+    assert cell["output_check"] is None
+    assert cell["cold_start"]["build_s"] is None
+
+
 def test_a_single_output_token_has_no_time_between_tokens():
     done = run("--mode", "eager", "--input-length", "20", "--output-length", "1", *FEW, "--json")
     assert done.returncode == 0, done.stderr
     (cell,) = json.loads(done.stdout.splitlines()[-1])["cells"]
-    assert cell["summary"]["tbot_s"]["median"] is None
-    assert cell["summary"]["decode_tokens_per_s"] is None
-    assert cell["summary"]["ttft_s"]["median"] > 0
+    assert cell["summary"]["metrics"]["tbot_s"]["median"] is None
+    assert cell["samples"]["metrics"]["tbot_s"] == []
+    assert cell["summary"]["rates"]["decode_tokens_per_s"] is None
+    assert cell["summary"]["metrics"]["ttft_s"]["median"] > 0
 
 
 def test_nothing_but_text_reaches_a_pipe():
@@ -137,10 +184,12 @@ def test_two_depths_give_an_estimate_of_the_model(tmp_path):
         "eager b2 2L",
     ]
     estimate, _, small, large, *_ = result["cells"]
-    assert small["agreement"]["passed"]
-    assert large["agreement"]["passed"]
+    assert small["output_check"]["passed"]
+    assert large["output_check"]["passed"]
     for name in ("ttft_s", "decode_s"):
-        times = zip(*(cell["samples"][name] for cell in (small, large, estimate)), strict=True)
+        times = zip(
+            *(cell["samples"]["metrics"][name] for cell in (small, large, estimate)), strict=True
+        )
         for shallow, deep, full in times:
             assert full == pytest.approx(shallow + 3 * (deep - shallow))
     assert large["memory"]["kv_cache_bytes"] == 2 * small["memory"]["kv_cache_bytes"]

@@ -7,7 +7,7 @@ this would write, so that they can't disagree.
 import re
 from pathlib import Path
 
-from inference_benchmark.engines import MODES
+from inference_benchmark.engines import ENGINES, LISTED
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.models import MODELS, Precision
 from inference_benchmark.reporting.figures import (
@@ -90,7 +90,7 @@ def models() -> str:
 def modes() -> str:
     rows = [
         [entry.name, "on" if entry.graphs_by_default else "off", entry.description]
-        for entry in MODES.values()
+        for entry in map(ENGINES.get, LISTED)
     ]
     return markdown(["mode", "CUDA graphs by default", "what it is"], rows)
 
