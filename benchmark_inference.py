@@ -22,7 +22,8 @@ from inference_benchmark.errors import (
 
 try:
     from inference_benchmark.hardware import GPUS, ceilings
-    from inference_benchmark.models import MODELS, Precision
+    from inference_benchmark.model.config import Precision
+    from inference_benchmark.models import MODELS
     from inference_benchmark.options.flags import make_parser
     from inference_benchmark.options.launch import is_first_here, is_one_of_several
     from inference_benchmark.options.resolution import resolve

@@ -4,11 +4,9 @@ To add a model, give its family's file (inference_benchmark/model/families) anot
 table another line; a new family is one more such file.
 """
 
-from inference_benchmark.model.config import ModelConfig, Precision, decode_contexts
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.families import FAMILIES, deepseek_v3, llama, llama4, mistral, qwen3
 from inference_benchmark.model.family import Family
-
-__all__ = ["MODELS", "ModelConfig", "Precision", "decode_contexts", "register_family"]
 
 # fmt: off
 MODELS: dict[str, ModelConfig] = {

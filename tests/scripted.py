@@ -5,7 +5,8 @@ from dataclasses import replace
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.scripted import ScriptedEngine, steady
 from inference_benchmark.engines.spec import ModeSpec
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.session import benchmark

@@ -6,9 +6,10 @@ import pytest
 import torch
 from step_engines import make_engine
 
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
-from inference_benchmark.models import MODELS, ModelConfig
+from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import agreement
 
 pytestmark = pytest.mark.gpu

@@ -9,8 +9,8 @@ or there is no estimate.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.models import ModelConfig
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MEMORY, CellRecord, MeasuredCell
 from inference_benchmark.workloads.base import Workload

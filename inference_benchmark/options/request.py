@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.models import ModelConfig, Precision
 from inference_benchmark.options.flags import Flags
 
 

@@ -18,8 +18,9 @@ from inference_benchmark.engines.spec import (
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
-from inference_benchmark.models import MODELS, ModelConfig
+from inference_benchmark.models import MODELS
 from inference_benchmark.options.checks import check_combination, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of

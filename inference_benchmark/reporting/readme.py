@@ -9,7 +9,8 @@ from pathlib import Path
 
 from inference_benchmark.engines import ENGINES, LISTED
 from inference_benchmark.engines.spec import EXECUTORS
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.reporting.figures import (
     bases,
     headline_rates,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from inference_benchmark.reporting.conditions import conditions_of
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 
-SCHEMA_VERSION = 1  # of what result_file.py writes; files of any version are read
 _COMPLETE = "complete"
 
 

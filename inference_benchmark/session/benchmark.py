@@ -34,6 +34,7 @@ from inference_benchmark.session.fit import arrange
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
+from inference_benchmark.session.many_sessions import current_session_set
 from inference_benchmark.session.plan import Group, SessionPlan
 from inference_benchmark.session.planning import make_workload, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
@@ -147,6 +148,7 @@ class Benchmark:
             ceilings={name: self._ceilings(preset, name) for name in precisions},
             prices=price_range(preset, request.gpu_price) if gpu else None,
             command=command,
+            session_set=current_session_set(),
             load_average=load_average() if self.device.type == "cpu" else None,
             cpus=available_cpus(),
             warnings=list(request.notices),

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import choose, flag, pairs
-from inference_benchmark.models import ModelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan

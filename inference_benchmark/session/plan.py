@@ -12,8 +12,8 @@ from functools import cached_property
 
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.models import ModelConfig, Precision
 from inference_benchmark.workloads.base import Workload
 from inference_benchmark.workloads.cost import Cost
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.models import ModelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.workloads import WORKLOADS

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.model.checkpoint_config import CheckpointError
+from inference_benchmark.model.checkpoint_config import CheckpointError, printable
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
@@ -45,7 +45,7 @@ class Weights:
             torch.cuda.empty_cache()
         self.build_s = time.perf_counter() - started
         if request.model_path is not None:
-            on_stage(f"reading {request.model_path}")
+            on_stage(f"reading {printable(str(request.model_path))}")
             started = time.perf_counter()
             self._load(request.model_path)
             _wait(device)

@@ -93,7 +93,7 @@ def choose_deviation(own: Spread, saved: Spread) -> Deviation:
 
     The sides' own where it rests on 4 degrees of freedom (three sessions a side), with the saved
     ones where they reach that together. Two sessions a side make do with 2. Less than that is no
-    estimate: the default holds then, or what was seen where that is larger.
+    estimate: the default holds then, unless what was seen is larger.
     """
     if own.degrees >= _ENOUGH_DEGREES:
         return Deviation(own.share, own.degrees, "the sessions compared")
@@ -104,5 +104,6 @@ def choose_deviation(own: Spread, saved: Spread) -> Deviation:
     if own.degrees >= _OWN_DEGREES:
         return Deviation(own.share, own.degrees, "the sessions compared")
     if both.share > DEFAULT_DEVIATION:
-        return Deviation(both.share, None, f"{both.sessions} sessions, more than the default")
+        source = f"{both.sessions} sessions, more than the default"
+        return Deviation(both.share, both.degrees, source)
     return Deviation(DEFAULT_DEVIATION, None, "default: no saved set of 5 sessions")

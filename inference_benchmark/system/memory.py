@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inference_benchmark.models import ModelConfig, Precision
+from inference_benchmark.model.config import ModelConfig, Precision
 
 # CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
 RUNTIME_BYTES = 1_500_000_000

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
-from inference_benchmark.models import ModelConfig, Precision
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.workloads.cost import Cost, Phase
 
 

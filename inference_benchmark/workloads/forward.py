@@ -7,7 +7,7 @@ the head, so it is bound by arithmetic unless it is tiny. No torch here.
 import time
 from collections.abc import Callable
 
-from inference_benchmark.models import ModelConfig, Precision
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.workloads.base import Metric, ProfiledPhase, Rate, Run, Workload
 from inference_benchmark.workloads.cost import Cost, Phase
 

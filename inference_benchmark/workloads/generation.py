@@ -8,7 +8,7 @@ TPOT: the time of all decode steps over their number. No torch here.
 import time
 from collections.abc import Callable, Mapping
 
-from inference_benchmark.models import ModelConfig, Precision, decode_contexts
+from inference_benchmark.model.config import ModelConfig, Precision, decode_contexts
 from inference_benchmark.workloads.base import Metric, ProfiledPhase, Rate, Run, Workload
 from inference_benchmark.workloads.cost import Cost, Phase
 

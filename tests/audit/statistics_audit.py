@@ -16,6 +16,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from inference_benchmark.analysis.validity import Evidence, judge
 from inference_benchmark.statistics.deviation import DEFAULT_DEVIATION, Spread, spread_of
 from inference_benchmark.statistics.intervals import printed_interval
 from inference_benchmark.statistics.ratios import compare, compare_sessions
@@ -129,6 +130,17 @@ def alarms(kind: str, size: float, runs: int, noise: float = 0.005, trials: int 
     return hits / trials
 
 
+def suspected(noise: float, runs: int, trials: int = 500) -> float:
+    """How often a fixed number of runs that only scatter is not simply valid."""
+    generator = np.random.default_rng([11, round(noise * 1e4), runs])
+    hits = 0
+    for _ in range(trials):
+        times = np.exp(noise * generator.normal(size=(3, runs)))
+        evidence = Evidence("cuda", *times, gpu_state={}, agreement_passed=True)
+        hits += judge(evidence)["verdict"] != "valid"
+    return hits / trials
+
+
 def main() -> None:
     print("false verdicts: two sides of the same thing called faster or slower (target: <= 5 %)")
     print(f"{'sessions a side, deviation from':42}" + "".join(f"{d:>8.1%}" for d in DEVIATIONS))
@@ -182,6 +194,11 @@ def main() -> None:
             shares = [alarms(kind, size, runs) for runs in (8, 10, 30)]
             texts = "".join(f"{share:8.1%}" for share in shares)
             print(f"{f'{kind} of {size:.0%}; 8, 10, 30 runs':42}{texts}")
+
+    print("\nsessions of a fixed number of runs that only scatter and are not called valid")
+    for noise in (0.003, 0.01, 0.02):
+        texts = "".join(f"{suspected(noise, runs):8.1%}" for runs in (6, 10, 30))
+        print(f"{f'noise {noise:.1%}; 6, 10, 30 runs':42}{texts}")
 
 
 if __name__ == "__main__":

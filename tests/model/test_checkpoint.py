@@ -286,15 +286,15 @@ def test_the_benchmark_runs_a_checkpoint(tmp_path, capsys, name):
     code = benchmark_inference.main(
         ["--model-path", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--json"]
         + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
-        + ["--num-iterations", "2", "--warmup-iterations", "1"]
+        + ["--num-iterations", "2", "--warmup-iterations", "1", "--details"]
     )
     out, err = capsys.readouterr()
     assert "of experts got none" in err
     result = json.loads(out.strip().splitlines()[-1])
     cell = SimpleNamespace(**result["cells"][0])
     assert code == 0
-    assert cell.agreement["passed"]
-    assert cell.agreement["routing_difference"] == 0
+    assert cell.output_check["passed"]
+    assert cell.output_check["routing_difference"] == 0
     assert cell.cold_start["load_s"] > 0
     assert cell.cold_start["build_s"] > 0
     assert cell.options["routing"]["even_share"] in (1 / 8, 1 / 16)
@@ -313,8 +313,8 @@ def test_two_depths_of_a_checkpoint_share_its_weights(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert result["config"]["extrapolated_from"] == [1, 2]
     small, large = (cell for cell in result["cells"] if not cell["estimated"])
-    assert small["agreement"]["passed"]
-    assert large["agreement"]["passed"]
+    assert small["output_check"]["passed"]
+    assert large["output_check"]["passed"]
     assert small["options"]["routing"] is None
     assert large["options"]["routing"]["even_share"] == 1 / 16
 
@@ -450,3 +450,16 @@ def test_a_folders_name_reaches_the_terminal_without_what_terminals_obey(tmp_pat
     (folder / "config.json").write_text("{")
     line = refused(folder, capsys)
     assert "red?[31m?model?/config.json can't be read" in line
+
+
+def test_such_a_name_is_measured_and_printed_harmless(tmp_path, capsys):
+    folder = tmp_path / "red\x1b[31m\nmodel"
+    llama().save_pretrained(folder)
+    flags = ["--model-path", str(folder), "--device", "cpu", "--mode", "eager", "--details"]
+    flags += ["--input-length", "8", "--output-length", "4", "--precision", "fp32"]
+    capsys.readouterr()
+    code = benchmark_inference.main([*flags, "--num-iterations", "2", "--warmup-iterations", "1"])
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "red?[31m?model" in out
+    assert "red\x1b" not in out + err

@@ -1,5 +1,6 @@
 """What a weight format costs, by hand, and the example of one in a model."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from mixture_models import DEEPSEEK, LLAMA4
 from step_engines import make_engine
 from test_checkpoint import VOCAB, llama
 
+from inference_benchmark import benchmark_inference
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.model.checkpoint import load_checkpoint
@@ -184,3 +186,16 @@ def test_a_rank_stores_its_share_of_the_same_matrix(int8):
 def test_formats_are_for_models_of_plain_linear_layers(int8, model):
     with pytest.raises(CannotRun, match="weight format int8 is for dense models"):
         empty_decoder(model, "int8", "cpu")
+
+
+def test_the_example_is_a_precision_of_the_command_line(int8, capsys):
+    flags = "--model-name llama-tiny --precision int8 --mode eager --device cpu --json --quiet "
+    flags += "--input-length 24 --output-length 4 --num-iterations 2 --warmup-iterations 1"
+    assert benchmark_inference.main(flags.split()) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (cell,) = result["cells"]
+    assert (cell["status"], cell["output_check"]["passed"]) == ("ok", True)
+    assert cell["weights"] == int8.INT8.record()
+    assert result["model"]["weight_bytes"] == MODELS["llama-tiny"].weight_bytes(
+        Precision.of("int8")
+    )

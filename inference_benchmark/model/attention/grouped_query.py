@@ -96,6 +96,7 @@ def make_function(
     """attend(hidden, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden]."""
     heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
     uses_kernels = not needs_mask(config, kernels)
+    normalize = _choose_norm(config)
     decode = _decode_flash if uses_kernels else _decode_sdpa
     over_prompt = choose_causal_attention(kernels)
     fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(config)
@@ -106,11 +107,8 @@ def make_function(
         qkv = linear(hidden, qkv_weight)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
-        if config.normalizes_qk:
-            # Published models do this after the rotation, which changes no length: the same.
-            qk = divide_by_rms(qk, norm_eps)
-        if config.learned_qk_norm:
-            qk = _normalize(qk, heads, norm_weights, norm_eps)
+        if normalize is not None:
+            qk = normalize(qk, heads, norm_weights, norm_eps)
         if length > 1 and fills_cache and cache:
             context = _prefill_from_cache(qk, v, config, cos, sin, position, cache)
         elif length > 1:
@@ -123,12 +121,24 @@ def make_function(
     return attend
 
 
-def _normalize(qk: Tensor, heads: int, norm_weights: list[Tensor], eps: float) -> Tensor:
-    """qk [batch, heads + kv_heads, length, head_dim]: each head's vector by its own RMS, times the
-    learned weights, which stretch pairs unevenly and so have to come before the rotation."""
+def _choose_norm(config: GroupedQueryAttention) -> Callable | None:
+    """norm(qk [batch, heads + kv_heads, length, head_dim], heads, norm weights, eps) -> as qk; each
+    head's vector is divided by its own root mean square."""
+    if config.learned_qk_norm:
+        return _learned_norm
+    return _plain_norm if config.normalizes_qk else None
+
+
+def _learned_norm(qk: Tensor, heads: int, norm_weights: list[Tensor], eps: float) -> Tensor:
+    """Learned weights stretch the values of a rotated pair unevenly: the rotation comes after."""
     q_weight, k_weight = norm_weights
     q, k = rms_norm(qk[:, :heads], q_weight, eps), rms_norm(qk[:, heads:], k_weight, eps)
     return torch.cat((q, k), dim=1)
+
+
+def _plain_norm(qk: Tensor, heads: int, norm_weights: list[Tensor], eps: float) -> Tensor:
+    """Published models do this after the rotation, which changes no length: the same."""
+    return divide_by_rms(qk, eps)
 
 
 def _rotates_only(config: GroupedQueryAttention) -> bool:
