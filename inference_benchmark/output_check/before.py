@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
-from inference_benchmark.output_check.errors import CacheErrors, Finding, LogitErrors, worst
+from inference_benchmark.output_check.errors import CacheErrors, Finding, LogitErrors, finite, worst
 from inference_benchmark.output_check.needles import Plant, step_positions
 from inference_benchmark.output_check.recording import Recording, evenly
 from inference_benchmark.output_check.reference import Reference
@@ -374,11 +374,11 @@ class _Check:
             "tolerance": max(self.factors.most * floor.most_logits, 3 * self.factors.least),
             "floor": floor.logits,
             "steps": steps,
-            "prefill_error": prompt.logits.most(),
-            "decode_error": decode.logits.most(),
-            "empty_cache_error": empty.logits.most(),
-            "cache_error": max(
-                (each.error for each in findings if each.what.endswith("a cache slot")), default=0.0
+            "prefill_error": finite(prompt.logits.most()),
+            "decode_error": finite(decode.logits.most()),
+            "empty_cache_error": finite(empty.logits.most()),
+            "cache_error": finite(
+                max(each.error for each in findings if each.what.endswith("a cache slot"))
             ),
             "unwritten_slots_changed": self.unwritten_changed,
             "routing_difference": share,

@@ -41,8 +41,13 @@ class Finding:
         return f"{self.what} {self.error:.2g} over {self.limit:.2g}{place}"
 
     def as_dict(self) -> dict:
-        error = self.error if math.isfinite(self.error) else None
+        error = finite(self.error)
         return {"error": error, "limit": self.limit, "floor": self.floor, "at": self.at}
+
+
+def finite(error: float | None) -> float | None:
+    """For JSON, which knows no infinity."""
+    return error if error is not None and math.isfinite(error) else None
 
 
 def relative_error(found: Tensor, expected: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Sessions of the real command line with an engine that has a fault, or none."""
 
 import contextlib
+import gc
 import io
 import json
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -34,9 +35,7 @@ _TOP1 = MixtureOfExperts(8, 1, 256, 256, InputRouter())
 
 
 def _model(name: str, layers: int, attention, feed_forward, hidden: int = 256) -> ModelConfig:
-    return ModelConfig(
-        name, VOCAB, hidden, layers, attention, feed_forward, 8192, Rope(10000.0)
-    )
+    return ModelConfig(name, VOCAB, hidden, layers, attention, feed_forward, 8192, Rope(10000.0))
 
 
 # Of each kind of attention and feed-forward one, small enough for a CPU.
@@ -48,7 +47,8 @@ AUDITED = {
             "audit-mla",
             3,
             LatentAttention(8, 96, 64, 32, 16, 32),
-            (DenseFeedForward(512),) + (MixtureOfExperts(8, 2, 128, 128, GroupLimitedRouter(4, 2, scale=2.5)),) * 2,
+            (DenseFeedForward(512),)
+            + (MixtureOfExperts(8, 2, 128, 128, GroupLimitedRouter(4, 2, scale=2.5)),) * 2,
         ),
         _model(
             "audit-chunked",
@@ -56,7 +56,7 @@ AUDITED = {
             (_CHUNKED, _CHUNKED, _CHUNKED, _NOPE),
             (DenseFeedForward(512), _TOP1, DenseFeedForward(512), _TOP1),
         ),
-        _model("audit-deep-mixture", 24, GroupedQueryAttention(8, 2, 32), _TOP1),
+        _model("audit-deep-mixture", 16, GroupedQueryAttention(8, 2, 32), _TOP1),
     )
 }
 
@@ -101,10 +101,20 @@ def run_session(setting: Setting, fault: str | None = None) -> tuple[int, list[d
         contextlib.redirect_stderr(err),
     ):
         code = main(setting.arguments())
+    _free(setting.device)
     lines = out.getvalue().strip().splitlines()
     if not lines:
         raise RuntimeError(f"no result (exit code {code}): {err.getvalue()[-500:]}")
     return code, json.loads(lines[-1])["cells"]
+
+
+def _free(device: str) -> None:
+    """What one session allocated must not count as taken in the next."""
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def check_of(cell: dict) -> dict:
@@ -127,6 +137,3 @@ def caught_by(found: dict) -> list[str]:
     parts = sorted(over, key=over.get, reverse=True)
     exact = [text for text in found["failures"] if " over " not in text]
     return parts + exact
-
-
-__all__ = ["AUDITED", "Setting", "caught_by", "check_of", "ratio", "replace", "run_session"]
