@@ -169,13 +169,14 @@ class _Check:
                     exact.layer(index, exact_cache, exact_chosen)
                 found = [tensor[rows] for tensor in self.engine.caches[index]]
                 for part, slots in parts.items():
-                    _add(part, index, found, own, exact_cache, slots)
+                    _add(part, index, found, own, exact_cache, slots, rows.start)
             self.routing.add(eager.choices, chosen)
             of_prompt, of_steps = parts
             for position, found, own in _logits(recording, eager, rows):
                 is_known = exact is not None and position < exact_length
                 part = of_prompt if position == self.engine.input_length - 1 else of_steps
-                part.logits.add(found, own, _one(exact, position) if is_known else None)
+                other = _one(exact, position) if is_known else None
+                part.logits.add(found, own, other, rows.start)
 
     def _compare_steps(self, recording: Recording, part: _Part) -> None:
         """With eager steps, which round as steps do, and one exact forward over all tokens."""
@@ -408,13 +409,15 @@ class _Routing:
         return sum(int(each) for each in self._differing) / sum(self._compared)
 
 
-def _add(part: _Part, layer: int, found, eager, exact, slots: slice) -> None:
+def _add(
+    part: _Part, layer: int, found, eager, exact, slots: slice, first_sequence: int = 0
+) -> None:
     """found, eager, exact: a layer's tensors [sequences, heads, slots, values], the engine's with
     more slots than eager's have; exact ones may be None or shorter."""
     for number, (mine, own, other) in enumerate(zip(found, eager, exact, strict=True)):
         mine = mine[:, :, : own.shape[2]][:, :, slots]
         other = None if other is None else other[:, :, slots]
-        part.caches.add(layer, number, mine, own[:, :, slots], other)
+        part.caches.add(layer, number, mine, own[:, :, slots], other, first_sequence)
 
 
 def _logits(recording: Recording, stream, rows: slice):
