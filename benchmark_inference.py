@@ -10,19 +10,34 @@ import sys
 import time
 from typing import NoReturn
 
-from inference_benchmark.errors import CannotRun, ExitCode, RequestError, end_without_package
+from inference_benchmark.errors import (
+    CannotRun,
+    ExitCode,
+    RequestError,
+    end_interrupted,
+    end_without_package,
+    is_out_of_memory,
+    printable,
+)
 
 try:
     from inference_benchmark.hardware import GPUS, ceilings
-    from inference_benchmark.models import MODELS, Precision
+    from inference_benchmark.model.config import Precision
+    from inference_benchmark.models import MODELS
     from inference_benchmark.options.flags import make_parser
+    from inference_benchmark.options.launch import is_first_here, is_one_of_several
     from inference_benchmark.options.resolution import resolve
     from inference_benchmark.reporting.card import scenario_table
     from inference_benchmark.scenarios import SCENARIOS
-    from inference_benchmark.workloads.metrics import Work
+    from inference_benchmark.system import signals
+    from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
+    from inference_benchmark.workloads.generation import Generation
 except ModuleNotFoundError as error:
     end_without_package("benchmark_inference.py", error)
+except KeyboardInterrupt:
+    end_interrupted("benchmark_inference.py")
 
+_PROGRAM = "benchmark_inference.py"
 _STARTED = time.perf_counter()
 _TIME_TO_SPEAK_S = 5.0
 
@@ -30,24 +45,45 @@ _TIME_TO_SPEAK_S = 5.0
 def main(argv: list[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     if arguments.list_scenarios:
-        print(list_scenarios())
+        print(list_scenarios(), flush=True)
         return ExitCode.MEASURED
     try:
         request = resolve(arguments)
+        if arguments.sessions > 1:
+            return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
         from inference_benchmark.session.benchmark import (
             run,  # loads torch: only now is something to be run
         )
 
-        command = ["benchmark_inference.py", *(sys.argv[1:] if argv is None else argv)]
+        command = [_PROGRAM, *(sys.argv[1:] if argv is None else argv)]
         return run(request, command, _STARTED)
     except RequestError as error:
         return _complain(error, ExitCode.BAD_REQUEST)
     except CannotRun as error:
         return _complain(error, ExitCode.CANNOT_RUN)
     except ModuleNotFoundError as error:
-        end_without_package("benchmark_inference.py", error)
+        end_without_package(_PROGRAM, error)
+    except ImportError as error:
+        return _complain(f"a package can't be loaded: {error}", ExitCode.CANNOT_RUN)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return _complain(f"out of memory: {str(error) or 'see ulimit -v'}", ExitCode.CANNOT_RUN)
     except KeyboardInterrupt:
-        return _complain("interrupted before anything was measured", ExitCode.INTERRUPTED)
+        return _complain("interrupted before anything was measured", signals.exit_code())
+
+
+def _many_sessions(arguments, words: list[str]) -> int:
+    from inference_benchmark.session.many_sessions import run_sessions
+
+    return run_sessions(
+        words,
+        arguments.sessions,
+        arguments.output_dir,
+        output=arguments.output,
+        quiet=arguments.quiet,
+        json=arguments.json or arguments.format == "json",
+    )
 
 
 def list_scenarios() -> str:
@@ -56,10 +92,9 @@ def list_scenarios() -> str:
     gpu = next(gpu for gpu in GPUS if gpu.name == "H200 SXM")
     limits = {}
     for scenario in SCENARIOS.values():
-        work = Work.of(
-            model, Precision.of("bf16"), 1, scenario.input_length, scenario.output_length
-        )
-        limit = work.limit(ceilings(gpu, "bf16"))
+        workload = Generation(scenario.input_length, scenario.output_length)
+        cost = workload.cost(model, Precision.of("bf16"), 1)
+        limit = cost.limit(ceilings(gpu, "bf16"))["metrics"]
         limits[scenario.name] = limit["ttft_s"], limit["total_s"] - limit["ttft_s"]
     note = f"Shares: prefill / decode; by time at the limits of {model.name} on one {gpu.name}"
     return f"{scenario_table(limits)}\n\n{note}"
@@ -70,18 +105,36 @@ def _complain(problem: object, code: int) -> int:
 
     A rank that is not ended meanwhile has a problem of its own.
     """
-    if os.environ.get("LOCAL_RANK", "0") != "0":
+    if not is_first_here():
         time.sleep(_TIME_TO_SPEAK_S)
-    print(f"benchmark_inference.py: error: {problem}", file=sys.stderr, flush=True)
+    say(f"{_PROGRAM}: error: {printable(problem)}")
     return code
+
+
+def _main_code() -> int:
+    """argparse ends --help by itself, before stdout is known to have taken it."""
+    try:
+        return main()
+    except SystemExit as stop:
+        return stop.code
 
 
 def run_program() -> NoReturn:
     """One of several ranks ends at once, its work done and said: unloading libraries that hold
     captured graphs and communicators in no certain order has crashed a rank at this point."""
-    code = main()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    prepare_streams()
+    signals.end_at_once(_PROGRAM, is_first_here())
+    try:
+        code = _main_code()
         sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as head, has seen enough
+        give_up_stdout()
+        code = ExitCode.MEASURED
+    except OSError as error:  # of --list-scenarios: a session takes care of its own
+        give_up_stdout()
+        code = _complain(f"the output can't be written: {error.strerror}", ExitCode.NOT_WRITTEN)
+    signals.ignore()
+    if is_one_of_several():
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -138,10 +138,10 @@ def find_gpu(device_name: str, memory_bytes: int | None = None) -> GPU | None:
     sizes = {word for word in words if MEMORY_WORD.fullmatch(word)}
     if memory_bytes is None and len(sizes) == 1:
         memory_bytes = int(MEMORY_WORD.fullmatch(next(iter(sizes)))[1]) * GIB
-    found = [gpu for gpu in GPUS if set(gpu.match) == words - sizes]
+    matches = [gpu for gpu in GPUS if set(gpu.match) == words - sizes]
     if memory_bytes is not None:
-        found = [gpu for gpu in found if _same_size(gpu.memory_bytes, memory_bytes)]
-    return found[0] if len(found) == 1 else None
+        matches = [gpu for gpu in matches if _same_size(gpu.memory_bytes, memory_bytes)]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _same_size(nominal_bytes: int, memory_bytes: int) -> bool:

@@ -1,4 +1,4 @@
-"""Exit codes, and the two ways in which nothing can be measured; each of these is one line."""
+"""Exit codes, and the ways in which nothing can be measured; each of these is one line."""
 
 import sys
 from enum import IntEnum
@@ -10,7 +10,10 @@ class ExitCode(IntEnum):
     GATE_FAILED = 1
     BAD_REQUEST = 2  # argparse's own
     CANNOT_RUN = 3
+    NOT_WRITTEN = 4  # measured, but the result or the report could not be written
+    HUNG_UP = 129  # 128 + the signal's number: SIGHUP, SIGINT, SIGTERM
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class RequestError(ValueError):
@@ -21,6 +24,22 @@ class CannotRun(RuntimeError):
     """The request is fine, but this machine can't serve it (exit code 3)."""
 
 
+def printable(text: object) -> str:
+    """On one line, with escapes for whatever a terminal would take for a command."""
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for character in str(text)
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Of the host or of a GPU; torch raises a plain RuntimeError for the host's."""
+    is_named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_named or "can't allocate memory" in str(error)
+
+
 def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:
     """For the start of a program, where another Python than the installed one is the usual cause."""
     print(
@@ -29,3 +48,9 @@ def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:
         file=sys.stderr,
     )
     sys.exit(ExitCode.CANNOT_RUN)
+
+
+def end_interrupted(program: str) -> NoReturn:
+    """For a Ctrl-C while a program is still being loaded."""
+    print(f"{program}: error: interrupted before anything was measured", file=sys.stderr)
+    sys.exit(ExitCode.INTERRUPTED)

@@ -9,7 +9,8 @@ from transformers import (
     Llama4TextConfig,
 )
 
-from inference_benchmark.models import (
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.parts import (
     AttentionTemperature,
     DenseFeedForward,
     GroupedQueryAttention,
@@ -18,7 +19,6 @@ from inference_benchmark.models import (
     LatentAttention,
     Llama3RopeScaling,
     MixtureOfExperts,
-    ModelConfig,
     Rope,
     YarnRopeScaling,
 )
@@ -47,7 +47,7 @@ DEEPSEEK = ModelConfig(
     context_length=128,
     rope=Rope(10000.0, YARN, interleaved=True),
     norm_eps=1e-6,
-    architecture="deepseek_v3",
+    family="deepseek_v3",
 )
 
 # Chunks and a temperature that both begin to matter within the tests' context.
@@ -63,12 +63,12 @@ LLAMA4 = ModelConfig(
     feed_forward=(DenseFeedForward(80), _EXPERTS, DenseFeedForward(80), _EXPERTS),
     context_length=128,
     rope=Rope(500000.0, Llama3RopeScaling(4.0, 1.0, 1.0, 32), interleaved=True),
-    architecture="llama4",
+    family="llama4",
 )
 
 
 def hugging_face(config: ModelConfig) -> nn.Module:
-    build = {"deepseek_v3": _deepseek, "llama4": _llama4}[config.architecture]
+    build = {"deepseek_v3": _deepseek, "llama4": _llama4}[config.family]
     torch.manual_seed(0)
     reference = build(config).eval().requires_grad_(False)
     for name, parameter in reference.named_parameters():

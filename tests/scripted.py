@@ -1,147 +1,93 @@
-"""A fake mode and a scripted clock: sessions without a model, a GPU or waiting."""
+"""Sessions of scripted engines: without a model, a GPU or waiting."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
-from inference_benchmark import hardware
+from inference_benchmark.engines.base import EnginePlan
+from inference_benchmark.engines.scripted import ScriptedEngine, steady
 from inference_benchmark.engines.spec import ModeSpec
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.session import benchmark
-from inference_benchmark.session.cell import Cell
-from inference_benchmark.workloads.metrics import Work
+from inference_benchmark.session.live import LiveCell
+from inference_benchmark.session.plan import CellPlan
+from inference_benchmark.session.weights import Weights
+from inference_benchmark.workloads.generation import Generation
 
 INPUT, OUTPUT = 1000, 5
+PASSED = {
+    "passed": True,
+    "checked": ["logits", "cache"],
+    "tolerance": 0.03,
+    "floor": None,
+    "measured": {},
+    "failures": [],
+    "seconds": 0.1,
+}
+WRONG = PASSED | {"passed": False, "failures": ["decode error 0.5 over 0.03"]}
 
 
-class ScriptedClock:
-    """Gaps come from a script instead of from time passing.
+class CheckedEngine(ScriptedEngine):
+    """One whose output check says what it was told to say."""
 
-    `script` holds one list of gaps per run, [ttft, step, step, ...], used in turn.
-    """
+    capabilities = replace(ScriptedEngine.capabilities, evidence=frozenset({"logits"}))
 
-    timer = "wall"
-
-    def __init__(self, script) -> None:
-        self._script = script
-
-    def __call__(self, num_marks: int) -> "ScriptedClock":
-        self._gaps = next(self._script)
-        assert len(self._gaps) == num_marks - 1
-        return self
-
-    def mark(self) -> None:
-        pass
-
-    def gaps_s(self) -> list[float]:
-        return list(self._gaps)
+    def __init__(self, *arguments, check=PASSED, **settings) -> None:
+        super().__init__(*arguments, **settings)
+        self.check = check
 
 
-class FakeMode:
-    def __init__(self, counts=()) -> None:
-        self._counts = iter(counts)
-        self._last = 0
-
-    def compile_count(self) -> int:
-        self._last = next(self._counts, self._last)
-        return self._last
-
-
-class FakeEngine:
-    """Counts calls; fails or interrupts at a chosen prefill."""
-
-    def __init__(self, log=None, name="", fail_at=None, error=None, counts=()) -> None:
-        self.mode = FakeMode(counts)
-        self.log = log if log is not None else []
-        self.name = name
-        self.prefills = 0
-        self.decodes = 0
-        self.closed = False
-        self._fail_at, self._error = fail_at, error
-
-    def prefill(self, input_ids) -> None:
-        self.prefills += 1
-        self.log.append(self.name)
-        if self.prefills == self._fail_at:
-            raise self._error
-
-    def decode(self) -> None:
-        self.decodes += 1
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def steady(ttft_s: float, step_s: float, jitter=(0.0,)):
-    """An endless script: runs of one TTFT and equal steps, scaled by 1 + jitter in turn."""
-    while True:
-        for each in jitter:
-            yield [ttft_s * (1 + each)] + [step_s * (1 + each)] * (OUTPUT - 1)
-
-
-def make_cell(
-    name="eager", graphs=False, batch_size=1, script=None, num_layers=None, **engine
-) -> Cell:
-    """With num_layers one of several depths."""
-    spec = ModeSpec(name, (), graphs)
-    model = MODELS["llama3.1-8b"].with_layers(num_layers)
-    precision = Precision.of("bf16")
-    cell = Cell(
-        spec=spec,
-        mode_label=spec.label,
-        batch_size=batch_size,
-        model=model,
-        precision=precision,
-        kernels=SimpleNamespace(attention="sdpa", linear="torch"),
-        work=Work.of(model, precision, batch_size, INPUT, OUTPUT),
-        qualifier="" if num_layers is None else f"{num_layers}L",
-        timer="wall",
+def plan_cell(name="eager", graphs=False, batch_size=1, num_layers=None, workload=None) -> CellPlan:
+    """Of llama3.1-8b; with num_layers one of several depths."""
+    workload = workload or Generation(INPUT, OUTPUT)
+    return CellPlan(
+        spec=ModeSpec(name, (), graphs),
+        workload=workload,
+        model=MODELS["llama3.1-8b"].with_layers(num_layers),
+        precision=Precision.of("bf16"),
+        engine=EnginePlan(batch_size, INPUT, workload.cache_length, num_layers),
+        depth=None if num_layers is None else f"{num_layers}L",
+        device="cpu",
     )
-    cell.engine = FakeEngine(name=cell.label, **engine)
-    cell.clock_type = ScriptedClock(script or steady(0.1, 0.01))
-    cell.agreement = {"passed": True, "failures": []}
+
+
+def make_cell(plan: CellPlan | None = None, **engine) -> LiveCell:
+    """A cell whose engine is open, as after its preparation."""
+    plan = plan or plan_cell()
+    cell = LiveCell(plan)
+    cell.engine = CheckedEngine(plan.engine, None, name=plan.label, **engine)
+    cell.clock_type = cell.engine.clock_type
+    cell.record.take_check(PASSED)
     return cell
 
 
-class FakePreparation:
-    """Hands out scripted engines instead of building a model."""
-
-    def __init__(self, request, on_progress, ranks) -> None:
-        pass
-
-    def build(self) -> None:
-        pass
-
-    def prepare(self, cells: list[Cell]) -> None:
-        pass
-
-    def prompts(self, batch_size: int, run: int) -> int:
-        return run
-
-    def keep_output(self, cell: Cell, prompt) -> None:
-        pass
-
-    def check_timed(self, cells: list[Cell]) -> None:
-        pass
-
-
 def whole_session(monkeypatch, capsys):
-    """run(cells, *flags) -> (exit code, stdout, result): all of a session but its preparation."""
+    """run(engines, *flags) -> (exit code, stdout, result): a session of scripted engines.
 
-    def run(cells, *flags):
-        results = []
-        monkeypatch.setattr(benchmark, "Preparation", FakePreparation)
-        monkeypatch.setattr(benchmark, "make_cells", lambda request, one_shot: cells)
-        report = benchmark.report
-        monkeypatch.setattr(benchmark, "report", lambda r: results.append(r) or report(r))
-        monkeypatch.setattr(benchmark, "_free_host_bytes", lambda: None)  # nothing is built
-        h200 = hardware.find_gpu("NVIDIA H200")
-        ceilings = hardware.ceilings(h200, "bf16")
-        monkeypatch.setattr(benchmark, "ceilings", lambda *_: ceilings)
-        arguments = ["--device", "cpu", "--mode", "eager", "--quiet", "--input-length", str(INPUT)]
-        arguments += ["--output-length", str(OUTPUT), *flags]
+    engines: {label of the cell: settings of its engine}; others run steadily. A `check` of None
+    is an engine whose outputs can't be checked.
+    """
+
+    def run(engines: dict[str, dict], *flags: str):
+        def open_engine(plan, resources):
+            settings = {"script": steady(0.1, 0.01)} | engines.get(plan.label, {})
+            if settings.get("check", PASSED) is None:
+                del settings["check"]
+                return ScriptedEngine(plan.engine, resources, **settings)
+            return CheckedEngine(plan.engine, resources, **settings)
+
+        monkeypatch.setattr(Weights, "build", lambda self, *_: None)
+        monkeypatch.setattr(benchmark, "free_host_bytes", lambda: None)
+        monkeypatch.setattr(Generation, "check", lambda self, engine, *_: engine.check)
+        arguments = ["--device", "cpu", "--quiet"]
+        for flag, value in (("--mode", "eager"), ("--model-name", "llama3.1-8b")):
+            arguments += [] if flag in flags else [flag, value]
+        arguments += ["--input-length", str(INPUT), "--output-length", str(OUTPUT)]
+        arguments += ["--gpu-bandwidth", "4.8TB/s", "--gpu-peak", "989TFLOP/s", *flags]
         request = resolve(make_parser().parse_args(arguments))
-        code = benchmark.run(request, ["x"], 0.0)
-        return code, capsys.readouterr().out, results[0]
+        session = benchmark.Benchmark(request, ["x"], 0.0, open_engine=open_engine)
+        code = session.run()
+        return code, capsys.readouterr().out, session.ending.result()
 
     return run

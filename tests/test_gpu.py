@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from step_engines import make_engine
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import check_before
 
 pytestmark = pytest.mark.gpu
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = KernelConfig(attention="flash_decode", linear="gemv")
 
 PROMPT, CACHE = 1000, 1064
 MODEL = MODELS["llama3.1-8b"].with_layers(4)
@@ -22,14 +22,8 @@ def decoder():
     return build_decoder(MODEL, "bf16", "cuda", CACHE)
 
 
-def thunder_mode():
-    from inference_benchmark.engines import thunder
-
-    return thunder.Mode
-
-
-def make_engine(mode, decoder, batch: int) -> StepEngine:
-    return StepEngine(mode, decoder, batch, PROMPT, CACHE)
+def open_engine(name: str, decoder, batch: int, kernels: KernelConfig) -> StepEngine:
+    return make_engine(name, decoder, batch, PROMPT, CACHE, kernels)
 
 
 def tokens(batch: int) -> torch.Tensor:
@@ -47,15 +41,15 @@ def captured(engine: StepEngine, batch: int) -> StepEngine:
     return engine
 
 
-@pytest.mark.parametrize("kernels", [Kernels(), OURS], ids=["torch", "ours"])
+@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize(
     "mode",
-    [lambda: eager.Mode, lambda: inductor.Mode, thunder_mode],
+    ["eager", "inductor", "thunder"],
     ids=["eager", "inductor", "thunder"],
 )
 def test_captured_graphs_pass_the_gate(decoder, mode, kernels, batch):
-    engine = make_engine(mode()(decoder, ModeOptions(kernels)), decoder, batch)
+    engine = open_engine(mode, decoder, batch, kernels)
     found = check(decoder, captured(engine, batch), batch)
     assert found["passed"], found
 
@@ -84,15 +78,15 @@ def write_into_the_next_slot(forward, tokens, position, caches):
     [write_one_slot_off, drop_the_write, use_a_stale_position, write_into_the_next_slot],
 )
 def test_a_fault_inside_a_captured_graph_closes_the_gate(decoder, fault):
-    engine = make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1)
-    forward = engine.mode.forward
+    engine = open_engine("eager", decoder, 1, OURS)
+    forward = engine.run_decoder
 
     def faulty(tokens, position, caches):
         if tokens.shape[1] > 1:
             return forward(tokens, position, caches)
         return fault(forward, tokens, position, caches)
 
-    engine.mode.forward = faulty
+    engine.run_decoder = faulty
     found = check(decoder, captured(engine, 1), 1)
     assert not found["passed"]
 
@@ -101,14 +95,14 @@ def test_a_swapped_weight_closes_the_gate(decoder):
     broken = build_decoder(MODEL, "bf16", "cuda", CACHE)
     first, second = broken.layers[1].down_proj.weight, broken.layers[2].down_proj.weight
     first.data, second.data = second.data, first.data
-    engine = make_engine(eager.Mode(broken, ModeOptions(OURS)), broken, 1)
+    engine = open_engine("eager", broken, 1, OURS)
     assert not check(decoder, captured(engine, 1), 1)["passed"]
 
 
 def test_a_graph_replays_at_every_position(decoder):
     """The same tokens, step by step and through the graph, over the edges of attention tiles."""
-    plain = make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1)
-    graphed = captured(make_engine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1), 1)
+    plain = open_engine("eager", decoder, 1, OURS)
+    graphed = captured(open_engine("eager", decoder, 1, OURS), 1)
     prompt = tokens(1)
     for engine in (plain, graphed):
         engine.prefill(prompt)

@@ -1,19 +1,21 @@
 """Cells of the full model that never ran, from the cells of two depths that did.
 
 Both depths run in every round, so an estimate is a sample per round: its interval comes from the
-same statistics as a measured one, the weight of the noise included. Outputs were checked at both
-depths, or there is no estimate.
+same statistics as a measured one, the weight of the noise included, and is widened by how far such
+estimates were off where the full model could be measured too. Outputs were checked at both depths,
+or there is no estimate.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.models import ModelConfig
-from inference_benchmark.session.cell import MEMORY, Cell, EstimatedRun
-from inference_benchmark.workloads.metrics import Work
+from inference_benchmark.session.plan import CellPlan
+from inference_benchmark.session.record import MEMORY, CellRecord, MeasuredCell
+from inference_benchmark.workloads.base import Workload
 
-_QUALIFIER = "EST"
+_DEPTH = "EST"
 _NOISE = (
     "no estimate: in some round the deeper of the two was so much the faster one that the full "
     "model would take no time at all; take depths that lie further apart, or less noise"
@@ -21,83 +23,91 @@ _NOISE = (
 
 
 def estimated_cells(
-    cells: Sequence[Cell], extrapolation: Extrapolation, model: ModelConfig, share: ModelConfig
-) -> list[Cell]:
+    cells: Sequence[MeasuredCell], extrapolation: Extrapolation, model: ModelConfig
+) -> list[MeasuredCell]:
     """One for each mode and batch size of which both depths were measured soundly.
 
-    model: the full one; share: what one rank would hold of it.
+    model: the full one.
     """
     return [
-        _estimate(pair, extrapolation, model, share)
-        for pair in _pairs(cells, extrapolation)
-        if all(cell.is_sound for cell in pair)
+        _estimate(small, large, extrapolation, model)
+        for small in cells
+        for large in cells
+        if small.plan.model.num_layers == extrapolation.from_layers[0]
+        and large.plan.model.num_layers == extrapolation.from_layers[1]
+        and _same_mode(small, large)
+        and small.record.is_sound
+        and large.record.is_sound
     ]
 
 
-def is_source(cell: Cell, estimate: Cell) -> bool:
+def is_source(cell: MeasuredCell, estimate: MeasuredCell) -> bool:
     """Whether the estimate comes from this cell, among others."""
-    same = (cell.spec, cell.batch_size) == (estimate.spec, estimate.batch_size)
-    return same and cell.model.num_layers in estimate.extrapolation.from_layers
+    depths = estimate.plan.extrapolation.from_layers
+    return _same_mode(cell, estimate) and cell.plan.model.num_layers in depths
 
 
-def _pairs(cells: Sequence[Cell], extrapolation: Extrapolation) -> list[tuple[Cell, Cell]]:
-    small, large = (
-        [cell for cell in cells if cell.model.num_layers == depth]
-        for depth in extrapolation.from_layers
-    )
-    return list(zip(small, large, strict=True))
-
-
-def _estimate(
-    pair: tuple[Cell, Cell], extrapolation: Extrapolation, model: ModelConfig, share: ModelConfig
-) -> Cell:
-    large = pair[1]
-    work = large.work
-    lengths = work.batch_size, work.input_length, work.output_length
-    cell = Cell(
-        spec=large.spec,
-        mode_label=large.mode_label,
-        batch_size=large.batch_size,
-        model=model,
-        precision=large.precision,
-        kernels=large.kernels,
-        work=Work.of(share, large.precision, *lengths),
-        qualifier=_QUALIFIER,
-        extrapolation=extrapolation,
-        timer=large.timer,
-        cold_start=None,
-        memory=_memory(share, large),
-        status="partial" if any(cell.status == "partial" for cell in pair) else "ok",
-        stop_reason=large.stop_reason,
-    )
-    rounds, runs = _runs(pair, extrapolation)
-    times = [run.ttft_s for run in runs]
-    times += [run.decode_s for run in runs] if work.output_length > 1 else []
-    if min(times, default=1.0) <= 0:
-        return replace(cell, status="failed", error=_NOISE)
-    return replace(cell, rounds=rounds, runs=runs)
-
-
-def _memory(share: ModelConfig, cell: Cell) -> dict:
-    """What is known without having been there."""
-    cache_length = cell.work.input_length + cell.work.output_length
-    return dict.fromkeys(MEMORY) | {
-        "weights_bytes": share.weight_bytes(cell.precision),
-        "kv_cache_bytes": share.kv_cache_bytes(cell.precision, cell.batch_size, cache_length),
+def widened(summary: dict, workload: Workload, metric: str) -> dict:
+    """A metric's summary with intervals that hold the error of the straight line too."""
+    error = workload.estimate_errors.get(metric, workload.estimate_error)
+    return summary | {
+        name: [summary[name][0] * (1 - error), summary[name][1] * (1 + error)]
+        for name in ("median_ci95", "mean_ci95")
+        if summary[name] is not None
     }
 
 
-def _runs(
-    pair: tuple[Cell, Cell], extrapolation: Extrapolation
-) -> tuple[list[int], list[EstimatedRun]]:
-    """Of the rounds that both depths have, each with itself: what a round suffers, both suffer."""
-    small, large = (dict(zip(cell.rounds, cell.runs, strict=True)) for cell in pair)
-    rounds = sorted(small.keys() & large.keys())
-    runs = [
-        EstimatedRun(
-            extrapolation.estimate(small[number].ttft_s, large[number].ttft_s),
-            extrapolation.estimate(small[number].decode_s, large[number].decode_s),
+def _same_mode(one: MeasuredCell, other: MeasuredCell) -> bool:
+    return (one.plan.spec, one.plan.batch_size) == (other.plan.spec, other.plan.batch_size)
+
+
+def _estimate(
+    small: MeasuredCell, large: MeasuredCell, extrapolation: Extrapolation, model: ModelConfig
+) -> MeasuredCell:
+    plan = replace(large.plan, model=model, depth=_DEPTH, extrapolation=extrapolation)
+    rounds = sorted(set(small.record.rounds) & set(large.record.rounds))
+    times = _times(small, large, extrapolation, rounds)
+    record = CellRecord(
+        estimated_rounds=rounds,
+        estimates=times,
+        timer=large.record.timer,
+        engine=large.record.engine,
+        cold_start=None,
+        memory=_memory(plan),
+        status="partial" if "partial" in (small.record.status, large.record.status) else "ok",
+        stop_reason=large.record.stop_reason,
+    )
+    if min((value for values in times.values() for value in values), default=1.0) <= 0:
+        nothing = {metric: [] for metric in times}
+        record = replace(
+            record, status="failed", error=_NOISE, estimated_rounds=[], estimates=nothing
         )
-        for number in rounds
-    ]
-    return rounds, runs
+    return MeasuredCell(plan, record)
+
+
+def _memory(plan: CellPlan) -> dict:
+    """What is known without having been there."""
+    cache = plan.share.kv_cache_bytes(plan.precision, plan.batch_size, plan.workload.cache_length)
+    weights = plan.share.weight_bytes(plan.precision)
+    return dict.fromkeys(MEMORY) | {"weights_bytes": weights, "kv_cache_bytes": cache}
+
+
+def _times(
+    small: MeasuredCell, large: MeasuredCell, extrapolation: Extrapolation, rounds: list[int]
+) -> dict[str, list[float]]:
+    """Of the rounds that both depths have, each with itself: what a round suffers, both suffer."""
+    shallow, deep = (
+        {
+            metric: dict(zip(cell.record.rounds, values, strict=True)) if values else {}
+            for metric, values in cell.times().items()
+        }
+        for cell in (small, large)
+    )
+    return {
+        metric: [
+            extrapolation.estimate(shallow[metric][number], deep[metric][number])
+            for number in rounds
+            if number in shallow[metric]
+        ]
+        for metric in shallow
+    }

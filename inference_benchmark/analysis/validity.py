@@ -4,15 +4,18 @@ A benchmark can be precise and wrong: the GPU throttled, a compiler ran again, a
 shared the GPU, the output was garbage. Each such cause is one small rule over plain numbers, which
 answers with a reason (what was seen, and a remedy) or with nothing. "invalid" says that the numbers
 do not measure what they claim to; "suspect" that they may be off by more than the precision they
-are printed with. A number that is unknown (None) fires no rule, except where not knowing is itself
-the finding.
+are printed with; "unverified" that the session was too short to tell. A number that is unknown
+(None) fires no rule, except where not knowing is itself the finding.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import sqrt
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
+
+from inference_benchmark.statistics.intervals import printed_interval, relative_half_width
+from inference_benchmark.statistics.stability import Step, fits_better_than_a_trend, trend_z
+from inference_benchmark.statistics.stability import step as find_step
 
 # Hardware slowdowns halve the clocks or worse, so 1 % of the time costs about the 1 % to which
 # results are measured. Less is still worth a word.
@@ -20,19 +23,30 @@ MAX_THERMAL_SHARE = 0.01
 # At a limit below its own a GPU sheds a few percent of its clocks. Up to a fifth of the time that
 # moves a run by well under 1 %.
 MAX_CAPPED_SHARE = 0.20
-# Twice the 1 % within which two results count as the same: beyond it a trend over the runs decides
-# verdicts.
+# Twice the 1 % within which two results count as the same: beyond it a trend or a step over the runs
+# decides verdicts.
 MAX_DRIFT = 0.02
-# Two-sided 5 % for the trend test. It has to hold together with MAX_DRIFT, so a false alarm takes
-# noise that is both ordered and large.
+# Two-sided 5 % for the tests of a trend and of a step. Each has to hold together with MAX_DRIFT, so
+# a false alarm takes noise that is both ordered and large.
 DRIFT_Z = 1.96
-MIN_RUNS_FOR_DRIFT = 6  # two per third, and what the normal approximation needs
+STEP_P = 0.05
+# A median this uncertain can't be told to be the same as itself by the 2 % between sessions.
+MAX_HALF_WIDTH = 0.02
 MAX_FIRST_RUN_EXCESS = 0.05  # well over run-to-run noise; lazy initialisation costs more than that
+FIRST_RUN_ERRORS = 4  # and as many robust standard deviations, where runs scatter by more than that
 MAX_TIMER_DISAGREEMENT = 0.02
 # A mode that keeps more of the GPU busy runs at lower clocks at the same power limit: 2 to 4 % were
 # seen between modes of one session on an H200. More than this is another cause.
 MAX_CLOCK_DIFFERENCE = 0.05
-MIN_RUNS = 3
+# Two runs in each third, the fewest of which trends and steps can be told, and from which on the
+# median has an exact interval.
+MIN_RUNS = 6
+# Other processes that want a CPU at the start, as a share of the CPUs: one more than a quarter of
+# them takes time from a run that uses all.
+MAX_LOAD_PER_CPU = 0.25
+# An idle Linux takes each CPU from a process some 20 times a second, for threads of its own; a
+# competitor does it over 100 times (a scheduler's slice is 3 to 4 ms).
+MAX_SWITCHES_PER_S = 50.0  # and CPU
 
 HARD_THROTTLES = {
     "hardware_thermal": "hardware thermal slowdown",
@@ -41,7 +55,8 @@ HARD_THROTTLES = {
 }
 SOFT_THROTTLES = {"software_power_cap": "power limit", "sync_boost": "sync boost"}
 
-Severity = Literal["suspect", "invalid"]
+Severity = Literal["unverified", "suspect", "invalid"]
+GRAVITY: tuple[Severity, ...] = ("invalid", "suspect", "unverified")
 
 
 @dataclass(frozen=True)
@@ -60,19 +75,64 @@ class Evidence:
     total_s: Sequence[float] = ()
     ttft_s: Sequence[float] = ()
     tbot_s: Sequence[float] = ()
-    gpu_state: Mapping[str, Any] | None = None  # as measurement.gpu_state.summarize_state gives it
+    gpu_state: Mapping[str, Any] | None = None  # as system.gpu_state.summarize_state gives it
     other_cells_sm_clock_hz: Sequence[float] = ()  # median of each other cell of the session
     recompilations: int | None = None  # after warm-up
     allocator_retries: int | None = None  # during the timed runs
     timer_disagreement: Sequence[float] | None = None  # per run: |steps - wall clock| / wall clock
-    target_ci: float | None = None  # relative half-width asked for
+    target_ci: float | None = None  # relative half-width asked for; None: a fixed number of runs
     achieved_ci: float | None = None  # the widest of the metrics it was asked for
     stop_reason: str | None = None
     agreement_passed: bool | None = None  # None: the output was not checked
+    # Times of further metrics, such as a workload's own: {title: a time per run}.
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    # {metric's title: the share of its limit that was reached, as `limit_share` gives it}
+    limit_shares: Mapping[str, "LimitShare | None"] = field(default_factory=dict)
+    timer: Literal["cuda_event", "wall"] = "cuda_event"  # wall: there is no second clock
+    # Where the CPU computes. Other processes that wanted a CPU before anything was run (as
+    # system.host_load.load_average gives it), and how many CPUs there are for this process.
+    load_average: float | None = None
+    cpus: int | None = None
+    # How often the CPU was taken from this process (all threads) during the timed runs, together.
+    involuntary_switches: int | None = None
 
     @property
     def times(self) -> dict[str, Sequence[float]]:
-        return {"total time": self.total_s, "TTFT": self.ttft_s, "TBOT": self.tbot_s}
+        named = {"total time": self.total_s, "TTFT": self.ttft_s, "TBOT": self.tbot_s}
+        return {name: times for name, times in {**named, **self.samples}.items() if len(times)}
+
+    @property
+    def runs(self) -> int:
+        return max(map(len, self.times.values()), default=0)
+
+    @property
+    def is_long_enough(self) -> bool:
+        return self.runs >= MIN_RUNS
+
+
+@dataclass(frozen=True)
+class LimitShare:
+    """The limit over the measured time: 1 is as fast as the hardware allows."""
+
+    share: float  # of the median
+    low: float  # at the slow end of the median's interval, the limit's own uncertainty included
+    basis: str  # what the limit refers to: "datasheet", "measured", "given"
+
+
+def limit_share(
+    limit_s: float | None, times: Sequence[float], basis: str, limit_uncertainty: float = 0.0
+) -> LimitShare | None:
+    """Of a metric's times; None where there is no limit or no time.
+
+    Args:
+        limit_uncertainty: by which share the limit itself may be too long, as that of a bandwidth
+            that was measured on the spot.
+    """
+    if limit_s is None or not len(times) or median(times) <= 0:
+        return None
+    slowest = (printed_interval(times) or (0.0, median(times)))[1]
+    low = limit_s * (1 - limit_uncertainty) / slowest
+    return LimitShare(limit_s / median(times), low, basis)
 
 
 Rule = Callable[[Evidence], Reason | None]
@@ -95,13 +155,13 @@ def judge_estimate(evidence: Evidence, sources: Sequence[Mapping[str, Any]]) -> 
 
 def _judge(evidence: Evidence, rules: Sequence[Rule]) -> dict[str, Any]:
     found = [reason for rule in rules if (reason := rule(evidence)) is not None]
-    reasons = [{"code": r.code, "message": r.message, "remedy": r.remedy} for r in found]
+    reasons = [asdict(reason) for reason in found]
     return {"verdict": _gravest(reason.severity for reason in found), "reasons": reasons}
 
 
 def _gravest(verdicts: Iterable[str]) -> str:
     found = set(verdicts)
-    return next((grave for grave in ("invalid", "suspect") if grave in found), "valid")
+    return next((each for each in GRAVITY if each in found), "valid")
 
 
 def wrong_output(evidence: Evidence) -> Reason | None:
@@ -112,6 +172,23 @@ def wrong_output(evidence: Evidence) -> Reason | None:
         "invalid",
         "The output differs from the reference by more than the tolerance.",
         "Look at the cell's agreement figures; its speed means nothing until they pass.",
+    )
+
+
+def over_limit(evidence: Evidence) -> Reason | None:
+    """Faster than the hardware allows, by more than the times are uncertain."""
+    over = {name: each for name, each in evidence.limit_shares.items() if each and each.low > 1}
+    if not over:
+        return None
+    name, worst = max(over.items(), key=lambda item: item[1].share)
+    return Reason(
+        "over_limit",
+        "invalid",
+        f"{name} reaches {worst.share:.0%} of its limit ({worst.basis}), at least {worst.low:.0%} "
+        "with its uncertainty: the limit or the time is wrong.",
+        "Check that the GPU is the one the limit is for (--gpu-bandwidth, --gpu-peak, "
+        "--measure-ceilings), that the clock spans all of the work, and that no work is left out "
+        "(a cache that serves repeated inputs, fewer layers or tokens than claimed).",
     )
 
 
@@ -247,7 +324,7 @@ def allocator_retries(evidence: Evidence) -> Reason | None:
 def drift(evidence: Evidence) -> Reason | None:
     """A trend over the runs that is both significant and large, in the metric where it is worst."""
     drifts = {name: _drift(times) for name, times in evidence.times.items()}
-    name, worst = max(drifts.items(), key=lambda item: abs(item[1]))
+    name, worst = max(drifts.items(), key=lambda item: abs(item[1]), default=("", 0.0))
     if abs(worst) <= MAX_DRIFT:
         return None
     return Reason(
@@ -261,28 +338,57 @@ def drift(evidence: Evidence) -> Reason | None:
 
 def _drift(times: Sequence[float]) -> float:
     """Relative change from the median of the first third to that of the last; 0 if not a trend."""
-    if len(times) < MIN_RUNS_FOR_DRIFT or abs(_mann_kendall_z(times)) < DRIFT_Z:
+    if len(times) < MIN_RUNS or abs(trend_z(times)) < DRIFT_Z or _step(times) is not None:
         return 0.0
     third = len(times) // 3
     return median(times[-third:]) / median(times[:third]) - 1
 
 
-def _mann_kendall_z(values: Sequence[float]) -> float:
-    """Standard score of the Mann-Kendall trend test: pairs in rising order less pairs in falling.
-
-    Without the correction for ties, which errs towards no trend.
-    """
-    n = len(values)
-    score = sum(
-        (values[j] > values[i]) - (values[j] < values[i]) for i in range(n) for j in range(i + 1, n)
+def step(evidence: Evidence) -> Reason | None:
+    """A change from one level to another in the midst of the runs."""
+    found = {name: _step(times) for name, times in evidence.times.items()}
+    steps = {name: each for name, each in found.items() if each is not None}
+    if not steps:
+        return None
+    name, worst = max(steps.items(), key=lambda item: abs(item[1].change))
+    return Reason(
+        "step",
+        "suspect",
+        f"{name} changed by {worst.change:+.1%} after run {worst.place} of {evidence.runs} and "
+        f"stayed there (at most {MAX_DRIFT:.0%}).",
+        "Look for what began or ended then (another process, clocks, temperature), and measure "
+        "again.",
     )
-    continuity = (score > 0) - (score < 0)
-    return (score - continuity) / sqrt(n * (n - 1) * (2 * n + 5) / 18)
+
+
+def _step(times: Sequence[float]) -> Step | None:
+    """The step in these runs, if it is significant, large, and no trend."""
+    found = find_step(times)
+    if found is None or found.p_value >= STEP_P or abs(found.change) <= MAX_DRIFT:
+        return None
+    return found if fits_better_than_a_trend(times, found) else None
+
+
+def scatter(evidence: Evidence) -> Reason | None:
+    """Runs that leave the median uncertain, where no precision was asked for."""
+    if evidence.target_ci is not None or not evidence.is_long_enough:
+        return None
+    widths = {name: relative_half_width(times) or 0.0 for name, times in evidence.times.items()}
+    name, worst = max(widths.items(), key=lambda item: item[1], default=("", 0.0))
+    if worst <= MAX_HALF_WIDTH:
+        return None
+    return Reason(
+        "scatter",
+        "suspect",
+        f"{name} scatters: the 95 % interval of its median is ±{worst:.1%} wide "
+        f"(at most {MAX_HALF_WIDTH:.0%}).",
+        "Measure more runs, or leave --num-iterations out: then runs are added until ±1 %.",
+    )
 
 
 def first_run_slow(evidence: Evidence) -> Reason | None:
     excesses = {
-        name: times[0] / median(times[1:]) - 1
+        name: _first_run_excess(times)
         for name, times in evidence.times.items()
         if len(times) >= MIN_RUNS
     }
@@ -298,8 +404,18 @@ def first_run_slow(evidence: Evidence) -> Reason | None:
     )
 
 
+def _first_run_excess(times: Sequence[float]) -> float:
+    """Of the first run over the median of the others; 0 where they scatter as much themselves."""
+    rest = times[1:]
+    middle = median(rest)
+    error = 1.4826 * median(abs(time - middle) for time in rest)  # as of a normal distribution
+    excess = times[0] - middle
+    return excess / middle if excess > FIRST_RUN_ERRORS * error else 0.0
+
+
 def timers_disagree(evidence: Evidence) -> Reason | None:
-    runs = evidence.timer_disagreement or ()
+    """Two clocks are compared where there are two: the device's, and the host's around it."""
+    runs = () if evidence.timer == "wall" else evidence.timer_disagreement or ()
     off = [share for share in runs if share > MAX_TIMER_DISAGREEMENT]
     if not off:
         return None
@@ -327,33 +443,62 @@ def target_not_reached(evidence: Evidence) -> Reason | None:
 
 
 def too_few_runs(evidence: Evidence) -> Reason | None:
-    runs = len(evidence.total_s)
-    if runs >= MIN_RUNS:
+    if evidence.is_long_enough:
         return None
     return Reason(
         "too_few_runs",
-        "suspect",
-        f"{runs} run(s) were measured; below {MIN_RUNS} there is no telling how much they vary.",
+        "unverified",
+        f"{evidence.runs} run(s) were measured; below {MIN_RUNS} there is no telling scatter, "
+        "trends and slow first runs.",
         f"Measure at least {MIN_RUNS} runs, better 10 (--num-iterations).",
     )
 
 
-def cpu_smoke(evidence: Evidence) -> Reason | None:
+def busy_cpus(evidence: Evidence) -> Reason | None:
+    """Where the CPU computes, others that want it at the start or take it away during the runs."""
     if evidence.device != "cpu":
         return None
+    seen = [*_load_at_start(evidence), *_taken_away(evidence)]
+    if not seen:
+        return None
     return Reason(
-        "cpu_smoke",
+        "busy_cpus",
         "suspect",
-        "These numbers measure a CPU smoke run: they show that the tool works, not how fast a "
-        "GPU is.",
-        "Run on a machine with a CUDA GPU for numbers that mean something.",
+        f"The CPUs were shared: {'; '.join(seen)}.",
+        "Stop what else is running, or keep to CPUs of your own (taskset), and measure again.",
     )
 
 
+def _load_at_start(evidence: Evidence) -> Iterable[str]:
+    load, cpus = evidence.load_average, evidence.cpus
+    if load is not None and cpus and load / cpus > MAX_LOAD_PER_CPU:
+        yield f"{load:.1f} other process(es) wanted one of {cpus} at the start"
+
+
+def _taken_away(evidence: Evidence) -> Iterable[str]:
+    seconds = sum(next(iter(evidence.times.values()), ()))
+    if not evidence.involuntary_switches or seconds <= 0:
+        return
+    rate = evidence.involuntary_switches / seconds / (evidence.cpus or 1)
+    if rate > MAX_SWITCHES_PER_S:
+        yield (
+            f"each was taken from this process {rate:,.0f} times a second "
+            f"(at most {MAX_SWITCHES_PER_S:.0f})"
+        )
+
+
 # Those that look at the times alone.
-SAMPLE_RULES: tuple[Rule, ...] = (drift, first_run_slow, target_not_reached, too_few_runs)
+SAMPLE_RULES: tuple[Rule, ...] = (
+    drift,
+    step,
+    scatter,
+    first_run_slow,
+    target_not_reached,
+    too_few_runs,
+)
 RULES: tuple[Rule, ...] = (
     wrong_output,
+    over_limit,
     output_not_checked,
     throttled,
     power_capped,
@@ -363,9 +508,11 @@ RULES: tuple[Rule, ...] = (
     recompiled,
     allocator_retries,
     drift,
+    step,
+    scatter,
     first_run_slow,
     timers_disagree,
     target_not_reached,
     too_few_runs,
-    cpu_smoke,
+    busy_cpus,
 )

@@ -1,42 +1,70 @@
-"""Ways to execute a model: one file per mode, found through the table below.
+"""Engines, which execute a model: one file each, found through the table below.
 
-This file knows names only, so that `--help` and a wrong flag are answered without torch.
+Whatever others have to know about an engine is a field of its entry, so that nobody outside this
+folder compares names. The table knows names only: `--help` and a wrong flag are answered without
+torch.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 
 
 @dataclass(frozen=True)
-class ModeEntry:
+class EngineEntry:
     name: str
-    module: str  # holds a class `Mode`, see modes/base.py
-    graphs_by_default: bool
-    packages: tuple[str, ...]  # import names that must be there
+    engine: str  # "module:Class", a subclass of engines.base.Engine
     description: str
+    graphs_by_default: bool
+    packages: tuple[str, ...] = ()  # import names that must be there
+    install: str = ""  # how to get them
+    is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
+    takes_executors: bool = False
+    takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
+    # What it would choose if left to itself: where this executor is missing, the label says so.
+    prefers_executor: str | None = None
+    needs_weights: bool = True  # those of the session; otherwise it brings its own, or has none
+    is_listed: bool = True  # in --help
+
+    def load(self) -> type:
+        module, name = self.engine.split(":")
+        return getattr(import_module(module), name)
 
 
 _TABLE = (
-    ModeEntry(
+    EngineEntry(
         "thunder",
-        "inference_benchmark.engines.thunder",
-        True,
-        ("thunder",),
+        "inference_benchmark.engines.thunder:ThunderEngine",
         "lightning-thunder: traced, fused",
+        graphs_by_default=True,
+        packages=("thunder",),
+        install="pip install lightning-thunder",
+        takes_executors=True,
+        prefers_executor="nvfuser",
     ),
-    ModeEntry(
+    EngineEntry(
         "eager",
-        "inference_benchmark.engines.eager",
-        False,
-        (),
+        "inference_benchmark.engines.eager:EagerEngine",
         "plain PyTorch, one kernel per operation",
+        graphs_by_default=False,
+        is_plain=True,
     ),
-    ModeEntry(
+    EngineEntry(
         "inductor",
-        "inference_benchmark.engines.inductor",
-        True,
-        (),
+        "inference_benchmark.engines.inductor:InductorEngine",
         "torch.compile, full graph, static shapes",
+        graphs_by_default=True,
+        takes_compile_mode=True,
+    ),
+    EngineEntry(
+        "scripted",
+        "inference_benchmark.engines.scripted:ScriptedEngine",
+        "no model at all: durations from a script, to try the tables and the files",
+        graphs_by_default=False,
+        needs_weights=False,
+        is_listed=False,
     ),
 )
 
-MODES: dict[str, ModeEntry] = {entry.name: entry for entry in _TABLE}
+ENGINES: dict[str, EngineEntry] = {entry.name: entry for entry in _TABLE}
+LISTED: tuple[str, ...] = tuple(entry.name for entry in _TABLE if entry.is_listed)
+PLAIN: EngineEntry = next(entry for entry in _TABLE if entry.is_plain)

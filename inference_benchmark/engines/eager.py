@@ -1,5 +1,9 @@
 """Plain PyTorch: every operation is one kernel launch. The baseline and the reference."""
 
-from inference_benchmark.engines.base import Mode
+from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.model.decoder import Decoder, Forward
 
-__all__ = ["Mode"]
+
+class EagerEngine(StepEngine):
+    def compile(self, decoder: Decoder) -> Forward:
+        return Forward(decoder, self.plan.kernels, all_positions=not self.has_cache)

@@ -1,59 +1,68 @@
 """torch.compile with the inductor backend: whole graphs, static shapes.
 
-By default each kind of layer is compiled once and reused for every layer, which costs seconds
+By default each type of layer is compiled once and reused for every layer, which costs seconds
 instead of minutes; --compile-scope model compiles the forward as one graph.
 """
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch._dynamo
 import torch._inductor.config
 
-from inference_benchmark.engines import base
+from inference_benchmark.engines.base import EnginePlan, Resources
+from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.decoder import Decoder, Forward
 
-# Dynamo counts compilations per code object, which kinds of layers, prompt and token, and cells of
+# Dynamo counts compilations per code object, which types of layers, prompt and token, and cells of
 # several batch sizes share.
 _RECOMPILE_LIMIT = 256
 
 
 def configure_inductor() -> None:
-    """Settings of every mode that compiles with inductor; process-wide, as inductor has them."""
+    """Settings of every engine that compiles with inductor; process-wide, as inductor has them."""
     torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
-    # Kernels that are launched before their predecessor has drained, where the GPU can (from
-    # Hopper on); off by default in PyTorch.
+    # Programmatic dependent launch (from Hopper on): a kernel is launched before its predecessor
+    # has drained. Off by default in PyTorch.
     torch._inductor.config.triton.enable_pdl = True
     # Routers are in fp32 on purpose, as published.
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
 
 
-class Mode(base.Mode):
-    def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
-        self.options = options
+class InductorEngine(StepEngine):
+    def __init__(self, plan: EnginePlan, resources: Resources) -> None:
+        self._counts_before = _counts()
+        super().__init__(plan, resources)
+
+    def compile(self, decoder: Decoder) -> Callable:
         configure_inductor()
         # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
         # with less work of the host than a kernel of ours takes.
-        kernels = replace(options.kernels, fills_cache=False)
-        if options.compile_scope == "layer":
-            self.forward = Forward(decoder, kernels, transform=self._compile)
-        else:
-            self.forward = self._compile(Forward(decoder, kernels))
+        kernels = replace(self.plan.kernels, fills_cache=False)
+        all_positions = not self.has_cache
+        if self.plan.compile_scope == "layer":
+            return Forward(decoder, kernels, self._compile, all_positions=all_positions)
+        return self._compile(Forward(decoder, kernels, all_positions=all_positions))
 
-    def _compile(self, function):
-        return torch.compile(
-            function, fullgraph=True, dynamic=False, mode=self.options.compile_mode
-        )
+    def _compile(self, function: Callable) -> Callable:
+        return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)
 
     def compile_count(self) -> int:
-        return torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        return _counts()["graphs"]
 
-    def details(self) -> dict:
-        inductor = torch._dynamo.utils.counters["inductor"]
-        return {
-            "graphs": self.compile_count(),
-            "programmatic_launch": torch._inductor.config.triton.enable_pdl,
-            "disk_cache_hits": inductor["fxgraph_cache_hit"],
-            "disk_cache_misses": inductor["fxgraph_cache_miss"],
-        }
+    def compiler_stats(self) -> dict:
+        """Counted since this engine was opened, so they are its own right after its first steps."""
+        own = {name: count - self._counts_before[name] for name, count in _counts().items()}
+        return own | {"programmatic_launch": torch._inductor.config.triton.enable_pdl}
+
+
+def _counts() -> dict[str, int]:
+    """Dynamo's and inductor's counters of this process."""
+    inductor = torch._dynamo.utils.counters["inductor"]
+    return {
+        "graphs": torch._dynamo.utils.counters["stats"]["unique_graphs"],
+        "disk_cache_hits": inductor["fxgraph_cache_hit"],
+        "disk_cache_misses": inductor["fxgraph_cache_miss"],
+    }

@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from inference_benchmark.engines import MODES
+from inference_benchmark.engines import ENGINES, LISTED, PLAIN, EngineEntry
 from inference_benchmark.errors import CannotRun, RequestError
 
 
@@ -64,22 +64,37 @@ class ModeSpec:
     cuda_graphs: bool
 
     @property
+    def engine(self) -> EngineEntry:
+        return ENGINES[self.name]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is unmodified PyTorch, launched operation by operation."""
+        return self.engine.is_plain and not self.cuda_graphs
+
+    @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
         return f"{self.name}{executors}{'+graphs' if self.cuda_graphs else ''}"
 
     @property
     def shown_label(self) -> str:
-        """The label, saying so where thunder is left to choose and nvFuser is not there."""
-        chooses = self.name == "thunder" and not set(self.executors) - {"dynamo"}
-        if not chooses or is_installed("nvfuser"):
+        """The label, saying so where the engine chooses executors and its preferred one is missing."""
+        preferred = self.engine.prefers_executor
+        chooses = preferred is not None and not set(self.executors) - {"dynamo"}
+        if not chooses or is_installed(preferred):
             return self.label
-        return self.label.replace("thunder", "thunder[no nvfuser]", 1)
+        return self.label.replace(self.name, f"{self.name}[no {preferred}]", 1)
 
     @property
     def linear_precision(self) -> str | None:
         found = [EXECUTORS[name].linear_precision for name in self.executors]
         return next((precision for precision in found if precision), None)
+
+
+def baseline_at(cuda_graphs: bool) -> ModeSpec:
+    """What modes at this setting of CUDA graphs are held against unless something else is asked."""
+    return ModeSpec(PLAIN.name, (), cuda_graphs)
 
 
 def is_installed(executor: str) -> bool:
@@ -107,14 +122,16 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     """
     body, _, suffix = text.partition("+")
     name, _, own_executors = body.partition(":")
-    if name not in MODES:
-        raise unknown("mode", name, list(MODES))
+    if name not in ENGINES:
+        raise unknown("mode", name, list(LISTED))
     if suffix not in ("", "graphs", "nographs"):
         raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
     chosen = parse_executors(own_executors)
-    if chosen and name != "thunder":
-        raise RequestError(f"mode '{name}' takes no executors: only thunder does")
-    if name == "thunder" and not chosen:
+    entry = ENGINES[name]
+    if chosen and not entry.takes_executors:
+        takers = ", ".join(each.name for each in ENGINES.values() if each.takes_executors)
+        raise RequestError(f"mode '{name}' takes no executors: only {takers} does")
+    if entry.takes_executors and not chosen:
         chosen = executors
     return ModeSpec(name, chosen, _resolve_graphs(name, suffix, cuda_graphs, device))
 
@@ -125,7 +142,7 @@ def _resolve_graphs(name: str, suffix: str, cuda_graphs: str, device: str) -> bo
         if wanted == "on":
             raise RequestError("CUDA graphs need a CUDA GPU; use --cuda-graphs auto or off")
         return False
-    return MODES[name].graphs_by_default if wanted == "auto" else wanted == "on"
+    return ENGINES[name].graphs_by_default if wanted == "auto" else wanted == "on"
 
 
 def parse_executors(text: str) -> tuple[str, ...]:
@@ -144,8 +161,8 @@ def parse_executors(text: str) -> tuple[str, ...]:
 
 def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
     """Refuse CUDA graphs inside CUDA graphs."""
-    graphed = [spec.label for spec in specs if spec.name == "inductor" and spec.cuda_graphs]
-    if compile_mode in GRAPH_COMPILE_MODES and graphed:
+    is_captured = any(spec.engine.takes_compile_mode and spec.cuda_graphs for spec in specs)
+    if compile_mode in GRAPH_COMPILE_MODES and is_captured:
         raise RequestError(
             f"--compile-mode {compile_mode} makes CUDA graphs of its own and can't be captured "
             f"in ours: add --cuda-graphs off, or use --compile-mode max-autotune-no-cudagraphs"
@@ -154,10 +171,10 @@ def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
 
 def check_packages(spec: ModeSpec, device: str) -> None:
     """Raise CannotRun with the package's name and how to install it."""
-    for package in MODES[spec.name].packages:
+    for package in spec.engine.packages:
         if importlib.util.find_spec(package) is None:
             raise CannotRun(
-                f"mode '{spec.name}' needs the package {package}: pip install lightning-{package}"
+                f"mode '{spec.name}' needs the package {package}: {spec.engine.install}"
             )
     for name in spec.executors:
         executor = EXECUTORS[name]

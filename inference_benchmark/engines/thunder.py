@@ -15,9 +15,10 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from inference_benchmark.engines import base
+from inference_benchmark.engines.base import Capabilities
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
+from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
@@ -25,7 +26,7 @@ from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.routed_experts import routed_experts
-from inference_benchmark.model.attention import cached_causal_attention, causal_attention
+from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
 from inference_benchmark.model.decoder import Decoder, Forward
 from inference_benchmark.parallel.collectives import all_gather, all_reduce
@@ -97,22 +98,23 @@ _OPERATORS = _register_operators()
 _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 
 
-class Mode(base.Mode):
-    def __init__(self, decoder: Decoder, options: base.ModeOptions) -> None:
+class ThunderEngine(StepEngine):
+    capabilities = Capabilities(weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}))
+
+    def compile(self, decoder: Decoder) -> Callable:
         configure_inductor()  # some of thunder's executors compile with it
-        self.options = options
         self._jitted: list[Callable] = []
-        kernels = options.kernels
-        if _ATTENTION_EXECUTORS & set(options.executors):
+        kernels, executors = self.plan.kernels, self.plan.executors
+        all_positions = not self.has_cache
+        if _ATTENTION_EXECUTORS & set(executors):
             kernels = replace(kernels, shared_heads=False, fills_cache=False)
-        if options.compile_scope == "model":
-            self.forward = self._compile(Forward(decoder, kernels))
-        else:
-            per_layer = self._compile_layer if "transformerengine" in options.executors else None
-            self.forward = Forward(decoder, kernels, self._compile, per_layer)
+        if self.plan.compile_scope == "model":
+            return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+        per_layer = self._compile_layer if "transformerengine" in executors else None
+        return Forward(decoder, kernels, self._compile, per_layer, all_positions)
 
     def _compile(self, function: Callable) -> Callable:
-        if "dynamo" in self.options.executors:
+        if "dynamo" in self.plan.executors:
             from thunder.dynamo import thunderfx
 
             jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
@@ -132,17 +134,17 @@ class Mode(base.Mode):
         return call
 
     def _executors(self) -> list:
-        names = [EXECUTORS[name].thunder_name for name in self.options.executors]
+        names = [EXECUTORS[name].thunder_name for name in self.plan.executors]
         chosen = [thunder.get_executor(name) for name in names if name not in (None, "quant_te")]
         return [_OPERATORS, *(chosen or thunder.get_default_executors())]
 
     def _transforms(self, function: Callable) -> list:
         """What rewrites the trace; FP8 weights belong to modules, so functions have none."""
-        if "transformerengine" in self.options.executors and isinstance(function, nn.Module):
+        if "transformerengine" in self.plan.executors and isinstance(function, nn.Module):
             from thunder.transforms.te_inference import TEInference8BitTransform
 
             return [TEInference8BitTransform()]
-        if "transformerengine_v2" in self.options.executors:
+        if "transformerengine_v2" in self.plan.executors:
             from thunder.executors.transformer_engineex import TransformerEngineTransform
 
             return [TransformerEngineTransform()]
@@ -157,7 +159,7 @@ class Mode(base.Mode):
         ]
 
     def _thunder_functions(self) -> list[Callable]:
-        if "dynamo" not in self.options.executors:
+        if "dynamo" not in self.plan.executors:
             return self._jitted
         return [
             function
@@ -169,7 +171,7 @@ class Mode(base.Mode):
     def compile_count(self) -> int:
         return sum(thunder.cache_misses(function) for function in self._thunder_functions())
 
-    def details(self) -> dict:
+    def compiler_stats(self) -> dict:
         operations, fusions = Counter(), Counter()
         for trace in self._traces():
             for bound in trace.bound_symbols:
@@ -184,7 +186,7 @@ class Mode(base.Mode):
         }
 
     def _refuse_idle_executors(self, used: Counter) -> None:
-        for name in self.options.executors:
+        for name in self.plan.executors:
             wanted = EXECUTORS[name].thunder_name
             if wanted is not None and not used[wanted]:
                 raise CannotRun(

@@ -39,8 +39,6 @@ MAX_TILE_TOKENS = 128
 # Steps of the software pipeline: the tiles of all but one of them are on their way at a time.
 NUM_STAGES = 3
 NUM_WARPS = 4
-# True: the last program to arrive combines. False: a second kernel does.
-FUSED_COMBINE = True
 # Partial results that are on their way from L2 at a time while they are combined.
 COMBINE_UNROLL = 16
 MIN_DOT_ROWS = 16
@@ -56,7 +54,6 @@ class Plan:
     tile_tokens: int
     num_warps: int = NUM_WARPS
     num_stages: int = NUM_STAGES
-    fused_combine: bool = FUSED_COMBINE
     combine_unroll: int = COMBINE_UNROLL
 
 
@@ -116,14 +113,13 @@ def _combine_partials(
     out_ptr,  # [pairs, GROUP, HEAD_DIM]
     pair,
     active_splits,
-    first_row,
     ROWS: tl.constexpr,
     SPLITS: tl.constexpr,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     UNROLL: tl.constexpr,
 ):
-    rows = first_row + tl.arange(0, ROWS)
+    rows = tl.arange(0, ROWS)
     dims = tl.arange(0, HEAD_DIM)
     # Padding rows repeat the last one instead of being masked, which keeps NaN out of them.
     source_rows = tl.minimum(rows, GROUP - 1)
@@ -185,7 +181,6 @@ def _flash_decode_kernel(
     GROUP_PADDED: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     TILE_TOKENS: tl.constexpr,
-    FUSED_COMBINE: tl.constexpr,
     COMBINE_ROWS: tl.constexpr,
     COMBINE_UNROLL: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
@@ -248,61 +243,24 @@ def _flash_decode_kernel(
         partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
         tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
         tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
-        if FUSED_COMBINE:
-            # The barrier orders the stores of all threads before the one that counts; the counter
-            # releases them to, and acquires those of, the other programs of this pair.
-            tl.debug_barrier()
-            arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
-            if arrived == active_splits - 1:
-                tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
-                _combine_partials(
-                    partial_ptr,
-                    lse_ptr,
-                    out_ptr,
-                    pair,
-                    active_splits,
-                    0,
-                    COMBINE_ROWS,
-                    SPLITS,
-                    GROUP,
-                    HEAD_DIM,
-                    COMBINE_UNROLL,
-                )
-
-
-@jit
-def _combine_kernel(
-    position_ptr,
-    out_ptr,
-    partial_ptr,
-    lse_ptr,
-    SPLITS: tl.constexpr,
-    GROUP: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    TILE_TOKENS: tl.constexpr,
-    COMBINE_UNROLL: tl.constexpr,
-    PROGRAMMATIC: tl.constexpr,
-):
-    pair = tl.program_id(0)
-    row = tl.program_id(1)
-    if PROGRAMMATIC:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
-    length = tl.load(position_ptr).to(tl.int32) + 1
-    active_splits = tl.cdiv(length, chunk_tokens(length, SPLITS, TILE_TOKENS))
-    _combine_partials(
-        partial_ptr,
-        lse_ptr,
-        out_ptr,
-        pair,
-        active_splits,
-        row,
-        1,
-        SPLITS,
-        GROUP,
-        HEAD_DIM,
-        COMBINE_UNROLL,
-    )
+        # The barrier orders the stores of all threads before the one that counts; the counter
+        # releases them to, and acquires those of, the other programs of this pair.
+        tl.debug_barrier()
+        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
+        if arrived == active_splits - 1:
+            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
+            _combine_partials(
+                partial_ptr,
+                lse_ptr,
+                out_ptr,
+                pair,
+                active_splits,
+                COMBINE_ROWS,
+                SPLITS,
+                GROUP,
+                HEAD_DIM,
+                COMBINE_UNROLL,
+            )
 
 
 def launch_flash_decode(
@@ -323,7 +281,6 @@ def launch_flash_decode(
     )
     out = _empty_output(q)
     single = plan.splits == 1
-    fused = plan.fused_combine and not single
     partial, lse = (None, None) if single else _workspace(pairs * plan.splits * group, head_dim, q)
     combine_rows = triton.next_power_of_2(group)
     programmatic = programmatic_launch(q.device)
@@ -335,7 +292,7 @@ def launch_flash_decode(
         out,
         partial,
         lse,
-        _arrival_counters(q.device, pairs) if fused else None,
+        None if single else _arrival_counters(q.device, pairs),
         *q.stride()[:2],
         *k_cache.stride()[:3],
         *v_cache.stride()[:3],
@@ -346,7 +303,6 @@ def launch_flash_decode(
         GROUP_PADDED=max(MIN_DOT_ROWS, combine_rows),
         HEAD_DIM=head_dim,
         TILE_TOKENS=plan.tile_tokens,
-        FUSED_COMBINE=fused,
         COMBINE_ROWS=combine_rows,
         COMBINE_UNROLL=plan.combine_unroll,
         PROGRAMMATIC=programmatic,
@@ -354,21 +310,6 @@ def launch_flash_decode(
         num_stages=plan.num_stages,
         launch_pdl=programmatic,
     )
-    if not (single or fused):
-        _combine_kernel[(pairs, group)](
-            position,
-            out,
-            partial,
-            lse,
-            SPLITS=plan.splits,
-            GROUP=group,
-            HEAD_DIM=head_dim,
-            TILE_TOKENS=plan.tile_tokens,
-            COMBINE_UNROLL=plan.combine_unroll,
-            PROGRAMMATIC=programmatic,
-            num_warps=plan.num_warps,
-            launch_pdl=programmatic,
-        )
     return out
 
 

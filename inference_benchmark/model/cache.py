@@ -1,6 +1,6 @@
 """The static KV cache: allocated once for the longest context, updated in place, never grown.
 
-A layer's cache is a tuple of tensors that its kind of attention defines: for grouped-query
+A layer's cache is a tuple of tensors that its attention defines: for grouped-query
 attention keys and values, each [batch, kv_heads, cache_length, head_dim]; for latent attention one
 tensor [batch, 1, cache_length, latent_dim + rope_dim].
 """
@@ -8,7 +8,7 @@ tensor [batch, 1, cache_length, latent_dim + rope_dim].
 import torch
 from torch import Tensor
 
-from inference_benchmark.models import ModelConfig
+from inference_benchmark.model.config import ModelConfig
 
 LayerCache = tuple[Tensor, ...]
 

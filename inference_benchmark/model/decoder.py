@@ -1,11 +1,11 @@
 """The decoder: weights in modules, computation in pure functions that a mode may compile.
 
 A forward is `begin` (embedding, RoPE rows, mask), one function per layer and `finish` (norm, head,
-greedy choice). A layer is made of an attention and a feed-forward part, each of some kind. All
-layers of one kind share one pure function of their tensors, so a compiler that compiles or traces a
-layer once serves all of them. A layer takes the residual stream and the update that the previous
-layer still owes it: the addition then sits beside the norm that reads its result, where a compiler
-can fuse the two although it sees one layer only.
+greedy choice). A layer is made of an attention and a feed-forward part (part_modules.py). All equal
+layers share one pure function of their tensors, so a compiler that compiles or traces a layer once
+serves all of them. A layer takes the residual stream and the previous layer's update, which is not
+yet added to it: the addition then stands before the norm that reads its result, and a compiler can
+fuse the two although it sees one layer only.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,22 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inference_benchmark.model import attention, feed_forward, mla
 from inference_benchmark.model.cache import LayerCache
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.linear import make_linear
+from inference_benchmark.model.norm import rms_norm
+from inference_benchmark.model.part_modules import file_of, weight_shards
+from inference_benchmark.model.parts import Attention, FeedForward, LayerConfig
 from inference_benchmark.model.rope import rope_tables
-from inference_benchmark.models import (
-    GroupedQueryAttention,
-    LatentAttention,
-    LayerConfig,
-    ModelConfig,
-)
+from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.collectives import make_all_gather, make_all_reduce
-from inference_benchmark.parallel.sharding import Cut, Shard, cuts
-
-# Each kind of attention is a file with modules() and make_attention().
-_ATTENTION = {GroupedQueryAttention: attention, LatentAttention: mla}
+from inference_benchmark.parallel.sharding import Shard, WeightShards
 
 Transform = Callable[[Callable], Callable]
 LayerTransform = Callable[["DecoderLayer", Callable], Callable]
@@ -39,16 +34,15 @@ LayerTransform = Callable[["DecoderLayer", Callable], Callable]
 class DecoderLayer(nn.Module):
     """One layer's weights; those that read the same input are fused into one matrix."""
 
-    def __init__(self, kind: LayerConfig, hidden_size: int, norm_eps: float) -> None:
+    def __init__(self, config: LayerConfig, hidden_size: int, norm_eps: float) -> None:
         super().__init__()
         self.input_layernorm = nn.RMSNorm(hidden_size, norm_eps)
-        self._attention = self._add(
-            _ATTENTION[type(kind.attention)].modules(kind.attention, hidden_size)
-        )
+        self._attention = self._add(config.attention, hidden_size)
         self.post_attention_layernorm = nn.RMSNorm(hidden_size, norm_eps)
-        self._feed_forward = self._add(feed_forward.modules(kind.feed_forward, hidden_size))
+        self._feed_forward = self._add(config.feed_forward, hidden_size)
 
-    def _add(self, modules: dict[str, nn.Module]) -> tuple[str, ...]:
+    def _add(self, part: Attention | FeedForward, hidden_size: int) -> tuple[str, ...]:
+        modules = file_of(part).modules(part, hidden_size)
         for name, module in modules.items():
             self.add_module(name, module)
         return tuple(modules)
@@ -65,17 +59,24 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """All weights of a model, or one rank's share, with RoPE tables for context_length positions.
 
-    `config` is that of the share, `cuts` says what was cut of which module.
+    `config` is that of the share, `shards` says which part of a module's weight it keeps,
+    `weight_format` how the layers' matrices are stored.
     """
 
-    def __init__(self, whole: ModelConfig, shard: Shard | None = None) -> None:
+    def __init__(
+        self,
+        full_config: ModelConfig,
+        shard: Shard | None = None,
+        weight_format: WeightFormat | None = None,
+    ) -> None:
         super().__init__()
         shard = shard or Shard()
-        self.config = config = whole.sharded(shard.size)
-        self.cuts: dict[str, Cut] = cuts(whole, shard)
+        self.config = config = full_config.sharded(shard.size)
+        self.shards: WeightShards = weight_shards(full_config, shard)
+        self.weight_format = weight_format
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
-            DecoderLayer(kind, config.hidden_size, config.norm_eps) for kind in config.layers
+            DecoderLayer(layer, config.hidden_size, config.norm_eps) for layer in config.layers
         )
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
         head_rows = config.vocab_size // config.tensor_parallel
@@ -86,10 +87,10 @@ class Decoder(nn.Module):
         """Where the head is the embedding table, let it be the same memory, or this rank's rows."""
         if not self.config.tied_embeddings:
             return
-        table, cut = self.embed_tokens.weight, self.cuts.get("lm_head")
-        if cut is not None:
-            (rows,) = cut.parts
-            table = nn.Parameter(table.detach()[rows.start : rows.start + rows.kept], False)
+        table, shard = self.embed_tokens.weight, self.shards.get("lm_head")
+        if shard is not None:
+            (rows,) = shard.ranges
+            table = nn.Parameter(table.detach()[rows.start : rows.start + rows.count], False)
         self.lm_head.weight = table
 
     def prefix(self, num_layers: int) -> "Decoder":
@@ -98,7 +99,8 @@ class Decoder(nn.Module):
         prefix = Decoder.__new__(Decoder)
         nn.Module.__init__(prefix)
         prefix.config = self.config.with_layers(num_layers)
-        prefix.cuts = self.cuts
+        prefix.shards = self.shards
+        prefix.weight_format = self.weight_format
         prefix.embed_tokens = self.embed_tokens
         prefix.layers = self.layers[:num_layers]
         prefix.norm = self.norm
@@ -127,67 +129,72 @@ class Forward(nn.Module):
         transform: applied once to each distinct pure function, say torch.compile.
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
+        all_positions: whether it returns the logits of all positions and no next token.
     """
 
     def __init__(
         self,
         decoder: Decoder,
-        kernels: Kernels,
+        kernels: KernelConfig,
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
+        all_positions: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         transform = transform or (lambda function: function)
         config = decoder.config
-        uses_mask = any(
-            attention.needs_mask(kind.attention, kernels) for kind in config.layer_kinds
-        )
+        uses_mask = any(needs_mask(layer.attention, kernels) for layer in config.layer_kinds)
         self.begin = transform(make_begin(uses_mask))
         functions = {
-            kind: make_layer(kind, config.norm_eps, kernels) for kind in config.layer_kinds
+            layer: make_layer(layer, config.norm_eps, kernels, decoder.weight_format)
+            for layer in config.layer_kinds
         }
         if layer_transform is None:
-            functions = {kind: transform(function) for kind, function in functions.items()}
-            self.layer_functions = [functions[kind] for kind in config.layers]
+            functions = {layer: transform(function) for layer, function in functions.items()}
+            self.layer_functions = [functions[layer] for layer in config.layers]
         else:
             self.layer_functions = [
-                layer_transform(layer, functions[kind])
-                for layer, kind in zip(decoder.layers, config.layers, strict=True)
+                layer_transform(module, functions[layer])
+                for module, layer in zip(decoder.layers, config.layers, strict=True)
             ]
+        make = make_finish_all if all_positions else make_finish
         self.finish = transform(
-            make_finish(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+            make(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
         )
 
     def forward(
         self,
         tokens: Tensor,
         position: Tensor,
-        caches: list[LayerCache],
+        caches: list[LayerCache] | None,
         chosen: list[Tensor] | None = None,
     ) -> tuple[Tensor, ...]:
         """
         Args:
             tokens: [batch, length], int64: a prompt from position 0, or one token per sequence.
             position: [1], int64: where a single token stands; ignored for a prompt.
-            caches: one tuple of tensors per layer, updated in place.
+            caches: one tuple of tensors per layer, updated in place; None: a prompt that leaves
+                nothing behind.
             chosen: experts that each mixture has to use, as another forward returned them.
 
         Returns:
-            logits [batch, vocab] of the last position, the greedy next token [batch, 1], and for
-            each mixture of experts its own choice [batch * length, experts per token].
+            logits [batch, vocab] of the last position, the greedy next token [batch, 1] (with
+            all_positions: logits [batch, length, vocab] alone), and for each mixture of experts its
+            own choice [batch * length, experts per token].
         """
         decoder = self.decoder
         residual, update, cos, sin, mask = self.begin(
             tokens,
             position,
-            caches[0][0],
+            None if caches is None else caches[0][0],
             decoder.embed_tokens.weight,
             decoder.rope_cos,
             decoder.rope_sin,
         )
         choices: list[Tensor] = []
-        layers: Iterable = zip(decoder.layers, self.layer_functions, caches, strict=True)
+        layer_caches = [()] * len(decoder.layers) if caches is None else caches
+        layers: Iterable = zip(decoder.layers, self.layer_functions, layer_caches, strict=True)
         for layer, function, cache in layers:
             weights = layer.weights()
             # A dense layer gets the next mixture's choice, if any, and ignores it.
@@ -220,14 +227,20 @@ def make_begin(uses_mask: bool) -> Callable:
 
 
 @lru_cache
-def make_layer(kind: LayerConfig, norm_eps: float, kernels: Kernels) -> Callable:
-    """The pure function of a layer of this kind; the same object for every such layer.
+def make_layer(
+    config: LayerConfig,
+    norm_eps: float,
+    kernels: KernelConfig,
+    weight_format: WeightFormat | None = None,
+) -> Callable:
+    """The pure function of such a layer; the same object for all layers that are equal.
 
     It returns (update, residual), and of a mixture of experts the chosen ones.
     """
-    part = _ATTENTION[type(kind.attention)]
-    attend = part.make_attention(kind.attention, norm_eps, kernels)
-    feed = feed_forward.make_feed_forward(kind.feed_forward, kernels)
+    linear = make_linear(kernels.linear, weight_format)
+    attention, feed_forward = config.attention, config.feed_forward
+    attend = file_of(attention).make_function(attention, norm_eps, kernels, linear)
+    feed = file_of(feed_forward).make_function(feed_forward, kernels, linear)
     all_reduce = make_all_reduce(kernels.all_reduce)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
@@ -258,5 +271,18 @@ def make_finish(
     return finish
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+@lru_cache
+def make_finish_all(
+    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+) -> Callable:
+    """As make_finish, for the logits of all positions; nothing is chosen."""
+    linear = make_linear(linear_backend)
+    all_gather = make_all_gather(all_reduce, num_ranks)
+
+    def finish(update, residual, norm_weight, head_weight):
+        logits = linear(rms_norm(residual + update, norm_weight, norm_eps), head_weight)
+        batch, length, share = logits.shape
+        whole = all_gather(logits.reshape(batch * length, share))
+        return (whole.reshape(batch, length, share * num_ranks),)
+
+    return finish

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from inference_benchmark.errors import RequestError
-from inference_benchmark.model.parts import GroupedQueryAttention, MixtureOfExperts
-from inference_benchmark.models import LayerConfig, ModelConfig
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.parts import GroupedQueryAttention, LayerConfig, MixtureOfExperts
 
 _DEFAULT_DEPTHS = (4, 8)
 

@@ -2,22 +2,24 @@
 
 from dataclasses import dataclass
 
+from inference_benchmark.model.parts import Attention
+
 
 @dataclass(frozen=True)
-class Kernels:
+class KernelConfig:
     """
-    attention: of a single token: "sdpa", or "flash_decode", our kernels, one for each kind.
-    linear: of a single row: "torch", or "gemv", our kernel.
-    fills_cache: whether the kernel that rotates and caches the keys of a single token, beside
-        "flash_decode", also does so for a prompt; a compiler that fuses this itself needs no such
-        thing.
-    shared_heads: whether attention over a prompt may read KV heads that several query heads share;
-        tracers that know no such thing need them repeated.
-    experts: of a mixture: "grouped", sorted into one grouped product; "fused", the same, but our
-        kernels choose the experts and serve a few tokens; or "loop", one by one, which waits for
-        the host and is there to be compared with.
-    all_reduce: of several ranks' partial sums: "none" on one rank, "nccl", or "one_shot", PyTorch's
-        kernel for messages as small as those of a decode step.
+    attention: decode attention: "sdpa" is PyTorch's, "flash_decode" our kernels, which also rotate
+        queries and keys and write the cache.
+    linear: linear layers of a single row: "torch", or "gemv", our kernel.
+    fills_cache: with "flash_decode", whether our kernel also rotates and caches the keys of a
+        prompt. Off where a compiler fuses these operations itself.
+    shared_heads: whether prefill attention reads a KV head once for all query heads that share it.
+        Off for tracers whose attention operator needs one KV head per query head.
+    experts: a mixture's experts: "grouped" sorts tokens by expert into one grouped matrix product;
+        "fused" is the same with our kernels for routing and for a few tokens; "loop" computes one
+        expert after the other and synchronises with the host: it is the reference.
+    all_reduce: the sum over ranks: "none" on one rank, "nccl", or "one_shot", PyTorch's kernel for
+        messages as small as those of a decode step.
     """
 
     attention: str = "sdpa"
@@ -26,3 +28,8 @@ class Kernels:
     shared_heads: bool = True
     experts: str = "grouped"
     all_reduce: str = "none"
+
+
+def needs_mask(attention: Attention, kernels: KernelConfig) -> bool:
+    """Whether a decode step attends to all slots of the cache, and masks those not yet filled."""
+    return kernels.attention != "flash_decode" or not attention.supports_flash_decode

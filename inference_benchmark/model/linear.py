@@ -1,15 +1,27 @@
-"""Linear layers: PyTorch's, or for a single row a kernel that does nothing but read the matrix."""
+"""Linear layers: PyTorch's, for a single row a kernel that does nothing but read the matrix, and
+those of weight formats.
+
+A linear layer's weights are its matrix, or in a format of several tensors a tuple of them.
+"""
 
 from collections.abc import Callable
+from importlib import import_module
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.model.weight_format import WeightFormat
+
+LinearWeights = Tensor | tuple[Tensor, ...]
+Linear = Callable[[Tensor, LinearWeights], Tensor]
 
 
-def make_linear(backend: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """linear(x [..., in], weight [out, in]) -> [..., out]; `gemv` where x is one row."""
+def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Linear:
+    """linear(x [..., in], weights of a matrix [out, in]) -> [..., out].
+
+    backend: of plain matrices: "gemv" is our kernel where x is one row, "torch" never.
+    """
 
     def linear(x, weight):
         return F.linear(x, weight, None)
@@ -17,6 +29,8 @@ def make_linear(backend: str) -> Callable[[Tensor, Tensor], Tensor]:
     def one_row_linear(x, weight):
         return gemv(x, weight) if _rows(x) == 1 else F.linear(x, weight, None)
 
+    if weight_format is not None and weight_format.module is not None:
+        return import_module(weight_format.module).linear
     return one_row_linear if backend == "gemv" else linear
 
 
@@ -25,3 +39,17 @@ def _rows(x: Tensor) -> int:
     for size in x.shape[:-1]:
         rows *= size
     return rows
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer's weights in a format of several tensors."""
+
+    def __init__(self, matrix: Tensor, weight_format: WeightFormat) -> None:
+        """matrix [out, in] in the base type; it is not kept."""
+        super().__init__()
+        for index, tensor in enumerate(import_module(weight_format.module).quantize(matrix)):
+            self.register_parameter(f"tensor_{index}", nn.Parameter(tensor, requires_grad=False))
+
+    @property
+    def weight(self) -> tuple[Tensor, ...]:
+        return tuple(self.parameters())

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from inference_benchmark.models import Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.model.rope_config import Llama3RopeScaling, Rope, YarnRopeScaling
 
 
 def rope_tables(

@@ -1,7 +1,7 @@
-"""How evenly a mixture of experts spread the tokens of a prompt: an uneven router is slower.
+"""How evenly a mixture of experts spreads the tokens of a prompt: an uneven router is slower.
 
-The busiest expert of a layer sets how long its grouped product takes, and experts that nobody chose
-are not read. Random routers spread tokens about evenly; trained ones, and faulty ones, may not.
+A layer's grouped matrix product takes as long as its busiest expert, and experts without tokens are
+not read. Random routers spread tokens about evenly; trained ones, and faulty ones, may not.
 """
 
 import torch
@@ -11,14 +11,14 @@ from torch import Tensor
 def balance(choices: list[Tensor], num_experts: int) -> dict:
     """
     Args:
-        choices: of each mixture in the model the chosen experts [tokens, experts per token].
+        choices: the chosen experts [tokens, experts per token], one tensor per mixture.
 
     Returns:
         {"busiest_share", "even_share", "unused_share"}: the share of a layer's (token, expert)
         pairs that its busiest expert got, the largest over all layers; that share if all got the
         same; and the share of experts that no token chose, the mean over layers.
     """
-    counts = torch.stack([tokens_per_expert(each, num_experts) for each in choices])
+    counts = torch.stack([tokens_per_expert(choice, num_experts) for choice in choices])
     shares = counts / counts.sum(dim=1, keepdim=True)
     return {
         "busiest_share": float(shares.max()),

@@ -7,19 +7,20 @@ router's rows are random directions, so its experts are about equally likely for
 """
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from inference_benchmark.model.checkpoint_names import Target, targets
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.decoder import Decoder
-from inference_benchmark.model.feed_forward import ExpertBias, Experts
-from inference_benchmark.models import ModelConfig
-from inference_benchmark.parallel.sharding import Cut, Shard
+from inference_benchmark.model.feed_forward.mixture import ExpertBias, Experts
+from inference_benchmark.model.linear import QuantizedLinear
+from inference_benchmark.parallel.sharding import Shard, WeightShard
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_RESIDUAL_WRITERS = ("o_proj", "down_proj", "expert_down_proj", "shared_down_proj")
+# Modules that write into the residual stream, of experts too.
+_RESIDUAL_WRITERS = ("o_proj", "down_proj")
 _EXPERT_BIAS_STD = 0.01  # enough to show where it is missing, too little to unbalance the experts
 
 
@@ -31,9 +32,13 @@ def build_decoder(
     seed: int = 0,
     shard: Shard | None = None,
 ) -> Decoder:
-    """A decoder with random weights, each made in place on the device, so never held twice.
+    """A decoder with random weights, made in place on the device, so that no copy exists meanwhile.
 
-    The shares of several ranks are cut from the very weights that one rank would have.
+    precision: a base type (bf16, fp16, fp32) or a weight format of model/weight_format.py.
+    The shares of several ranks are copied from the very weights that one rank would have.
+
+    Raises:
+        CannotRun: the weight format can't hold this model's layers.
     """
     decoder = empty_decoder(config, precision, device, shard)
     initialize(decoder, seed)
@@ -47,16 +52,49 @@ def empty_decoder(
     device: torch.device | str,
     shard: Shard | None = None,
 ) -> Decoder:
-    """A decoder whose weights hold whatever the memory held: to be filled at once."""
+    """A decoder with uninitialised weights, for a caller that fills all of them.
+
+    Matrices that a weight format of several tensors will store have no memory yet.
+    """
+    types = Precision.of(precision)
+    weight_format = types.stored.weight_format
+    if weight_format.module is not None and not config.is_plain:
+        raise CannotRun(
+            f"weight format {weight_format.name} is for dense models: experts or the attention of "
+            f"{config.name} are no plain linear layers"
+        )
     with torch.device("meta"):
-        decoder = Decoder(config, shard)
-    decoder = decoder.to(DTYPES[precision])
+        decoder = Decoder(config, shard, weight_format)
+    decoder = decoder.to(DTYPES[types.base])
+    later = set(matrices_to_quantize(decoder).values())
     for module in decoder.modules():
         if getattr(module, "keeps_fp32", False):
             module.float()
-    decoder = decoder.to_empty(device=device)
+        if module not in later:
+            module.to_empty(device=device, recurse=False)
     decoder.tie_head()  # to_empty gives each name its own memory
     return decoder.requires_grad_(False).eval()
+
+
+def matrices_to_quantize(decoder: Decoder) -> dict[str, nn.Linear]:
+    """The linear layers whose matrices are still to be stored in the weight format, by path."""
+    if decoder.weight_format is None or decoder.weight_format.module is None:
+        return {}
+    return {
+        f"layers.{path}": module
+        for path, module in decoder.layers.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+@torch.no_grad()
+def quantize(decoder: Decoder, path: str) -> None:
+    """Store the linear layer at this path in the decoder's weight format."""
+    parent, _, name = path.rpartition(".")
+    linear = decoder.get_submodule(path)
+    setattr(
+        decoder.get_submodule(parent), name, QuantizedLinear(linear.weight, decoder.weight_format)
+    )
 
 
 @torch.no_grad()
@@ -64,7 +102,8 @@ def initialize(decoder: Decoder, seed: int) -> None:
     """Fill every parameter from one seeded generator on the parameters' device."""
     config = decoder.config
     generator = torch.Generator(decoder.norm.weight.device).manual_seed(seed)
-    for name, module in decoder.named_modules():
+    to_quantize = matrices_to_quantize(decoder)
+    for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.RMSNorm):
             module.weight.normal_(1.0, 0.1, generator=generator)
         elif isinstance(module, nn.Embedding):
@@ -72,7 +111,11 @@ def initialize(decoder: Decoder, seed: int) -> None:
         elif isinstance(module, ExpertBias):
             module.weight.normal_(0.0, _EXPERT_BIAS_STD, generator=generator)
         elif isinstance(module, nn.Linear | Experts) and not _is_tied_head(name, config):
-            _draw(name, module.weight, config, decoder.cuts.get(name), generator)
+            if name in to_quantize:
+                module.to_empty(device=decoder.norm.weight.device)
+            _draw(name, module.weight, config, decoder.shards.get(name), generator)
+            if name in to_quantize:
+                quantize(decoder, name)
     if config.tied_embeddings:  # rows of unit variance would give logits of variance hidden_size
         decoder.norm.weight.mul_(1 / math.sqrt(config.hidden_size))
 
@@ -82,47 +125,24 @@ def _is_tied_head(name: str, config: ModelConfig) -> bool:
 
 
 def _draw(
-    name: str, weight: Tensor, config: ModelConfig, cut: Cut | None, generator: torch.Generator
+    name: str,
+    weight: Tensor,
+    config: ModelConfig,
+    shard: WeightShard | None,
+    generator: torch.Generator,
 ) -> None:
-    """Random values; of a share the whole weight is drawn, and exists while it is cut."""
-    if cut is None:
+    """Random values; for a shard the full weight is drawn, and exists until it has been copied."""
+    if shard is None:
         std = _linear_std(name, weight.shape[-1], config)
         weight.normal_(0.0, std, generator=generator)
         return
-    whole = weight.new_empty(cut.whole_shape(weight.shape))
-    whole.normal_(0.0, _linear_std(name, whole.shape[-1], config), generator=generator)
-    cut.keep(whole, weight)
+    full = weight.new_empty(shard.full_shape(weight.shape))
+    full.normal_(0.0, _linear_std(name, full.shape[-1], config), generator=generator)
+    shard.copy_shard(full, weight)
 
 
 def _linear_std(name: str, fan_in: int, config: ModelConfig) -> float:
     std = 1 / math.sqrt(fan_in)
-    if name.rsplit(".", 1)[-1] in _RESIDUAL_WRITERS:
+    if name.endswith(_RESIDUAL_WRITERS):
         std /= math.sqrt(2 * config.num_layers)
     return std
-
-
-@torch.no_grad()
-def load_hugging_face(decoder: Decoder, state: Mapping[str, Tensor]) -> None:
-    """Copy a Hugging Face state dict into the decoder.
-
-    Raises:
-        KeyError: a tensor is missing; the message names it.
-        ValueError: a tensor has another shape; the message names it.
-    """
-    for name, target in targets(decoder, state).items():
-        copy_tensor(name, state[name], target)
-
-
-def copy_tensor(name: str, value: Tensor, target: Target) -> None:
-    """Copy a checkpoint's tensor to where it belongs.
-
-    Raises:
-        ValueError: it has another shape; the message names it.
-    """
-    check_shape(name, tuple(value.shape), target)
-    target.fill(value)
-
-
-def check_shape(name: str, found: tuple[int, ...], target: Target) -> None:
-    if found != target.shape:
-        raise ValueError(f"{name}: shape {found} in the checkpoint, {target.shape} expected")

@@ -1,16 +1,35 @@
-"""The command line's flags. Imports no torch."""
+"""The flags of benchmark_inference.py, each declared in one place. Imports no torch.
+
+A new flag is one entry of this table: --help, the parser, the checks against other flags, the
+request, the configuration in the result file and the comparison's fields follow from it.
+"""
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
-from inference_benchmark.engines import MODES
+from inference_benchmark import __version__
+from inference_benchmark.engines import LISTED
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
+from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
+from inference_benchmark.options import values
+from inference_benchmark.options.flag import add_flags, flag
 from inference_benchmark.options.parser import Parser
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.workloads import WORKLOADS
 
-_SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
-_EXAMPLES = """examples:
+_SETS_LENGTHS = "a scenario sets both lengths"
+_FIXES_RUNS = "it fixes the number of runs"
+
+_EPILOG = """what is printed:
+  TTFT     time to the first token: one prefill of the whole prompt
+  TBOT     time between output tokens: one decode step (vLLM's TPOT)
+  limit    the share of what the hardware allows that was reached: the time that
+           bytes over bandwidth or FLOPs over peak need, over the measured time
+  verdict  valid, suspect or invalid: whether the number can be trusted, and why
+
+examples:
   python benchmark_inference.py --scenario chat
   python benchmark_inference.py --scenario chat --mode thunder inductor eager
   python benchmark_inference.py --model-name llama3.1-405b --num-layers 8
@@ -20,42 +39,278 @@ _EXAMPLES = """examples:
   done; python compare_results.py results/*.json
 
 exit codes:
-  0 measured                       2 the request was wrong, nothing ran
-  1 a gate failed: wrong output,   3 it could not run here
-    a cell that failed, --strict   130 interrupted: what was measured is saved"""
+  0 measured                       3 it could not run here
+  1 a gate failed: wrong output,   4 measured, but result or report can't be
+    a cell that failed, --strict     written
+  2 the request was wrong          130, 143, 129  ended by Ctrl-C, SIGTERM or
+                                     SIGHUP: what was measured is reported"""
 
 
-def _positive_int(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {value}")
-    return value
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Each flag with its default; resolution.py turns what was given into a Request."""
 
+    # model
+    model_name: str | None = flag(
+        "model",
+        f"one of {', '.join(MODELS)} (default: llama3.1-8b; llama-tiny without a GPU)",
+        metavar="NAME",
+        role="work",
+    )
+    model_path: Path | None = flag(
+        "model",
+        "weights from a Hugging Face folder of safetensors files (default: random weights)",
+        parse=Path,
+        metavar="DIR",
+        role="condition",
+    )
+    precision: str = flag(
+        "model",
+        "default: bf16",
+        choices=PRECISIONS,
+        default="bf16",
+        role="work",
+    )
+    num_layers: int | None = flag(
+        "model",
+        "build only N layers (default: all)",
+        parse=values.positive_int,
+        metavar="N",
+        role="work",
+    )
+    extrapolate: tuple[int, ...] | None = flag(
+        "model",
+        "measure these two depths and estimate the full model, which need not fit "
+        "(default depths: 4 8 where they will do)",
+        parse=values.positive_int,
+        nargs="*",
+        metavar=("SMALL", "LARGE"),
+        excludes={"num_layers": "an estimate is of the full model"},
+    )
+    seed: int = flag(
+        "model",
+        "of weights and prompts (default: 0)",
+        parse=values.seed,
+        default=0,
+        metavar="N",
+        role="condition",
+    )
 
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {value}")
-    return value
+    # workload
+    workload: str = flag(
+        "workload",
+        "what is timed: the generation of tokens after a prompt, or one forward pass over a whole "
+        "input, without a cache (default: generation)",
+        choices=tuple(WORKLOADS),
+        default="generation",
+        role="work",
+    )
+    scenario: str | None = flag(
+        "workload",
+        f"one of {', '.join(SCENARIOS)}; sets both lengths",
+        metavar="NAME",
+        role="record",
+        excludes={"input_length": _SETS_LENGTHS, "output_length": _SETS_LENGTHS},
+    )
+    list_scenarios: bool = flag("workload", "print the table and exit", default=False)
+    batch_size: tuple[int, ...] = flag(
+        "workload",
+        "sequences at once; several make several cells (default: 1)",
+        parse=values.positive_int,
+        nargs="+",
+        default=(1,),
+        metavar="N",
+    )
+    input_length: int | None = flag(
+        "workload",
+        "prompt tokens (default: 2048)",
+        parse=values.positive_int,
+        metavar="N",
+        role="work",
+    )
+    output_length: int | None = flag(
+        "workload",
+        "generated tokens (default: 128)",
+        parse=values.positive_int,
+        metavar="N",
+        role="work",
+    )
 
+    # execution
+    mode: tuple[str, ...] = flag(
+        "execution",
+        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(LISTED)}; several are "
+        "measured in turn (default: thunder)",
+        nargs="+",
+        default=("thunder",),
+        metavar="MODE",
+    )
+    thunder_executors: str = flag(
+        "execution",
+        f"comma-separated, of {', '.join(EXECUTORS)} (default: thunder's own choice)",
+        default="",
+        metavar="LIST",
+    )
+    compile_mode: str = flag(
+        "execution",
+        "torch.compile's mode, for inductor (default: default)",
+        choices=COMPILE_MODES,
+        default="default",
+        role="condition",
+    )
+    compile_scope: str = flag(
+        "execution",
+        "compile one layer and reuse it, or the whole model (default: layer)",
+        choices=("layer", "model"),
+        default="layer",
+        role="condition",
+    )
+    cuda_graphs: str = flag(
+        "execution",
+        "capture the decode step; auto: on for thunder and inductor, off for eager (default: auto)",
+        choices=("auto", "on", "off"),
+        default="auto",
+    )
+    attention: str = flag(
+        "execution",
+        "of a decode step; auto: sdpa in plain eager and on a CPU, else flash_decode, our kernel "
+        "(default: auto)",
+        choices=("auto", "sdpa", "flash_decode"),
+        default="auto",
+        role="condition",
+    )
+    linear: str = flag(
+        "execution",
+        "of a decode step at batch 1, and of few tokens' experts; auto: torch in plain eager "
+        "and on a CPU, else gemv, our kernels (default: auto)",
+        choices=("auto", "torch", "gemv"),
+        default="auto",
+        role="condition",
+    )
+    all_reduce: str | None = flag(
+        "execution",
+        "of a decode step on several GPUs (start with torchrun); one_shot: PyTorch's kernel "
+        "for small messages; auto: nccl in plain eager, else one_shot where it works "
+        "(default: auto)",
+        choices=("auto", "nccl", "one_shot"),
+        default="auto",
+        role="condition",
+    )
+    device: str = flag(
+        "execution",
+        "default: auto",
+        choices=("auto", "cuda", "cpu"),
+        default="auto",
+        role="record",
+    )
 
-def _positive_float(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be over 0, not {text}")
-    return value
+    # benchmark
+    num_iterations: int | None = flag(
+        "benchmark",
+        "exactly N timed runs (default: 10 to 100, until the interval is narrow)",
+        parse=values.positive_int,
+        metavar="N",
+        role="record",
+        excludes={"target_ci": _FIXES_RUNS, "max_seconds": _FIXES_RUNS},
+    )
+    warmup_iterations: int | None = flag(
+        "benchmark",
+        "exactly N warm-up runs (default: up to 10, until two runs agree)",
+        parse=values.natural,
+        metavar="N",
+        role="condition",
+    )
+    target_ci: float | None = flag(
+        "benchmark",
+        "stop at this relative half-width of the 95%% interval (default: 0.01)",
+        parse=values.share,
+        metavar="X",
+        role="record",
+    )
+    max_seconds: float | None = flag(
+        "benchmark",
+        "stop after S seconds of timed runs (default: 600; 60 on a CPU)",
+        parse=values.seconds,
+        metavar="S",
+        role="record",
+    )
+    sessions: int = flag(
+        "benchmark",
+        "make N sessions, each a process of its own, and save them as one set (default: 1)",
+        parse=values.positive_int,
+        default=1,
+        metavar="N",
+    )
+    baseline: str | None = flag(
+        "benchmark",
+        "what speed-ups refer to (default: eager at the same graph setting)",
+        metavar="MODE",
+    )
+    strict: bool = flag("benchmark", "exit 1 unless every result is valid", default=False)
+    force: bool = flag("benchmark", "try although the memory seems not to suffice", default=False)
+    profile: bool = flag(
+        "benchmark",
+        "write a Chrome trace per cell, print its kernels",
+        default=False,
+        ignored_on=("cpu",),
+    )
+    explain: bool = flag(
+        "benchmark",
+        "print where the time goes, by kind of kernel",
+        default=False,
+        ignored_on=("cpu",),
+    )
 
+    # limits and cost
+    gpu_price: float | None = flag(
+        "limits and cost",
+        "per GPU and hour",
+        parse=values.price,
+        metavar="USD",
+        ignored_on=("cpu",),
+    )
+    gpu_bandwidth: float | None = flag(  # bytes/s
+        "limits and cost",
+        "memory bandwidth: 4.8TB/s, 3350GB/s; TB/s without a unit",
+        parse=values.bandwidth,
+        metavar="RATE",
+    )
+    gpu_peak: float | None = flag(  # FLOP/s
+        "limits and cost",
+        "dense peak of the precision: 989TFLOP/s; TFLOP/s without a unit",
+        parse=values.peak,
+        metavar="RATE",
+    )
+    measure_ceilings: bool = flag(
+        "limits and cost",
+        "measure bandwidth and peak on the spot and take these as limits",
+        default=False,
+        ignored_on=("cpu",),
+    )
 
-def _seed(text: str) -> int:
-    value = _natural(text)
-    if value >= _SEEDS:
-        raise argparse.ArgumentTypeError(f"must be below {_SEEDS}, not {value}")
-    return value
-
-
-# argparse names a type by its function where the text is no number at all.
-_positive_int.__name__ = _natural.__name__ = _seed.__name__ = "whole number"
-_positive_float.__name__ = "number"
+    # output
+    details: bool = flag(
+        "output", "print all tables: throughput, latency, memory, cold start", default=False
+    )
+    format: str = flag(
+        "output",
+        "of the tables on stdout; json: the result as the last line, tables to stderr "
+        "(default: table)",
+        choices=("table", "markdown", "csv", "json"),
+        default="table",
+    )
+    json: bool = flag("output", "the same as --format json", default=False)
+    save_results: bool = flag("output", "write a JSON file, under a name of its own", default=False)
+    output_dir: Path = flag(
+        "output",
+        "where to, traces included (default: ./results)",
+        parse=Path,
+        default=Path("results"),
+        metavar="DIR",
+    )
+    output: Path | None = flag("output", "write the JSON file FILE", parse=Path, metavar="FILE")
+    overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
+    quiet: bool = flag("output", "no card, no progress", default=False)
 
 
 def make_parser() -> Parser:
@@ -63,202 +318,9 @@ def make_parser() -> Parser:
         prog="benchmark_inference.py",
         usage="%(prog)s [OPTIONS]",
         description="Time LLM inference, prefill and decode, in several ways of executing a model.",
-        epilog=_EXAMPLES,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    _add_model_flags(parser.add_argument_group("model"))
-    _add_scenario_flags(parser.add_argument_group("scenario"))
-    _add_execution_flags(parser.add_argument_group("execution"))
-    _add_benchmark_flags(parser.add_argument_group("benchmark"))
-    _add_hardware_flags(parser.add_argument_group("limits and cost"))
-    _add_output_flags(parser.add_argument_group("output"))
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    add_flags(parser, Flags)
     return parser
-
-
-def _add_model_flags(group) -> None:
-    group.add_argument(
-        "--model-name",
-        metavar="NAME",
-        help=f"one of {', '.join(MODELS)} (default: llama3.1-8b; llama-tiny without a GPU)",
-    )
-    group.add_argument(
-        "--model-path",
-        type=Path,
-        metavar="DIR",
-        help="weights from a Hugging Face folder of safetensors files (default: random weights)",
-    )
-    group.add_argument(
-        "--precision", choices=("bf16", "fp16", "fp32"), default="bf16", help="default: bf16"
-    )
-    group.add_argument(
-        "--num-layers", type=_positive_int, metavar="N", help="build only N layers (default: all)"
-    )
-    group.add_argument(
-        "--extrapolate",
-        type=_positive_int,
-        nargs="*",
-        metavar=("SMALL", "LARGE"),
-        help="measure these two depths and estimate the full model, which need not fit "
-        "(default depths: 4 8 where they will do)",
-    )
-    group.add_argument(
-        "--seed", type=_seed, default=0, metavar="N", help="of weights and prompts (default: 0)"
-    )
-
-
-def _add_scenario_flags(group) -> None:
-    group.add_argument(
-        "--scenario",
-        metavar="NAME",
-        help=f"one of {', '.join(SCENARIOS)}; sets both lengths",
-    )
-    group.add_argument("--list-scenarios", action="store_true", help="print the table and exit")
-    group.add_argument(
-        "--batch-size",
-        type=_positive_int,
-        nargs="+",
-        default=[1],
-        metavar="N",
-        help="sequences at once; several make several cells (default: 1)",
-    )
-    group.add_argument(
-        "--input-length", type=_positive_int, metavar="N", help="prompt tokens (default: 2048)"
-    )
-    group.add_argument(
-        "--output-length", type=_positive_int, metavar="N", help="generated tokens (default: 128)"
-    )
-
-
-def _add_execution_flags(group) -> None:
-    group.add_argument(
-        "--mode",
-        nargs="+",
-        default=["thunder"],
-        metavar="MODE",
-        help=f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(MODES)}; several are "
-        "measured in turn (default: thunder)",
-    )
-    group.add_argument(
-        "--thunder-executors",
-        default="",
-        metavar="LIST",
-        help=f"comma-separated, of {', '.join(EXECUTORS)} (default: thunder's own choice)",
-    )
-    group.add_argument(
-        "--compile-mode",
-        choices=COMPILE_MODES,
-        default="default",
-        help="torch.compile's mode, for inductor (default: default)",
-    )
-    group.add_argument(
-        "--compile-scope",
-        choices=("layer", "model"),
-        default="layer",
-        help="compile one layer and reuse it, or the whole model (default: layer)",
-    )
-    group.add_argument(
-        "--cuda-graphs",
-        choices=("auto", "on", "off"),
-        default="auto",
-        help="capture the decode step; auto: on for thunder and inductor, off for eager "
-        "(default: auto)",
-    )
-    group.add_argument(
-        "--attention",
-        choices=("auto", "sdpa", "flash_decode"),
-        default="auto",
-        help="of a decode step; auto: sdpa in plain eager and on a CPU, else flash_decode, our "
-        "kernel (default: auto)",
-    )
-    group.add_argument(
-        "--linear",
-        choices=("auto", "torch", "gemv"),
-        default="auto",
-        help="of a decode step at batch 1, and of few tokens' experts; auto: torch in plain eager "
-        "and on a CPU, else gemv, our kernels (default: auto)",
-    )
-    group.add_argument(
-        "--all-reduce",
-        choices=("auto", "nccl", "one_shot"),
-        default="auto",
-        help="of a decode step on several GPUs (start with torchrun); one_shot: PyTorch's kernel "
-        "for small messages; auto: nccl in plain eager, else one_shot where it works "
-        "(default: auto)",
-    )
-    group.add_argument(
-        "--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto"
-    )
-
-
-def _add_benchmark_flags(group) -> None:
-    group.add_argument(
-        "--num-iterations",
-        type=_positive_int,
-        metavar="N",
-        help="exactly N timed runs (default: 10 to 100, until the interval is narrow)",
-    )
-    group.add_argument(
-        "--warmup-iterations",
-        type=_natural,
-        metavar="N",
-        help="exactly N warm-up runs (default: up to 10, until two runs agree)",
-    )
-    group.add_argument(
-        "--target-ci",
-        type=_positive_float,
-        metavar="X",
-        help="stop at this relative half-width of the 95%% interval (default: 0.01)",
-    )
-    group.add_argument(
-        "--max-seconds",
-        type=_positive_float,
-        metavar="S",
-        help="stop after S seconds of timed runs (default: 600; 60 on a CPU)",
-    )
-    group.add_argument(
-        "--baseline",
-        metavar="MODE",
-        help="what speed-ups refer to (default: eager at the same graph setting)",
-    )
-    group.add_argument("--strict", action="store_true", help="exit 1 unless every result is valid")
-    group.add_argument(
-        "--force", action="store_true", help="try although the memory seems not to suffice"
-    )
-    group.add_argument(
-        "--profile", action="store_true", help="write a Chrome trace per cell, print its kernels"
-    )
-    group.add_argument(
-        "--explain", action="store_true", help="print where the time goes, by kind of kernel"
-    )
-
-
-def _add_hardware_flags(group) -> None:
-    group.add_argument("--gpu-price", type=_positive_float, metavar="USD", help="per GPU and hour")
-    group.add_argument(
-        "--gpu-bandwidth", type=_positive_float, metavar="TB/s", help="memory bandwidth"
-    )
-    group.add_argument(
-        "--gpu-peak", type=_positive_float, metavar="TFLOP/s", help="dense peak of the precision"
-    )
-    group.add_argument(
-        "--measure-ceilings",
-        action="store_true",
-        help="measure bandwidth and peak on the spot and take these as limits",
-    )
-
-
-def _add_output_flags(group) -> None:
-    group.add_argument("--save-results", action="store_true", help="write a JSON file")
-    group.add_argument(
-        "--output-dir",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="where to (default: ./results)",
-    )
-    group.add_argument(
-        "--json",
-        action="store_true",
-        help="the result as the last line of stdout, tables to stderr",
-    )
-    group.add_argument("--quiet", action="store_true", help="no card, no progress")

@@ -1,52 +1,35 @@
 """What a session is to do; resolution.py makes it from the command line. Imports no torch."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.models import ModelConfig, Precision
+from inference_benchmark.options.flags import Flags
 
 
-@dataclass(frozen=True)
-class Request:
-    """Everything that was asked for, resolved and checked."""
+@dataclass(frozen=True, kw_only=True)
+class Request(Flags):
+    """Everything that was asked for, resolved and checked.
+
+    A flag's field holds what the flag resolved to: model_name, num_layers and both lengths are
+    never None, device is "cuda" or "cpu", gpu_bandwidth is in bytes/s and gpu_peak in FLOP/s.
+    """
 
     model: ModelConfig  # which the answer is about
-    scenario: str | None
-    input_length: int
-    output_length: int
-    batch_sizes: tuple[int, ...]
-    precision: str
-    seed: int
-    device: str
-    specs: tuple[ModeSpec, ...]
-    baseline: str | None
-    attention: str
-    linear: str
-    compile_mode: str
-    compile_scope: str
-    num_iterations: int | None
-    warmup_iterations: int | None
-    target_ci: float | None
-    max_seconds: float | None
-    gpu_price: float | None
-    gpu_bandwidth: float | None  # bytes/s
-    gpu_peak: float | None  # FLOP/s
-    measure_ceilings: bool
-    save_results: bool
-    output_dir: Path
-    json: bool
-    quiet: bool
-    strict: bool
-    force: bool
-    profile: bool
-    explain: bool
+    specs: tuple[ModeSpec, ...]  # the modes, the baseline included
     notices: tuple[str, ...] = ()
-    model_path: Path | None = None  # random weights without
     tensor_parallel: int = 1
-    all_reduce: str = "auto"
     extrapolation: Extrapolation | None = None
+    workload: str = "generation"
+
+    @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        return self.batch_size
+
+    @property
+    def is_saved(self) -> bool:
+        return self.save_results or self.output is not None
 
     @property
     def cache_length(self) -> int:

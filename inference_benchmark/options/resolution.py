@@ -2,12 +2,14 @@
 is built. Imports no torch, but to look for a GPU.
 """
 
-import os
+import resource
 from argparse import Namespace
 
+from inference_benchmark.engines import ENGINES, PLAIN
 from inference_benchmark.engines.spec import (
     GRAPH_COMPILE_MODES,
     ModeSpec,
+    baseline_at,
     check_compile_mode,
     check_packages,
     parse_executors,
@@ -16,13 +18,21 @@ from inference_benchmark.engines.spec import (
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
+from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
-from inference_benchmark.models import MODELS, ModelConfig
+from inference_benchmark.models import MODELS
+from inference_benchmark.options.checks import check_combination, ignored_notices
+from inference_benchmark.options.destination import check_directory, check_file
+from inference_benchmark.options.flag import flags_of
+from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.workloads import WORKLOADS
 
 _DEFAULT_MODEL = {"cuda": "llama3.1-8b", "cpu": "llama-tiny"}
 _FEW_LAYERS = 4
+_TORCH_BYTES = 3.5e9  # of address space, measured with torch 2.11
 
 
 def resolve(arguments: Namespace) -> Request:
@@ -32,79 +42,97 @@ def resolve(arguments: Namespace) -> Request:
         RequestError: the request is wrong.
         CannotRun: a package, a GPU or a writable directory is missing.
     """
+    check_combination(arguments)
     executors = parse_executors(arguments.thunder_executors)
     for text in arguments.mode:
         parse_mode(text, executors, "auto", "cuda")
-    if executors and not any(text.startswith("thunder") for text in arguments.mode):
-        raise RequestError("--thunder-executors needs --mode thunder")
-    scenario, input_length, output_length, notices = _lengths(arguments)
+    _check_executors(arguments)
+    scenario, input_length, output_length = _lengths(arguments)
     _check_model_name(arguments.model_name)
-    _check_output_dir(arguments)
-    if arguments.num_iterations and (arguments.target_ci or arguments.max_seconds):
-        raise RequestError("--num-iterations fixes the runs: leave out --target-ci, --max-seconds")
+    ranks = num_ranks()
+    _check_output(arguments)
+    _check_address_space()
     device = _find_device(arguments.device)
-    model, model_notices = _model(arguments, device)
+    model, notices = _model(arguments, device)
     extrapolation = _extrapolation(arguments, model)
     _check_context(model, input_length, output_length)
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
-    check_compile_mode(arguments.compile_mode, specs)
+    _check_compile_flags(arguments, specs)
     _check_kernels(arguments, model, device)
-    ranks = _num_ranks()
-    notices += _check_ranks(arguments, model, device, ranks)
-    notices += _ignored_without_gpu(arguments, device)
+    notices = _check_ranks(arguments, model, device, ranks) + notices
+    notices += ignored_notices(arguments, device)
     _check_linear_precision(specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         check_packages(spec, device)
+    as_given = {name: getattr(arguments, name) for name in flags_of(Flags)}
+    resolved = {
+        "model_name": model.name,
+        "num_layers": model.num_layers,
+        "scenario": scenario,
+        "input_length": input_length,
+        "output_length": output_length,
+        "batch_size": tuple(dict.fromkeys(arguments.batch_size)),
+        "baseline": baseline,
+        "compile_scope": _compile_scope(arguments),
+        "device": device,
+        "json": arguments.format == "json",
+    }
     return Request(
+        **(as_given | resolved),
         model=model,
-        scenario=scenario,
-        input_length=input_length,
-        output_length=output_length,
-        batch_sizes=tuple(dict.fromkeys(arguments.batch_size)),
-        precision=arguments.precision,
-        seed=arguments.seed,
-        device=device,
         specs=tuple(specs),
-        baseline=baseline,
-        attention=arguments.attention,
-        linear=arguments.linear,
-        compile_mode=arguments.compile_mode,
-        compile_scope=_compile_scope(arguments),
-        num_iterations=arguments.num_iterations,
-        warmup_iterations=arguments.warmup_iterations,
-        target_ci=arguments.target_ci,
-        max_seconds=arguments.max_seconds,
-        gpu_price=arguments.gpu_price,
-        gpu_bandwidth=arguments.gpu_bandwidth and arguments.gpu_bandwidth * 1e12,
-        gpu_peak=arguments.gpu_peak and arguments.gpu_peak * 1e12,
-        measure_ceilings=arguments.measure_ceilings,
-        save_results=arguments.save_results,
-        output_dir=arguments.output_dir,
-        json=arguments.json,
-        quiet=arguments.quiet,
-        strict=arguments.strict,
-        force=arguments.force,
-        profile=arguments.profile,
-        explain=arguments.explain,
-        notices=(*notices, *model_notices),
-        model_path=arguments.model_path,
+        notices=tuple(notices),
         tensor_parallel=ranks,
-        all_reduce=arguments.all_reduce,
         extrapolation=extrapolation,
     )
 
 
-def _lengths(arguments) -> tuple[str | None, int, int, list[str]]:
+def _check_executors(arguments) -> None:
+    """Every flag that is given has to do something."""
+    flag = "--thunder-executors"
+    takers = tuple(entry.name for entry in ENGINES.values() if entry.takes_executors)
+    taking = [text for text in arguments.mode if text.startswith(takers)]
+    if arguments.thunder_executors and not taking:
+        raise RequestError(f"{flag} needs --mode {' or '.join(takers)}")
+    if arguments.thunder_executors and all(":" in text for text in taking):
+        raise RequestError(f"'{taking[0]}' names its own executors: leave out {flag}")
+
+
+def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
+    takers = [entry.name for entry in ENGINES.values() if entry.takes_compile_mode]
+    takes_mode = any(spec.engine.takes_compile_mode for spec in specs)
+    if arguments.compile_mode != "default" and not takes_mode:
+        raise RequestError(
+            f"--compile-mode {arguments.compile_mode} needs --mode {' or '.join(takers)}"
+        )
+    if arguments.compile_scope != "layer" and all(spec.engine.is_plain for spec in specs):
+        raise RequestError(
+            f"--compile-scope {arguments.compile_scope} does nothing for {PLAIN.name}, "
+            "which compiles none"
+        )
+    check_compile_mode(arguments.compile_mode, specs)
+
+
+def _lengths(arguments) -> tuple[str | None, int, int]:
+    """The scenario's name and both lengths; a forward pass puts nothing out (0)."""
+    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
+    if is_forward and arguments.output_length is not None:
+        raise RequestError(
+            f"--workload {arguments.workload} generates nothing: leave out --output-length"
+        )
+    if is_forward and arguments.input_length == 1:
+        raise RequestError(f"--workload {arguments.workload} needs --input-length 2 or more")
     if arguments.scenario is None:
-        return None, arguments.input_length or 2048, arguments.output_length or 128, []
-    if arguments.scenario not in SCENARIOS:
+        name, input_length = None, arguments.input_length or 2048
+        output_length = arguments.output_length or 128
+    elif arguments.scenario in SCENARIOS:
+        scenario = SCENARIOS[arguments.scenario]
+        name, input_length = scenario.name, scenario.input_length
+        output_length = scenario.output_length
+    else:
         raise unknown("scenario", arguments.scenario, list(SCENARIOS))
-    scenario = SCENARIOS[arguments.scenario]
-    notices = []
-    if arguments.input_length or arguments.output_length:
-        notices.append("--input-length and --output-length are ignored: --scenario sets both")
-    return scenario.name, scenario.input_length, scenario.output_length, notices
+    return name, input_length, 0 if is_forward else output_length
 
 
 def _check_model_name(name: str | None) -> None:
@@ -130,10 +158,6 @@ def _model(arguments, device: str) -> tuple[ModelConfig, list[str]]:
 def _extrapolation(arguments, model: ModelConfig) -> Extrapolation | None:
     if arguments.extrapolate is None:
         return None
-    if arguments.num_layers is not None:
-        raise RequestError(
-            "--extrapolate and --num-layers exclude each other: an estimate is of the full model"
-        )
     return choose(model, tuple(arguments.extrapolate))
 
 
@@ -168,6 +192,16 @@ def _find_device(wanted: str) -> str:
     return "cpu"
 
 
+def _check_address_space() -> None:
+    """Before torch is loaded: what its libraries do without memory can't be caught."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _TORCH_BYTES:
+        raise CannotRun(
+            f"ulimit -v leaves {limit / 1e9:.1f} GB of address space; torch alone needs about "
+            f"{_TORCH_BYTES / 1e9:.1f} GB"
+        )
+
+
 def _with_baseline(
     specs: list[ModeSpec], arguments, device: str
 ) -> tuple[list[ModeSpec], str | None]:
@@ -181,22 +215,21 @@ def _with_baseline(
         return specs + [baseline] * (baseline not in specs), baseline.label
     if len(specs) > 1:
         for graphs in dict.fromkeys(spec.cuda_graphs for spec in specs):
-            eager = ModeSpec("eager", (), graphs)
-            specs += [eager] * (eager not in specs)
+            own = baseline_at(graphs)
+            specs += [own] * (own not in specs)
     return specs, None
 
 
-def _check_output_dir(arguments) -> None:
-    if not (arguments.save_results or arguments.profile):
-        return
-    directory = arguments.output_dir
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise CannotRun(f"--output-dir {directory} can't be written: {error.strerror}") from None
+def _check_output(arguments) -> None:
+    """Where results go can be written, and nothing that is there is replaced unasked."""
+    if arguments.json and arguments.format not in ("table", "json"):
+        raise RequestError(f"--json and --format {arguments.format} exclude each other")
+    if arguments.json:
+        arguments.format = "json"
+    if arguments.output is not None:
+        check_file(arguments.output, arguments.overwrite)
+    if arguments.save_results or arguments.profile:
+        check_directory(arguments.output_dir, "--output-dir")
 
 
 def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
@@ -209,24 +242,10 @@ def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
         )
 
 
-def _ignored_without_gpu(arguments, device: str) -> list[str]:
-    flags = ("profile", "explain", "measure_ceilings", "gpu_price")
-    found = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(arguments, flag)]
-    if device == "cuda" or not found:
-        return []
-    verb = "is ignored: it needs" if len(found) == 1 else "are ignored: they need"
-    return [f"{', '.join(found)} {verb} a CUDA GPU"]
-
-
 def _compile_scope(arguments) -> str:
     """Compile modes with CUDA graphs of their own get the whole model: a graph per layer would
     overwrite what the layer before it handed over."""
     return "model" if arguments.compile_mode in GRAPH_COMPILE_MODES else arguments.compile_scope
-
-
-def _num_ranks() -> int:
-    """How many processes torchrun started for this session; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
 
 
 def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[str]:

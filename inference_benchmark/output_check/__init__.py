@@ -14,7 +14,16 @@ What the check cannot see, because random weights give it nothing to be seen by:
 """
 
 from inference_benchmark.output_check.before import check_before
+from inference_benchmark.output_check.forward import check_forward_before, check_timed_forward
 from inference_benchmark.output_check.record import combine, merge
 from inference_benchmark.output_check.timed import TimedRun, check_timed_runs
 
-__all__ = ["TimedRun", "check_before", "check_timed_runs", "combine", "merge"]
+__all__ = [
+    "TimedRun",
+    "check_before",
+    "check_forward_before",
+    "check_timed_forward",
+    "check_timed_runs",
+    "combine",
+    "merge",
+]

@@ -92,7 +92,7 @@ class _Check:
         self.eager = Reference(decoder)
         self.exact = Reference.exact(decoder)
         self.capacity = engine.caches[0][0].shape[2]
-        self.routing = _Routing()
+        self.routing = Routing()
         self.failures: list[str] = []
         self.unwritten_changed = 0
 
@@ -389,7 +389,7 @@ class _Check:
         }
 
 
-class _Routing:
+class Routing:
     """How many of the chosen experts the reference would not have chosen."""
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """What the reference holds on the device beside the engine, for the prediction of memory."""
 
-from inference_benchmark.models import MixtureOfExperts, ModelConfig, Precision
+from inference_benchmark.model.config import ModelConfig, Precision
 
 # The logits that are kept of an engine's steps.
 KEPT_LOGIT_BYTES = 256_000_000
@@ -48,12 +48,9 @@ def replay_bytes(
 
 def _largest_matrix(config: ModelConfig) -> int:
     """Weights of the largest single matrix of any layer; of a mixture one expert's at a time."""
-    largest = 0
-    for kind in config.layer_kinds:
-        feed = kind.feed_forward
-        width = feed.intermediate_size
-        if isinstance(feed, MixtureOfExperts):
-            width = max(width, feed.shared_intermediate_size)
-        largest = max(largest, 2 * width * config.hidden_size)
-        largest = max(largest, kind.attention.linear_parameters(config.hidden_size))
-    return largest
+    return max(
+        matrix.rows * matrix.columns
+        for layer in config.layer_kinds
+        for part in (layer.attention, layer.feed_forward)
+        for matrix in part.matrices(config.hidden_size)
+    )

@@ -20,7 +20,7 @@ from torch import Tensor
 from inference_benchmark.kernels._registration import multiprocessor_count
 from inference_benchmark.kernels.flash_decode import choose_plan
 from inference_benchmark.model.cache import LayerCache
-from inference_benchmark.models import LatentAttention, LayerConfig
+from inference_benchmark.model.parts import LatentAttention, LayerConfig
 
 # Root mean square of a needle's key: of a head's two, and of many. The scores then scatter by that
 # much where queries have unit variance; e^9 ordinary slots weigh as much as one needle of score 9.

@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from inference_benchmark.model.cache import LayerCache
 from inference_benchmark.model.decoder import Decoder, Forward
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.output_check.memory import LOGITS_AT_A_TIME
 
 WIDER = {
@@ -37,7 +37,9 @@ class Reference:
         self.dtype = dtype or decoder.norm.weight.dtype
         all_reduce = "none" if self.config.tensor_parallel == 1 else "nccl"
         # Repeated heads: in fp32 PyTorch's fast attention kernels know no shared ones.
-        kernels = Kernels(experts="loop", all_reduce=all_reduce, shared_heads=self._is_own_type)
+        kernels = KernelConfig(
+            experts="loop", all_reduce=all_reduce, shared_heads=self._is_own_type
+        )
         self.forward = Forward(decoder, kernels)
 
     @classmethod

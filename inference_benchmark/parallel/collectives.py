@@ -1,4 +1,4 @@
-"""The two things that ranks exchange within a step, each one opaque operator.
+"""What ranks exchange within a step: two operations, each an opaque operator.
 
 `all_reduce` adds up the partial sums that a layer's output and down projections leave on the ranks:
 two per layer, hidden_size values per token. `all_gather` puts the logits together, of which each
@@ -8,8 +8,8 @@ makes the same greedy choice.
 
 A message of a decode step is a few KB, so its time is latency. NCCL needs some 10 us for it;
 PyTorch's one-shot kernel, in which each GPU reads all others' buffers over NVLink at once, about
-half. It adds in the order of ranks, whoever adds: all ranks get the same bits, and routers that see
-them choose the same experts. It needs no NVLink multicast, and nothing here uses that.
+half. Every rank adds in the same order and so gets the same bits, without which their routers could
+choose different experts. It needs no NVLink multicast, which nothing here uses.
 """
 
 from __future__ import annotations

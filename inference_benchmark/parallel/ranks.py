@@ -1,14 +1,13 @@
 """This process among those that torchrun started: one per GPU, each running the same program.
 
 All ranks take the same path through a session, because each decision is rank 0's and each outcome
-is known to all before the next step begins. For that they meet in `exchange`, outside timed
-regions, over a gloo group of its own: nothing is launched on a GPU. Whoever has a problem brings it
-to the next exchange, where it becomes everybody's; and an interrupt on any rank interrupts all of
-them at the same point. A rank that dies is noticed by torchrun, which ends the others.
+is known to all before the next step begins. For that they meet in `all_gather`, outside timed
+regions, over a gloo group of its own: nothing is launched on a GPU. A rank that fails sends its
+error with the next all_gather, where every rank raises it; and a signal on any rank interrupts all
+of them in the same all_gather. A rank that dies is noticed by torchrun, which ends the others.
 """
 
 import os
-import signal
 import socket
 import sys
 import threading
@@ -22,12 +21,14 @@ import torch
 
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.sharding import Shard
+from inference_benchmark.system import signals
 
-# How long a rank waits for the others to appear, and within a timed step for their messages.
+# How long a rank waits for the others: to start, and within a timed step for their messages.
 _STEP_TIMEOUT = timedelta(seconds=60)
-# Ranks compile within their first steps and read checkpoints, and need not be equally fast.
+# The same while each rank compiles its first steps or reads a checkpoint, which takes minutes.
 _PREPARATION_TIMEOUT = timedelta(seconds=600)
-# A rank that failed while the others wait for its part of a step can only end the session.
+# A rank that failed ends the session after this time, if the others still wait for its part of a
+# step and so can't be told.
 _ALONE_S = 30.0
 
 
@@ -47,7 +48,7 @@ class _Message:
 
 
 class Ranks:
-    """As it stands, the only rank there is: every exchange is with oneself."""
+    """The only rank there is: gathering gives its own value."""
 
     shard = Shard()
     local_size = 1
@@ -66,7 +67,7 @@ class Ranks:
     def num_nodes(self) -> int:
         return self.size // self.local_size
 
-    def exchange(self, value: Any = None) -> list:
+    def all_gather(self, value: Any = None) -> list:
         """Every rank's value, in the order of ranks.
 
         Raises:
@@ -75,18 +76,21 @@ class Ranks:
         """
         return [value]
 
-    def first(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """Rank 0's value."""
-        return self.exchange(value)[0]
+        return self.all_gather(value)[0]
 
     def report(self, problem: tuple[str, str]) -> None:
-        """Take (status, message) to the next exchange, at which the other ranks are or will be."""
+        """Send (status, message) with the next all_gather, in which the other ranks raise it."""
 
     def start_together(self) -> None:
         """Returns on all ranks within microseconds."""
 
-    def expect_speed(self) -> None:
-        """All is compiled: from now on a rank that keeps the others waiting is lost."""
+    def shorten_timeout(self) -> None:
+        """After the preparation: a rank that the others wait for longer than a step is lost."""
+
+    def lengthen_timeout(self) -> None:
+        """Before the next preparation: ranks compile again, and need not be equally fast."""
 
     def leave(self, code: int | None) -> int:
         """Rank 0's exit code for all, once it has nothing left to say."""
@@ -104,10 +108,10 @@ class Group(Ranks):
         self._interrupted = False
 
     def interrupt(self, *_: object) -> None:
-        """To be heard at the next exchange: whoever left a step alone would hang the others."""
+        """Raised by the next all_gather: a rank that left a step alone would hang the others."""
         self._interrupted = True
 
-    def exchange(self, value: Any = None) -> list:
+    def all_gather(self, value: Any = None) -> list:
         messages = self._meet(_Message(value, None, self._interrupted))
         for rank, message in enumerate(messages):
             if message.problem is not None:
@@ -125,17 +129,20 @@ class Group(Ranks):
             timer.cancel()
 
     def start_together(self) -> None:
-        self.exchange()
+        self.all_gather()
         torch.distributed.barrier()
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
 
-    def expect_speed(self) -> None:
+    def shorten_timeout(self) -> None:
         _set_timeout(_STEP_TIMEOUT)
+
+    def lengthen_timeout(self) -> None:
+        _set_timeout(_PREPARATION_TIMEOUT)
 
     def leave(self, code: int | None) -> int:
         self._interrupted = False
-        return self.first(code)
+        return self.broadcast(code)
 
     def _meet(self, own: _Message) -> list[_Message]:
         messages: list[Any] = [None] * self.size
@@ -170,7 +177,8 @@ def join(size: int, device: str, all_reduce: str) -> Iterator[Ranks]:
         CannotRun: fewer GPUs than ranks, ranks that do not appear, or no one_shot here.
     """
     if size == 1:
-        yield Ranks()
+        with signals.raised():
+            yield Ranks()
         return
     import torch.distributed as dist
 
@@ -188,10 +196,9 @@ def join(size: int, device: str, all_reduce: str) -> Iterator[Ranks]:
     shard = Shard(dist.get_rank(), size)
     group = Group(shard, local_size, False, control)
     group.one_shot = _set_up_one_shot(group, device, all_reduce)
-    before = signal.signal(signal.SIGINT, group.interrupt)
-    yield group
+    with signals.passed_to(group.interrupt):
+        yield group
     # After an error the process ends as it is: taking the group down waits for the other ranks.
-    signal.signal(signal.SIGINT, before)
     dist.destroy_process_group()
 
 
@@ -221,14 +228,14 @@ def _set_up_one_shot(group: Group, device: str, wanted: str) -> bool:
     problem = None
     if group.num_nodes > 1 or group.size not in collectives.ONE_SHOT_SIZES:
         problem = f"it needs {collectives.ONE_SHOT_SIZES} GPUs of one host"
-    elif not all(group.exchange(_reaches_all_peers(group.local_size))):
+    elif not all(group.all_gather(_reaches_all_peers(group.local_size))):
         problem = "these GPUs can't read each other's memory"
     else:
         try:
             collectives.enable_one_shot()
         except (RuntimeError, ImportError, AttributeError) as error:
             problem = str(error).splitlines()[0]
-        problem = next(filter(None, group.exchange(problem)), None)
+        problem = next(filter(None, group.all_gather(problem)), None)
     if problem is None:
         return True
     collectives.disable_one_shot()

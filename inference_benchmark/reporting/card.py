@@ -1,29 +1,71 @@
 """What is printed before anything is measured: the model, the GPU, and what physics allows."""
 
-from inference_benchmark.reporting.labels import depths, joined, variant
+from inference_benchmark.reporting.figures import bases, headlines, limit_of, value_text
+from inference_benchmark.reporting.labels import batch_and_depth, compact, depths, joined
 from inference_benchmark.reporting.layout import pairs, table
-from inference_benchmark.reporting.units import count, gigabytes, milliseconds, significant
+from inference_benchmark.reporting.reading import printable, to_version_2
+from inference_benchmark.reporting.units import count, gigabytes, significant
 from inference_benchmark.scenarios import SCENARIOS
 
+_NO_LIMITS = "unknown here: --gpu-bandwidth and --gpu-peak give them"
+_COSTS = {
+    "prefill_flops": "prefill",
+    "decode_bytes_per_step": "per decode step",
+    "forward_flops": "per forward",
+}
 
-def card(result: dict, predicted_bytes: int | None, available_bytes: int | None) -> str:
-    """result holds no samples yet: the card shows what is known beforehand."""
-    config, model = result["config"], result["model"]
+
+def card(
+    result: dict,
+    predicted_bytes: int | None,
+    available_bytes: int | None,
+    details: bool = False,
+) -> str:
+    """Five lines; with details all that is known beforehand. result holds no samples yet."""
+    result = printable(to_version_2(result))
+    rows = _all_rows if details else _five_rows
+    return pairs(rows(result, _memory_line(predicted_bytes, available_bytes)))
+
+
+def _five_rows(result: dict, memory: str) -> list[tuple[str, str]]:
+    config, model, cells = result["config"], result["model"], result["cells"]
+    weights = f"{gigabytes(model['weight_bytes'])} GB in {config['precision']}"
+    return [
+        ("model", f"{_model_line(config, model)}, {weights}"),
+        (_work_name(config), _lengths(config)),
+        ("device", f"{_device_line(result['environment'], config)}; {memory}"),
+        ("limit", _limits_line(result)),
+        ("cells", compact(cells)),
+    ]
+
+
+def _all_rows(result: dict, memory: str) -> list[tuple[str, str]]:
+    config, model, cells = result["config"], result["model"], result["cells"]
     rows = [
         ("model", _model_line(config, model)),
-        ("scenario", f"{config['scenario'] or 'own'}: {_lengths(config)}"),
+        (_work_name(config), _lengths(config)),
         ("weights", f"{gigabytes(model['weight_bytes'])} GB, {config['precision']}"),
-        *_depth_rows(config, result["cells"]),
-        ("KV cache", f"{model['kv_bytes_per_token'] / 1024:,.0f} KiB per token of context"),
+        *_depth_rows(config, cells),
+        *_cache_rows(result),
         *_parallel_rows(config, model, result["environment"]),
-        ("device", _device_line(result["environment"])),
-        ("memory", _memory_line(predicted_bytes, available_bytes)),
+        ("device", _device_line(result["environment"], config)),
+        ("memory", memory),
     ]
-    rows += [_limit_row(cell) for cell in _one_per_work(result["cells"])]
-    if all(cell["limit"] is None for cell in result["cells"]):
-        rows += [("limits", "unknown here: --gpu-bandwidth and --gpu-peak give them")]
-    rows += [("cells", joined(result["cells"]))]
-    return pairs(rows)
+    rows += [_limit_row(result, cell) for cell in _one_per_work(cells)]
+    if not bases(cells):
+        rows += [("limits", _NO_LIMITS)]
+    return [*rows, ("cells", joined(cells))]
+
+
+def _work_name(config: dict) -> str:
+    return "scenario" if config["workload"] == "generation" else config["workload"]
+
+
+def _lengths(config: dict) -> str:
+    if config["workload"] != "generation" or config["output_length"] is None:
+        return f"{config['input_length']} tokens per sequence"
+    lengths = f"{config['input_length']} -> {config['output_length']} tokens"
+    return f"{config['scenario'] or 'own'}: {lengths}"
 
 
 def _model_line(config: dict, model: dict) -> str:
@@ -31,43 +73,52 @@ def _model_line(config: dict, model: dict) -> str:
     layers = f"{depth} layers" if depth == full else f"ONLY {depth} OF {full} LAYERS"
     if config["extrapolated_from"]:
         layers = f"TO BE ESTIMATED FROM {depths(config).upper()} LAYERS"
-    size = f"{count(model['parameters'])} parameters"
+    size = f"{_count(model['parameters'])} parameters"
     if model["active_parameters"] != model["parameters"]:
-        size += f", {count(model['active_parameters'])} active"
+        size += f", {_count(model['active_parameters'])} active"
     return f"{config['model_name']}, {size}, {layers}"
+
+
+def _count(number: int | None) -> str:
+    return "unknown" if number is None else count(number)
 
 
 def _depth_rows(config: dict, cells: list[dict]) -> list[tuple[str, str]]:
     """What is built of a model that is estimated only."""
     if not config["extrapolated_from"]:
         return []
-    held = max(cell["memory"]["weights_bytes"] for cell in cells if not cell["estimated"])
+    measured = [cell["memory"] or {} for cell in cells if not cell["estimated"]]
+    held = max((memory.get("weights_bytes") or 0 for memory in measured), default=0)
     per_gpu = " on each rank" if config["tensor_parallel"] > 1 else ""
     return [("built", f"{config['extrapolated_from'][1]} layers, {gigabytes(held)} GB{per_gpu}")]
+
+
+def _cache_rows(result: dict) -> list[tuple[str, str]]:
+    size = result["model"]["kv_bytes_per_token"]
+    if size is None or result["config"]["workload"] != "generation":
+        return []
+    return [("KV cache", f"{size / 1024:,.0f} KiB per token of context")]
 
 
 def _parallel_rows(config: dict, model: dict, environment: dict) -> list[tuple[str, str]]:
     ranks, nodes = config["tensor_parallel"], environment["nodes"]
     if ranks == 1:
         return []
-    share = f"{gigabytes(model['weight_bytes_per_gpu'])} GB of weights"
-    cache = f"{model['kv_bytes_per_token_per_gpu'] / 1024:,.0f} KiB per token"
+    share = f"{gigabytes(model.get('weight_bytes_per_gpu'))} GB of weights"
+    cache = f"{(model.get('kv_bytes_per_token_per_gpu') or 0) / 1024:,.0f} KiB per token"
     where = "" if nodes == 1 else f" on {nodes} nodes"
     return [
         ("ranks", f"{ranks}{where}, tensor parallel; on each {share}, {cache}; limits: of one rank")
     ]
 
 
-def _lengths(config: dict) -> str:
-    return f"{config['input_length']} -> {config['output_length']} tokens"
-
-
-def _device_line(environment: dict) -> str:
-    gpu = environment["gpu"]
+def _device_line(environment: dict, config: dict) -> str:
+    gpu, ranks = environment["gpu"], config["tensor_parallel"]
+    parallel = "" if ranks == 1 else f", tensor parallel over {ranks} ranks"
     if gpu is None:
-        return f"CPU ({environment['cpu']}): a smoke run, no GPU is measured"
-    count = "" if gpu["count"] == 1 else f"{gpu['count']} x "
-    return f"{count}{gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB"
+        return f"CPU ({environment['cpu']}): a smoke run, no GPU is measured{parallel}"
+    several = "" if gpu["count"] == 1 else f"{gpu['count']} x "
+    return f"{several}{gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB{parallel}"
 
 
 def _memory_line(predicted: int | None, available: int | None) -> str:
@@ -75,23 +126,47 @@ def _memory_line(predicted: int | None, available: int | None) -> str:
 
 
 def _one_per_work(cells: list[dict]) -> list[dict]:
+    """Of the cells that have the same work to do one."""
     return list(
-        {
-            (cell["batch_size"], cell["num_layers"], cell["options"]["precision"]): cell
-            for cell in cells
-        }.values()
+        {(c["batch_size"], c["num_layers"], c["weights"]["format"]): c for c in cells}.values()
     )
 
 
-def _limit_row(cell: dict) -> tuple[str, str]:
-    name = cell["label"].removeprefix(variant(cell)).strip()
-    limit = cell["limit"]
-    work = f"{_flops(cell['prefill_flops'])} prefill, "
-    work += f"{gigabytes(cell['decode_bytes_per_step'])} GB per decode step"
-    if limit is None:
+def _limits_line(result: dict) -> str:
+    """Of the first work and, where there are several, of the last one."""
+    known = [cell for cell in _one_per_work(result["cells"]) if cell["limit"]]
+    if not known:
+        return _NO_LIMITS
+    ends = [known[0], *known[1:][-1:]]
+    times = "; ".join(f"{batch_and_depth(cell)}: {_limit_times(result, cell)}" for cell in ends)
+    return f"{times} ({', '.join(bases(known))} ceilings)"
+
+
+def _limit_row(result: dict, cell: dict) -> tuple[str, str]:
+    name, work = batch_and_depth(cell), _work(cell)
+    if cell["limit"] is None:
         return f"work {name}", work
-    times = f"TTFT {milliseconds(limit['ttft_s'])} ms, TBOT {milliseconds(limit['tbot_s'])} ms"
-    return f"limit {name}", f"{times} ({limit['basis']}; {work})"
+    return f"limit {name}", f"{_limit_times(result, cell)} ({cell['limit']['basis']}; {work})"
+
+
+def _limit_times(result: dict, cell: dict) -> str:
+    """TTFT 17.77 ms, TBOT 3.429 ms."""
+    times = [
+        f"{metric['title']} {value_text(limit, metric)} ms"
+        for metric in headlines(result["workload"])
+        if (limit := limit_of(cell, metric["name"])) is not None
+    ]
+    return ", ".join(times)
+
+
+def _work(cell: dict) -> str:
+    """14.22 TFLOP prefill, 15.21 GB per decode step."""
+    parts = []
+    for name, amount in cell["cost"].items():
+        if amount is not None:
+            size = _flops(amount) if "flops" in name else f"{gigabytes(amount)} GB"
+            parts.append(f"{size} {_COSTS.get(name, name.replace('_', ' '))}")
+    return ", ".join(parts)
 
 
 def _flops(number: float) -> str:

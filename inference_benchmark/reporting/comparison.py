@@ -3,113 +3,223 @@
 Imports no torch: twenty files are compared in well under a second.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from inference_benchmark.reporting.judging import METRICS, Measured, Row, make_row
+from inference_benchmark.reporting.conditions import Difference, differences
+from inference_benchmark.reporting.judging import Row, adjusted, make_row
 from inference_benchmark.reporting.pairing import (
+    ComparisonRequest,
     Pairing,
-    Request,
     grouped,
     make_plan,
     resolve_files,
 )
-from inference_benchmark.reporting.saved_cells import Cell, Skipped, read_cells
+from inference_benchmark.reporting.saved_cells import (
+    ComparisonError,
+    SavedCell,
+    Skipped,
+    read_cells,
+)
+from inference_benchmark.reporting.saved_sets import DEFAULT_FOLDERS, SavedSets
 from inference_benchmark.statistics.ratios import geometric_mean
-from inference_benchmark.statistics.verdicts import adjust_for_many
+from inference_benchmark.statistics.verdicts import ADJUSTMENT
+
+_DISAGREEMENT = 0.01  # less than the band within which two times count as the same
+_MOST_SESSIONS = 30  # more than anybody runs: the difference is as small as the noise or the band
 
 
 @dataclass(frozen=True)
 class Report:
     rows: list[Row]
     geometric_means: dict[str, dict[str, float]]  # by name of the side, then by metric
+    differences: list[Difference]
     skipped: list[Skipped]
     notes: list[str]
+    to_decide: list[str]  # what would settle the rows that are inconclusive
     regressions: list[str]
+    missing: list[str]
+    inconclusive: list[str]
 
 
-def make_report(request: Request) -> Report:
+def make_report(request: ComparisonRequest) -> Report:
     """Read, pair, judge.
 
     Raises:
         ComparisonError: a file can't be read or compared, or the request makes no sense.
     """
     request, baseline_file = resolve_files(request)
-    read = [read_cells(file) for file in request.files]
+    read = [read_cells(file) for file in request.all_files]
     cells = [cell for found, _ in read for cell in found]
     unusable = [skipped for _, group in read for skipped in group]
+    _check_ignored(request, cells)
     plan = make_plan(request, baseline_file, cells)
-    rows = _adjusted([make_row(pairing, request.threshold) for pairing in plan.pairings])
-    failures = [skip for skip in unusable if skip.is_failure and skip.file != baseline_file]
+    saved = SavedSets((*DEFAULT_FOLDERS, *request.history), cells)
+    rows = adjusted([make_row(each, request.threshold, saved.spread) for each in plan.pairings])
+    differing = _differences(plan.pairings, request.ignore)
+    if request.strict:
+        _refuse(differing)
+    bases = {file for row in rows for file in row.baseline_files} or {baseline_file}
+    bases = {*request.before} if request.before else bases
+    failures = [skip for skip in unusable if skip.is_failure and skip.file not in bases]
     return Report(
         rows=rows,
         geometric_means=_geometric_means(rows),
+        differences=differing,
         skipped=unusable + plan.skipped,
-        notes=_notes(plan.pairings, rows),
+        notes=[*plan.notes, *_notes(plan.pairings, rows)],
+        to_decide=_to_decide(plan.pairings, rows),
         regressions=_regressions(rows, failures),
+        missing=[f"{each.label} ({each.file}): {each.reason}" for each in plan.missing],
+        inconclusive=_inconclusive(rows),
     )
 
 
-def _adjusted(rows: list[Row]) -> list[Row]:
-    """Verdicts that allow for how many cells are compared, metric by metric."""
-    metrics: list[dict[str, Measured]] = [{} for _ in rows]
-    for metric in METRICS:
-        found = [row.metrics[metric.key] for row in rows]
-        adjusted = iter(adjust_for_many([each.ratio for each in found if each.ratio]))
-        for new, each in zip(metrics, found, strict=True):
-            new[metric.key] = replace(each, ratio=next(adjusted)) if each.ratio else each
-    return [replace(row, metrics=new) for row, new in zip(rows, metrics, strict=True)]
+def _check_ignored(request: ComparisonRequest, cells: Sequence[SavedCell]) -> None:
+    known = sorted({name for cell in cells for name in cell.conditions})
+    for name in request.ignore:
+        if cells and name not in known:
+            raise ComparisonError(
+                f"--ignore {name}: no such condition (there are: {', '.join(known)})"
+            )
+
+
+def _differences(pairings: Sequence[Pairing], ignored: Sequence[str]) -> list[Difference]:
+    """Between the sides of each pairing and within them; a mode's own kernels are not one."""
+    groups = [(*pairing.baseline, *pairing.candidate) for pairing in pairings]
+    # what sessions of one mode were split by shows between its pairings
+    groups += grouped(
+        [cell for group in groups for cell in group],
+        lambda cell: (cell.side_name, cell.fingerprint),
+    )
+    return differences([list(dict.fromkeys(group)) for group in groups], ignored)
+
+
+def _refuse(found: Sequence[Difference]) -> None:
+    """--strict: nothing that can change a time may differ between files."""
+    refused = [
+        each for each in found if each.changes_time and not each.ignored and each.is_between_files
+    ]
+    if refused:
+        texts = [f"{each.name} {' | '.join(v.value for v in each.values)}" for each in refused]
+        names = " ".join(each.name for each in refused)
+        raise ComparisonError(
+            f"--strict: sessions differ in {', '.join(texts)}; --ignore {names} allows it"
+        )
 
 
 def _geometric_means(rows: list[Row]) -> dict[str, dict[str, float]]:
     means: dict[str, dict[str, float]] = {}
     for group in grouped(rows, lambda row: row.name):
-        for metric in METRICS:
-            measured = [row.metrics[metric.key].ratio for row in group]
+        for metric in dict.fromkeys(name for row in group for name in row.metrics):
+            measured = [row.metrics[metric].ratio for row in group if metric in row.metrics]
             mean = geometric_mean([each.ratio for each in measured if each])
             if len(group) > 1 and mean is not None:
-                means.setdefault(group[0].name, {})[metric.key] = mean
+                means.setdefault(group[0].name, {})[metric] = mean
     return means
 
 
 def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
     notes = []
-    if any(row.unit == "runs" and row.baseline_files for row in rows):
-        notes.append("one session per side: differences between sessions are not measured")
+    judged = [each.ratio for row in rows for each in row.timed.values() if each.ratio]
+    if len(judged) > 1:
+        notes.append(ADJUSTMENT)
     notes += [
         f"{row.label} against {row.baseline_label}: without {', '.join(row.left_out)}, where only "
         "one of them was measured"
         for row in rows
         if row.left_out
     ]
+    notes += _disagreeing(rows)
     said: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
     for pairing in pairings:
-        cells = (*pairing.baseline, *pairing.candidate)
-        for cell in cells:
+        for cell in (*pairing.baseline, *pairing.candidate):
             for text in cell.remarks:
                 said.setdefault((f" ({cell.file})", text), []).append(cell.label)
-        differing = ", ".join(_differing_software(cells))
-        if differing:
-            said.setdefault(("", f"sessions differ in {differing}"), []).append(cells[0].label)
     return notes + [
         f"{', '.join(dict.fromkeys(labels))}{where}: {text}"
         for (where, text), labels in said.items()
     ]
 
 
-def _differing_software(cells: Sequence[Cell]) -> Iterable[str]:
-    for name in cells[0].software:
-        values = list(dict.fromkeys(cell.software[name] for cell in cells))
-        if len(values) > 1:
-            yield f"{name} {' | '.join(values) if len(values) == 2 else f'({len(values)} values)'}"
+def _disagreeing(rows: Sequence[Row]) -> list[str]:
+    """Ratios that are not those of the values beside them: runs scatter, or a few are far out."""
+    return [
+        f"{row.label}: the ratio of {each.title} is the mean over {row.unit}; that of the values "
+        f"shown is {each.baseline / each.value:.3f}"
+        for row in rows
+        for each in row.timed.values()
+        if each.ratio
+        and each.baseline
+        and each.value
+        and each.unit == "s"
+        and abs(math.log(each.ratio.ratio * each.value / each.baseline)) > _DISAGREEMENT
+    ]
+
+
+def _to_decide(pairings: Sequence[Pairing], rows: Sequence[Row]) -> list[str]:
+    """How many sessions a side would settle what is inconclusive, and the command for them."""
+    advice: dict[tuple[str, str, int], list[str]] = {}
+    for pairing, row in zip(pairings, rows, strict=True):
+        open_ratios = [
+            each.ratio
+            for each in row.timed.values()
+            if each.ratio and each.ratio.verdict == "inconclusive" and each.ratio.runs_needed
+        ]
+        if row.unit != "sessions" or not open_ratios:
+            continue
+        sessions = max(
+            min(ratio.n_baseline, ratio.n_candidate) + (ratio.runs_needed or 0)
+            for ratio in open_ratios
+        )
+        commands = _command(pairing.baseline[0]), _command(pairing.candidate[0])
+        advice.setdefault((*commands, min(sessions, _MOST_SESSIONS)), []).append(row.label)
+    return [_advice(*key, labels) for key, labels in advice.items()]
+
+
+def _advice(before: str, after: str, sessions: int, labels: Sequence[str]) -> str:
+    said = f"{', '.join(dict.fromkeys(labels))}: about {sessions} sessions a side would decide it"
+    if sessions >= _MOST_SESSIONS:
+        said = (
+            f"{', '.join(dict.fromkeys(labels))}: no likely number of sessions would decide it "
+            f"({sessions} or more a side), the difference is about as small as the band"
+        )
+    commands = f"{before} --sessions {sessions}"
+    if before != after:
+        commands += f" before, {after} --sessions {sessions} after"
+    else:
+        commands += ", before and after"
+    return f"{said}: {commands}; then compare_results.py --before ... --after ..."
+
+
+def _command(cell: SavedCell) -> str:
+    """The one that made the cell's file, without what --sessions replaces."""
+    words: list[str] = []
+    skip = False
+    for word in cell.command:
+        if not skip and word.partition("=")[0] != "--sessions":
+            words.append(word)
+        skip = word == "--sessions"
+    return f"python {shlex.join(words)}"
 
 
 def _regressions(rows: list[Row], failures: list[Skipped]) -> list[str]:
     slower = [
-        f"{row.label} ({', '.join(row.files)}): {metric.key} is {measured.ratio.ratio:.3f} x the "
+        f"{row.label} ({', '.join(row.files)}): {name} is {measured.ratio.ratio:.3f} x the "
         f"speed of {row.baseline_label}"
         for row in rows
-        for metric in METRICS
-        if (measured := row.metrics[metric.key]).ratio and measured.ratio.verdict == "slower"
+        for name, measured in row.timed.items()
+        if measured.ratio and measured.ratio.verdict == "slower"
     ]
     return slower + [f"{skip.label} ({skip.file}): {skip.reason}" for skip in failures]
+
+
+def _inconclusive(rows: list[Row]) -> list[str]:
+    return [
+        f"{row.label} ({', '.join(row.files)}): {name}"
+        for row in rows
+        for name, measured in row.timed.items()
+        if measured.ratio and measured.ratio.verdict == "inconclusive"
+    ]

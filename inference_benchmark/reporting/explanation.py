@@ -1,33 +1,61 @@
-"""--explain: one prefill and one decode step, time by kind of kernel beside the limit of each kind."""
+"""--explain: each phase of a run, time by kind of kernel beside the limit of each kind."""
 
+from inference_benchmark.reporting.figures import is_sound, limit_of, median
 from inference_benchmark.reporting.layout import table
+from inference_benchmark.reporting.reading import printable
 from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent
+
+_METRICS = {"prefill": "ttft_s", "decode": "tbot_s"}  # others: PHASE_s
+_BUSY = "_busy_share"
+_STEPS = {"decode": "decode step"}
 
 
 def explain(cell: dict) -> str:
-    """Two tables, or why there are none."""
-    profile = cell["profile"]
-    if profile is None:
+    """A table per phase, or why there are none."""
+    cell = printable(cell)
+    if not is_sound(cell):
+        return f"{cell['label']}: no profile, its output is wrong or it failed"
+    if cell["profile"] is None:
         return f"{cell['label']}: no profile (it needs a CUDA GPU and a run that succeeded)"
-    parts = [_phase(cell, phase) for phase in ("prefill", "decode")]
-    return "\n\n".join(parts)
+    return "\n\n".join(_phase(cell, phase) for phase in cell["profile"])
 
 
 def _phase(cell: dict, phase: str) -> str:
-    measured = cell["summary"]["ttft_s" if phase == "prefill" else "tbot_s"]["median"]
+    """Kernels are held against the limit of the very steps that were profiled where it is known,
+    the median over runs against that of a whole run."""
     found = cell["profile"][phase]
-    limits = (cell["limit"] or {}).get("by_kind", {}).get(phase, {})
+    metric = _METRICS.get(phase, f"{phase}_s")
+    measured, limits = median(cell, metric), _limits(cell, phase)
     rows = [
         [kind, milliseconds(seconds), _share(seconds, measured), milliseconds(limits.get(kind))]
         for kind, seconds in sorted(found["by_kind"].items(), key=lambda each: -each[1])
     ]
-    idle = None if measured is None else max(0.0, measured - found["kernel_s"])
+    kernel_s, limit_s = found["kernel_s"], found.get("limit_s") or sum(limits.values()) or None
+    rows.append(
+        ["kernels", milliseconds(kernel_s), _share(kernel_s, measured), milliseconds(limit_s)]
+    )
+    idle = None if measured is None else max(0.0, measured - kernel_s)
     rows.append(["idle", milliseconds(idle), _share(idle, measured), UNKNOWN])
-    rows.append(["all", milliseconds(measured), "", milliseconds(sum(limits.values()) or None)])
-    step = "decode step" if phase == "decode" else phase
-    title = f"one {step} of {cell['label']}, {found['kernels']:.0f} kernels"
-    headers = ["kind", "ms", "share", "limit ms"]
-    return f"{title}\n{table(rows, headers)}"
+    rows.append(
+        ["median of runs", milliseconds(measured), "", milliseconds(limit_of(cell, metric))]
+    )
+    basis = f"limit ms ({cell['limit']['basis']})" if cell["limit"] else "limit ms"
+    return f"{_title(cell, phase, found)}\n{table(rows, ['kind', 'ms', 'share', basis])}"
+
+
+def _title(cell: dict, phase: str, found: dict) -> str:
+    title = f"one {_STEPS.get(phase, phase)} of {cell['label']}, {found['kernels']:.0f} kernels"
+    if found.get("contexts"):
+        first, last = found["contexts"]
+        title += f", context {first:,}" + (f" to {last:,}" if last != first else "")
+    return title
+
+
+def _limits(cell: dict, phase: str) -> dict:
+    """By kind of kernel: at the positions that were profiled, where the profile says them."""
+    profiled = cell["profile"][phase].get("limit_by_kind")
+    mean = (cell["limit"] or {}).get("by_kind", {}).get(phase, {})
+    return {kind: limit for kind, limit in (profiled or mean).items() if limit is not None}
 
 
 def _share(part: float | None, whole: float | None) -> str:
@@ -35,26 +63,37 @@ def _share(part: float | None, whole: float | None) -> str:
 
 
 def costliest(cell: dict) -> str:
-    """The ten kernels of a decode step that take the longest."""
+    """The ten kernels of a phase that take the longest: of a decode step where there is one."""
+    cell = printable(cell)
+    if not is_sound(cell) or not cell["profile"]:
+        return f"{cell['label']}: no profile"
+    phase = "decode" if "decode" in cell["profile"] else next(iter(cell["profile"]))
     rows = [
         [kernel["name"][:44], kernel["kind"], f"{kernel['calls']:.0f}", milliseconds(kernel["s"])]
-        for kernel in cell["profile"]["decode"]["costliest"]
+        for kernel in cell["profile"][phase]["costliest"]
     ]
     body = table(rows, ["kernel", "kind", "calls", "ms"])
-    return f"costliest kernels of one decode step of {cell['label']}\n{body}"
+    return f"costliest kernels of one {_STEPS.get(phase, phase)} of {cell['label']}\n{body}"
 
 
 def what_bounds(cell: dict) -> str | None:
-    """What bounds the decode of a cell, in one line."""
+    """What bounds the step that a run repeats, or its only one, in one line."""
     host, bound = cell["host"], cell["bound"]
-    if host is None or host["enqueue_over_kernel"] is None:
+    if not is_sound(cell) or host is None or host.get("enqueue_over_kernel") is None:
         return None
-    busy = percent(host["decode_busy_share"])
+    phase = _repeated_phase(host)
+    busy = percent(host.get(f"{phase}{_BUSY}"))
     ratio = host["enqueue_over_kernel"]
     if ratio > 1:
         return (
-            f"decode is bound by launches: enqueueing a step takes {ratio:.1f}x its kernels' time, "
+            f"{phase} is bound by launches: enqueueing a step takes {ratio:.1f}x its kernels' time, "
             f"the GPU is busy {busy}"
         )
-    resource = "the GPU" if bound is None else f"the GPU's {bound['decode']}"
-    return f"decode is bound by {resource}: busy {busy} of a step's time"
+    found = (bound or {}).get(_METRICS.get(phase, f"{phase}_s"))
+    resource = f"the GPU's {found}" if found else "the GPU"
+    return f"{phase} is bound by {resource}: busy {busy} of a step's time"
+
+
+def _repeated_phase(host: dict) -> str:
+    phases = [name.removesuffix(_BUSY) for name in host if name.endswith(_BUSY)]
+    return "decode" if "decode" in phases or not phases else phases[-1]

@@ -1,37 +1,31 @@
 """One pairing, metric by metric: the row of a comparison, with its ratios and verdicts.
 
 Cells of the same session were interleaved, so that they are compared round by round. Between
-sessions clocks, temperature and placement differ; there the session is the unit, and the band of
-"same" is wider. Every ratio is a speed-up, above 1 where the row is better than its baseline.
+sessions clocks, temperature and placement differ; there the session is the unit, a deviation
+between sessions is allowed for, and the band of "same" is wider. Every ratio is a speed-up, above 1
+where the row is better than its baseline.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from inference_benchmark.reporting.pairing import Pairing, Side
-from inference_benchmark.reporting.saved_cells import Cell
+from inference_benchmark.reporting.saved_cells import SavedCell, Shown
+from inference_benchmark.statistics.deviation import Spread
 from inference_benchmark.statistics.ratios import compare, compare_sessions, single_ratio
-from inference_benchmark.statistics.verdicts import BAND_ACROSS_SESSIONS, BAND_WITHIN_SESSION, Ratio
-
-
-@dataclass(frozen=True)
-class Metric:
-    key: str
-    is_timed: bool = True  # has a value per run, hence an interval and a verdict
-    is_rate: bool = False  # kept as seconds per token, shown as tokens per second
-
-
-METRICS = (
-    Metric("ttft_s"),
-    Metric("tbot_s"),
-    Metric("total_s"),
-    Metric("output_tokens_per_s", is_rate=True),
-    Metric("peak_memory_bytes", is_timed=False),
-    Metric("cost_per_million_output_tokens", is_timed=False),
+from inference_benchmark.statistics.verdicts import (
+    ALPHA_ACROSS_SESSIONS,
+    BAND_ACROSS_SESSIONS,
+    BAND_WITHIN_SESSION,
+    Ratio,
+    adjust_for_many,
 )
 
+SpreadOf = Callable[[SavedCell, str], Spread]  # between saved sessions, of a cell's metric
+
 _IN_WORDS = {
+    "workload": "{}",
     "gpu": "{}",
     "model_name": "{}",
     "num_layers": "{} layers",
@@ -41,13 +35,17 @@ _IN_WORDS = {
     "precision": "{}",
     "timer": "{}",
 }
+_USUAL_WORKLOAD = "generation"  # goes without saying
 
 
 @dataclass(frozen=True)
 class Measured:
+    title: str
+    unit: str
     baseline: float | None
     value: float | None
     ratio: Ratio | None
+    is_timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,12 @@ class Row:
     unit: str  # of the samples: "rounds", "runs", "sessions"
     metrics: dict[str, Measured]
 
+    @property
+    def timed(self) -> dict[str, Measured]:
+        return {name: each for name, each in self.metrics.items() if each.is_timed}
 
-def make_row(pairing: Pairing, threshold: float | None) -> Row:
+
+def make_row(pairing: Pairing, threshold: float | None, spread_of: SpreadOf) -> Row:
     candidate, baseline = pairing.candidate, pairing.baseline
     shared = {cell.file for cell in candidate} & {cell.file for cell in baseline}
     left_out: list[str] = []
@@ -82,56 +84,103 @@ def make_row(pairing: Pairing, threshold: float | None) -> Row:
         baseline_label=baseline_label,
         baseline_files=tuple(cell.file for cell in baseline),
         left_out=tuple(left_out),
-        unit=_unit(candidate, baseline, bool(shared)),
-        metrics={
-            each.key: _measure(each, candidate, baseline, bool(shared), band) for each in METRICS
-        },
+        unit=_unit(candidate, bool(shared)),
+        metrics=_metrics(candidate, baseline, bool(shared), band, spread_of),
     )
 
 
-def _unit(candidate: Side, baseline: Side, is_paired: bool) -> str:
-    if len(candidate) > 1 or len(baseline) > 1:
-        return "sessions"
-    return "rounds" if is_paired else "runs"
+def _unit(candidate: Side, is_paired: bool) -> str:
+    return "rounds" if is_paired and len(candidate) == 1 else "sessions"
+
+
+def _metrics(
+    candidate: Side, baseline: Side, is_paired: bool, band: float, spread_of: SpreadOf
+) -> dict[str, Measured]:
+    shown = {each.name: each for cell in (*candidate, *baseline) for each in cell.shown}
+    return {
+        name: _measure(each, candidate, baseline, is_paired, band, spread_of)
+        for name, each in shown.items()
+    }
 
 
 def _measure(
-    metric: Metric, candidate: Side, baseline: Side, is_paired: bool, band: float
+    shown: Shown,
+    candidate: Side,
+    baseline: Side,
+    is_paired: bool,
+    band: float,
+    spread_of: SpreadOf,
 ) -> Measured:
-    before = [cell.samples.get(metric.key, []) for cell in baseline]
-    after = [cell.samples.get(metric.key, []) for cell in candidate]
-    shown = _shown(metric, before), _shown(metric, after)
-    if None in shown:
-        return Measured(*shown, None)
-    medians = [median(runs) for runs in before], [median(runs) for runs in after]
-    ratio: Ratio | None
-    if not metric.is_timed:
-        ratio = single_ratio(*map(median, medians))
+    before = [cell.samples.get(shown.name, []) for cell in baseline]
+    after = [cell.samples.get(shown.name, []) for cell in candidate]
+    values = _middle(shown, before), _middle(shown, after)
+    measured = Measured(shown.title, shown.unit, *values, None, shown.is_timed)
+    if None in values:
+        return measured
+    if shown.better == "higher":
+        before, after = after, before
+    if not shown.is_timed:
+        ratio = single_ratio(*(median(map(median, side)) for side in (before, after)))
     elif not is_paired:
-        ratio = compare_sessions(before, after, band=band)
+        # a rate's deviation is that of the time it divides by
+        saved = spread_of(candidate[0], shown.over or shown.name)
+        ratio = compare_sessions(before, after, saved=saved, band=band)
     elif len(candidate) > 1:
-        ratio = compare(*medians, paired=True, band=band)
+        medians = [[median(runs) for runs in side] for side in (before, after)]
+        ratio = compare(*medians, paired=True, band=band, alpha=ALPHA_ACROSS_SESSIONS)
     else:
-        rounds = _in_common_rounds(metric, baseline[0], candidate[0])
-        ratio = compare(*rounds, paired=True, band=band) if rounds[0] else None
-    return Measured(*shown, ratio)
+        rounds = _in_common_rounds(shown.name, baseline[0], candidate[0])
+        if not rounds[0]:
+            return measured
+        sides = rounds[::-1] if shown.better == "higher" else rounds
+        ratio = compare(*sides, paired=True, band=band)
+    return replace(measured, ratio=ratio)
 
 
-def _shown(metric: Metric, runs: list[list[float]]) -> float | None:
+def _middle(shown: Shown, runs: list[list[float]]) -> float | None:
     """One number for a side: the median of its sessions' medians, in the metric's own unit."""
     if not runs or not all(runs):
         return None
     middle = median(map(median, runs))
-    return 1 / middle if metric.is_rate else middle
+    return 1 / middle if shown.over else middle
 
 
-def _in_common_rounds(metric: Metric, *cells: Cell) -> list[list[float]]:
+def _in_common_rounds(metric: str, *cells: SavedCell) -> list[list[float]]:
     common = set.intersection(*(set(cell.rounds) for cell in cells))
-    of_round = [dict(zip(cell.rounds, cell.samples[metric.key], strict=True)) for cell in cells]
+    of_round = [dict(zip(cell.rounds, cell.samples[metric], strict=True)) for cell in cells]
     return [[samples[number] for number in sorted(common)] for samples in of_round]
 
 
-def _agreed(cells: Sequence[Cell]) -> list[str]:
+def adjusted(rows: Sequence[Row]) -> list[Row]:
+    """Verdicts that allow for how many comparisons there are, over all rows and metrics at once.
+
+    A rate whose amount is the same on both sides repeats the comparison of the time it divides by:
+    it counts once.
+    """
+    ratios = [each.ratio for row in rows for each in row.timed.values() if each.ratio]
+    distinct = {_of(ratio): ratio for ratio in ratios}
+    new = dict(zip(distinct, adjust_for_many(list(distinct.values())), strict=True))
+    return [
+        replace(
+            row,
+            metrics={
+                name: replace(each, ratio=new.get(_of(each.ratio), each.ratio))
+                if each.ratio and each.is_timed
+                else each
+                for name, each in row.metrics.items()
+            },
+        )
+        for row in rows
+    ]
+
+
+def _of(ratio: Ratio) -> tuple[float, ...]:
+    """What tells two comparisons apart, but for the last digits that a division leaves."""
+    numbers = (ratio.ratio, *(ratio.ci95 or ()), ratio.p_value or 0.0)
+    return tuple(float(f"{number:.9g}") for number in numbers)
+
+
+def _agreed(cells: Sequence[SavedCell]) -> list[str]:
     """Names of the fields of the fingerprint in which all cells agree."""
     first = cells[0].fingerprint
     return [
@@ -141,15 +190,19 @@ def _agreed(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _words(cell: Cell, names: Iterable[str]) -> list[str]:
+def _words(cell: SavedCell, names: Iterable[str]) -> list[str]:
     """Fields of a cell's fingerprint; fewer layers than the model has are always said to be so."""
     values = {name: getattr(cell.fingerprint, name) for name in names}
     if "num_layers" in values and cell.full_num_layers not in (None, values["num_layers"]):
         values["num_layers"] = f"{values['num_layers']} of {cell.full_num_layers}"
-    return [_IN_WORDS[name].format(value) for name, value in values.items()]
+    return [
+        _IN_WORDS[name].format(value)
+        for name, value in values.items()
+        if value is not None and value != _USUAL_WORKLOAD
+    ]
 
 
-def _labels(cell: Cell, baseline: Cell | None) -> tuple[str, str | None]:
+def _labels(cell: SavedCell, baseline: SavedCell | None) -> tuple[str, str | None]:
     """Labels with what differs between the two, save for the batch size, which is in the label."""
     if baseline is None:
         return cell.label, None

@@ -1,30 +1,56 @@
-"""What a cell and its model are called, so that fewer layers and estimates are seen to be that.
+"""What cells and models are called, so that fewer layers and estimates are seen to be that.
 
 A label reads MODE bN, for example "thunder+graphs b1"; where cells of one session differ in depth,
-4L follows for the first 4 layers, and EST for an estimate of the full model.
+4L follows for the first 4 layers, and EST for an estimate of the full model. Labels are made here
+and taken apart nowhere: a cell's `name` holds their parts.
 """
 
 from collections.abc import Sequence
 
 
+def label(variant: str, batch_size: int, depth: str | None = None) -> str:
+    """depth: "4L", "EST", or None where all cells are of one depth."""
+    return f"{head(variant, batch_size)} {depth or ''}".rstrip()
+
+
+def head(variant: str, batch_size: int) -> str:
+    """A label without its depth."""
+    return f"{variant} b{batch_size}"
+
+
 def variant(cell: dict) -> str:
-    """A cell's label without its batch size and what follows it: the mode as it is shown."""
-    return variant_of(cell["label"], cell["batch_size"])
+    """The mode as it is shown: a cell's label without its batch size and depth."""
+    if "name" in cell:
+        return cell["name"]["variant"]
+    return cell["label"].rsplit(f" b{cell['batch_size']}", 1)[0]  # of version 1
 
 
-def variant_of(label: str, batch_size: int) -> str:
-    return label.rsplit(f" b{batch_size}", 1)[0]
+def mode_and_batch(cell: dict) -> str:
+    return head(cell["name"]["variant"], cell["name"]["batch_size"])
+
+
+def batch_and_depth(cell: dict) -> str:
+    """b1, or b1 4L: a label without its mode."""
+    return f"b{cell['name']['batch_size']} {cell['name']['depth'] or ''}".rstrip()
 
 
 def joined(cells: Sequence[dict], everything: Sequence[dict] = ()) -> str:
     """Their labels, short: "eager b1 4L, 8L"; "all cells" where these are several and all."""
     if 1 < len(cells) == len(everything):
         return "all cells"
-    qualifiers: dict[str, list[str]] = {}
+    depths: dict[str, list[str]] = {}
     for cell in cells:
-        head = f"{variant(cell)} b{cell['batch_size']}"
-        qualifiers.setdefault(head, []).append(cell["label"].removeprefix(head).strip())
-    return ", ".join(f"{head} {', '.join(found)}".rstrip() for head, found in qualifiers.items())
+        depths.setdefault(mode_and_batch(cell), []).append(cell["name"]["depth"] or "")
+    return ", ".join(f"{name} {', '.join(found)}".rstrip() for name, found in depths.items())
+
+
+def compact(cells: Sequence[dict]) -> str:
+    """As joined, but modes and batch sizes apart where each mode has each batch size."""
+    variants = list(dict.fromkeys(variant(cell) for cell in cells))
+    rests = list(dict.fromkeys(batch_and_depth(cell) for cell in cells))
+    if len(cells) != len(variants) * len(rests):
+        return joined(cells)
+    return f"{', '.join(variants)} at {', '.join(rests)}"
 
 
 def num_layers(config: dict, cell: dict) -> int:
@@ -45,7 +71,7 @@ def model_label(config: dict, cell: dict | None = None) -> str:
 def session_label(result: dict) -> str:
     """What all of a session's times are of."""
     config = result["config"]
-    if not config.get("extrapolated_from"):
+    if not config["extrapolated_from"]:
         return model_label(config)
     if any(cell["estimated"] for cell in result["cells"]):
         return f"{config['model_name']}, ESTIMATED from {depths(config)} layers"

@@ -8,41 +8,80 @@ import tabulate as _tabulate
 TERMINAL = 80
 WIDTH = TERMINAL - 1
 _GAP = 2  # columns between columns of a table
+_NARROW_GAP = 1
+_LABEL_WIDTH = 20  # of broken labels, at least
 _tabulate.MIN_PADDING = 0  # by default headers are padded by two columns each
+
+Rows = Sequence[Sequence[str]]
 
 
 def table(
-    rows: Sequence[Sequence[str]],
+    rows: Rows,
     headers: Sequence[str],
     max_widths: list[int | None] | None = None,
     numbers: bool = True,
+    gap: int = _GAP,
 ) -> str:
     """The first column to the left; the others to the right where they hold numbers."""
     others = "right" if numbers else "left"
     return _tabulate.tabulate(
-        rows,
+        rows if max_widths is None else _broken(rows, max_widths),
         headers,
-        tablefmt="simple",
+        tablefmt=_format(gap),
         disable_numparse=True,
         colalign=["left"] + [others] * (len(headers) - 1),
-        maxcolwidths=max_widths,
     )
 
 
-def room_for_labels(
-    rows: Sequence[Sequence[str]], headers: Sequence[str], max_widths: list[int | None]
-) -> int:
-    """What the other columns, of these greatest widths, leave to the first one."""
-    columns = list(zip(headers, *rows, strict=True))[1:]
-    natural = [max(map(len, column)) for column in columns]
-    taken = [min(width, most or width) for width, most in zip(natural, max_widths, strict=True)]
-    return TERMINAL - sum(taken) - _GAP * len(taken)
+def _format(gap: int) -> _tabulate.TableFormat:
+    """Columns apart by so many spaces, a rule under the headers, nothing else."""
+    space = " " * gap
+    row = _tabulate.DataRow("", space, "")
+    rule = _tabulate.Line("", "-", space, "")
+    return _tabulate.TableFormat(None, rule, None, None, row, row, 0, None)
 
 
-def fits(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> bool:
-    """Whether nothing has to be broken over two lines."""
-    labels = max(len(row[0]) for row in (headers, *rows))
-    return labels <= room_for_labels(rows, headers, [None] * (len(headers) - 1))
+def _broken(rows: Rows, max_widths: Sequence[int | None]) -> list[list[str]]:
+    """Each row as lines in which no cell is wider than its column may be."""
+    lines = []
+    for row in rows:
+        cells = [
+            [text] if width is None else textwrap.wrap(text, width) or [""]
+            for text, width in zip(row, max_widths, strict=True)
+        ]
+        height = max(map(len, cells))
+        lines += [
+            [cell[number] if number < len(cell) else "" for cell in cells]
+            for number in range(height)
+        ]
+    return lines
+
+
+def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
+    """In 80 columns: a line per row where that fits, with gaps of two or of one; else labels are
+    broken over lines, and if that leaves them too little, the columns named in widths as well."""
+    natural = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    for gap in (_GAP, _NARROW_GAP):
+        if sum(natural) + gap * (len(natural) - 1) <= TERMINAL:
+            return table(rows, headers, gap=gap)
+    gaps = _NARROW_GAP * (len(natural) - 1)
+    room = TERMINAL - gaps - sum(natural[1:])
+    if room >= min(_LABEL_WIDTH, natural[0]):
+        limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
+        return table(rows, headers, limits, gap=_NARROW_GAP)
+    limits = [widths.get(header) for header in headers[1:]]
+    taken = [min(size, most or size) for size, most in zip(natural[1:], limits, strict=True)]
+    room = max(_LABEL_WIDTH, TERMINAL - gaps - sum(taken))
+    return table(rows, headers, [room, *limits], gap=_NARROW_GAP)
+
+
+def encodable(text: str, encoding: str | None) -> str:
+    """The text as a stream of this encoding can print it: ± is +- in ASCII, the rest a ?."""
+    try:
+        text.encode(encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return text.replace("±", "+-").encode("ascii", "replace").decode("ascii")
+    return text
 
 
 def pairs(rows: list[tuple[str, str]]) -> str:

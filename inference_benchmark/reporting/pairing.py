@@ -1,7 +1,8 @@
 """What is compared with what: which cells of saved sessions form a side, and which its baseline.
 
 A pairing sets one side against its baseline; a side is the cells of one mode in one or more
-sessions. What remains without a counterpart is named, with the reason.
+sessions that agree in all that can change a time. What remains without a counterpart is named, with
+the reason.
 """
 
 import itertools
@@ -10,9 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
-from inference_benchmark.reporting.saved_cells import Cell, ComparisonError, Fingerprint, Skipped
+from inference_benchmark.reporting.conditions import distance, timing_key
+from inference_benchmark.reporting.reading import STANDARD_INPUT
+from inference_benchmark.reporting.saved_cells import (
+    ComparisonError,
+    Fingerprint,
+    SavedCell,
+    Skipped,
+)
 
 ACROSS = {  # what --across leaves out of the fingerprint, and sides are named by
     "gpu": ("gpu",),
@@ -22,49 +31,71 @@ ACROSS = {  # what --across leaves out of the fingerprint, and sides are named b
 }
 
 T = TypeVar("T")
-Side = tuple[Cell, ...]
-Key = Callable[[Cell], Any]
+Side = tuple[SavedCell, ...]
+Key = Callable[[SavedCell], Any]
 
 
 @dataclass(frozen=True)
-class Request:
-    files: Sequence[str]
+class ComparisonRequest:
+    files: Sequence[str] = ()  # or folders of them; "-" is standard input
     baseline: str | None = None  # a file or a mode; with across, a file or a value
     across: str | None = None
     threshold: float | None = None  # replaces the bands
     force: bool = False
+    before: Sequence[str] = ()  # sessions of one side each, instead of files
+    after: Sequence[str] = ()
+    strict: bool = False  # refuse what differs in a condition
+    ignore: Sequence[str] = ()  # conditions that may differ, on purpose
+    history: Sequence[str] = ()  # folders of saved sets
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        return (*self.files, *self.before, *self.after)
 
 
 @dataclass(frozen=True)
 class Pairing:
     name: str  # what tells the side from its baseline: a mode, a file, a value of --across
-    candidate: tuple[Cell, ...]
-    baseline: tuple[Cell, ...] = ()  # empty: there is nothing to compare it with
+    candidate: Side
+    baseline: Side = ()  # empty: there is nothing to compare it with
 
 
 @dataclass
 class Plan:
     pairings: list[Pairing] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    missing: list[Skipped] = field(default_factory=list)  # cells of a baseline that another lacks
+    notes: list[str] = field(default_factory=list)
 
-    def skip(self, cells: Iterable[Cell], reason: str) -> None:
+    def skip(self, cells: Iterable[SavedCell], reason: str) -> None:
         self.skipped += [Skipped(cell.file, cell.label, reason) for cell in cells]
 
-    def unpaired(self, cells: Iterable[Cell]) -> list[Cell]:
+    def unpaired(self, cells: Iterable[SavedCell]) -> list[SavedCell]:
         paired = {cell for pair in self.pairings for cell in (*pair.candidate, *pair.baseline)}
         return [cell for cell in cells if cell not in paired]
 
 
-def resolve_files(request: Request) -> tuple[Request, str | None]:
-    """The request with its baseline file among the files, and which one that is."""
-    files = list(request.files)
-    paths = [os.path.realpath(file) for file in files]
-    for file, path in zip(files, paths, strict=True):
+def resolve_files(request: ComparisonRequest) -> tuple[ComparisonRequest, str | None]:
+    """The request with folders as their files and its baseline file among the files, and which
+    file that is.
+
+    Raises:
+        ComparisonError: a file is named twice, a folder holds none, one side is missing.
+    """
+    request = replace(
+        request,
+        files=_expanded(request.files),
+        before=_expanded(request.before),
+        after=_expanded(request.after),
+    )
+    _check_sides(request)
+    paths = [os.path.realpath(file) for file in request.all_files]
+    for file, path in zip(request.all_files, paths, strict=True):
         if paths.count(path) > 1:
             raise ComparisonError(f"{file}: is named twice; a file is one session")
-    if request.baseline is None:
-        is_pair = len(files) == 2 and request.across is None
-        return request, files[0] if is_pair else None
+    if request.baseline is None or request.before:
+        return request, None
+    files = request.files
     named = [file for file in files if os.path.basename(file) == request.baseline]
     if os.path.exists(request.baseline):
         path = os.path.realpath(request.baseline)
@@ -75,62 +106,182 @@ def resolve_files(request: Request) -> tuple[Request, str | None]:
     return replace(request, files=(*missing, *files)), named[0]
 
 
-def make_plan(request: Request, baseline_file: str | None, cells: list[Cell]) -> Plan:
+def _expanded(names: Sequence[str]) -> tuple[str, ...]:
+    files: list[str] = []
+    for name in names:
+        if name != STANDARD_INPUT and os.path.isdir(name):
+            found = sorted(map(str, Path(name).glob("*.json")))
+            if not found:
+                raise ComparisonError(f"{name}: is a folder without result files (*.json)")
+            files += found
+        else:
+            files.append(name)
+    return tuple(files)
+
+
+def _check_sides(request: ComparisonRequest) -> None:
+    if bool(request.before) != bool(request.after):
+        raise ComparisonError("--before and --after belong together: each names a side's sessions")
+    if request.before and (request.files or request.baseline or request.across):
+        raise ComparisonError("--before and --after name all files; no others, and no --baseline")
+    if not request.all_files:
+        raise ComparisonError("name result files, or --before and --after")
+
+
+def make_plan(
+    request: ComparisonRequest, baseline_file: str | None, cells: list[SavedCell]
+) -> Plan:
     plan = Plan()
     if request.across:
         _pair_across(plan, request, baseline_file, cells)
-    elif baseline_file:
-        _pair_by_file(plan, request, baseline_file, cells)
+        return plan
+    baseline_file = baseline_file or _first_of_two(request, cells)
+    if request.before or baseline_file:
+        bases = _baseline_cells(request, baseline_file, cells)
+        _pair_sessions(plan, request, bases, [cell for cell in cells if cell not in bases])
+    elif request.baseline:
+        _pair_by_mode(plan, request, cells)
     else:
-        _pair_by_mode(plan, request.baseline, cells)
+        _pair_with_oldest(plan, request, cells)
     return plan
 
 
-def _pair_by_file(plan: Plan, request: Request, baseline_file: str, cells: list[Cell]) -> None:
-    """Every cell of another file against its counterpart in the baseline file."""
-    key = _comparable_key(request, cells)
-    bases = [(cell,) for cell in cells if cell.file == baseline_file]
-    others = [cell for cell in cells if cell.file != baseline_file]
-    for group in grouped(others, lambda cell: (cell.file, key(cell))):
-        peers = [base for base in bases if key(base[0]) == key(group[0])]
-        pairs = _match([(cell,) for cell in group], peers)
-        plan.pairings += [Pairing(group[0].file, *pair) for pair in pairs.items()]
-    for cell in plan.unpaired(cells):
-        rest = [base[0] for base in bases] if cell.file != baseline_file else others
+def _first_of_two(request: ComparisonRequest, cells: list[SavedCell]) -> str | None:
+    """The first of two files, unless these are one set, or a mode to compare with was named."""
+    is_one_set = len({cell.session_set for cell in cells}) < 2
+    if len(request.files) != 2 or request.baseline is not None or (cells and is_one_set):
+        return None
+    return request.files[0]
+
+
+def _baseline_cells(
+    request: ComparisonRequest, baseline_file: str | None, cells: list[SavedCell]
+) -> list[SavedCell]:
+    """Those of the sessions that the others are compared with: of a file with its whole set."""
+    if request.before:
+        return [cell for cell in cells if cell.file in request.before]
+    chosen = {cell.session_set for cell in cells if cell.file == baseline_file}
+    return [cell for cell in cells if cell.session_set in chosen]
+
+
+def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedCell]) -> None:
+    """What was measured in several sets, against the oldest of them; the rest mode by mode."""
+    groups = grouped(cells, lambda cell: cell.fingerprint)
+    oldest = min(cells, key=lambda cell: cell.created, default=None)
+    found: set[str] = set()
+    for group in groups:
+        sides = grouped(group, lambda cell: (cell.label, cell.side_name))
+        recurring = [side for side in sides if len({cell.session_set for cell in side}) > 1]
+        if not recurring:
+            _pair_by_mode(plan, request, list(group))
+            continue
+        for side in recurring:
+            first = min(side, key=lambda cell: cell.created)
+            bases = [cell for cell in side if cell.session_set == first.session_set]
+            found |= {cell.file for cell in bases}
+            for other in grouped(side, lambda cell: cell.session_set):
+                if other[0] not in bases:
+                    plan.pairings += _closest(request, other[0].file, other, tuple(bases))
+        lonely = [cell for side in sides if side not in recurring for cell in side]
+        plan.skip(lonely, "in no other session; --baseline MODE compares modes")
+    if not found or oldest is None:
+        return
+    which = f" ({found.copy().pop()})" if len(found) == 1 else " of those that hold a cell"
+    plan.notes.append(
+        f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
+        "of a mode are taken together"
+    )
+    base_cells = [cell for cell in cells if cell.session_set == oldest.session_set]
+    for later in grouped(cells, lambda cell: cell.session_set):
+        if later[0] not in base_cells:
+            _note_missing(plan, later[0].file, base_cells, later)
+
+
+def _note_missing(
+    plan: Plan, where: str, bases: Iterable[SavedCell], met: Iterable[SavedCell]
+) -> None:
+    """Cells of the baseline that are not among those that were met with."""
+    labels = {(cell.label, cell.fingerprint) for cell in met}
+    plan.missing += [
+        Skipped(where, side[0].label, f"was measured in {side[0].file}, and is missing here")
+        for side in _sides(bases)
+        if (side[0].label, side[0].fingerprint) not in labels
+    ]
+
+
+def _pair_sessions(
+    plan: Plan, request: ComparisonRequest, bases: list[SavedCell], others: list[SavedCell]
+) -> None:
+    """Every side of another session, or of all that came after, against its counterpart."""
+    key = _comparable_key(request, bases, others)
+
+    def group_of(cell: SavedCell) -> str:
+        return "after" if request.before else cell.session_set
+
+    for group in grouped(others, group_of):
+        found: dict[Side, Side] = {}
+        for kind in grouped((*bases, *group), key):
+            base_sides = _sides([cell for cell in kind if cell in bases])
+            found |= _match(_sides([cell for cell in kind if cell not in bases]), base_sides)
+        for side, base in found.items():
+            plan.pairings += _closest(request, group[0].file, side, base)
+        where = "after" if request.before else group[0].file
+        _note_missing(plan, where, bases, itertools.chain(*found.values()))
+    for cell in plan.unpaired((*bases, *others)):
+        rest = others if cell in bases else bases
+        if any(key(cell) == key(other) and cell.label == other.label for other in rest):
+            plan.skip([cell], "other sessions agree better with what it could be compared with")
+            continue
         differing = _difference([cell], rest, key)
         where = f"; the nearest cell differs in {differing}" if differing else ""
         plan.skip([cell], f"no counterpart{where}")
 
 
-def _pair_by_mode(plan: Plan, wanted: str | None, cells: list[Cell]) -> None:
+def _sides(cells: Iterable[SavedCell]) -> list[Side]:
+    return grouped(cells, lambda cell: (cell.label, cell.side_name, cell.fingerprint))
+
+
+def _closest(request: ComparisonRequest, name: str, side: Side, base: Side) -> Iterable[Pairing]:
+    """Each part of a side that is of one thing, against the part of its baseline most like it."""
+    parts = _uniform(base, request.ignore)
+    for part in _uniform(side, request.ignore):
+        yield Pairing(name, part, min(parts, key=lambda each: distance(part[0], each[0])))
+
+
+def _uniform(cells: Iterable[SavedCell], ignored: Sequence[str]) -> list[Side]:
+    """Sessions of one thing each: those that agree in all that can change a time."""
+    return grouped(cells, lambda cell: timing_key(cell, ignored))
+
+
+def _pair_by_mode(plan: Plan, request: ComparisonRequest, cells: list[SavedCell]) -> None:
     """Within each fingerprint every mode against one of them, sessions of a mode together."""
+    wanted = request.baseline
     is_known = wanted is None
     for group in grouped(cells, lambda cell: cell.fingerprint):
         measured_first = sorted(group, key=lambda cell: cell.is_estimate)
         sides = grouped(measured_first, lambda cell: cell.side_name)
-        is_one_mode = wanted is None and len(sides) == 1  # then its files are the sides
-        if is_one_mode:
-            sides = [(cell,) for cell in group]
         base = _side_called(wanted, sides) if wanted else _default_baseline(sides)
         if base is None:
             plan.skip(group, f"no {wanted} with its fingerprint")
             continue
         is_known = True
         for side in sides:
-            name = side[0].file if is_one_mode else side[0].side_name
             if side is not base:
-                plan.pairings.append(Pairing(name, side, base))
+                plan.pairings += _closest(request, side[0].side_name, side, base)
             elif len(sides) == 1:
-                plan.pairings.append(Pairing(name, side))
+                plan.pairings += [
+                    Pairing(part[0].side_name, part) for part in _uniform(side, request.ignore)
+                ]
     if not is_known:
         raise _unknown("baseline: no file or mode", wanted, [cell.variant for cell in cells])
 
 
 def _pair_across(
-    plan: Plan, request: Request, baseline_file: str | None, cells: list[Cell]
+    plan: Plan, request: ComparisonRequest, baseline_file: str | None, cells: list[SavedCell]
 ) -> None:
     """Along one field of the fingerprint, everything else and the mode being equal."""
-    key = _comparable_key(request, cells)
+    left, right = _two_files(request, cells)
+    key = _comparable_key(request, left, right)
     value = _side_namer(ACROSS[str(request.across)], cells)
     possible = [value(cell) for cell in cells if baseline_file in (None, cell.file)]
     named = None if baseline_file else request.baseline
@@ -142,18 +293,29 @@ def _pair_across(
         bases = [side for side in sides if value(side[0]) == wanted]
         for along in grouped(sides, lambda side: value(side[0])):
             pairs = _match(along, bases) if along[0] not in bases else {}
-            plan.pairings += [Pairing(value(along[0][0]), *pair) for pair in pairs.items()]
+            for side, base in pairs.items():
+                plan.pairings += _closest(request, value(along[0][0]), side, base)
         lonely = plan.unpaired(itertools.chain(*sides))
         plan.skip(lonely, f"no counterpart along {request.across}")
 
 
-def _side_namer(names: Sequence[str], cells: Iterable[Cell]) -> Callable[[Cell], str]:
+def _two_files(
+    request: ComparisonRequest, cells: list[SavedCell]
+) -> tuple[list[SavedCell], list[SavedCell]]:
+    """The cells of either of two files; of none or more, nobody named two to be compared."""
+    if len(request.files) != 2:
+        return [], []
+    left, right = ([cell for cell in cells if cell.file == file] for file in request.files)
+    return left, right
+
+
+def _side_namer(names: Sequence[str], cells: Iterable[SavedCell]) -> Callable[[SavedCell], str]:
     """By the first of these fields, and by the others too where that leaves two sides one name."""
     first, *others = names
     sides = {tuple(getattr(cell.fingerprint, name) for name in names) for cell in cells}
     times = Counter(side[0] for side in sides)
 
-    def value(cell: Cell) -> str:
+    def value(cell: SavedCell) -> str:
         name = getattr(cell.fingerprint, first)
         if times[name] < 2:
             return str(name)
@@ -163,28 +325,28 @@ def _side_namer(names: Sequence[str], cells: Iterable[Cell]) -> Callable[[Cell],
     return value
 
 
-def _comparable_key(request: Request, cells: list[Cell]) -> Key:
-    """What has to be equal in a pairing. Two named files must have some of it in common."""
+def _comparable_key(
+    request: ComparisonRequest, left: list[SavedCell], right: list[SavedCell]
+) -> Key:
+    """What has to be equal in a pairing. Two named sides must have some of it in common."""
     left_out = ACROSS[request.across] if request.across else ()
     names = [each.name for each in fields(Fingerprint) if each.name not in left_out]
 
-    def key(cell: Cell) -> tuple[tuple[str, Any], ...]:
+    def key(cell: SavedCell) -> tuple[tuple[str, Any], ...]:
         return tuple((name, getattr(cell.fingerprint, name)) for name in names)
 
-    if len(request.files) != 2:
-        return key
-    left, right = ([cell for cell in cells if cell.file == file] for file in request.files)
-    if not left or not right or set(map(key, left)) & set(map(key, right)):
+    are_two_sides = bool(request.before) or len(request.files) == 2
+    if not are_two_sides or not left or not right or set(map(key, left)) & set(map(key, right)):
         return key
     if request.force:
         return lambda cell: ()
     raise ComparisonError(
-        f"{' and '.join(request.files)} can't be compared: {_difference(left, right, key)}; "
+        f"{left[0].file} and {right[0].file} can't be compared: {_difference(left, right, key)}; "
         f"--force does it anyway, --across {{{','.join(ACROSS)}}} on purpose"
     )
 
 
-def _difference(left: Iterable[Cell], right: Sequence[Cell], key: Key) -> str:
+def _difference(left: Iterable[SavedCell], right: Sequence[SavedCell], key: Key) -> str:
     """In which fields of the fingerprint the two most similar cells differ."""
     differences = [
         [f"{name} {a} | {b}" for (name, a), (_, b) in zip(key(x), key(y), strict=True) if a != b]

@@ -4,27 +4,39 @@
 this would write, so that they can't disagree.
 """
 
-import json
 import re
 from pathlib import Path
 
-from inference_benchmark.engines import MODES
+from inference_benchmark.engines import ENGINES, LISTED
 from inference_benchmark.engines.spec import EXECUTORS
-from inference_benchmark.models import MODELS, Precision
-from inference_benchmark.reporting.labels import model_label, num_layers, variant, variant_of
-from inference_benchmark.reporting.tables import summary_table
-from inference_benchmark.reporting.units import (
-    UNKNOWN,
-    count,
-    gigabytes,
-    milliseconds,
-    percent,
-    rate,
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
+from inference_benchmark.reporting.figures import (
+    bases,
+    headline_rates,
+    headlines,
+    is_smoke,
+    main_metric,
+    median,
+    named,
+    rate_of,
+    reached,
+    runs,
+    speedup_of,
+    summary_of,
+    value_text,
+    verdict_words,
 )
+from inference_benchmark.reporting.formats import markdown
+from inference_benchmark.reporting.labels import model_label, variant
+from inference_benchmark.reporting.reading import read_result
+from inference_benchmark.reporting.summary import medians_ratio, summary_table
+from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
 from inference_benchmark.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
+_RATIO_ROUNDING = 0.001  # of a printed speed-up and of the medians it is held against
 HEADLINES = ("session", "models", "four_gpus")  # what the README itself shows
 
 
@@ -45,9 +57,9 @@ def fill(text: str, sections: dict) -> str:
     return text
 
 
-def markdown(headers: list[str], rows: list[list[str]]) -> str:
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def example(name: str) -> str:
+    """A file of examples/, whole."""
+    return f"```python\n{(ROOT / 'examples' / f'{name}.py').read_text().rstrip()}\n```"
 
 
 def scenarios() -> str:
@@ -79,7 +91,7 @@ def models() -> str:
 def modes() -> str:
     rows = [
         [entry.name, "on" if entry.graphs_by_default else "off", entry.description]
-        for entry in MODES.values()
+        for entry in map(ENGINES.get, LISTED)
     ]
     return markdown(["mode", "CUDA graphs by default", "what it is"], rows)
 
@@ -93,70 +105,100 @@ def executors() -> str:
 
 
 def published(*folders: str) -> str:
-    """A row per cell of the files in these folders of results/published, with what they ran on."""
+    """A row per cell of the files in these folders of results/published, with what they ran on; a
+    table for each workload."""
     results = [result for folder in folders for result in _results(folder)]
     if not results:
         return "No published measurements yet."
-    rows = [_measured_row(result, cell) for result in results for cell in result["cells"]]
-    headers = ["model", "GPUs", "scenario", "mode", "batch", "TTFT ms", "TBOT ms", "of the limit"]
-    headers += ["tok/s", "speed-up of TBOT [95 %]", "n", "verdict"]
-    environments = dict.fromkeys(_environment_line(result) for result in results)
-    return markdown(headers, rows) + "\n\n" + "\n".join(environments)
+    workloads = dict.fromkeys(result["workload"]["name"] for result in results)
+    tables = [_table([r for r in results if r["workload"]["name"] == name]) for name in workloads]
+    notes = dict.fromkeys(_environment_line(result) for result in results)
+    notes |= dict.fromkeys(note for result in results for note in _disagreements(result))
+    return "\n\n".join([*tables, "\n".join(notes)])
 
 
 def _results(folder: str) -> list[dict]:
-    return [json.loads(path.read_text()) for path in sorted((PUBLISHED / folder).glob("*.json"))]
+    return [read_result(path) for path in sorted((PUBLISHED / folder).glob("*.json"))]
 
 
-def _measured_row(result: dict, cell: dict) -> list[str]:
-    config, summary = result["config"], cell["summary"]
-    scenario = config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
+def _table(results: list[dict]) -> str:
+    """Of results of one workload."""
+    workload = results[0]["workload"]
+    cells = [cell for result in results for cell in result["cells"]]
+    main = main_metric(workload, cells)
+    rows = [_measured_row(result, cell, main) for result in results for cell in result["cells"]]
+    headers = ["model", "GPUs", "scenario", "mode", "batch"]
+    headers += [f"{metric['title']} ms" for metric in headlines(workload)]
+    headers += ["of the limit", *(each["title"] for each in headline_rates(workload))]
+    headers += [f"speed-up of {main['title']} [95 %]", "n", "verdict"]
+    return markdown(headers, rows)
+
+
+def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[str]:
+    config, workload, gpu = result["config"], result["workload"], result["environment"]["gpu"]
+    main = main or main_metric(workload, result["cells"])
     mode = variant(cell)
-    mode += ", model scope" if config["compile_scope"] == "model" else ""
-    gpu = result["environment"]["gpu"]
+    mode += ", model scope" if config.get("compile_scope") == "model" else ""
     gpus = str(gpu["count"]) if gpu else UNKNOWN
-    head = [model_label(config, cell), gpus, scenario, mode, str(cell["batch_size"])]
-    n, verdict = str(summary["ttft_s"]["n"]), cell["validity"]["verdict"]
-    if cell["status"] != "ok":
-        return [*head, cell["status"].replace("_", " "), *[UNKNOWN] * 4, n, verdict]
     return [
-        *head,
-        _with_interval(summary["ttft_s"]),
-        _with_interval(summary["tbot_s"]),
-        _of_limit(cell),
-        rate(summary["output_tokens_per_s"]),
-        _speedup(cell),
-        n,
-        verdict,
+        model_label(config, cell),
+        gpus,
+        _scenario(config),
+        mode,
+        str(cell["batch_size"]),
+        *(_with_interval(cell, metric) for metric in headlines(workload)),
+        percent(reached(cell, main)),
+        *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
+        _speedup(result, cell, main),
+        str(runs(cell)),
+        ", ".join(verdict_words(cell, is_smoke(result))),
     ]
+
+
+def _disagreements(result: dict) -> list[str]:
+    """Where a speed-up is not the ratio of the medians in its row and in the baseline's."""
+    cells = result["cells"]
+    main = main_metric(result["workload"], cells)
+    return [
+        f"{model_label(result['config'], cell)}, {cell['label']}: the speed-up is the mean over "
+        f"rounds, each with itself; the medians' own ratio is {ratio:.3f}."
+        for cell in cells
+        if (ratio := medians_ratio(cell, cells, main, _RATIO_ROUNDING)) is not None
+    ]
+
+
+def _scenario(config: dict) -> str:
+    if config["workload"] != "generation":
+        return f"{config['workload']} of {config['input_length']}"
+    return config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
 
 
 def extrapolation_check() -> str:
     """Estimates from two depths beside measurements of the whole model in the same modes."""
     estimates, measured = (
         {
-            (result["config"]["model_name"], variant(cell), cell["batch_size"]): cell
+            (result["config"]["model_name"], variant(cell), cell["batch_size"]): (result, cell)
             for result in _results(folder)
             for cell in result["cells"]
-            if num_layers(result["config"], cell) == result["config"]["full_num_layers"]
+            if cell["num_layers"] == result["config"]["full_num_layers"]
         }
         for folder in ("extrapolation", "session")
     )
     rows = [
-        [*key[:2], name, *_estimate_and_truth(cell, measured[key], metric)]
-        for key, cell in estimates.items()
-        for name, metric in (("TTFT", "ttft_s"), ("TBOT", "tbot_s"))
+        [*key[:2], metric["title"], *_estimate_and_truth(cell, measured[key][1], metric)]
+        for key, (result, cell) in estimates.items()
+        for metric in headlines(result["workload"])
     ]
-    headers = ["model", "mode", "ms", "estimated", "measured", "estimate / measured"]
+    headers = ["model", "mode", "ms", "ESTIMATE", "measured", "ESTIMATE / measured"]
     return markdown(headers, rows)
 
 
-def _estimate_and_truth(estimate: dict, measured: dict, metric: str) -> list[str]:
-    found, truth = estimate["summary"][metric], measured["summary"][metric]
+def _estimate_and_truth(estimate: dict, measured: dict, metric: dict) -> list[str]:
+    estimated, true = (median(cell, metric["name"]) for cell in (estimate, measured))
     return [
-        _with_interval(found),
-        _with_interval(truth),
-        f"{found['median'] / truth['median']:.3f}",
+        _with_interval(estimate, metric),
+        _with_interval(measured, metric),
+        f"{estimated / true:.3f}",
     ]
 
 
@@ -166,29 +208,24 @@ def summary() -> str:
     return f"```text\n{summary_table(result)}\n```"
 
 
-def _with_interval(values: dict) -> str:
-    interval = values["median_ci95"]
+def _with_interval(cell: dict, metric: dict) -> str:
+    """22.01 [21.99, 22.37]"""
+    found = summary_of(cell, metric["name"])
+    text, interval = value_text(found.get("median"), metric), found.get("median_ci95")
     if interval is None:
-        return milliseconds(values["median"])
-    low, high = map(milliseconds, interval)
-    return f"{milliseconds(values['median'])} [{low}, {high}]"
+        return text
+    return f"{text} [{', '.join(value_text(bound, metric) for bound in interval)}]"
 
 
-def _of_limit(cell: dict) -> str:
-    limit = cell["limit"]
-    if limit is None or limit["tbot_s"] is None:
-        return UNKNOWN
-    return percent(limit["tbot_s"] / cell["summary"]["tbot_s"]["median"])
-
-
-def _speedup(cell: dict) -> str:
-    found = (cell["speedup"] or {}).get("tbot")
+def _speedup(result: dict, cell: dict, main: dict) -> str:
+    found = speedup_of(cell, main["name"])
     if found is None:
         return UNKNOWN
     interval = found["ci95"] or []
     bounds = f" [{', '.join(f'{bound:.3f}' for bound in interval)}]" if interval else ""
-    baseline = variant_of(cell["speedup"]["baseline"], cell["batch_size"])
-    return f"{found['ratio']:.3f}{bounds} {found['verdict']} than {baseline}".replace(
+    baseline = named(result["cells"], cell["speedup"]["baseline"])
+    name = variant(baseline) if baseline else cell["speedup"]["baseline"]
+    return f"{found['ratio']:.3f}{bounds} {found['verdict']} than {name}".replace(
         "same than", "same as"
     )
 
@@ -199,12 +236,8 @@ def _environment_line(result: dict) -> str:
     versions = ", ".join(f"{name} {environment[name]}" for name in names if environment[name])
     gpu = environment["gpu"]
     where = f"{gpu['count']} x {gpu['name']}" if gpu else "CPU"
-    precision, basis = result["config"]["precision"], _basis(result)
+    precision, basis = result["config"]["precision"], ", ".join(bases(result["cells"]))
     return f"{result['created'][:10]}, {where}, {precision}; limit: {basis}; {versions}."
-
-
-def _basis(result: dict) -> str:
-    return ", ".join(sorted({cell["limit"]["basis"] for cell in result["cells"] if cell["limit"]}))
 
 
 RESULT_FOLDERS = (
@@ -227,6 +260,8 @@ FILES = {
         "modes": modes,
         "executors": executors,
         "extrapolation_check": extrapolation_check,
+        "example_model_family": lambda: example("model_family"),
+        "example_weight_format": lambda: example("weight_format_int8"),
     },
     ROOT / "results" / "README.md": {
         folder: lambda folder=folder: published(folder) for folder in RESULT_FOLDERS

@@ -1,25 +1,13 @@
 """Cells of saved result files, as comparisons see them; a broken file is refused in one line."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inference_benchmark.reporting.labels import num_layers, variant
+from inference_benchmark.reporting.conditions import conditions_of
+from inference_benchmark.reporting.reading import ResultFileError, read_result
 
-SCHEMA_VERSION = 1
-
-_SOFTWARE = (
-    "driver",
-    "cuda",
-    "torch",
-    "thunder",
-    "nvfuser",
-    "transformer_engine",
-    "triton",
-    "git_commit",
-    "git_dirty",
-)
+_COMPLETE = "complete"
 
 
 class ComparisonError(ValueError):
@@ -30,31 +18,55 @@ class ComparisonError(ValueError):
 class Fingerprint:
     """What has to be equal for two times to be comparable."""
 
+    workload: str
     gpu: str
     model_name: str
     num_layers: int
     input_length: int
-    output_length: int
+    output_length: int | None
     batch_size: int
     precision: str
     timer: str
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A metric or a rate of a workload, or another number of a cell, that comparisons show."""
+
+    name: str
+    title: str
+    unit: str  # "s", "1/s", "bytes", "$" or a workload's own
+    better: str = "lower"
+    over: str | None = None  # of a rate: the metric whose time it divides by
+    is_timed: bool = True  # has a value per run, hence an interval and a verdict
+
+
+NUMBERS = (
+    Shown("peak_memory_bytes", "peak", "bytes", is_timed=False),
+    Shown("cost_per_million_output_tokens", "$/M output", "$", is_timed=False),
+    Shown("cost_per_million_tokens", "$/M tokens", "$", is_timed=False),
+)
+
+
 @dataclass(frozen=True, eq=False)  # two equal cells are still two
-class Cell:
-    """A cell of a result file; samples[metric] holds a number per run, lower is better."""
+class SavedCell:
+    """A cell of a result file; samples[name] holds a number per run, of a rate seconds per unit."""
 
     file: str
+    session_set: str  # what stands for all sessions of one set; of a lone one its file
+    created: str
+    command: tuple[str, ...]
     label: str
-    variant: str  # the label without its batch size
+    variant: str  # the mode as it is shown
     estimated_from: tuple[int, ...]  # the depths that an estimate comes from; none: measured
     mode: str
     fingerprint: Fingerprint
     full_num_layers: int | None
     rounds: tuple[int, ...]
-    samples: dict[str, list[float]]  # a metric that wasn't measured is absent
+    shown: tuple[Shown, ...]
+    samples: dict[str, list[float]]  # what wasn't measured is absent
     baseline_label: str | None  # the baseline of its own session
-    software: dict[str, str]
+    conditions: dict[str, str]
     remarks: tuple[str, ...]
 
     @property
@@ -77,50 +89,36 @@ class Skipped:
     is_failure: bool = False  # it was meant to be measured, and has no speed that counts
 
 
-def read_cells(file: str) -> tuple[list[Cell], list[Skipped]]:
+def read_cells(file: str) -> tuple[list[SavedCell], list[Skipped]]:
     """The cells of a result file that can be compared, and those that can't.
 
     Raises:
         ComparisonError: it can't be read, or isn't a result that this version understands.
     """
-    document = _load(file)
-    cells: dict[str, Cell] = {}
-    skipped: list[Skipped] = []
     try:
-        for record in document["cells"]:
-            label, unusable = record["label"], _unusable(record)
-            if unusable:
-                skipped.append(Skipped(file, label, *unusable))
-            elif label in cells:
-                skipped.append(Skipped(file, label, "its label stands twice in the file"))
-            else:
-                cells[label] = _cell(file, document, record)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        result = read_result(file)
+    except ResultFileError as error:
+        raise ComparisonError(str(error)) from error
+    try:
+        return cells_of(file, result)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         message = f"{file}: is not a whole result file of this benchmark ({_first_line(error)})"
         raise ComparisonError(message) from error
+
+
+def cells_of(file: str, result: dict) -> tuple[list[SavedCell], list[Skipped]]:
+    """Those of a result of version 2."""
+    cells: dict[str, SavedCell] = {}
+    skipped: list[Skipped] = []
+    for record in result["cells"]:
+        label, unusable = record["label"], _unusable(record)
+        if unusable:
+            skipped.append(Skipped(file, label, *unusable))
+        elif label in cells:
+            skipped.append(Skipped(file, label, "its label stands twice in the file"))
+        else:
+            cells[label] = _cell(file, result, record)
     return list(cells.values()), skipped
-
-
-def _load(file: str) -> dict:
-    try:
-        with open(file, encoding="utf-8") as stream:
-            text = stream.read()
-        document = json.loads(text) if text.strip() else None
-    except OSError as error:
-        raise ComparisonError(f"{file}: can't be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ComparisonError(f"{file}: is not JSON, or is truncated") from error
-    if document is None:
-        raise ComparisonError(f"{file}: is empty")
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if not isinstance(version, int):
-        raise ComparisonError(f"{file}: is not a result file of this benchmark")
-    if version > SCHEMA_VERSION:
-        raise ComparisonError(
-            f"{file}: has schema version {version}, newer than the {SCHEMA_VERSION} known here: "
-            "update this program"
-        )
-    return document
 
 
 def _first_line(error: Exception) -> str:
@@ -131,74 +129,111 @@ def _first_line(error: Exception) -> str:
 
 def _unusable(record: dict) -> tuple[str, bool] | None:
     """(why the cell has no speed that counts, whether that is a failure)."""
-    if record["agreement"] is not None and not record["agreement"]["passed"]:
+    check = record["output_check"]
+    if check is not None and not check["passed"]:
         return "wrong output", True
     if record["status"] not in ("ok", "partial"):
         words = record["status"].replace("_", " ")
         reason = f"{words}: {record['error']}" if record["error"] else words
         return reason, record["status"] != "unsupported"
-    return None if record["samples"] and record["samples"]["ttft_s"] else ("no finished run", False)
+    samples = record["samples"]
+    return None if samples and samples["round"] else ("no finished run", False)
 
 
-def _cell(file: str, document: dict, record: dict) -> Cell:
-    config, environment = document["config"], document["environment"]
-    gpu, ranks = environment["gpu"], config["tensor_parallel"] or 1
-    device = str(gpu["name"] or "unknown GPU") if gpu else "CPU"
-    fingerprint = Fingerprint(
-        gpu=device if ranks == 1 else f"{ranks} x {device}",
-        model_name=str(config["model_name"]),
-        num_layers=int(num_layers(config, record)),
-        input_length=int(config["input_length"]),
-        output_length=int(config["output_length"]),
-        batch_size=int(record["batch_size"]),
-        precision=str(record["options"].get("precision") or config["precision"]),
-        timer=str(record["timer"]),
-    )
-    return Cell(
+def _cell(file: str, result: dict, record: dict) -> SavedCell:
+    config, name, session_set = result["config"], record["name"], result["session_set"]
+    samples = _samples(result["workload"], record)
+    return SavedCell(
         file=file,
+        session_set=session_set["id"] if session_set else file,
+        created=result["created"],
+        command=tuple(map(str, result["command"])),
         label=record["label"],
-        variant=variant(record),
-        estimated_from=tuple((record.get("extrapolation") or {}).get("from_layers", ())),
-        mode=str(record["mode"]),
-        fingerprint=fingerprint,
+        variant=name["variant"],
+        estimated_from=tuple((record["extrapolation"] or {}).get("from_layers", ())),
+        mode=record["mode"],
+        fingerprint=_fingerprint(result, record),
         full_num_layers=config.get("full_num_layers"),
         rounds=tuple(map(int, record["samples"]["round"])),
-        samples=_samples(record, fingerprint),
+        shown=tuple(each for each in _shown(result["workload"]) if each.name in samples),
+        samples=samples,
         baseline_label=str(record["speedup"]["baseline"]) if record["speedup"] else None,
-        software={name: str(environment.get(name)) for name in _SOFTWARE},
-        remarks=tuple(_remarks(record)),
+        conditions=conditions_of(result, record),
+        remarks=tuple(_remarks(result, record)),
     )
 
 
-def _samples(record: dict, fingerprint: Fingerprint) -> dict[str, list[float]]:
-    ttft_s, decode_s = record["samples"]["ttft_s"], record["samples"]["decode_s"]
-    steps = fingerprint.output_length - 1
-    if not steps:
-        decode_s = [0.0] * len(ttft_s)
-    total_s = [first + rest for first, rest in zip(ttft_s, decode_s, strict=True)]
-    if len(record["samples"]["round"]) != len(total_s):
-        raise ValueError("samples of unequal length")
-    if not all(0 < first <= total < math.inf for first, total in zip(ttft_s, total_s, strict=True)):
+def _fingerprint(result: dict, record: dict) -> Fingerprint:
+    config, gpu = result["config"], result["environment"]["gpu"]
+    ranks, weights = config["tensor_parallel"] or 1, record["weights"]
+    device = str(gpu["name"] or "unknown GPU") if gpu else "CPU"
+    weight_format = (weights or {}).get("format") or config["precision"]
+    compute = (weights or {}).get("compute") or weight_format
+    return Fingerprint(
+        workload=result["workload"]["name"],
+        gpu=device if ranks == 1 else f"{ranks} x {device}",
+        model_name=str(config["model_name"]),
+        num_layers=int(record["num_layers"] or config["num_layers"]),
+        input_length=config["input_length"],
+        output_length=config["output_length"],
+        batch_size=record["batch_size"],
+        precision=weight_format if weight_format == compute else f"{weight_format} as {compute}",
+        timer=str(record["timer"]),
+    )
+
+
+def _shown(workload: dict) -> Iterable[Shown]:
+    """Headline metrics and rates, and the metrics that these rates divide by."""
+    rates = [rate for rate in workload["rates"] if rate["headline"]]
+    divided = {rate["over"] for rate in rates}
+    for metric in workload["metrics"]:
+        if metric["headline"] or metric["name"] in divided:
+            yield Shown(metric["name"], metric["title"], metric["unit"], metric["better"])
+    for rate in rates:
+        yield Shown(rate["name"], rate["title"], "1/s", over=rate["over"])
+    yield from NUMBERS
+
+
+def _samples(workload: dict, record: dict) -> dict[str, list[float]]:
+    """Of every number that is known."""
+    metrics = record["samples"]["metrics"]
+    samples = {name: list(values) for name, values in metrics.items() if values}
+    if not all(0 < value < math.inf for values in samples.values() for value in values):
         raise ValueError("a time is not a positive number")
-    tokens = fingerprint.batch_size * fingerprint.output_length
+    for rate in workload["rates"]:
+        amount, times = _amount(rate, record["summary"] or {}), samples.get(rate["over"])
+        if _counts(amount) and times:
+            samples[rate["name"]] = [time / amount for time in times]
+    peak = (record["memory"] or {}).get("peak_allocated_bytes")
     cost = (record["summary"] or {}).get("cost_per_million_tokens") or {}
-    samples = {
-        "ttft_s": ttft_s,
-        "tbot_s": [time / steps for time in decode_s] if steps else [],
-        "total_s": total_s,
-        "output_tokens_per_s": [time / tokens for time in total_s],
-        "peak_memory_bytes": [float((record["memory"] or {}).get("peak_allocated_bytes") or 0)],
-        "cost_per_million_output_tokens": [float((cost.get("output") or {}).get("median") or 0)],
+    output, everything = ((cost.get(which) or {}).get("median") for which in ("output", "total"))
+    singles = {
+        "peak_memory_bytes": peak,
+        "cost_per_million_output_tokens": output,
+        "cost_per_million_tokens": None if output else everything,
     }
-    return {key: times for key, times in samples.items() if times and all(t > 0 for t in times)}
+    return samples | {name: [float(value)] for name, value in singles.items() if _counts(value)}
 
 
-def _remarks(record: dict) -> Iterable[str]:
+def _counts(value: float | None) -> bool:
+    return value is not None and 0 < value < math.inf
+
+
+def _amount(rate: dict, summary: dict) -> float | None:
+    """How much a run yields of what the rate counts: tokens, as a rule."""
+    value = (summary.get("rates") or {}).get(rate["name"])
+    over = (summary.get("metrics") or {}).get(rate["over"]) or {}
+    return value * over["median"] if value and over.get("median") else None
+
+
+def _remarks(result: dict, record: dict) -> Iterable[str]:
     validity = record["validity"]
     if validity and validity["verdict"] != "valid":
         codes = dict.fromkeys(reason["code"] for reason in validity["reasons"])
         yield f"{validity['verdict']} ({', '.join(codes)})"
-    if record["status"] == "partial":
+    if result["state"] != _COMPLETE:
+        yield f"partial: the session's state is {result['state']}, it did not end"
+    elif record["status"] == "partial":
         yield "partial: the session didn't end"
     if record["estimated"]:
         small, large = record["extrapolation"]["from_layers"]

@@ -1,5 +1,7 @@
 """Numbers as people read them. SI units inside, converted here and nowhere else."""
 
+import math
+
 UNKNOWN = "-"
 
 
@@ -29,6 +31,19 @@ def significant(value: float, digits: int = 4) -> str:
         return "0"
     magnitude = len(str(int(abs(value)))) if abs(value) >= 1 else 0
     return f"{value:,.{max(0, digits - magnitude)}f}"
+
+
+def with_interval(value: float | None, interval: list[float] | None, scale: float = 1.0) -> str:
+    """3.923±0.001: the interval's farther end, rounded up to the digits of the value."""
+    if value is None:
+        return UNKNOWN
+    text = significant(value * scale)
+    if interval is None:
+        return text
+    half = max(interval[1] - value, value - interval[0]) * scale
+    digits = len(text.partition(".")[2])
+    steps = half * 10**digits
+    return f"{text}±{math.ceil(steps - 1e-6) / 10**digits:,.{digits}f}"
 
 
 def dollars(amount: float | None) -> str:

@@ -6,34 +6,45 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
 
-from inference_benchmark.errors import CannotRun, ExitCode, RequestError
+from inference_benchmark.analysis.result import (
+    SessionFacts,
+    header,
+    make_result,
+    running_result,
+)
+from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
-from inference_benchmark.model.extrapolation import choose, flag, pairs
 from inference_benchmark.model.weights import DTYPES
-from inference_benchmark.models import ModelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank, join
-from inference_benchmark.reporting import result_file
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.explanation import costliest, explain
+from inference_benchmark.reporting.formats import report_as
+from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
-from inference_benchmark.reporting.tables import report
-from inference_benchmark.reporting.units import gigabytes
-from inference_benchmark.session.cell import Cell
-from inference_benchmark.session.diagnosis import diagnose
-from inference_benchmark.session.interleave import Session, failure
-from inference_benchmark.session.preparation import Preparation, make_cells
+from inference_benchmark.reporting.summary import group_rows
+from inference_benchmark.session.ending import Ending
+from inference_benchmark.session.fit import arrange
+from inference_benchmark.session.guard import guarded
+from inference_benchmark.session.interleave import Rounds
+from inference_benchmark.session.live import LiveCell, failure
+from inference_benchmark.session.many_sessions import current_session_set
+from inference_benchmark.session.plan import Group, SessionPlan
+from inference_benchmark.session.planning import make_workload, plan_cells
+from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
+from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
+from inference_benchmark.system import signals
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
-from inference_benchmark.system.gpu_state import GpuMonitor
-from inference_benchmark.system.memory import Need, largest_fit, predict
+from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
+from inference_benchmark.system.host_load import available_cpus, load_average
 
 
 def run(request: Request, command: list[str], started: float) -> int:
@@ -42,229 +53,208 @@ def run(request: Request, command: list[str], started: float) -> int:
     Raises:
         CannotRun: it does not fit, before anything is allocated.
     """
-    with join(request.tensor_parallel, request.device, request.all_reduce) as ranks:
-        return Benchmark(request, command, started, ranks).run()
+    own = OwnProcesses() if request.device == "cuda" else None
+    with ExitStack() as stack:
+        with _starting(own):
+            ranks = stack.enter_context(
+                join(request.tensor_parallel, request.device, request.all_reduce)
+            )
+            if own is not None:
+                torch.zeros(1, device="cuda")  # from here on the driver lists this process
+        return Benchmark(request, command, started, ranks, own=own).run()
+
+
+def _starting(own: OwnProcesses | None):
+    """Around the start of this process's use of a GPU; ranks of a host start together."""
+    if own is None:
+        return nullcontext()
+    return own.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Benchmark:
-    """One session; of several ranks each runs it, and the first prints and writes."""
+    """One session; of several ranks each runs it, and the first prints and writes.
+
+    open_engine: opens the engine of a cell's plan; tests put scripted ones in its place.
+    """
 
     def __init__(
-        self, request: Request, command: list[str], started: float, ranks: Ranks | None = None
+        self,
+        request: Request,
+        command: list[str],
+        started: float,
+        ranks: Ranks | None = None,
+        open_engine: OpenEngine = open_engine,
+        own: OwnProcesses | None = None,
     ) -> None:
+        self._own = own
         self.request = request
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
-        self.out = sys.stderr if request.json else sys.stdout
-        self.cells = make_cells(request, self.ranks.one_shot)
-        self.builder = self._result_builder(command)
+        # What a program reads stands alone on stdout.
+        is_for_people = request.format in ("table", "markdown")
+        self.out = sys.stdout if is_for_people else sys.stderr
+        self.available = self._available_bytes()
+        cells = plan_cells(request, self.ranks.one_shot)
+        self.plan: SessionPlan = arrange(request, cells, self.available)
+        self.cells = [LiveCell(plan) for plan in self.plan.cells]
+        self.facts = self._facts(command)
         self.progress = Progress(request.quiet or not self.ranks.is_first)
-        self.preparation = Preparation(request, self.progress.stage, self.ranks)
-        self.path: Path | None = None
+        self.weights = Weights()
+        self.preparation = Preparation(
+            self.weights, self.device, request.seed, self.ranks, self.progress.stage, open_engine
+        )
+        self.ending = Ending(request, self._result)
+        self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done
+        self.judged: dict | None = None  # the result, once nothing more is measured
         self.interrupted = False
-        self.save_error: OSError | None = None
 
     def run(self) -> int:
-        need, available = self._need(), self._available_bytes()
-        self._check_fit(need, available)
-        self._record_memory(need)
-        self._announce(need, available)
+        self._record_memory()
+        self._announce()
         try:
-            self._prepare_and_measure()
+            self._measure_groups()
         except KeyboardInterrupt:
-            self._interrupt()
-        self.progress.close()
-        code = self._finish() if self.ranks.is_first else None
-        return self._leave(code)
-
-    def _leave(self, code: int | None) -> int:
-        """All ranks together, with rank 0's exit code, after it has printed: torchrun ends the
-        others as soon as one has failed. Graphs that hold NCCL calls go before the group does."""
-        if self.ranks.size > 1:
+            self.interrupted = True
             for cell in self.cells:
-                if cell.engine is not None:
-                    cell.engine.close()
-            gc.collect()
+                cell.record.interrupt()
+        except BaseException:
+            self.ending.finish("failed")
+            raise
+        self.progress.close()
+        with signals.postponed():
+            code = self._finish() if self.ranks.is_first else None
+        self._close(self.cells)
         return self.ranks.leave(code)
 
-    def _result_builder(self, command: list[str]) -> result_file.ResultBuilder:
+    # Before anything is measured
+
+    def _facts(self, command: list[str]) -> SessionFacts:
         request, environment = self.request, describe(self.device)
         gpu = environment["gpu"]
         environment["nodes"] = self.ranks.num_nodes
+        environment["ranks"] = None
         if self.ranks.size > 1:
-            environment["ranks"] = self.ranks.exchange(describe_rank(gpu))
+            environment["ranks"] = self.ranks.all_gather(describe_rank(gpu))
         if gpu is not None:
             gpu["count"] = self.ranks.size
         preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
-        found = {
-            name: self._ceilings(preset, name) for name in {c.precision.name for c in self.cells}
-        }
-        prices = price_range(preset, request.gpu_price) if gpu else None
-        return result_file.ResultBuilder(request, environment, found, prices, command)
+        precisions = {cell.plan.precision.compute for cell in self.cells}
+        return SessionFacts(
+            request=request,
+            workload=make_workload(request),
+            environment=environment,
+            ceilings={name: self._ceilings(preset, name) for name in precisions},
+            prices=price_range(preset, request.gpu_price) if gpu else None,
+            command=command,
+            session_set=current_session_set(),
+            load_average=load_average() if self.device.type == "cpu" else None,
+            cpus=available_cpus(),
+            warnings=list(request.notices),
+        )
 
     def _ceilings(self, preset: GPU | None, precision: str) -> Ceilings | None:
+        """From the datasheet or as given; measured where that is asked for and there is room."""
         request = self.request
         if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
-            return measure_ceilings(DTYPES[precision], self.device)
+            measured = measure_ceilings(DTYPES[precision], self.device, self.available)
+            if measured is not None:
+                return measured
         return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
-
-    def _need(self) -> Need:
-        request = self.request
-        cells = [(self._share(cell.model), cell.precision, cell.batch_size) for cell in self.cells]
-        return predict(cells, request.input_length, request.output_length)
-
-    def _share(self, model: ModelConfig) -> ModelConfig:
-        return model.sharded(self.request.tensor_parallel)
 
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
             own = torch.cuda.mem_get_info(self.device)[0]
         else:
-            own = _free_host_bytes()
+            own = free_host_bytes()
             own = None if own is None else own // self.ranks.local_size
-        known = [each for each in self.ranks.exchange(own) if each is not None]
+        known = [free for free in self.ranks.all_gather(own) if free is not None]
         return min(known, default=None)
 
-    def _check_fit(self, need: Need, available: int | None) -> None:
-        if available is None or need.total <= available or self.request.force:
-            return
-        raise CannotRun(
-            f"{self.request.built_model.label} needs about {gigabytes(need.total)} GB{self._each()} "
-            f"(weights {gigabytes(need.weights)}, KV cache {gigabytes(need.kv_cache)}), "
-            f"{gigabytes(available)} GB are free; would fit: {self._advice(available)}; "
-            "--force tries anyway"
-        )
+    def _record_memory(self) -> None:
+        for group in self.plan.groups:
+            for cell in self._cells_of(group):
+                plan = cell.plan
+                share, precision = plan.share, plan.precision
+                cell.record.memory |= {
+                    "weights_bytes": share.weight_bytes(precision),
+                    "kv_cache_bytes": share.kv_cache_bytes(
+                        precision, plan.batch_size, plan.workload.cache_length
+                    ),
+                    "predicted_bytes": group.predicted_bytes,
+                }
 
-    def _advice(self, available: int) -> str:
-        """A smaller batch or fewer layers, and whether the whole can be estimated instead."""
-        request = self.request
-        fitting = largest_fit(
-            self._cells_of(request.measured_models),
-            self._shallower(),
-            self.cells[0].precision,
-            max(request.batch_sizes),
-            request.input_length,
-            request.output_length,
-            available,
-        )
-        if request.extrapolation is not None or request.model.is_reduced:
-            return fitting
-        estimate = f"{fitting}, or --extrapolate for an estimate of the whole"
-        return estimate if self._can_estimate(available) else fitting
-
-    def _can_estimate(self, available: int) -> bool:
-        """At the depths that are the default, and at the batch sizes that were asked for."""
-        request = self.request
-        try:
-            depths = choose(request.model, ()).from_layers
-        except RequestError:
-            return False
-        cells = [
-            (self._share(request.model.with_layers(depth)), cell.precision, cell.batch_size)
-            for depth in depths
-            for cell in self.cells
-        ]
-        return predict(cells, request.input_length, request.output_length).total <= available
-
-    def _cells_of(self, models: tuple[ModelConfig, ...]) -> tuple[ModelConfig, ...]:
-        """A rank's share of each of these models for each mode."""
-        return tuple(self._share(model) for model in models for _ in self.request.specs)
-
-    def _shallower(self) -> Iterator[tuple[str, tuple[ModelConfig, ...]]]:
-        """(flags, models) of fewer layers that could be measured instead, the deepest first."""
-        request = self.request
-        if request.extrapolation is None:
-            for depth in range(request.model.num_layers - 1, 0, -1):
-                yield f"--num-layers {depth}", self._cells_of((request.model.with_layers(depth),))
-            return
-        deepest = request.built_model.num_layers
-        fewer = [pair for pair in pairs(request.model) if pair[1] < deepest]
-        for pair in sorted(fewer, key=lambda pair: (-pair[1], pair[0])):
-            yield flag(pair), self._cells_of(tuple(map(request.model.with_layers, pair)))
-
-    def _each(self) -> str:
-        return "" if self.ranks.size == 1 else f" on each of {self.ranks.size} ranks"
-
-    def _record_memory(self, need: Need) -> None:
-        for cell in self.cells:
-            share = self._share(cell.model)
-            cell.memory |= {
-                "weights_bytes": share.weight_bytes(cell.precision),
-                "kv_cache_bytes": share.kv_cache_bytes(
-                    cell.precision, cell.batch_size, self.request.cache_length
-                ),
-                "predicted_bytes": need.total,
-            }
-
-    def _announce(self, need: Need, available: int | None) -> None:
+    def _announce(self) -> None:
         if not self.ranks.is_first:
             return
-        for notice in self.request.notices:
+        request = self.request
+        for notice in request.notices:
             print(f"notice: {notice}", file=sys.stderr)
-        result = self.builder.build(self.cells)
-        if self.request.save_results:
-            self.path = self.request.output_dir / result_file.file_name(result)
-        if self.request.quiet:
+        self.ending.open_file()
+        if request.quiet:
             return
-        try:
-            print(card(result, need.total, available), end="\n\n", file=self.out, flush=True)
-        except OSError as error:
-            _give_up_stdout()
-            raise CannotRun(f"the output can't be written: {error.strerror}") from None
+        predicted = max(group.predicted_bytes for group in self.plan.groups)
+        text = card(self.ending.result(), predicted, self.available, request.details)
+        text = encodable(text, self.out.encoding)
+        self.ending.print(lambda: print(text, end="\n\n", file=self.out, flush=True))
 
-    def _prepare_and_measure(self) -> None:
-        self.preparation.build()
-        self.ranks.exchange()
-        self.preparation.prepare(self.cells)
-        self.ranks.expect_speed()
-        self.builder.ready_s = time.perf_counter() - self.started
-        tracker = MemoryTracker(self.cells)
-        is_cuda = self.device.type == "cuda"
-        gpu = self.builder.environment["gpu"]
-        with GpuMonitor(gpu["uuid"] if gpu else None) as monitor:
+    # Group by group
+
+    def _cells_of(self, group: Group) -> list[LiveCell]:
+        return [cell for cell in self.cells if cell.plan in group.cells]
+
+    def _measure_groups(self) -> None:
+        if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
+            self.weights.build(self.request, self.device, self.ranks, self.progress.stage)
+        self.ranks.all_gather()
+        gpu = self.facts.environment["gpu"]
+        with GpuMonitor(gpu["uuid"] if gpu else None, own=self._own) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
                 gpu["power_limit_w"] = seen.power_limit_w
-            session = Session(
-                self.cells,
-                self.preparation.prompts,
-                self._stopping_rule(),
-                self._warmup_rule(),
-                self.progress.update,
-                self._save,
-                monitor.snapshot,
-                tracker.before_run if is_cuda else lambda cell: None,
-                tracker.after_run if is_cuda else lambda cell: None,
-                keep_output=self.preparation.keep_output,
-                ranks=self.ranks,
-            )
-            session.run()
-        self.interrupted = session.interrupted
-        if not self.interrupted:
-            self.preparation.check_timed(session.running())
-        if is_cuda and not self.interrupted:
-            for cell in session.running():
-                self._diagnose(cell)
+                gpu["default_power_limit_w"] = seen.default_power_limit_w
+            for group in self.plan.groups:
+                self._measure_group(group, monitor)
 
-    def _diagnose(self, cell: Cell) -> None:
-        """One extra pass that times nothing; without it the result lacks its explanation only."""
-        self.progress.stage(f"{cell.label}: profiling")
-        trace = None
-        if self.request.profile:
-            name = re.sub(r"[^A-Za-z0-9.-]+", "-", cell.label)
-            trace = self.request.output_dir / f"{name}.trace.json"
-            if not self.ranks.is_first:  # it makes the same steps, and keeps nothing
-                trace = Path(os.devnull)
-        try:
-            tokens = self.preparation.prompts(cell.batch_size, 0)
-            diagnose(cell, tokens, trace, self.ranks.exchange)
-            self.ranks.exchange()
-        except PeerFailed as error:
-            self.builder.warnings.append(f"{cell.label}: no profile: {error}")
-        except Exception as error:
-            self.builder.warnings.append(f"{cell.label}: no profile: {failure(error)[1]}")
-            self.ranks.report(failure(error))
+    def _measure_group(self, group: Group, monitor: GpuMonitor) -> None:
+        cells = self._cells_of(group)
+        self.ranks.lengthen_timeout()
+        self.preparation.prepare(cells)
+        self.ranks.shorten_timeout()
+        if self.facts.ready_s is None:
+            self.facts.ready_s = time.perf_counter() - self.started
+        self._rounds(cells, monitor).run()
+        self.ranks.lengthen_timeout()
+        for cell in cells:
+            if cell.is_running:
+                guarded(self.ranks, cell, self.preparation.check_timed)
+        if self.device.type == "cuda":
+            for cell in cells:
+                if cell.is_running:
+                    self._diagnose(cell)
+        self._close(cells)
+        self._show(cells)
+
+    def _rounds(self, cells: list[LiveCell], monitor: GpuMonitor) -> Rounds:
+        tracker = MemoryTracker(cells)
+        is_cuda = self.device.type == "cuda"
+        return Rounds(
+            cells,
+            self.preparation.inputs,
+            self._stopping_rule(),
+            self._warmup_rule(),
+            on_progress=self.progress.update,
+            on_round=self.progress.round_done,
+            after_round=self._after_round,
+            snapshot=monitor.snapshot,
+            before_run=tracker.before_run if is_cuda else lambda cell: None,
+            after_run=tracker.after_run if is_cuda else lambda cell: None,
+            ranks=self.ranks,
+        )
+
+    def _after_round(self) -> None:
+        if self.ranks.is_first:
+            self.ending.save()
 
     def _stopping_rule(self) -> StoppingRule:
         request = self.request
@@ -276,46 +266,86 @@ class Benchmark:
         count = self.request.warmup_iterations
         return WarmupRule() if count is None else WarmupRule.fixed(count)
 
-    def _interrupt(self) -> None:
-        self.interrupted = True
-        for cell in self.cells:
-            cell.interrupt()
+    def _diagnose(self, cell: LiveCell) -> None:
+        """One extra pass that times nothing; without it the result lacks its explanation only."""
+        self.progress.stage(f"{cell.label}: profiling")
+        trace = None
+        if self.request.profile:
+            name = re.sub(r"[^A-Za-z0-9.-]+", "-", cell.label)
+            trace = self.request.output_dir / f"{name}.trace.json"
+            if not self.ranks.is_first:  # it makes the same steps, and keeps nothing
+                trace = Path(os.devnull)
+        from inference_benchmark.session.diagnosis import diagnose
 
-    def _save(self) -> None:
-        """Called after every round; a disk that fills up must not end the measurement."""
-        if self.path is None:
-            return
         try:
-            result_file.write(self.builder.build(self.cells), self.path)
-            self.save_error = None
-        except OSError as error:
-            self.save_error = error
+            inputs = self.preparation.inputs(cell.plan, 0)
+            ceilings = self.facts.ceilings.get(cell.plan.precision.compute)
+            diagnose(cell, inputs, trace, self.ranks.all_gather, ceilings)
+            self.ranks.all_gather()
+        except PeerFailed as error:
+            self.facts.warnings.append(f"{cell.label}: no profile: {error}")
+        except Exception as error:
+            self.facts.warnings.append(f"{cell.label}: no profile: {failure(error)[1]}")
+            self.ranks.report(failure(error))
+
+    def _close(self, cells: list[LiveCell]) -> None:
+        """Captured graphs may hold NCCL calls: they go before the process group does."""
+        for cell in cells:
+            cell.close()
+            cell.clock_type = None
+        gc.collect()
+        self.preparation.free()
+
+    def _show(self, cells: list[LiveCell]) -> None:
+        """A group's rows, as soon as it is done; the report of all follows at the end."""
+        if not self.ranks.is_first or len(self.plan.groups) == 1:
+            return
+        results = make_result(self.facts, cells)["cells"]
+        self.settled |= {result["label"]: result for result in results}
+        self.ending.save()
+        if self.request.quiet:
+            return
+        self.progress.close()
+        text = group_rows(results, {**header(self.facts), "cells": results})
+        if cells[-1] is self.cells[-1]:
+            text += "\n"
+        text = encodable(text, self.out.encoding)
+        self.ending.print(lambda: print(text, file=self.out, flush=True))
+
+    # At the end
+
+    def _result(self) -> dict:
+        """As it is now; judged once nothing more is measured."""
+        if self.judged is not None:
+            return self.judged
+        return running_result(self.facts, self.cells, self.settled)
 
     def _finish(self) -> int:
-        self._save()
-        result = self.builder.build(self.cells)
-        if self.save_error is not None:
-            print(
-                f"error: {self.path}: {self.save_error.strerror}; the result follows on stdout",
-                file=sys.stderr,
-            )
-        try:
-            self._print(result)
-        except OSError as error:  # a full disk behind stdout; a pipe's reader may have seen enough
-            _give_up_stdout()
-            if not isinstance(error, BrokenPipeError):
-                print(f"error: the output can't be written: {error.strerror}", file=sys.stderr)
-                return ExitCode.GATE_FAILED
-        return self._exit_code(result)
+        self.judged = make_result(self.facts, self.cells)
+        measured = any(cell.record.timed_runs for cell in self.cells)
+        state = "interrupted" if self.interrupted else "complete" if measured else "failed"
+        result = self.ending.finish(state)
+        self.ending.print(lambda: self._print(result))
+        return self.ending.code(self._exit_code(result))
 
     def _print(self, result: dict) -> None:
-        print(report(result), file=self.out)
+        """The report, in the form that was asked for; json and csv stand alone on stdout."""
+        request = self.request
+        text = report_as(result, self._format(), request.details)
+        print(encodable(text, self.out.encoding), file=self.out)
         self._print_profiles(result)
-        if self.path is not None and self.save_error is None:
-            print(f"\nsaved: {self.path}", file=self.out)
-        if self.request.json or self.save_error is not None:
+        if self.ending.is_saved:
+            print(f"\nsaved: {self.ending.path}", file=self.out)
+        if request.format == "csv":
+            print(report_as(result, "csv"), end="")
+        if request.format == "json" or self.ending.save_error is not None:
             print(json.dumps(result, allow_nan=False))
+        self.out.flush()
         sys.stdout.flush()
+
+    def _format(self) -> str:
+        """Of the tables that people read."""
+        return "markdown" if self.request.format == "markdown" else "table"
 
     def _print_profiles(self, result: dict) -> None:
         for cell in result["cells"]:
@@ -328,9 +358,9 @@ class Benchmark:
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:
-            return ExitCode.INTERRUPTED
+            return signals.exit_code()
         cells = result["cells"]
-        if not any(cell["summary"]["ttft_s"]["n"] for cell in cells):
+        if not any(cell.record.timed_runs for cell in self.cells):
             return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
             return ExitCode.GATE_FAILED
@@ -338,12 +368,8 @@ class Benchmark:
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED
 
 
-def _give_up_stdout() -> None:
-    """What is left in its buffer goes nowhere, so that nothing is said of it at the exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _free_host_bytes() -> int | None:
+def free_host_bytes() -> int | None:
+    """Of this machine; None where it does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)

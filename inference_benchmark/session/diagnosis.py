@@ -7,73 +7,109 @@ synchronisation, and the time its launches take is held against the time its ker
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import torch
 
-from inference_benchmark.session.cell import Cell
-from inference_benchmark.system.kernel_profile import least_waiting, profile_engine
-from inference_benchmark.workloads.metrics import tbot_samples
+from inference_benchmark.hardware import Ceilings
+from inference_benchmark.session.live import LiveCell
+from inference_benchmark.system.kernel_profile import least_waiting, record_steps, write_trace
+from inference_benchmark.workloads.base import ProfiledPhase
 
 _ENQUEUES = 5
 _BARE_STEPS = 200
 
 
 def diagnose(
-    cell: Cell, tokens, trace_path: Path | None, exchange: Callable[[dict], list[dict]]
+    cell: LiveCell,
+    inputs,
+    trace_path: Path | None,
+    all_gather: Callable[[dict], list[dict]],
+    ceilings: Ceilings | None = None,
 ) -> None:
-    """Fill cell.host and cell.profile. Costs one prefill and a few decode steps.
+    """Fill the record's host and profile. Costs a few runs' first steps.
 
-    exchange gives what each rank found.
+    Each phase is held against the limit of the very steps that were profiled. all_gather gives what
+    each rank found.
     """
-    engine = cell.engine
-    free_slots = cell.work.output_length  # after the prompt; a step beyond them has no position
-    found = profile_engine(engine, tokens, free_slots, trace_path)
-    cell.profile = least_waiting(exchange(found))
-    engine.prefill(tokens)
-    enqueue_s = _median([_enqueue_s(engine) for _ in range(min(_ENQUEUES, free_slots))])
-    kernel_s = cell.profile["decode"]["kernel_s"]
-    steps = tbot_samples([run.decode_s for run in cell.runs], cell.work.output_length)
-    tbot_s = _median(steps) if steps else None
-    prefill_s = _median([run.ttft_s for run in cell.runs]) if cell.runs else None
-    cell.host = {
-        "enqueue_s": enqueue_s,
-        "kernel_s": kernel_s,
-        "enqueue_over_kernel": enqueue_s / kernel_s if kernel_s else None,
-        "decode_busy_share": min(1.0, kernel_s / tbot_s) if tbot_s else None,
-        "prefill_busy_share": _share(cell.profile["prefill"]["kernel_s"], prefill_s),
-        "loop_overhead": _loop_overhead(cell, tokens),
+    plan, record = cell.plan, cell.record
+    phases = plan.workload.profiled(
+        cell.engine, inputs, plan.share, plan.precision, plan.batch_size
+    )
+    found = {phase.name: _profile(phase) for phase in phases}
+    if trace_path is not None:
+        write_trace(phases, trace_path)
+    profile = least_waiting(all_gather(found))
+    for phase in phases:
+        profile[phase.name] |= _limits(phase, ceilings)
+    record.profile = profile
+    record.host = _host(cell, phases)
+
+
+def _profile(phase: ProfiledPhase) -> dict:
+    phase.prepare()
+    return record_steps(phase.step, phase.repeats)
+
+
+def _limits(phase: ProfiledPhase, ceilings: Ceilings | None) -> dict:
+    contexts = phase.contexts
+    return {
+        "contexts": None if contexts is None else [contexts[0], contexts[-1]],
+        "limit_s": None if ceilings is None else phase.work.least_s(ceilings),
+        "limit_by_kind": None if ceilings is None else phase.work.by_kind(ceilings),
     }
 
 
-def _loop_overhead(cell: Cell, tokens) -> float | None:
+def _host(cell: LiveCell, phases: list[ProfiledPhase]) -> dict:
+    """How the host keeps up in the phase that is repeated, the last one."""
+    repeated = phases[-1]
+    repeated.prepare()
+    repeats = min(_ENQUEUES, repeated.repeats) if repeated.contexts is not None else _ENQUEUES
+    enqueue_s = median(_enqueue_s(repeated.step) for _ in range(repeats))
+    kernel_s = cell.record.profile[repeated.name]["kernel_s"]
+    times = cell.times()
+    busy = {
+        f"{phase.name}_busy_share": _share(
+            cell.record.profile[phase.name]["kernel_s"], times[phase.metric]
+        )
+        for phase in phases
+    }
+    return {
+        "enqueue_s": enqueue_s,
+        "kernel_s": kernel_s,
+        "enqueue_over_kernel": enqueue_s / kernel_s if kernel_s else None,
+        **busy,
+        "loop_overhead": _loop_overhead(cell, phases),
+    }
+
+
+def _loop_overhead(cell: LiveCell, phases: list[ProfiledPhase]) -> float | None:
     """What the timed loop adds to its bare steps, as a share; from the same positions on."""
-    count = min(_BARE_STEPS, cell.work.output_length - 1)
-    if not count or not cell.runs:
+    runs = cell.record.runs
+    count = min(_BARE_STEPS, len(runs[0].gaps_s) - 1) if runs else 0
+    if not count:
         return None
-    cell.engine.prefill(tokens)
+    repeated = phases[-1]
+    repeated.prepare()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     start.record()
     for _ in range(count):
-        cell.engine.decode()
+        repeated.step()
     end.record()
     torch.cuda.synchronize()
     bare_s = start.elapsed_time(end) * 1e-3
-    return _median([sum(run.step_s[:count]) for run in cell.runs]) / bare_s - 1
+    return median(sum(run.gaps_s[1 : count + 1]) for run in runs) / bare_s - 1
 
 
-def _share(part: float, whole: float | None) -> float | None:
-    return min(1.0, part / whole) if whole else None
+def _share(part: float, times: list[float]) -> float | None:
+    return min(1.0, part / median(times)) if times else None
 
 
-def _enqueue_s(engine) -> float:
+def _enqueue_s(step: Callable[[], None]) -> float:
     torch.cuda.synchronize()
     started = time.perf_counter()
-    engine.decode()
+    step()
     spent = time.perf_counter() - started
     torch.cuda.synchronize()
     return spent
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]

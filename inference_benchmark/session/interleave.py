@@ -1,90 +1,85 @@
-"""A session: cells (mode x batch size x depth) measured in interleaved rounds by one rule.
+"""The cells of one group, measured in interleaved rounds by one stopping rule.
 
 Clocks and temperature drift, so modes that are compared take turns: every round runs each cell
-once, in an order that reverses from round to round. The session knows engines and clocks only by
-what they can do, so tests drive it with scripted ones.
+once, in an order that reverses from round to round. Engines, clocks and workloads are known only by
+what they can do, so tests drive this with scripted ones.
 """
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import accumulate, pairwise
 from typing import Any
 
-from inference_benchmark.errors import CannotRun
-from inference_benchmark.parallel.ranks import PeerFailed, Ranks
-from inference_benchmark.session.cell import Cell, Run
+from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.guard import guarded
+from inference_benchmark.session.live import LiveCell
+from inference_benchmark.session.plan import CellPlan
+from inference_benchmark.session.record import TimedRun
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
-from inference_benchmark.workloads.generation import generate
-from inference_benchmark.workloads.metrics import tbot_samples
+from inference_benchmark.system.host_load import involuntary_switches
+from inference_benchmark.workloads.base import Run
 
-# A warm-up that settles never takes this share of the session's time.
+# A warm-up that settles never takes this share of the group's time.
 _WARMUP_SHARE = 0.25
 
 
 @dataclass
-class Session:
+class Rounds:
     """Measures prepared cells.
 
-    prompts(batch_size, run) gives the tokens of a run; warm-up runs count down from -1.
+    inputs(plan, run) gives the inputs of a run; warm-up runs count down from -1.
     before_run(cell) and after_run(cell) bracket each run; snapshot() reads the GPU at either end.
-    keep_output(cell, tokens) is told of each measured run's prompt, for the check of its output.
     Where several ranks share the model, a run is as slow as its slowest rank, and rank 0 decides.
     """
 
-    cells: list[Cell]
-    prompts: Callable[[int, int], Any]
+    cells: list[LiveCell]
+    inputs: Callable[[CellPlan, int], Any]
     rule: StoppingRule
     warmup_rule: WarmupRule
     on_progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     after_round: Callable[[], None] = lambda: None
     snapshot: Callable[[], Any] = lambda: None
-    before_run: Callable[[Cell], None] = lambda cell: None
-    after_run: Callable[[Cell], None] = lambda cell: None
-    keep_output: Callable[[Cell, Any], None] = lambda cell, tokens: None
+    before_run: Callable[[LiveCell], None] = lambda cell: None
+    after_run: Callable[[LiveCell], None] = lambda cell: None
     now: Callable[[], float] = time.perf_counter
     ranks: Ranks = field(default_factory=Ranks)
-    interrupted: bool = False
+    on_round: Callable[[StoppingRule, list, float], None] = lambda rule, times, elapsed_s: None
 
     def run(self) -> None:
-        """Warm up, then measure until the rule is met. Ctrl-C ends either cleanly."""
-        try:
-            with frozen_garbage():
-                for cell in self.running():
-                    guarded(self.ranks, cell, self._warm_up)
-                self._measure()
-        except KeyboardInterrupt:
-            self.interrupt()
-        for cell in self.cells:
-            if cell.engine is not None and cell.compile_counts:
-                cell.recompilations = cell.engine.mode.compile_count() - cell.compile_counts[-1]
+        """Warm up, then measure until the rule is met.
 
-    def interrupt(self) -> None:
-        self.interrupted = True
-        for cell in self.cells:
-            cell.interrupt()
+        Raises:
+            KeyboardInterrupt: the cells keep what was measured.
+        """
+        with frozen_garbage():
+            for cell in self.running():
+                guarded(self.ranks, cell, self._warm_up)
+            self._measure()
 
-    def running(self) -> list[Cell]:
+    def running(self) -> list[LiveCell]:
         return [cell for cell in self.cells if cell.is_running]
 
-    def _warm_up(self, cell: Cell) -> None:
+    def _warm_up(self, cell: LiveCell) -> None:
         started = self.now()
-        cell.compile_counts.append(cell.engine.mode.compile_count())
-        while not self.ranks.first(self._is_warm(cell, started)):
-            done = len(cell.warmup_runs)
+        record, engine = cell.record, cell.engine
+        while not self.ranks.broadcast(self._is_warm(cell, started)):
+            done = len(record.warmup_runs)
             self.on_progress(f"warm-up {cell.label}", done, None)
-            tokens = self.prompts(cell.batch_size, -1 - done)
-            run = generate(cell.engine, cell.clock_type, tokens, cell.work.output_length)
-            cell.warmup_runs.append(slowest(self.ranks.exchange(run)))
-            cell.compile_counts.append(cell.engine.mode.compile_count())
+            inputs = self.inputs(cell.plan, -1 - done)
+            before = engine.compile_count()
+            run = cell.plan.workload.time(engine, cell.clock_type, inputs)
+            record.compilations.append(engine.compile_count() - before)
+            record.warmup_runs.append(Run.slowest(self.ranks.all_gather(run)))
 
-    def _is_warm(self, cell: Cell, started: float) -> bool:
-        totals = [run.total_s for run in cell.warmup_runs]
-        if self.warmup_rule.decide(totals, cell.compile_counts):
+    def _is_warm(self, cell: LiveCell, started: float) -> bool:
+        totals = [run.total_s for run in cell.record.warmup_runs]
+        compilations = cell.record.compilations
+        counts = [sum(compilations[: done + 1]) for done in range(len(compilations))]
+        if self.warmup_rule.decide(totals, counts):
             return True
         return len(totals) >= 2 and self._warmed_long_enough(self.now() - started)
 
@@ -106,31 +101,37 @@ class Session:
                 guarded(self.ranks, cell, partial(self._one_run, number))
             number += 1
             if self.running():
-                times = [self._times(cell) for cell in self.running()]
-                reason = self.ranks.first(self.rule.decide(times, self.now() - started))
+                times = [cell.plan.workload.watched(cell.times()) for cell in self.running()]
+                elapsed_s = self.now() - started
+                self.on_round(self.rule, times, elapsed_s)
+                reason = self.ranks.broadcast(self.rule.decide(times, elapsed_s))
             for cell in self.running():
-                cell.stop_reason = reason
+                cell.record.stop_reason = reason
             self.after_round()
 
-    def _one_run(self, number: int, cell: Cell) -> None:
-        tokens = self.prompts(cell.batch_size, number)
+    def _one_run(self, number: int, cell: LiveCell) -> None:
+        plan, record, engine = cell.plan, cell.record, cell.engine
+        inputs = self.inputs(plan, number)
+        compiled = engine.compile_count()
         self.before_run(cell)
         started = datetime.now(UTC).isoformat()
-        before = self.snapshot()
-        run = generate(cell.engine, self._common_start(cell), tokens, cell.work.output_length)
+        before, switches = self.snapshot(), involuntary_switches()
+        run = plan.workload.time(engine, self._common_start(cell), inputs)
+        switches = involuntary_switches() - switches
         after = self.snapshot()
         self.after_run(cell)
-        self.keep_output(cell, tokens)
+        compiled = engine.compile_count() - compiled
         runs, snapshots, memory = zip(
-            *self.ranks.exchange((run, (before, after), cell.memory)), strict=True
+            *self.ranks.all_gather((run, (before, after), record.memory)), strict=True
         )
-        cell.rank_memory = list(memory)
-        cell.snapshots += snapshots
-        cell.runs.append(slowest(runs))
-        cell.rounds.append(number)
-        cell.started.append(started)
+        record.recompilations = (record.recompilations or 0) + compiled
+        if record.check_before is not None:
+            record.keep_output(plan.workload.keep_output(engine, inputs))
+        record.involuntary_switches = (record.involuntary_switches or 0) + switches
+        record.rank_memory = list(memory)
+        record.timed_runs.append(TimedRun(number, started, Run.slowest(runs), snapshots))
 
-    def _common_start(self, cell: Cell) -> Callable[[int], Any]:
+    def _common_start(self, cell: LiveCell) -> Callable[[int], Any]:
         """The cell's clock, whose first mark all ranks make at once."""
 
         def make_clock(num_marks: int):
@@ -139,50 +140,6 @@ class Session:
             return clock
 
         return make_clock
-
-    def _times(self, cell: Cell) -> dict[str, list[float]]:
-        samples = cell.samples()
-        return {
-            "ttft_s": samples["ttft_s"],
-            "tbot_s": tbot_samples(samples["decode_s"], cell.work.output_length),
-        }
-
-
-def guarded(ranks: Ranks, cell: Cell, action: Callable[[Cell], None]) -> None:
-    """What fails on any rank fails the cell on all of them; the session goes on with the others."""
-    try:
-        action(cell)
-        ranks.exchange()
-    except PeerFailed as error:
-        cell.fail(error.status, str(error))
-    except Exception as error:
-        cell.fail(*failure(error))
-        ranks.report(failure(error))
-
-
-def slowest(runs: Sequence[Run]) -> Run:
-    """A token is there when the last rank has it: its time, and the gaps between these times."""
-    if len(runs) == 1:
-        return runs[0]
-    times = [accumulate([run.ttft_s, *run.step_s]) for run in runs]
-    ttft_s, *later = [max(each) for each in zip(*times, strict=True)]
-    steps = [after - before for before, after in pairwise([ttft_s, *later])]
-    return Run(ttft_s, steps, max(run.wall_s for run in runs))
-
-
-def failure(error: Exception) -> tuple[str, str]:
-    """(status, one line) for what went wrong in a cell."""
-    if isinstance(error, CannotRun):
-        return "unsupported", str(error)
-    if type(error).__name__ == "OutOfMemoryError":
-        advice = "try a smaller --batch-size, fewer modes at once or fewer --num-layers"
-        return "oom", f"out of GPU memory: {_first_line(error)}; {advice}"
-    return "failed", f"{type(error).__name__}: {_first_line(error)}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else "no message"
 
 
 @contextmanager

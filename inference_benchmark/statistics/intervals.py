@@ -17,6 +17,27 @@ RESAMPLES = 2000  # of a bootstrap
 Interval = tuple[float, float]
 
 
+def printed_interval(samples: Sequence[float]) -> Interval | None:
+    """The 95 % interval that is printed beside a median, and that the stopping rule watches.
+
+    Order statistics from 6 samples on; Student's t on log times for 2 to 5, which have no exact
+    interval; None for a single one, and for few of which one is not above 0.
+    """
+    exact = median_interval(samples)
+    if exact is None and len(samples) > 1 and min(samples) > 0:
+        return log_mean_interval(samples)
+    return exact
+
+
+def relative_half_width(samples: Sequence[float]) -> float | None:
+    """Half of `printed_interval` over the median; None below 2 samples."""
+    interval = printed_interval(samples)
+    if interval is None:
+        return None
+    low, high = interval
+    return (high - low) / (2 * float(np.median(samples)))
+
+
 def log_mean_interval(samples: Sequence[float]) -> Interval | None:
     """Student t interval of the geometric mean, by way of log times; None below 2 samples."""
     logs = log_times(samples)
@@ -25,15 +46,6 @@ def log_mean_interval(samples: Sequence[float]) -> Interval | None:
         return None
     centre = float(logs.mean())
     return math.exp(centre - half), math.exp(centre + half)
-
-
-def relative_half_width(samples: Sequence[float]) -> float | None:
-    """Half of `log_mean_interval` over its centre; None below 2 samples."""
-    interval = log_mean_interval(samples)
-    if interval is None:
-        return None
-    low, high = interval
-    return (high - low) / (2 * math.sqrt(low * high))
 
 
 def median_interval(samples: Sequence[float]) -> Interval | None:

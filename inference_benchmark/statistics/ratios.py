@@ -6,9 +6,17 @@ were not interleaved, and whole sessions.
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from inference_benchmark.statistics.deviation import (
+    Deviation,
+    Spread,
+    choose_deviation,
+    median_variance,
+    spread_of,
+)
 from inference_benchmark.statistics.intervals import (
     RESAMPLES,
     log_times,
@@ -17,15 +25,19 @@ from inference_benchmark.statistics.intervals import (
 )
 from inference_benchmark.statistics.mann_whitney import mann_whitney
 from inference_benchmark.statistics.verdicts import (
+    ALPHA,
+    ALPHA_ACROSS_SESSIONS,
     BAND_ACROSS_SESSIONS,
     BAND_WITHIN_SESSION,
-    Estimate,
     Ratio,
+    RatioEstimate,
     judge,
 )
 
 # 5 against 5 is the least at which Mann-Whitney can reach the significance a verdict needs
 _RUNS_FOR_RANKS = 5
+_SESSIONS_FOR_T = 3  # on each side
+NOTHING_SAVED = Spread()
 
 
 def compare(
@@ -34,6 +46,7 @@ def compare(
     *,
     paired: bool,
     band: float = BAND_WITHIN_SESSION,
+    alpha: float = ALPHA,
 ) -> Ratio:
     """Times of a baseline and of a candidate, with the verdict on their ratio.
 
@@ -50,28 +63,74 @@ def compare(
     if paired and before.size != after.size:
         raise ValueError(f"pairs need equal lengths, not {before.size} and {after.size}")
     estimate = _t_estimate(before - after) if paired else _rank_estimate(before, after)
-    return judge(estimate, before.size, after.size, band)
+    return judge(replace(estimate, alpha=alpha), before.size, after.size, band)
 
 
 def compare_sessions(
     baseline: Sequence[Sequence[float]],
     candidate: Sequence[Sequence[float]],
     *,
+    saved: Spread = NOTHING_SAVED,
     band: float = BAND_ACROSS_SESSIONS,
 ) -> Ratio:
     """Compare sessions that were not interleaved, each given as the times of its runs.
 
-    The unit is the session: Student's two-sample t on the logs of the sessions' medians, with one
-    variance for both sides, so that a single session may face several. One session per side says
-    nothing about differences between sessions; then the runs are the units, as in `compare`, and
-    whoever prints the result has to say so.
+    The unit is the session: Student's t on the logs of the sessions' medians, with one variance
+    for both sides. Where these are too few to tell it, the deviation between sessions comes from
+    sets that were `saved` before, or is the default; `Ratio.deviation` says which.
+
+    Raises:
+        ValueError: a side without sessions, a session without runs, times that aren't above 0.
     """
-    if len(baseline) == len(candidate) == 1:
-        return compare(baseline[0], candidate[0], paired=False, band=band)
+    if not len(baseline) or not len(candidate) or not all(map(len, (*baseline, *candidate))):
+        raise ValueError("a comparison needs samples on both sides")
     before, after = (
         log_times([np.median(runs) for runs in side]) for side in (baseline, candidate)
     )
-    return judge(_two_sample_t_estimate(before, after), before.size, after.size, band)
+    own = spread_of([baseline, candidate])
+    deviation = choose_deviation(own, saved)
+    log_ratio = float(before.mean() - after.mean())
+    variances = [
+        (deviation.share**2 * (1 / before.size + 1 / after.size), deviation.degrees),
+        *_excess(baseline, deviation, own, saved),
+        *_excess(candidate, deviation, own, saved),
+    ]
+    estimate = _estimate_from_t(
+        log_ratio, math.sqrt(sum(each for each, _ in variances)), _joint_degrees(variances)
+    )
+    if deviation.degrees != own.degrees and any(len(runs) < 2 for runs in (*baseline, *candidate)):
+        estimate = RatioEstimate(log_ratio, 2)  # nobody knows how much a single run is off
+    estimate = replace(
+        estimate,
+        least=_SESSIONS_FOR_T,
+        alpha=ALPHA_ACROSS_SESSIONS,
+        deviation=deviation,
+        is_paired=False,
+    )
+    return judge(estimate, before.size, after.size, band)
+
+
+def _excess(
+    sessions: Sequence[Sequence[float]], deviation: Deviation, own: Spread, saved: Spread
+) -> list[tuple[float, int | None]]:
+    """(variance, degrees) that the noise of a side's runs adds to the deviation between sessions.
+
+    A deviation seen between medians holds the noise of the runs behind them already: only what
+    these sessions are noisier than those is added.
+    """
+    held = 0.0 if deviation.degrees is None else (own + saved).median_variance
+    if deviation.degrees is not None and deviation.degrees == own.degrees:
+        return []
+    noises = [median_variance(runs) for runs in sessions]
+    added = max(0.0, sum(noises) / len(noises) - held) / len(noises)
+    return [(added, sum(len(runs) - 1 for runs in sessions) or 1)]
+
+
+def _joint_degrees(variances: Sequence[tuple[float, int | None]]) -> float:
+    """Of a sum of estimated variances (Welch and Satterthwaite); infinite where all are known."""
+    total = sum(variance for variance, _ in variances)
+    parts = sum(variance**2 / degrees for variance, degrees in variances if degrees)
+    return total**2 / parts if parts else math.inf
 
 
 def single_ratio(baseline: float, candidate: float) -> Ratio:
@@ -83,45 +142,35 @@ def geometric_mean(ratios: Sequence[float]) -> float | None:
     return math.exp(float(log_times(ratios).mean())) if len(ratios) else None
 
 
-def _t_estimate(log_ratios: np.ndarray) -> Estimate:
+def _t_estimate(log_ratios: np.ndarray) -> RatioEstimate:
     n, log_ratio = log_ratios.size, float(log_ratios.mean())
     if n < 2:
-        return Estimate(log_ratio, least=2)
-    return _estimate_from_t(log_ratio, float(log_ratios.std(ddof=1)), 1 / n, n - 1)
+        return RatioEstimate(log_ratio, least=2)
+    error = float(log_ratios.std(ddof=1)) / math.sqrt(n)
+    return _estimate_from_t(log_ratio, error, n - 1)
 
 
-def _two_sample_t_estimate(before: np.ndarray, after: np.ndarray) -> Estimate:
-    squares = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
-    degrees = before.size + after.size - 2
-    spread = math.sqrt(squares / degrees)
-    log_ratio = float(before.mean() - after.mean())
-    return _estimate_from_t(log_ratio, spread, 1 / before.size + 1 / after.size, degrees)
-
-
-def _estimate_from_t(
-    log_ratio: float, spread: float, variance_factor: float, degrees: int
-) -> Estimate:
-    error = spread * math.sqrt(variance_factor)
+def _estimate_from_t(log_ratio: float, error: float, degrees: float) -> RatioEstimate:
     half = float(t_quantile(degrees)) * error
     if error > 0:
         p_value = _t_p_value(log_ratio / error, degrees)
     else:  # a scripted clock repeats itself exactly
         p_value = 1.0 if log_ratio == 0 else 0.0
-    return Estimate(log_ratio, 2, (log_ratio - half, log_ratio + half), error, p_value)
+    return RatioEstimate(log_ratio, 2, (log_ratio - half, log_ratio + half), error, p_value)
 
 
-def _t_p_value(statistic: float, degrees: int) -> float:
+def _t_p_value(statistic: float, degrees: float) -> float:
     from scipy.special import stdtr
 
     return float(2 * stdtr(degrees, -abs(statistic)))
 
 
-def _rank_estimate(before: np.ndarray, after: np.ndarray) -> Estimate:
+def _rank_estimate(before: np.ndarray, after: np.ndarray) -> RatioEstimate:
     log_ratio = float(np.median(before) - np.median(after))
     p_value = mann_whitney(before, after)
     fewest = min(before.size, after.size)
     if fewest < _RUNS_FOR_RANKS:
-        return Estimate(log_ratio, _RUNS_FOR_RANKS, p_value=p_value)
+        return RatioEstimate(log_ratio, _RUNS_FOR_RANKS, p_value=p_value)
     generator = np.random.default_rng(0)
     medians = [
         np.median(side[generator.integers(side.size, size=(RESAMPLES, side.size))], axis=1)
@@ -130,4 +179,4 @@ def _rank_estimate(before: np.ndarray, after: np.ndarray) -> Estimate:
     tail = resampling_tail(fewest)
     low, high = (float(x) for x in np.quantile(medians[0] - medians[1], [tail, 1 - tail]))
     error = (high - low) / 2 / float(t_quantile(fewest - 1))
-    return Estimate(log_ratio, _RUNS_FOR_RANKS, (low, high), error, p_value)
+    return RatioEstimate(log_ratio, _RUNS_FOR_RANKS, (low, high), error, p_value)

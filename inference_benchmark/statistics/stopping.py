@@ -58,15 +58,23 @@ class StoppingRule:
         return "timeout" if is_late and runs >= _FLOOR_RUNS else None
 
     def _is_precise(self, samples_by_cell: Sequence[Mapping[str, Sequence[float]]]) -> bool:
+        """Whether every interval that would be printed is narrow enough, now and a run ago.
+
+        Once would be luck now and then: to stop at the first narrow interval, of all that were
+        looked at, leaves 92 % that hold the truth where 95 % are claimed; twice in a row, 94 %.
+        """
         if self.target_ci is None:
             return False
-        widths = [
-            relative_half_width(samples)
+        return all(
+            self._is_narrow(samples) and self._is_narrow(samples[:-1])
             for cell in samples_by_cell
             for samples in cell.values()
             if len(samples)
-        ]
-        return all(width is not None and width <= self.target_ci for width in widths)
+        )
+
+    def _is_narrow(self, samples: Sequence[float]) -> bool:
+        width = relative_half_width(samples)
+        return width is not None and width <= self.target_ci
 
 
 @dataclass(frozen=True)

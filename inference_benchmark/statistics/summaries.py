@@ -10,7 +10,7 @@ import numpy as np
 
 from inference_benchmark.statistics.intervals import (
     RESAMPLES,
-    median_interval,
+    printed_interval,
     resampling_tail,
     t_half_width,
 )
@@ -24,7 +24,8 @@ _RUNS_FOR_INTERVAL = {50: 6, 95: 50, 99: 100}  # below, resampling whole runs co
 def summarize(samples: Sequence[float]) -> dict:
     """What the result file keeps of one metric; None where the sample is too small to say.
 
-    `std` has n - 1 in its denominator, `mean_ci95` is Student's, p95 needs 20 samples and p99 100.
+    `median_ci95` is `printed_interval`, the one that the stopping rule watches. `std` has n - 1 in
+    its denominator, `mean_ci95` is Student's, p95 needs 20 samples and p99 100.
     `outliers` counts samples beyond Tukey's far fences, 3 interquartile ranges outside the
     quartiles (the near ones, 1.5, would name one run in 140 of a faultless normal sample); nothing
     is dropped.
@@ -33,7 +34,7 @@ def summarize(samples: Sequence[float]) -> dict:
     n = values.size
     half = t_half_width(values)
     mean = float(values.mean()) if n else None
-    median_ci95 = median_interval(samples)
+    median_ci95 = printed_interval(samples)
     return {
         "median": float(np.median(values)) if n else None,
         "median_ci95": list(median_ci95) if median_ci95 else None,

@@ -11,25 +11,35 @@ import torch
 
 from inference_benchmark.hardware import Ceilings
 
-_BYTES = 4 * 2**30
+_BYTES = 4 * 2**30  # of a copy's source, and of its target
+_LEAST_BYTES = 2**28  # below, caches and launches would be measured instead
 _MATRIX = 8192
 _REPEATS = 20
 _WARMUP = 3
 
 
 @torch.inference_mode()
-def measure(dtype: torch.dtype, device: torch.device) -> Ceilings:
-    """bytes/s of this device, and FLOP/s of its matrix products in dtype."""
-    ceilings = Ceilings(_bandwidth(device), _matmul_rate(dtype, device), "measured")
+def measure(
+    dtype: torch.dtype, device: torch.device, available_bytes: int | None = None
+) -> Ceilings | None:
+    """bytes/s of this device, and FLOP/s of its matrix products in dtype.
+
+    None where available_bytes are too few to measure either; nothing stays allocated.
+    """
+    size = _BYTES if available_bytes is None else min(_BYTES, available_bytes // 3)
+    if size < max(_LEAST_BYTES, 2 * _MATRIX**2 * 4):  # a random matrix is made in fp32
+        return None
+    ceilings = Ceilings(_bandwidth(device, size), _matmul_rate(dtype, device), "measured")
     torch.cuda.empty_cache()
     return ceilings
 
 
-def _bandwidth(device: torch.device) -> float:
-    source = torch.randn(_BYTES // 4, device=device)
+def _bandwidth(device: torch.device, size: int) -> float:
+    count = size // 4
+    source = torch.randn(count, device=device)
     target = torch.empty_like(source)
-    copy = 2 * _BYTES / _median_s(lambda: target.copy_(source))
-    read = _BYTES / _median_s(source.sum)
+    copy = 2 * 4 * count / _median_s(lambda: target.copy_(source))
+    read = 4 * count / _median_s(source.sum)
     return max(copy, read)
 
 

@@ -16,11 +16,11 @@ class MemoryTracker:
 
     def after_run(self, cell) -> None:
         others = sum(
-            other.memory.get("held_bytes") or 0
+            other.record.memory.get("held_bytes") or 0
             for other in self._cells
             if other is not cell and other.engine is not None
         )
-        memory = cell.memory
+        memory = cell.record.memory
         peak = torch.cuda.max_memory_allocated() - others
         memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)
         memory["current_allocated_bytes"] = torch.cuda.memory_allocated() - others

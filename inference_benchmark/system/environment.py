@@ -6,6 +6,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from inference_benchmark import __version__
+
 _PACKAGES = {
     "torch": "torch",
     "thunder": "lightning-thunder",
@@ -37,6 +39,7 @@ def describe(device) -> dict:
         "preloaded": os.environ.get("LD_PRELOAD") or None,
         "git_commit": commit,
         "git_dirty": dirty,
+        "benchmark_version": __version__,
     }
 
 
@@ -51,6 +54,8 @@ def describe_gpu(device) -> dict:
         "multiprocessors": properties.multi_processor_count,
         "uuid": gpu_uuid(device),
         "power_limit_w": None,
+        "default_power_limit_w": None,
+        "max_sm_clock_hz": _max_sm_clock_hz(gpu_uuid(device)),
     }
 
 
@@ -75,6 +80,18 @@ def _nvfuser_version() -> str | None:
         if name.lower().replace("_", "-").startswith("nvfuser"):
             return f"{distribution.version} ({name})"
     return None
+
+
+def _max_sm_clock_hz(uuid: str | None) -> float | None:
+    """The highest clock that this GPU is allowed to reach."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+        return pynvml.nvmlDeviceGetMaxClockInfo(gpu, pynvml.NVML_CLOCK_SM) * 1e6
+    except Exception:  # as for the driver's version
+        return None
 
 
 def _driver() -> str | None:

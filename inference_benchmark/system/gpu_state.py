@@ -9,7 +9,8 @@ is None: nothing here raises.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from ctypes import ArgumentError
 from dataclasses import dataclass
 from statistics import median
@@ -72,11 +73,18 @@ class GpuMonitor:
     uuid: as `torch.cuda.get_device_properties(i).uuid` gives it (with or without NVML's "GPU-");
         torch's device index is no NVML index once CUDA_VISIBLE_DEVICES is set. None: no GPU.
     nvml: a stand-in for the pynvml module.
+    own: the processes of this program that use the GPU; without it, this process alone.
     """
 
-    def __init__(self, uuid: object | None, nvml: ModuleType | Any | None = None) -> None:
+    def __init__(
+        self,
+        uuid: object | None,
+        nvml: ModuleType | Any | None = None,
+        own: "OwnProcesses | None" = None,
+    ) -> None:
         self._nvml = None
         self._handle = None
+        self._own = own
         if uuid is not None:
             self._open(str(uuid), _import_pynvml() if nvml is None else nvml)
 
@@ -167,10 +175,88 @@ class GpuMonitor:
         found = self._read(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
         if found is None:
             return None
-        others = [process for process in found if process.pid != os.getpid()]
-        if len(others) == len(found):
-            others = _without_own_host_pid(others)
-        return tuple({"pid": p.pid, "used_memory_bytes": p.usedGpuMemory} for p in others)
+        own = {os.getpid()} if self._own is None else self._own.pids
+        return tuple(
+            {"pid": process.pid, "used_memory_bytes": process.usedGpuMemory}
+            for process in found
+            if process.pid not in own
+        )
+
+
+class OwnProcesses:
+    """Which of the processes on this host's GPUs are this program's: itself and its workers.
+
+    In a container the driver reports the host's process numbers, under which our own are strangers
+    that no /proc of ours shows. So they are told by when they appear: what is new on the GPUs after
+    something of ours was started, and wasn't there before, is ours; everything else is foreign.
+
+        own = OwnProcesses()
+        with own.starting():
+            torch.cuda.init() ... the first allocation
+        with own.starting(workers=4):
+            start the engine's server
+        monitor = GpuMonitor(uuid, own=own)
+    """
+
+    def __init__(self, nvml: ModuleType | Any | None = None) -> None:
+        self.pids: set[int] = {os.getpid()}
+        self._nvml = _import_pynvml() if nvml is None else nvml
+
+    @contextmanager
+    def starting(self, workers: int = 1) -> Iterator[None]:
+        """Around the start of this process's own use of a GPU, or of so many worker processes.
+
+        Of several ranks on a host, which start together, each gives their number. Keep it short: another program that starts meanwhile, and that no /proc of ours shows,
+        can't be told from ours. Of more newcomers than were started the first are taken for ours.
+        """
+        before = self._gpu_pids()
+        try:
+            yield
+        finally:
+            new = sorted(self._gpu_pids() - before - self.pids)
+            visible = [pid for pid in new if os.path.exists(f"/proc/{pid}")]
+            self.pids |= {pid for pid in visible if _is_descendant(pid)}
+            if not self._shows_our_numbers(before):
+                strangers = [pid for pid in new if pid not in visible]
+                self.pids |= set(strangers[:workers])
+
+    def _shows_our_numbers(self, before: set[int]) -> bool:
+        """Whether the driver numbers processes as we do: then no stranger is one of ours."""
+        return os.getpid() in before | self._gpu_pids()
+
+    def _gpu_pids(self) -> set[int]:
+        """Of all processes that compute on any GPU of the host; empty where NVML can't be asked."""
+        nvml = self._nvml
+        if nvml is None:
+            return set()
+        try:
+            nvml.nvmlInit()
+        except (nvml.NVMLError, OSError):
+            return set()
+        try:
+            handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
+            return {
+                process.pid
+                for handle in handles
+                for process in nvml.nvmlDeviceGetComputeRunningProcesses(handle)
+            }
+        except (nvml.NVMLError, AttributeError, OSError):
+            return set()
+        finally:
+            nvml.nvmlShutdown()
+
+
+def _is_descendant(pid: int) -> bool:
+    """Whether this process or one of its ancestors is us. False for one that has ended."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                pid = int(file.read().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+    return False
 
 
 def _import_pynvml() -> ModuleType | None:
@@ -179,20 +265,6 @@ def _import_pynvml() -> ModuleType | None:
     except ImportError:
         return None
     return pynvml
-
-
-def _without_own_host_pid(processes: list[Any]) -> list[Any]:
-    """Drops the entry that is this process under the number the host gives it.
-
-    In a container the driver reports the host's process numbers, under which our own is a stranger
-    that no /proc of ours shows. We hold a CUDA context, so one of the strangers is us; which one
-    does not matter to whether there are others. The largest is the likeliest.
-    """
-    strangers = [process for process in processes if not os.path.exists(f"/proc/{process.pid}")]
-    if not strangers:
-        return processes
-    own = max(strangers, key=lambda process: process.usedGpuMemory or 0)
-    return [process for process in processes if process is not own]
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

@@ -30,32 +30,11 @@ _KINDS = (
         re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas", re.I),
     ),
 )
-_DECODE_STEPS = 8
 _COSTLIEST = 10
 
 
 def kind_of(kernel: str) -> str:
     return next((name for name, pattern in _KINDS if pattern.search(kernel)), _OTHER)
-
-
-def profile_engine(engine, tokens, free_slots: int, trace_path: Path | None = None) -> dict:
-    """Kernel times of one prefill and of one decode step (the mean of a few) on the GPU.
-
-    Args:
-        free_slots: of the cache after a prefill, one for each decode step; at least 1.
-
-    Returns:
-        {"prefill": phase, "decode": phase}, phase = {"kernel_s", "kernels", "by_kind": {kind: s},
-        "costliest": [{"name", "kind", "calls", "s"}]}. With trace_path a Chrome trace of both is
-        written there.
-    """
-    engine.prefill(tokens)
-    prefill = _record(lambda: engine.prefill(tokens), 1)
-    steps = min(_DECODE_STEPS, free_slots)
-    decode = _record(engine.decode, steps)
-    if trace_path is not None:
-        _write_trace(engine, tokens, steps, trace_path)
-    return {"prefill": prefill, "decode": decode}
 
 
 def least_waiting(profiles: list[dict]) -> dict:
@@ -78,7 +57,12 @@ def _profiler() -> profile:
     return profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU], acc_events=True)
 
 
-def _record(step: Callable[[], None], repeats: int) -> dict:
+def record_steps(step: Callable[[], None], repeats: int) -> dict:
+    """Kernel times of one step, the mean of `repeats`, on the GPU.
+
+    Returns:
+        {"kernel_s", "kernels", "by_kind": {kind: s}, "costliest": [{"name", "kind", "calls", "s"}]}.
+    """
     torch.cuda.synchronize()
     with _profiler() as profiler:
         for _ in range(repeats):
@@ -124,10 +108,13 @@ def _phase(seconds: Counter, calls: Counter, repeats: int) -> dict:
     }
 
 
-def _write_trace(engine, tokens, steps: int, path: Path) -> None:
+def write_trace(phases, path: Path) -> None:
+    """A Chrome trace of each phase's steps, one phase after the other."""
+    for phase in phases:
+        phase.prepare()
     with _profiler() as profiler:
-        engine.prefill(tokens)
-        for _ in range(steps):
-            engine.decode()
+        for phase in phases:
+            for _ in range(phase.repeats):
+                phase.step()
         torch.cuda.synchronize()
     profiler.export_chrome_trace(str(path))

@@ -1,10 +1,9 @@
 """GPU memory: what a session will need, computed before anything is allocated, and what it took."""
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inference_benchmark.models import ModelConfig, Precision
+from inference_benchmark.model.config import ModelConfig, Precision
 
 # CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
 RUNTIME_BYTES = 1_500_000_000
@@ -14,17 +13,20 @@ COMMUNICATION_BYTES = 500_000_000
 
 @dataclass(frozen=True)
 class Need:
-    """Predicted bytes of a session. Weights exist once; each cell has a KV cache of its own."""
+    """Predicted bytes of a group of cells. Weights exist once; each cell has a KV cache of its own."""
 
     weights: int
-    kv_cache: int  # of all cells, and of the reference that checks them
+    kv_cache: int  # of all cells
     activations: int  # the largest prefill
+    check: int = 0  # what the output check holds at a time, when nothing else is computed
     runtime: int = RUNTIME_BYTES
+    outputs: int = 0  # logits of all positions, of workloads that leave them
     cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
 
     @property
     def total(self) -> int:
-        return self.weights + max(self.kv_cache + self.activations, self.cutting) + self.runtime
+        cells = self.kv_cache + max(self.activations, self.check) + self.outputs
+        return self.weights + max(cells, self.cutting) + self.runtime
 
 
 def activation_bytes(
@@ -46,29 +48,38 @@ def activation_bytes(
 
 
 def predict(
-    cells: Sequence[tuple[ModelConfig, Precision, int]], input_length: int, output_length: int
+    cells: Sequence[tuple[ModelConfig, Precision, int]],
+    input_length: int,
+    cache_length: int,
+    check_bytes: int = 0,
+    output_bytes: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
-    Their models are depths of one: the weights of the deepest serve all. Those that a mode
+    Their models are depths of one: the weights of the deepest serve all. Those that an engine
     quantises stand beside them, for each cell anew.
+
+    Args:
+        cache_length: slots per sequence; 0: no cache.
+        check_bytes: what the output check holds at a time.
+        output_bytes: what each cell of the largest batch leaves beside its cache.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
-    cache_length = input_length + output_length
     caches = [
-        model.kv_cache_bytes(precision, batch_size, cache_length)
-        for model, _, batch_size in [*cells, (config, precision, largest)]  # last: the reference's
+        model.kv_cache_bytes(precision, batch_size, cache_length) for model, _, batch_size in cells
     ]
     quantised = [
-        model.linear_parameters * own.linear_bytes
+        model.linear_bytes(own.weight_format)
         for model, own, _ in cells
-        if own.linear != own.base
+        if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=config.weight_bytes(Precision.of(precision.base)) + sum(quantised),
+        weights=config.weight_bytes(precision.stored) + sum(quantised),
         kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
+        check=check_bytes,
+        outputs=len(cells) * output_bytes,
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
     )
@@ -100,33 +111,3 @@ def combine(memories: list[dict]) -> dict:
     retries = [memory.get("allocator_retries") for memory in memories]
     found["allocator_retries"] = None if None in retries else sum(retries)
     return found
-
-
-def largest_fit(
-    models: tuple[ModelConfig, ...],
-    shallower: Iterable[tuple[str, tuple[ModelConfig, ...]]],
-    precision: Precision,
-    largest_batch: int,
-    input_length: int,
-    output_length: int,
-    available: int,
-) -> str:
-    """What would fit instead, as advice: a smaller batch if that helps, else fewer layers.
-
-    Args:
-        models: what is to be measured, a cell each.
-        shallower: what could be measured instead, (flags, models), the deepest first.
-    """
-
-    def fits(models: tuple[ModelConfig, ...], batch_size: int) -> bool:
-        cells = [(model, precision, batch_size) for model in models]
-        return predict(cells, input_length, output_length).total <= available
-
-    batch_sizes = range(1, largest_batch)
-    smaller = bisect_left(batch_sizes, True, key=lambda size: not fits(models, size))
-    if smaller:
-        return f"--batch-size {smaller}"
-    for flags, others in shallower:
-        if fits(others, 1):
-            return f"{flags} with --batch-size 1"
-    return "a smaller model"

@@ -1,1 +1,33 @@
-"""What is timed: one file per workload."""
+"""What is timed: one file per workload, found through the table below. No torch."""
+
+from dataclasses import dataclass
+from importlib import import_module
+
+
+@dataclass(frozen=True)
+class WorkloadEntry:
+    name: str
+    workload: str  # "module:Class", a subclass of workloads.base.Workload
+    description: str
+    reads_prompt_only: bool = False  # nothing is generated: --output-length has no meaning
+
+    def load(self) -> type:
+        module, name = self.workload.split(":")
+        return getattr(import_module(module), name)
+
+
+_TABLE = (
+    WorkloadEntry(
+        "generation",
+        "inference_benchmark.workloads.generation:Generation",
+        "a prefill, then one decode step per further token",
+    ),
+    WorkloadEntry(
+        "forward",
+        "inference_benchmark.workloads.forward:SingleForward",
+        "one forward over batch x input length, logits of all positions, no KV cache",
+        reads_prompt_only=True,
+    ),
+)
+
+WORKLOADS: dict[str, WorkloadEntry] = {entry.name: entry for entry in _TABLE}

@@ -5,32 +5,39 @@ import json
 import jsonschema
 import pytest
 from conftest import ROOT
-from scripted import INPUT, OUTPUT, make_cell, steady, whole_session
+from scripted import INPUT, OUTPUT, WRONG, steady, whole_session
 
 from inference_benchmark import compare_results
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.model.config import Precision
+from inference_benchmark.models import MODELS
+from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.resolution import resolve
 from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.card import card
-from inference_benchmark.reporting.result_file import file_name
-from inference_benchmark.reporting.tables import summary_table
-from inference_benchmark.system.memory import largest_fit, predict
-from inference_benchmark.workloads.metrics import Work
+from inference_benchmark.reporting.saving import file_name
+from inference_benchmark.reporting.summary import summary_table
+from inference_benchmark.session.fit import largest_fit, need
+from inference_benchmark.session.planning import plan_cells
+from inference_benchmark.system.memory import predict
+from inference_benchmark.workloads.generation import Generation
 
 SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
 LLAMA = MODELS["llama3.1-8b"]
 BF16 = Precision.of("bf16")
-FLAGS = ("--model-name", "llama3.1-8b", "--extrapolate", "4", "8")
-FLAGS += ("--num-iterations", "8", "--warmup-iterations", "0")
+RUNS = ("--num-iterations", "8", "--warmup-iterations", "0")
+FLAGS = ("--model-name", "llama3.1-8b", "--extrapolate", "4", "8", "--details", *RUNS)
+BOTH = ("--mode", "eager", "inductor")
 JITTER = (0.0, 0.002, -0.002)
+TTFT_ERROR, ERROR = 0.012, 0.017  # of estimates, as workloads/generation.py documents them
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """run(cells, *flags) of a session that extrapolates -> (exit code, stdout, valid result)."""
+    """run(engines, *flags) of a session that extrapolates -> (exit code, stdout, valid result)."""
     start = whole_session(monkeypatch, capsys)
 
-    def run_and_validate(cells, *flags):
-        code, out, result = start(cells, *FLAGS, *flags)
+    def run_and_validate(engines, *flags):
+        code, out, result = start(engines, *FLAGS, *flags)
         jsonschema.Draft202012Validator(SCHEMA).validate(result)
         assert max(map(len, out.splitlines())) <= 80, max(out.splitlines(), key=len)
         return code, out, result
@@ -38,17 +45,19 @@ def run(monkeypatch, capsys):
     return run_and_validate
 
 
-def depths(name="eager", layer_s=0.001, jitter=(0.0,), **settings):
+def depths(name="eager", layer_s=0.001, jitter=(0.0,), batch_size=1, **settings):
     """Two cells: 20 ms + 2 layers' time to the first token, 1 ms + a layer's time for each step."""
-    return [
-        make_cell(
-            name,
-            script=steady(0.020 + 2 * count * layer_s, 0.001 + count * layer_s, jitter),
-            num_layers=count,
+    return {
+        f"{name} b{batch_size} {count}L": {
+            "script": steady(0.020 + 2 * count * layer_s, 0.001 + count * layer_s, jitter),
             **settings,
-        )
+        }
         for count in (4, 8)
-    ]
+    }
+
+
+def metric_of(cell, metric) -> dict:
+    return cell["summary"]["metrics"][metric]
 
 
 def estimate_in(result, mode="eager") -> dict:
@@ -61,35 +70,52 @@ def test_times_on_a_straight_line_are_met_exactly(run):
     assert code == 0
     cell = result["cells"][0]
     assert (cell["label"], cell["estimated"]) == ("eager b1 EST", True)
+    assert cell["name"] == {
+        "mode": "eager",
+        "variant": "eager",
+        "batch_size": 1,
+        "depth": "EST",
+    }
     assert cell["extrapolation"] == {"from_layers": [4, 8], "to_layers": 32, "weight": 7.0}
-    ttft, tbot = cell["summary"]["ttft_s"], cell["summary"]["tbot_s"]
-    assert ttft["median_ci95"] == pytest.approx([0.020 + 32 * 0.002] * 2)
-    assert tbot["median_ci95"] == pytest.approx([0.001 + 32 * 0.001] * 2)
-    assert (ttft["n"], cell["samples"]["round"]) == (8, list(range(8)))
-    assert tbot["mean_ci95"] == pytest.approx([tbot["median"]] * 2)
+    ttft, tbot = metric_of(cell, "ttft_s"), metric_of(cell, "tbot_s")
+    assert ttft["median"] == pytest.approx(0.020 + 32 * 0.002)
+    assert tbot["median"] == pytest.approx(0.001 + 32 * 0.001)
+    assert (cell["summary"]["n"], cell["samples"]["round"]) == (8, list(range(8)))
+
+
+def test_intervals_hold_what_estimates_were_off_where_the_truth_is_known(run):
+    """Without any noise as well: the line itself is not exact."""
+    _, _, result = run(depths())
+    cell = result["cells"][0]
+    ttft, tbot = metric_of(cell, "ttft_s"), metric_of(cell, "tbot_s")
+    for found, truth, error in ((ttft, 0.084, TTFT_ERROR), (tbot, 0.033, ERROR)):
+        expected = [truth * (1 - error), truth * (1 + error)]
+        assert found["median_ci95"] == pytest.approx(expected)
+        assert found["mean_ci95"] == pytest.approx(expected)
+    assert metric_of(result["cells"][1], "tbot_s")["median_ci95"] == pytest.approx([0.005] * 2)
 
 
 def test_an_estimate_has_the_full_models_work_and_nothing_that_only_a_run_can_show(run):
     _, _, result = run(depths())
     cell, *measured = result["cells"]
-    work = Work.of(LLAMA, BF16, 1, INPUT, OUTPUT)
-    assert cell["prefill_flops"] == work.prefill_flops
-    assert cell["decode_bytes_per_step"] == work.decode_bytes
-    assert cell["summary"]["mbu"] == pytest.approx(work.decode_bytes / 0.033 / 4.8e12)
-    assert cell["limit"]["tbot_s"] == pytest.approx(work.decode_bytes / 4.8e12)
+    facts = Generation(INPUT, OUTPUT).cost(LLAMA, BF16, 1).facts
+    assert cell["cost"] == facts
+    step_bytes = facts["decode_bytes_per_step"]
+    assert cell["summary"]["mbu"] == pytest.approx(step_bytes / 0.033 / 4.8e12)
+    assert cell["limit"]["metrics"]["tbot_s"] == pytest.approx(step_bytes / 4.8e12)
     assert cell["memory"]["weights_bytes"] == LLAMA.weight_bytes(BF16)
     assert cell["memory"]["kv_cache_bytes"] == LLAMA.kv_cache_bytes(BF16, 1, INPUT + OUTPUT)
     known = {name for name, value in cell["memory"].items() if value is not None}
     assert known == {"weights_bytes", "kv_cache_bytes"}
-    unknown = ("cold_start", "gpu_state", "host", "profile", "agreement")
+    unknown = ("cold_start", "gpu_state", "host", "profile", "output_check")
     assert all(cell[name] is None for name in unknown)
     assert cell["summary"]["energy_per_token_j"] is None
-    assert set(cell["summary"]["step_s"].values()) == {None}
-    assert (cell["samples"]["step_s"], cell["samples"]["started"]) == ([], [])
+    assert set(cell["summary"]["steps"]["step_s"].values()) == {None}
+    assert (cell["samples"]["steps"]["step_s"], cell["samples"]["started"]) == ([], [])
     assert [each["num_layers"] for each in result["cells"]] == [32, 4, 8]
     assert all(not each["estimated"] and each["extrapolation"] is None for each in measured)
-    shallow = Work.of(LLAMA.with_layers(4), BF16, 1, INPUT, OUTPUT)
-    assert measured[0]["decode_bytes_per_step"] == shallow.decode_bytes
+    shallow = Generation(INPUT, OUTPUT).cost(LLAMA.with_layers(4), BF16, 1)
+    assert measured[0]["cost"] == shallow.facts
     assert measured[0]["memory"]["weights_bytes"] == LLAMA.with_layers(4).weight_bytes(BF16)
     assert (result["config"]["num_layers"], result["config"]["extrapolated_from"]) == (32, [4, 8])
     assert result["model"]["parameters"] == LLAMA.parameters
@@ -100,60 +126,73 @@ def test_it_is_called_an_estimate_wherever_it_stands(run):
     assert out.startswith("llama3.1-8b, ESTIMATED from 4 and 8 of 32 layers, own lengths")
     first_row = out.split("summary (medians")[1].splitlines()[3]
     assert first_row.startswith("eager b1 EST")
-    assert first_row.split()[-1] == "SUSPECT"  # on a CPU
+    assert "ESTIMATE" in first_row
     for cell in result["cells"]:
         cell["validity"] = {"verdict": "valid", "reasons": []}
     assert summary_table(result).splitlines()[3].split()[-1] == "ESTIMATE"
     assert "latency of eager b1 EST" in out
     notes = " ".join(out.split())
     assert "EST: estimated from 4 and 8 of 32 layers (4L, 8L), round by round: t(4) + 7 x" in notes
-    assert "run-to-run noise, not departures from that straight line" in notes
     assert file_name(result).startswith("llama3.1-8b-est4-8_1000x5_eager_cpu_")
     assert [readme._measured_row(result, cell)[0] for cell in result["cells"]] == [
         "llama3.1-8b [ESTIMATE from 4 and 8 of 32 layers]",
         "llama3.1-8b [4 of 32 layers]",
         "llama3.1-8b [8 of 32 layers]",
     ]
-    text = card(result, None, None)
+    text = card(result, None, None, details=True)
     assert "TO BE ESTIMATED FROM 4 AND 8 OF 32 LAYERS" in " ".join(text.split())
     assert "8 layers, 5.59 GB" in text
-    assert "limit b1 8L" in text
 
 
 def test_estimates_are_compared_with_each_other_round_by_round(run):
-    cells = depths("inductor", 0.0008, JITTER) + depths("eager", 0.001, JITTER[::-1])
-    _, out, result = run(cells)
+    engines = depths("inductor", 0.0008, JITTER) | depths("eager", 0.001, JITTER[::-1])
+    _, out, result = run(engines, *BOTH)
     speedup = estimate_in(result, "inductor")["speedup"]
     assert speedup["baseline"] == "eager b1 EST"
-    assert speedup["tbot"]["ratio"] == pytest.approx(33 / 26.6, rel=0.01)
-    assert speedup["tbot"]["verdict"] == "faster"
+    tbot = speedup["metrics"]["tbot_s"]
+    assert tbot["ratio"] == pytest.approx(33 / 26.6, rel=0.01)
+    assert tbot["verdict"] == "faster"
+    assert tbot["ci95"][0] < 33 / 26.6 / (1 + ERROR) * 1.001
+    assert tbot["ci95"][1] > 33 / 26.6 * (1 + ERROR) * 0.999
     assert "1.24x faster" in out
-    baselines = [cell["speedup"] and cell["speedup"]["baseline"] for cell in result["cells"]]
-    assert baselines[2:] == ["eager b1 4L", "eager b1 8L", None, None]
+    baselines = {c["label"]: c["speedup"] and c["speedup"]["baseline"] for c in result["cells"]}
+    assert baselines == {
+        "eager b1 EST": None,
+        "inductor b1 EST": "eager b1 EST",
+        "eager b1 4L": None,
+        "eager b1 8L": None,
+        "inductor b1 4L": "eager b1 4L",
+        "inductor b1 8L": "eager b1 8L",
+    }
+
+
+def test_what_the_line_may_be_off_decides_no_verdict(run):
+    """1.5 % faster on paper: within what such estimates were wrong by."""
+    engines = depths("inductor", 0.000985, JITTER) | depths("eager", 0.001, JITTER)
+    _, _, result = run(engines, *BOTH)
+    speedup = estimate_in(result, "inductor")["speedup"]["metrics"]["tbot_s"]
+    assert speedup["ratio"] == pytest.approx(33 / 32.52)
+    assert speedup["verdict"] == "inconclusive"
 
 
 def test_no_depth_wins_back_its_cold_start(run):
     """The second of them may have used what was compiled for the first."""
-    cells = depths("inductor", 0.0008) + depths()
-    cells[0].cold_start["compile_prefill_s"] = 2.0
-    _, _, result = run(cells)
+    _, _, result = run(depths("inductor", 0.0008) | depths(), *BOTH)
     measured = [cell for cell in result["cells"] if not cell["estimated"]]
     assert [cell["cold_start"]["payback_tokens"] for cell in measured] == [None] * 4
 
 
 def test_batch_sizes_have_an_estimate_each(run):
-    cells = depths(batch_size=1) + depths(batch_size=8)
-    _, _, result = run(cells, "--batch-size", "1", "8")
+    _, _, result = run(depths() | depths(batch_size=8), "--batch-size", "1", "8")
     labels = [cell["label"] for cell in result["cells"] if cell["estimated"]]
     assert labels == ["eager b1 EST", "eager b8 EST"]
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_wrong_output_at_either_depth_leaves_no_estimate(run, which):
-    cells = depths()
-    cells[which].agreement = {"passed": False, "failures": ["decode error 0.5 over 0.03"]}
-    cells[which].status = "wrong_output"
-    code, out, result = run(cells)
+@pytest.mark.parametrize("wrong", ["eager b1 4L", "eager b1 8L"])
+def test_a_wrong_output_at_either_depth_leaves_no_estimate(run, wrong):
+    engines = depths()
+    engines[wrong]["check"] = WRONG
+    code, out, result = run(engines)
     assert code == 1
     assert not any(cell["estimated"] for cell in result["cells"])
     assert out.startswith("llama3.1-8b [4 and 8 of 32 layers], own lengths")
@@ -162,61 +201,60 @@ def test_a_wrong_output_at_either_depth_leaves_no_estimate(run, which):
 
 
 def test_a_wrong_output_stays_wrong_when_the_session_is_interrupted(run):
-    cells = depths()
-    cells[0].agreement = {"passed": False, "failures": ["decode error 0.5 over 0.03"]}
-    cells[0].status = "wrong_output"
-    cells[1].engine._fail_at, cells[1].engine._error = 4, KeyboardInterrupt()
-    code, _, result = run(cells)
+    engines = depths()
+    engines["eager b1 4L"]["check"] = WRONG
+    # The first prefill prepares; interrupted in the third round.
+    engines["eager b1 8L"] |= {"fail_at": 4, "error": KeyboardInterrupt()}
+    code, _, result = run(engines)
     assert code == 130
     assert [cell["status"] for cell in result["cells"]] == ["wrong_output", "partial"]
     assert not any(cell["estimated"] for cell in result["cells"])
 
 
 def test_a_depth_that_fails_leaves_no_estimate_of_its_mode_alone(run):
-    cells = depths("inductor", fail_at=3, error=ValueError("broke")) + depths()
-    code, out, result = run(cells)
+    engines = depths("inductor", fail_at=3, error=ValueError("broke")) | depths()
+    code, out, result = run(engines, *BOTH)
     assert code == 1
     assert [cell["mode"] for cell in result["cells"] if cell["estimated"]] == ["eager"]
     assert "inductor b1: no estimate" in out
 
 
 def test_an_interrupted_round_counts_for_nothing(run):
-    cells = depths()
-    cells[1].engine._fail_at, cells[1].engine._error = 4, KeyboardInterrupt()
-    code, _, result = run(cells)
+    engines = depths()
+    engines["eager b1 8L"] |= {"fail_at": 5, "error": KeyboardInterrupt()}
+    code, _, result = run(engines)
     assert code == 130
-    assert [len(cell["samples"]["ttft_s"]) for cell in result["cells"]] == [3, 3, 3]
+    assert [cell["summary"]["n"] for cell in result["cells"]] == [3, 3, 3]
     assert estimate_in(result)["status"] == "partial"
 
 
 def test_noise_that_leaves_the_full_model_no_time_is_no_estimate(run):
-    cells = [
-        make_cell(script=steady(0.1, 0.010), num_layers=4),
-        make_cell(script=steady(0.1, 0.008), num_layers=8),
-    ]
-    code, out, result = run(cells)
+    engines = {
+        "eager b1 4L": {"script": steady(0.1, 0.010)},
+        "eager b1 8L": {"script": steady(0.1, 0.008)},
+    }
+    code, out, result = run(engines)
     assert code == 1
     cell = estimate_in(result)
-    assert (cell["status"], cell["samples"]["ttft_s"]) == ("failed", [])
-    assert "no estimate: in some round" in out
-    assert "FAILED" in out.split("throughput")[0]
+    assert (cell["status"], cell["samples"]["metrics"]["ttft_s"]) == ("failed", [])
+    assert "no estimate: in some round" in " ".join(out.split())
+    assert "FAILED" in out
 
 
 def test_an_estimate_is_as_good_as_its_sources_and_its_own_times(run):
     def rising(count):
         for number in range(100):
-            yield from [[0.1 + count * 0.001 * (1 + 0.02 * number)] + [0.001 * count] * 4]
+            yield [0.1 + count * 0.001 * (1 + 0.02 * number)] + [0.001 * count] * 4
 
-    cells = [make_cell(script=rising(count), num_layers=count) for count in (4, 8)]
-    cells[0].compile_counts = [0]
-    cells[0].engine.mode._counts = iter([0, 2])
-    _, _, result = run(cells)
+    engines = {f"eager b1 {count}L": {"script": rising(count)} for count in (4, 8)}
+    engines["eager b1 4L"]["compile_counts"] = [0, 2]
+    _, _, result = run(engines)
     estimate, small, large = (
         {reason["code"] for reason in cell["validity"]["reasons"]} for cell in result["cells"]
     )
     assert "recompiled" in small
     assert "recompiled" not in large
-    assert {"recompiled", "cpu_smoke"} <= estimate
+    assert "recompiled" in estimate
     assert "drift" in estimate - small - large
     reasons = result["cells"][0]["validity"]["reasons"]
     assert len(reasons) == len({tuple(reason.values()) for reason in reasons})
@@ -227,29 +265,30 @@ def test_an_estimate_is_as_good_as_its_sources_and_its_own_times(run):
 
 def test_the_deepest_one_is_built_and_every_depth_has_caches():
     small, large = LLAMA.with_layers(4), LLAMA.with_layers(8)
-    need = predict([(small, BF16, 2), (large, BF16, 2)], 1000, 24)
-    assert need.weights == large.weight_bytes(BF16)
-    assert need.kv_cache == 2 * 1024 * 4096 * (4 + 8 + 8)  # the last for the reference
+    found = predict([(small, BF16, 2), (large, BF16, 2)], 1000, 1024)
+    assert found.weights == large.weight_bytes(BF16)
+    assert found.kv_cache == 2 * 1024 * 4096 * (4 + 8)
 
 
 def test_each_cell_that_quantises_has_quantised_weights_of_its_own():
     small, large = LLAMA.with_layers(4), LLAMA.with_layers(8)
     fp8 = Precision.of("bf16", "fp8")
     cells = [(model, precision, 1) for model in (small, large) for precision in (fp8, BF16)]
-    weights = predict(cells, 1000, 24).weights
+    weights = predict(cells, 1000, 1024).weights
     own = small.linear_parameters + large.linear_parameters
     assert weights == large.weight_bytes(BF16) + own
 
 
 def test_advice_where_it_does_not_fit_is_a_pair():
-    def shallower():
-        for pair in ((1, 3), (1, 2)):
-            yield f"--extrapolate {pair[0]} {pair[1]}", tuple(map(LLAMA.with_layers, pair))
+    def cells_of(*pair):
+        flags = ["--device", "cpu", "--mode", "eager", "--model-name", "llama3.1-8b"]
+        flags += ["--input-length", "1000", "--output-length", "24", "--extrapolate", *pair]
+        request = resolve(make_parser().parse_args(flags))
+        return request, plan_cells(request)[0]
 
-    depths = LLAMA.with_layers(4), LLAMA.with_layers(8)
-    available = predict([(LLAMA.with_layers(n), BF16, 1) for n in (1, 3)], 1000, 24).total
-    found = largest_fit(depths, shallower(), BF16, 1, 1000, 24, available)
-    assert found == "--extrapolate 1 3 with --batch-size 1"
+    request, cells = cells_of("4", "8")
+    available = need(cells_of("1", "3")[1]).total
+    assert largest_fit(cells, request, 1, available) == "--extrapolate 1 3 with --batch-size 1"
 
 
 # compare_results
@@ -258,12 +297,13 @@ def test_advice_where_it_does_not_fit_is_a_pair():
 @pytest.fixture
 def files(run, tmp_path, monkeypatch, capsys):
     """(an estimate's file, that of a measurement of the full model)."""
-    _, _, estimated = run(depths("inductor", jitter=JITTER) + depths(jitter=JITTER))
-    cells = [
-        make_cell(name, script=steady(0.084, 0.033, JITTER[::-1])) for name in ("inductor", "eager")
-    ]
+    _, _, estimated = run(depths("inductor", jitter=JITTER) | depths(jitter=JITTER), *BOTH)
+    engines = {
+        f"{name} b1": {"script": steady(0.084, 0.033, JITTER[::-1])}
+        for name in ("inductor", "eager")
+    }
     _, _, measured = whole_session(monkeypatch, capsys)(
-        cells, "--model-name", "llama3.1-8b", *FLAGS[5:]
+        engines, "--model-name", "llama3.1-8b", *RUNS, *BOTH
     )
     paths = []
     for name, result in (("est.json", estimated), ("full.json", measured)):
@@ -284,7 +324,9 @@ def test_an_estimate_is_held_against_a_measurement_and_called_one(files, capsys)
     assert set(rows) == {"inductor b1 EST", "eager b1 EST"}
     row = rows["inductor b1 EST"]
     assert row["baseline_label"] == "inductor b1"
-    assert row["metrics"]["tbot_s"]["ratio"]["verdict"] == "same"
+    ratio = row["metrics"]["tbot_s"]["ratio"]
+    assert ratio["ratio"] == pytest.approx(1.0, abs=0.001)
+    assert ratio["verdict"] == "inconclusive"  # one session a side
     assert any(": an estimate from 4 and 8 layers, not a" in note for note in found["notes"])
     skipped = {skip["label"]: skip["reason"] for skip in found["skipped"]}
     assert "num_layers 4 | 32" in skipped["eager b1 4L"]
@@ -298,7 +340,7 @@ def test_estimates_are_not_pooled_with_measurements(files, capsys):
         ("inductor EST 4-8", "eager b1"),
         ("eager EST 4-8", "eager b1"),
     }
-    assert {row["unit"] for row in full} == {"rounds", "runs"}
+    assert {row["unit"] for row in full} == {"rounds", "sessions"}
 
 
 def test_within_a_session_each_depth_is_compared_for_itself(files, capsys):

@@ -4,9 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from inference_benchmark.analysis.validity import RULES, Evidence, _mann_kendall_z, judge
+from inference_benchmark.analysis.validity import (
+    RULES,
+    Evidence,
+    LimitShare,
+    judge,
+    judge_estimate,
+    limit_share,
+)
 
 STEADY = (1.00, 1.01, 0.99, 1.00, 1.01, 0.99, 1.00, 1.01, 0.99)
+STEP = (*[1.0, 1.001, 0.999, 1.0] * 2, *[1.06, 1.061, 1.059, 1.06] * 2)
 RISING = (1.000, 1.004, 1.008, 1.012, 1.016, 1.020, 1.024, 1.028, 1.032)
 
 CLEAN_STATE = {
@@ -177,18 +185,46 @@ CASES = {
         {"ttft_s": first_run(0.04)},
         "TTFT of the first run is 6.0% above",
     ),
-    "first of three": (
+    "first of many that scatter as much": (
         "first_run_slow",
         "suspect",
-        {"total_s": (1.5, 1.0, 1.0)},
-        {"total_s": (1.0, 1.5, 1.0)},
-        "total time of the first run is 50.0% above",
+        {"total_s": (1.5, *[1.0, 1.1] * 4), "target_ci": 0.2},
+        {"total_s": (1.2, *[1.0, 1.1] * 4), "target_ci": 0.2},
+        "total time of the first run is 42.9% above",
+    ),
+    "step": (
+        "step",
+        "suspect",
+        {"ttft_s": STEP, "target_ci": 0.1},
+        {"ttft_s": tuple(1 + (time - 1) / 4 for time in STEP), "target_ci": 0.1},
+        "TTFT changed by +6.0% after run 8 of 16",
+    ),
+    "scatter of a fixed number of runs": (
+        "scatter",
+        "suspect",
+        {"target_ci": None, "tbot_s": (1.0, 0.97, 1.03, 0.96, 1.04, 1.02, 0.98, 1.0, 1.01)},
+        {"target_ci": None},
+        "TBOT scatters",
+    ),
+    "a workload's own metric": (
+        "drift",
+        "suspect",
+        {"samples": {"forward": RISING}},
+        {"samples": {"forward": STEADY}},
+        "forward drifted by +2.4%",
+    ),
+    "over the limit": (
+        "over_limit",
+        "invalid",
+        {"limit_shares": {"TBOT": LimitShare(1.06, 1.02, "datasheet"), "TTFT": None}},
+        {"limit_shares": {"TBOT": LimitShare(1.06, 0.99, "datasheet"), "TTFT": None}},
+        "TBOT reaches 106% of its limit (datasheet), at least 102%",
     ),
     "timers": (
         "timers_disagree",
         "suspect",
         {"timer_disagreement": (0.001, 0.03, 0.021)},
-        {"timer_disagreement": (0.001, 0.02)},
+        {"timer_disagreement": (0.001, 0.03, 0.021), "timer": "wall"},
         "in 2 of 3 run(s), by up to 3.0%",
     ),
     "precision": (
@@ -219,19 +255,26 @@ CASES = {
         {"agreement_passed": True},
         "not compared",
     ),
-    "CPU": (
-        "cpu_smoke",
+    "load at the start": (
+        "busy_cpus",
         "suspect",
-        {"device": "cpu", "gpu_state": None},
-        {"device": "cuda"},
-        "CPU smoke run",
+        {"device": "cpu", "gpu_state": None, "load_average": 2.5, "cpus": 8},
+        {"device": "cpu", "gpu_state": None, "load_average": 2.0, "cpus": 8},
+        "2.5 other process(es) wanted one of 8",
     ),
-    "two runs": (
-        "too_few_runs",
+    "CPU taken away": (
+        "busy_cpus",
         "suspect",
-        {"total_s": STEADY[:2]},
-        {"total_s": STEADY[:3]},
-        "2 run(s)",
+        {"device": "cpu", "gpu_state": None, "involuntary_switches": 1000, "cpus": 2},  # in 9 s
+        {"device": "cpu", "gpu_state": None, "involuntary_switches": 800, "cpus": 2},
+        "each was taken from this process 56 times a second",
+    ),
+    "five runs": (
+        "too_few_runs",
+        "unverified",
+        {"total_s": STEADY[:5], "ttft_s": STEADY[:5], "tbot_s": STEADY[:5]},
+        {"total_s": STEADY[:6], "ttft_s": STEADY[:6], "tbot_s": STEADY[:6]},
+        "5 run(s)",
     ),
 }
 
@@ -289,13 +332,38 @@ def test_five_runs_are_too_few_to_call_a_drift():
     assert codes(replace(GOOD, tbot_s=tuple(1 + 0.04 * i for i in range(6)))) == ["drift"]
 
 
+@pytest.mark.parametrize("times", [(), (1.0,), (1.0, 5.0), (3.0, 1.0, 1.0, 1.0, 9.0)])
+def test_a_short_session_is_unverified_whatever_its_times(times):
+    few = replace(GOOD, total_s=times, ttft_s=times, tbot_s=times, target_ci=None)
+    assert judge(few)["verdict"] == "unverified"
+    assert codes(few) == ["too_few_runs"]
+    throttled = replace(few, gpu_state=shares(hardware_thermal=0.01))
+    assert judge(throttled)["verdict"] == "suspect"
+
+
+def test_a_cpu_alone_is_no_reason():
+    on_cpu = replace(GOOD, device="cpu", gpu_state=None, load_average=0.1, cpus=2)
+    assert judge(replace(on_cpu, involuntary_switches=100)) == {"verdict": "valid", "reasons": []}
+
+
+def test_an_estimate_inherits_the_reasons_of_its_sources():
+    source = judge(replace(GOOD, gpu_state=shares(hardware_thermal=0.02)))
+    found = judge_estimate(replace(GOOD, gpu_state=None), [source, source])
+    assert found["verdict"] == "invalid"
+    assert [reason["code"] for reason in found["reasons"]] == ["throttled"]
+
+
+def test_limit_share_by_hand():
+    times = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]  # median 1.25, exact interval 1.0 to 1.5
+    found = limit_share(1.2, times, "datasheet")
+    assert found == LimitShare(pytest.approx(0.96), pytest.approx(0.8), "datasheet")
+    measured = limit_share(1.2, times, "measured", limit_uncertainty=0.05)
+    assert measured.low == pytest.approx(0.76)
+    assert limit_share(None, times, "given") is limit_share(1.0, [], "given") is None
+    assert limit_share(1.2, [1.0], "given").low == pytest.approx(1.2)
+
+
 def test_first_run_is_compared_with_the_median_of_the_rest():
     # One later outlier must not hide a slow first run, nor a slow first run hide in the median.
-    assert codes(replace(GOOD, total_s=(1.06, 1.0, 1.0, 9.0))) == ["first_run_slow"]
-
-
-def test_mann_kendall_by_hand():
-    # Four rising values: S = 6, variance 4 * 3 * 13 / 18 = 26 / 3, z = 5 / sqrt(26 / 3).
-    assert _mann_kendall_z([1, 2, 3, 4]) == pytest.approx(1.698416)
-    assert _mann_kendall_z([4, 3, 2, 1]) == pytest.approx(-1.698416)
-    assert _mann_kendall_z([1, 1, 1, 1]) == 0
+    times = (1.06, 1.0, 1.0, 1.0, 1.0, 9.0)
+    assert codes(replace(GOOD, total_s=times)) == ["first_run_slow"]

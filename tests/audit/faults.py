@@ -11,7 +11,7 @@ from unittest import mock
 
 import torch
 
-from inference_benchmark.engines.base import StepEngine
+from inference_benchmark.engines.step_engine import StepEngine
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,19 @@ def injected(name: str | None):
 
 def around_steps(engine: StepEngine, change: Callable, prompts: bool = False) -> None:
     """change(forward, tokens, position, caches) instead of the forward of single tokens."""
-    forward = engine.mode.forward
+    forward = engine.run_decoder
 
     def changed(tokens, position, caches, *rest):
         if tokens.shape[1] > 1 and not prompts:
             return forward(tokens, position, caches, *rest)
         return change(forward, tokens, position, caches)
 
-    engine.mode.forward = changed
+    engine.run_decoder = changed
 
 
 def with_other_weights(engine: StepEngine, change: Callable) -> None:
     """change(decoder) alters a copy of the weights, which the engine then uses."""
-    forward = engine.mode.forward
+    forward = engine.run_decoder
     with torch.no_grad():
         other = copy.deepcopy(forward.decoder)
         change(other)
@@ -259,7 +259,7 @@ def _(engine):
 
 @fault("the prefill's logits are those of the position before")
 def _(engine):
-    forward = engine.mode.forward
+    forward = engine.run_decoder
 
     def changed(tokens, position, caches, *rest):
         if tokens.shape[1] <= 2:
@@ -269,7 +269,7 @@ def _(engine):
         logits, token, *choices = forward(tokens, position, caches, *rest)
         return wrong[0], wrong[1], *choices
 
-    engine.mode.forward = changed
+    engine.run_decoder = changed
 
 
 # Caches
@@ -382,7 +382,7 @@ def _(engine):
 
 def hide(engine, is_hidden: Callable) -> None:
     """Steps do not attend to slots for which is_hidden(slots, position)."""
-    forward = engine.mode.forward
+    forward = engine.run_decoder
     begin = forward.begin
 
     def hiding(tokens, position, *rest):
@@ -453,7 +453,7 @@ def _(engine):
 
 @fault("int8 weights in steps alone")
 def _(engine):
-    forward = engine.mode.forward
+    forward = engine.run_decoder
     other = copy.deepcopy(forward.decoder)
     with torch.no_grad():
         for module in linears(other).values():
@@ -464,7 +464,7 @@ def _(engine):
         forward.decoder = own if tokens.shape[1] > 1 else other
         return forward(tokens, *rest)
 
-    engine.mode.forward = changed
+    engine.run_decoder = changed
 
 
 @fault("an expert of the last layer is swapped", listed=True, needs="mixture")

@@ -16,7 +16,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from audit.faults import injected  # noqa: E402
 from inference_benchmark import models  # noqa: E402
 from inference_benchmark.benchmark_inference import main  # noqa: E402
-from inference_benchmark.models import (  # noqa: E402
+from inference_benchmark.model.config import ModelConfig  # noqa: E402
+from inference_benchmark.model.parts import (  # noqa: E402
     AttentionTemperature,
     DenseFeedForward,
     GroupedQueryAttention,
@@ -24,7 +25,6 @@ from inference_benchmark.models import (  # noqa: E402
     InputRouter,
     LatentAttention,
     MixtureOfExperts,
-    ModelConfig,
     Rope,
 )
 

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
+from step_engines import make_engine
 
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode as Eager
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 
@@ -18,13 +17,12 @@ def decoder():
     return build_decoder(MODEL, "fp32", "cpu", INPUT + OUTPUT)
 
 
-def make_engine(decoder, cache_length: int = INPUT + OUTPUT) -> StepEngine:
-    mode = Eager(decoder, ModeOptions(Kernels()))
-    return StepEngine(mode, decoder, 2, INPUT, cache_length)
+def engine_of(decoder, cache_length: int = INPUT + OUTPUT) -> StepEngine:
+    return make_engine("eager", decoder, 2, INPUT, cache_length)
 
 
 def test_a_run_leaves_its_tokens_and_the_position_of_the_last(decoder):
-    engine = make_engine(decoder)
+    engine = engine_of(decoder)
     engine.reset()
     engine.prefill(torch.ones(2, INPUT, dtype=torch.int64))
     chosen = [engine.token.clone()]
@@ -40,13 +38,13 @@ def test_a_run_leaves_its_tokens_and_the_position_of_the_last(decoder):
 
 
 def test_a_full_cache_has_room_for_the_last_token(decoder):
-    engine = make_engine(decoder)
+    engine = engine_of(decoder)
     engine.force(torch.zeros(2, 1, dtype=torch.int64), INPUT + OUTPUT - 1)
     engine.decode()
     assert torch.equal(engine.tokens[:, -1:], engine.token)
 
 
 def test_a_prompt_may_fill_the_cache(decoder):
-    engine = make_engine(decoder, cache_length=INPUT)
+    engine = engine_of(decoder, cache_length=INPUT)
     engine.prefill(torch.ones(2, INPUT, dtype=torch.int64))
     assert torch.equal(engine.tokens[:, INPUT:], engine.token)

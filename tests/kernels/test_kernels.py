@@ -44,7 +44,7 @@ from inference_benchmark.kernels.rope_cache import (
     rope_and_cache,
     rope_and_cache_reference,
 )
-from inference_benchmark.models import GroupedQueryAttention
+from inference_benchmark.model.parts import GroupedQueryAttention
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,10 @@ class Case:
 
     def __str__(self) -> str:
         plan = f"-{self.plan.splits}x{self.plan.tile_tokens}" if self.plan else ""
-        unfused = "-unfused" if self.plan and not self.plan.fused_combine else ""
         layout = f"-{self.tokens_first}_tokens_first" if self.tokens_first else ""
         return (
             f"b{self.batch}-kv{self.kv_heads}-group{self.group}-dim{self.head_dim}"
-            f"-{str(self.dtype).removeprefix('torch.')}{layout}{plan}{unfused}"
+            f"-{str(self.dtype).removeprefix('torch.')}{layout}{plan}"
         )
 
 
@@ -241,7 +240,7 @@ def test_kernel_files_import_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
-        "from kernels import flash_decode, gemv, latent_decode, rope_cache, routed_experts\n"
+        "from inference_benchmark.kernels import flash_decode, gemv, latent_decode, rope_cache, routed_experts\n"
         "print(gemv.gemv(torch.ones(1, 4), torch.ones(3, 4)))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
@@ -372,10 +371,10 @@ SMALL_POSITIONS = (0, 15, 16, 33, 36)
 SMALL = Case(cache_length=37, positions=SMALL_POSITIONS, dtype=torch.float32)
 INTERPRETED_CASES = [
     replace(SMALL, batch=1, group=1, head_dim=64, plan=Plan(3, 16)),
-    replace(SMALL, batch=1, group=2, dtype=torch.float16, plan=Plan(2, 16, fused_combine=False)),
+    replace(SMALL, batch=1, group=2, dtype=torch.float16, plan=Plan(2, 16)),
     replace(SMALL, kv_heads=1, head_dim=64, dtype=torch.float16, plan=Plan(3, 16)),
     replace(SMALL, group=5, kv_heads=1, tokens_first="k", plan=Plan(3, 16)),
-    replace(SMALL, batch=1, group=8, positions=(0, 36), plan=Plan(2, 32, fused_combine=False)),
+    replace(SMALL, batch=1, group=8, positions=(0, 36), plan=Plan(2, 32)),
     replace(SMALL, batch=1, kv_heads=1, group=20, head_dim=16, positions=(36,), plan=Plan(1, 16)),
     replace(SMALL, batch=1, head_dim=64, cache_length=161, positions=(15, 16, 159, 160)),
     replace(
@@ -440,8 +439,8 @@ GPU_CASES = [
     Case(batch=1, kv_heads=2, head_dim=256, cache_length=300, positions=(0, 299)),
     Case(tokens_first="k"),
     Case(tokens_first="v"),
-    Case(plan=Plan(7, 32, fused_combine=False)),
-    Case(plan=Plan(5, 16, fused_combine=False), group=5, head_dim=64),
+    Case(plan=Plan(7, 32)),
+    Case(plan=Plan(5, 16), group=5, head_dim=64),
     Case(plan=Plan(9, 16, num_warps=2, num_stages=4)),
     Case(plan=Plan(1, 128, num_warps=8, num_stages=2)),
 ]
@@ -477,13 +476,10 @@ class TestOnGpu:
     ) -> None:
         check_gemv(out_features, in_features, dtype, gemv)
 
-    @pytest.mark.parametrize("fused_combine", [True, False])
-    def test_many_calls_give_the_same_bits(
-        self, fused_combine: bool, poisoned_memory: None
-    ) -> None:
+    def test_many_calls_give_the_same_bits(self, poisoned_memory: None) -> None:
         """A partial read before it is written is NaN here; a counter left wrong shows as well."""
         inputs = make_inputs(Case(batch=1, kv_heads=8, cache_length=2048)).at(1999)
-        plan = replace(Plan(33, 64), fused_combine=fused_combine)
+        plan = Plan(33, 64)
         first = launch_flash_decode(*inputs.flash_arguments(), plan=plan)
         same = torch.ones((), dtype=torch.bool, device=DEVICE)
         for _ in range(3000):

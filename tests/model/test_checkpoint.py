@@ -1,6 +1,7 @@
 """Checkpoints as transformers writes them: read back with the same logits, or refused in a line."""
 
 import json
+import os
 import pickle
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,16 +11,15 @@ import torch
 from conftest import ROOT
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face
 from safetensors.torch import load_file, save_file
+from step_engines import make_engine
 from transformers import Llama4Config, Llama4ForConditionalGeneration, LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark import benchmark_inference
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode as Eager
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.parts import Llama3RopeScaling, Rope, YarnRopeScaling
 from inference_benchmark.model.weights import empty_decoder
-from inference_benchmark.models import MODELS, Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.models import MODELS
 
 LENGTH = 40
 
@@ -85,7 +85,7 @@ def test_a_saved_model_gives_the_same_logits(tmp_path, name, shard_size):
     assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (shard_size == "20KB")
     decoder = read(tmp_path)
     ids = torch.randint(VOCAB, (2, LENGTH), generator=torch.Generator().manual_seed(3))
-    engine = StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, LENGTH, LENGTH)
+    engine = make_engine("eager", decoder, 2, LENGTH, LENGTH)
     engine.prefill(ids)
     expected = reference(input_ids=ids).logits[:, -1]
     assert (engine.logits - expected).norm() < 1e-4 * expected.norm()
@@ -211,13 +211,13 @@ def test_a_missing_shard_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, "unsupported architecture MistralForCausalLM"),
+        ({"architectures": ["GPT2LMHeadModel"]}, "unsupported architecture GPT2LMHeadModel"),
         ({"hidden_act": "gelu"}, 'hidden_act "gelu" is not supported'),
         ({"attention_bias": True}, "attention_bias true is not supported"),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization_config"),
-        ({"rope_parameters": {"rope_type": "dynamic"}}, "RoPE scaling dynamic is not supported"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, 'RoPE scaling "dynamic" is not supported'),
         ({"num_hidden_layers": "two"}, 'num_hidden_layers "two" is not supported'),
-        ({"intermediate_size": None, "rope_parameters": 3}, "makes no sense"),
+        ({"rope_parameters": 3}, "rope_parameters 3 is not supported"),
     ],
 )
 def test_an_unsupported_config_is_named(saved, capsys, changes, words):
@@ -271,6 +271,7 @@ def test_pickles_and_gguf_files_are_refused_unopened(saved, capsys, name, words)
 def test_a_folder_that_is_none(tmp_path, capsys):
     assert "is not a folder" in refused(tmp_path / "nowhere", capsys)
     assert "holds no config.json" in refused(tmp_path, capsys)
+    assert "can't be read: File name too long" in refused(tmp_path / ("n" * 5000), capsys)
 
 
 def test_nothing_of_ours_unpickles():
@@ -285,15 +286,15 @@ def test_the_benchmark_runs_a_checkpoint(tmp_path, capsys, name):
     code = benchmark_inference.main(
         ["--model-path", str(tmp_path), "--device", "cpu", "--precision", "fp32", "--json"]
         + ["--mode", "eager", "--input-length", "40", "--output-length", "8", "--quiet"]
-        + ["--num-iterations", "2", "--warmup-iterations", "1"]
+        + ["--num-iterations", "2", "--warmup-iterations", "1", "--details"]
     )
     out, err = capsys.readouterr()
     assert "of experts got none" in err
     result = json.loads(out.strip().splitlines()[-1])
     cell = SimpleNamespace(**result["cells"][0])
     assert code == 0
-    assert cell.agreement["passed"]
-    assert cell.agreement["routing_difference"] == 0
+    assert cell.output_check["passed"]
+    assert cell.output_check["routing_difference"] == 0
     assert cell.cold_start["load_s"] > 0
     assert cell.cold_start["build_s"] > 0
     assert cell.options["routing"]["even_share"] in (1 / 8, 1 / 16)
@@ -312,8 +313,8 @@ def test_two_depths_of_a_checkpoint_share_its_weights(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert result["config"]["extrapolated_from"] == [1, 2]
     small, large = (cell for cell in result["cells"] if not cell["estimated"])
-    assert small["agreement"]["passed"]
-    assert large["agreement"]["passed"]
+    assert small["output_check"]["passed"]
+    assert large["output_check"]["passed"]
     assert small["options"]["routing"] is None
     assert large["options"]["routing"]["even_share"] == 1 / 16
 
@@ -329,3 +330,136 @@ def test_only_the_layers_that_are_built_are_read(saved):
 def test_a_checkpoint_of_the_wrong_model_is_refused_before_it_is_read(saved):
     with pytest.raises(CheckpointError, match="expected deepseek_v3, found llama"):
         read_model(saved, MODELS["deepseekv3-670b"])
+
+
+# What is wrong with a folder, each in one line and at once
+
+
+def test_fewer_layers_in_config_json_than_in_the_weights_are_refused(saved, capsys):
+    edit_config(saved, num_hidden_layers=1)
+    line = refused(saved, capsys)
+    assert "model.layers.1.input_layernorm.weight and 8 more in the weights" in line
+    assert "(1 layers)" in line
+
+
+@pytest.mark.parametrize(
+    "name", ["model.layers.0.self_attn.q_proj.bias", "model.layers.0.self_attn.q_norm.weight"]
+)
+def test_a_tensor_that_nothing_takes_is_refused(saved, capsys, name):
+    change_tensors(saved, lambda tensors: tensors.update({name: torch.zeros(8)}))
+    assert f"{name} in the weights, but not in the model" in refused(saved, capsys)
+
+
+def test_tensors_that_follow_from_others_are_passed_over(saved):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    change_tensors(saved, lambda tensors: tensors.update({name: torch.zeros(4)}))
+    load_checkpoint(empty_decoder(read_model(saved), "fp32", "cpu"), saved)
+
+
+def test_layers_for_multi_token_prediction_are_passed_over(tmp_path):
+    """DeepSeek V3 is published with one, after its last layer."""
+    BUILDERS["deepseek"]().save_pretrained(tmp_path)
+    extra = {
+        "model.layers.3.eh_proj.weight": torch.zeros(64, 128),
+        "model.layers.3.self_attn.o_proj.weight": torch.zeros(64, 48),
+    }
+    change_tensors(tmp_path, lambda tensors: tensors.update(extra))
+    load_checkpoint(empty_decoder(read_model(tmp_path), "fp32", "cpu"), tmp_path)
+    change_tensors(tmp_path, lambda tensors: tensors.pop("model.layers.3.eh_proj.weight"))
+    with pytest.raises(CheckpointError, match=r"model.layers.3.self_attn.o_proj.weight in the"):
+        load_checkpoint(empty_decoder(read_model(tmp_path), "fp32", "cpu"), tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_the_checkpoints_fault(saved, capsys, value):
+    change_tensors(saved, lambda tensors: tensors[NAME][3, 5].fill_(value))
+    assert f"{NAME} holds NaN or infinity" in refused(saved, capsys)
+
+
+def test_weights_that_overflow_the_precision_are_named(saved):
+    change_tensors(saved, lambda tensors: tensors[NAME][3, 5].fill_(1e6))
+    load_checkpoint(empty_decoder(read_model(saved), "bf16", "cpu"), saved)
+    with pytest.raises(CheckpointError, match=f"{NAME} holds values too large for float16"):
+        load_checkpoint(empty_decoder(read_model(saved), "fp16", "cpu"), saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": 100_000}, "num_hidden_layers 100000 is not supported"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers 1000000000 is not supported"),
+        ({"num_hidden_layers": 10**30}, "num_hidden_layers 1000000"),
+        ({"num_hidden_layers": 1e30}, "num_hidden_layers 1e+30 is not supported"),
+        ({"num_hidden_layers": True}, "num_hidden_layers true is not supported"),
+        ({"num_hidden_layers": 2.5}, "num_hidden_layers 2.5 is not supported"),
+        ({"hidden_size": 10**1000}, "hidden_size 1000000"),
+        ({"intermediate_size": -5}, "intermediate_size -5 is not supported"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads 3 is not supported"),
+        ({"head_dim": True}, "head_dim true is not supported"),
+        ({"rms_norm_eps": "small"}, 'rms_norm_eps "small" is not supported'),
+        ({"rms_norm_eps": True}, "rms_norm_eps true is not supported"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings 1 is not supported"),
+        ({"attention_bias": 0}, "attention_bias 0 is not supported"),
+        ({"rope_parameters": {"rope_theta": "big"}}, 'rope_theta "big" is not supported'),
+        ({"rope_parameters": None, "rope_theta": "1e4"}, 'rope_theta "1e4" is not supported'),
+        ({"rope_parameters": {"rope_type": ["yarn"]}}, 'RoPE scaling ["yarn"] is not supported'),
+        ({"architectures": {"a": 1}}, "unsupported architecture none"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "unsupported architecture"),
+    ],
+)
+def test_a_value_that_is_none_is_named(saved, capsys, changes, words):
+    edit_config(saved, **changes)
+    assert words in refused(saved, capsys)
+
+
+def test_a_deeply_nested_config_is_named(saved, capsys):
+    (saved / "config.json").write_text("[" * 200_000)
+    assert "config.json can't be read: it is nested too deeply" in refused(saved, capsys)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"weight_map": [1]}, "weight_map does not give each tensor a file name"),
+        ({"weight_map": {"a": 1}}, "weight_map does not give each tensor a file name"),
+        ({"weight_map": {"a": "../other/model.safetensors"}}, "which is outside the folder"),
+        ({"weight_map": {"a": "/tmp/model.safetensors"}}, "which is outside the folder"),
+        ({"weight_map": {"a": "."}}, "is not a regular file"),
+        ({"weight_map": {}}, "holds no safetensors files"),
+        ([1], "holds no JSON object"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_named(saved, capsys, index, words):
+    (saved / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert words in refused(saved, capsys)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors.index.json", "model.safetensors"]
+)
+def test_a_named_pipe_is_not_waited_for(saved, capsys, name):
+    (saved / name).unlink(missing_ok=True)
+    os.mkfifo(saved / name)
+    assert f"{name} is not a regular file" in refused(saved, capsys)
+
+
+def test_a_folders_name_reaches_the_terminal_without_what_terminals_obey(tmp_path, capsys):
+    folder = tmp_path / "red\x1b[31m\nmodel\u202e"
+    llama().save_pretrained(folder)
+    assert read_model(folder).name == "red?[31m?model?"
+    (folder / "config.json").write_text("{")
+    line = refused(folder, capsys)
+    assert "red?[31m?model?/config.json can't be read" in line
+
+
+def test_such_a_name_is_measured_and_printed_harmless(tmp_path, capsys):
+    folder = tmp_path / "red\x1b[31m\nmodel"
+    llama().save_pretrained(folder)
+    flags = ["--model-path", str(folder), "--device", "cpu", "--mode", "eager", "--details"]
+    flags += ["--input-length", "8", "--output-length", "4", "--precision", "fp32"]
+    capsys.readouterr()
+    code = benchmark_inference.main([*flags, "--num-iterations", "2", "--warmup-iterations", "1"])
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "red?[31m?model" in out
+    assert "red\x1b" not in out + err

@@ -2,27 +2,28 @@
 
 import pytest
 import torch
+from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4
+from step_engines import make_engine
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.model.kernel_choice import Kernels
-from inference_benchmark.model.rope import rope_tables
-from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
-from inference_benchmark.models import (
+from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.parts import (
     DenseFeedForward,
     GroupedQueryAttention,
     Llama3RopeScaling,
-    ModelConfig,
     Rope,
 )
+from inference_benchmark.model.rope import rope_tables
+from inference_benchmark.model.weights import build_decoder
 
 DECODE_STEPS = 32
 PROMPT = 24
 CACHE = 64
 TOLERANCE = 1e-5
-OURS = Kernels(attention="flash_decode", linear="gemv")
+OURS = KernelConfig(attention="flash_decode", linear="gemv")
 
 # Few positions of the original context, so that the stretched, the kept and the blended
 # frequencies of the scaling all occur.
@@ -50,7 +51,7 @@ TIED = ModelConfig(
 )
 
 
-def hugging_face(config: ModelConfig) -> LlamaForCausalLM:
+def llama(config: ModelConfig) -> LlamaForCausalLM:
     scaling = config.rope.scaling
     rope = {"rope_type": "default", "rope_theta": config.rope.theta}
     if scaling is not None:
@@ -86,13 +87,6 @@ def hugging_face(config: ModelConfig) -> LlamaForCausalLM:
     return reference
 
 
-def copied(config: ModelConfig, reference: LlamaForCausalLM):
-    decoder = empty_decoder(config, "fp32", "cpu")
-    load_hugging_face(decoder, reference.state_dict())
-    decoder.set_context_length(CACHE)
-    return decoder
-
-
 @torch.inference_mode()
 def assert_same_logits(engine: StepEngine, reference: LlamaForCausalLM, batch: int) -> None:
     torch.manual_seed(1)
@@ -114,33 +108,27 @@ def assert_close(found, expected) -> None:
     assert error < TOLERANCE, f"relative error {error:.2g}"
 
 
-def thunder_mode():
-    from inference_benchmark.engines import thunder
-
-    return thunder.Mode
-
-
 @pytest.mark.parametrize("config", [SMALL, TIED], ids=["gqa-scaled", "mha-tied"])
 @pytest.mark.parametrize("batch", [1, 3])
 def test_eager_gives_the_logits_of_transformers(config, batch):
-    reference = hugging_face(config)
-    decoder = copied(config, reference)
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, batch, PROMPT, CACHE)
+    reference = llama(config)
+    decoder = copied(config, reference.state_dict(), CACHE)
+    engine = make_engine("eager", decoder, batch, PROMPT, CACHE)
     assert_same_logits(engine, reference, batch)
 
 
 @pytest.mark.parametrize(
-    ("make_mode", "options"),
+    ("name", "options"),
     [
-        (lambda: inductor.Mode, ModeOptions(Kernels())),
-        (lambda: inductor.Mode, ModeOptions(Kernels(), compile_scope="model")),
-        (thunder_mode, ModeOptions(Kernels())),
-        (thunder_mode, ModeOptions(Kernels(), compile_scope="model")),
-        (thunder_mode, ModeOptions(Kernels(), executors=("inductor",))),
-        (thunder_mode, ModeOptions(Kernels(), executors=("dynamo",))),
-        (lambda: eager.Mode, ModeOptions(OURS)),
-        (lambda: inductor.Mode, ModeOptions(OURS)),
-        (thunder_mode, ModeOptions(OURS)),
+        ("inductor", {"kernels": KernelConfig()}),
+        ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
+        ("thunder", {"kernels": KernelConfig()}),
+        ("thunder", {"kernels": KernelConfig(), "compile_scope": "model"}),
+        ("thunder", {"kernels": KernelConfig(), "executors": ("inductor",)}),
+        ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
+        ("eager", {"kernels": OURS}),
+        ("inductor", {"kernels": OURS}),
+        ("thunder", {"kernels": OURS}),
     ],
     ids=[
         "inductor",
@@ -154,22 +142,22 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
         "thunder-flash",
     ],
 )
-def test_modes_give_the_logits_of_transformers(make_mode, options):
-    reference = hugging_face(SMALL)
-    decoder = copied(SMALL, reference)
-    engine = StepEngine(make_mode()(decoder, options), decoder, 2, PROMPT, CACHE)
+def test_modes_give_the_logits_of_transformers(name, options):
+    reference = llama(SMALL)
+    decoder = copied(SMALL, reference.state_dict(), CACHE)
+    engine = make_engine(name, decoder, 2, PROMPT, CACHE, **options)
     assert_same_logits(engine, reference, batch=2)
-    engine.mode.details()
+    engine.compiler_stats()
 
 
 def test_a_layer_is_compiled_once_for_all_layers():
     decoder = build_decoder(SMALL, "fp32", "cpu", CACHE)
-    engine = StepEngine(thunder_mode()(decoder, ModeOptions(Kernels())), decoder, 1, PROMPT, CACHE)
+    engine = make_engine("thunder", decoder, 1, PROMPT, CACHE)
     for _ in range(2):
         engine.prefill(torch.zeros(1, PROMPT, dtype=torch.int64))
         engine.decode()
     # begin, layer and finish, each for a prompt and for a token
-    assert engine.mode.compile_count() == 6
+    assert engine.compile_count() == 6
 
 
 def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
@@ -183,21 +171,9 @@ def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():
         assert torch.equal(a, b), name
         assert not torch.equal(a, c), name
         assert a.std() > 0, name
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 1, PROMPT, CACHE)
+    engine = make_engine("eager", decoder, 1, PROMPT, CACHE)
     engine.prefill(torch.arange(PROMPT)[None])
     assert 0.3 < engine.logits.std() < 3
-
-
-@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head.weight"])
-def test_a_missing_or_misshapen_tensor_is_named(name):
-    state = dict(hugging_face(SMALL).state_dict())
-    decoder = empty_decoder(SMALL, "fp32", "cpu")
-    whole = state.pop(name)
-    with pytest.raises(KeyError, match=name.replace(".", r"\.")):
-        load_hugging_face(decoder, state)
-    state[name] = whole[:-1]
-    with pytest.raises(ValueError, match="shape"):
-        load_hugging_face(decoder, state)
 
 
 def test_rope_scaling_by_hand():
@@ -219,7 +195,7 @@ def test_rope_scaling_by_hand():
 
 def _outputs(decoder) -> list[torch.Tensor]:
     """Logits of a prefill and of three decode steps."""
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, CACHE)
+    engine = make_engine("eager", decoder, 2, PROMPT, CACHE)
     engine.prefill(torch.arange(2 * PROMPT).reshape(2, PROMPT) % decoder.config.vocab_size)
     found = [engine.logits.clone()]
     for _ in range(3):

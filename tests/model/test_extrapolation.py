@@ -6,7 +6,8 @@ import pytest
 
 from inference_benchmark.errors import RequestError
 from inference_benchmark.model.extrapolation import Extrapolation, choose, pairs
-from inference_benchmark.models import MODELS, DenseFeedForward
+from inference_benchmark.model.parts import DenseFeedForward
+from inference_benchmark.models import MODELS
 
 LLAMA = MODELS["llama3.1-8b"]
 

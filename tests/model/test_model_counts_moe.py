@@ -6,17 +6,16 @@ from mixture_models import DEEPSEEK, LLAMA4
 
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.model.cache import allocate_cache
-from inference_benchmark.model.weights import build_decoder
-from inference_benchmark.models import (
-    MODELS,
+from inference_benchmark.model.config import Precision, every
+from inference_benchmark.model.parts import (
     GroupedQueryAttention,
     GroupLimitedRouter,
     LatentAttention,
     MixtureOfExperts,
-    Precision,
-    every,
 )
-from inference_benchmark.workloads.metrics import Work
+from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS
+from inference_benchmark.workloads.generation import Generation
 
 BF16 = Precision.of("bf16")
 DEEPSEEK_V3 = MODELS["deepseekv3-670b"]
@@ -69,13 +68,15 @@ def test_llama4_by_hand():
 
 
 def test_experts_touched():
-    kind = MixtureOfExperts(256, 8, 2048, 2048, GroupLimitedRouter(8, 4, 2.5))
-    assert kind.experts_touched(1) == pytest.approx(8)
-    assert kind.experts_touched(2) == pytest.approx(256 * (1 - (248 / 256) ** 2))
-    assert kind.experts_touched(10_000) == pytest.approx(256)
-    read = kind.parameters_read(7168, 1)
-    assert read == kind.active_parameters(7168) - kind.fp32_parameters(7168)
-    assert kind.parameters_read(7168, 10_000) == kind.linear_parameters(7168)
+    mixture = MixtureOfExperts(256, 8, 2048, 2048, GroupLimitedRouter(8, 4, 2.5))
+    assert mixture.experts_touched(1) == pytest.approx(8)
+    assert mixture.experts_touched(2) == pytest.approx(256 * (1 - (248 / 256) ** 2))
+    assert mixture.experts_touched(10_000) == pytest.approx(256)
+    expert = 3 * 7168 * 2048
+    for num_tokens, num_experts in ((1, 8 + 1), (10_000, 256 + 1)):  # one that all share
+        used = sum(matrix.parameters for matrix in mixture.matrices_used(7168, num_tokens))
+        assert used == pytest.approx(num_experts * expert)
+    assert sum(matrix.parameters for matrix in mixture.matrices(7168)) == 257 * expert
 
 
 def test_chunked_attention_counts_its_chunk_only():
@@ -124,7 +125,8 @@ def test_counts_match_the_built_module(model):
 
 
 def test_a_prompt_that_touches_every_expert_is_bound_by_reading_them():
-    work = Work.of(DEEPSEEK_V3, BF16, 1, 1000, 1)
-    found = work.limit(Ceilings(4e12, 1e15, "measured"))
-    assert found["ttft_s"] == found["by_kind"]["prefill"]["matmul"] == work.prefill_bytes / 4e12
-    assert found["by_kind"]["prefill"]["attention"] == work.prefill_attention_flops / 1e15
+    cost = Generation(1000, 1).cost(DEEPSEEK_V3, BF16, 1)
+    found, prefill = cost.limit(Ceilings(4e12, 1e15, "measured")), cost.phases["prefill"]
+    matmul_s, attention_s = prefill.bytes / 4e12, prefill.attention_flops / 1e15
+    assert found["metrics"]["ttft_s"] == found["by_kind"]["prefill"]["matmul"] == matmul_s
+    assert found["by_kind"]["prefill"]["attention"] == attention_s

@@ -3,8 +3,9 @@
 import pytest
 
 from inference_benchmark.model.cache import allocate_cache
+from inference_benchmark.model.config import Precision, decode_contexts
 from inference_benchmark.model.weights import build_decoder
-from inference_benchmark.models import MODELS, Precision, decode_contexts
+from inference_benchmark.models import MODELS
 
 BF16 = Precision.of("bf16")
 LLAMA_8B = MODELS["llama3.1-8b"]

@@ -6,48 +6,34 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
+from step_engines import make_engine
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from inference_benchmark.engines import eager, inductor
-from inference_benchmark.engines.base import ModeOptions, StepEngine
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels import routed_experts as experts_kernel
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.model.attention import needs_mask
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.routing import balance, tokens_per_expert
-from inference_benchmark.model.weights import build_decoder, empty_decoder, load_hugging_face
+from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS as PRESETS
 from inference_benchmark.options import resolution
 from inference_benchmark.output_check import check_before
-from inference_benchmark.session.preparation import choose_kernels
+from inference_benchmark.session.planning import choose_kernels
 
 PROMPT, DECODE_STEPS = 24, 32
 CACHE = PROMPT + DECODE_STEPS
 TOLERANCE = 1e-4
-OURS = Kernels(attention="flash_decode", linear="gemv", experts="fused")
+OURS = KernelConfig(attention="flash_decode", linear="gemv", experts="fused")
 MODELS = pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
 
 
-def thunder_mode():
-    from inference_benchmark.engines import thunder
-
-    return thunder.Mode
-
-
-def copied(config, reference):
-    decoder = empty_decoder(config, "fp32", "cpu")
-    load_hugging_face(decoder, reference.state_dict())
-    decoder.set_context_length(CACHE)
-    return decoder
-
-
-def assert_same(config, make_mode, options, batch=2) -> None:
+def assert_same(config, name, options, batch=2) -> None:
     reference = hugging_face(config)
-    decoder = copied(config, reference)
-    engine = StepEngine(make_mode()(decoder, options), decoder, batch, PROMPT, CACHE)
+    decoder = copied(config, reference.state_dict(), CACHE)
+    engine = make_engine(name, decoder, batch, PROMPT, CACHE, **options)
     ids = torch.randint(VOCAB, (batch, CACHE), generator=torch.Generator().manual_seed(1))
     logits, choices = logits_and_choices(reference, ids)
     engine.prefill(ids[:, :PROMPT])
@@ -58,7 +44,7 @@ def assert_same(config, make_mode, options, batch=2) -> None:
         engine.decode()
         assert_close(engine.logits, logits[:, position])
         assert_chosen(engine.choices, [choice[:, position : position + 1] for choice in choices])
-    engine.mode.details()
+    engine.compiler_stats()
 
 
 def assert_close(found, expected) -> None:
@@ -75,23 +61,23 @@ def assert_chosen(found, expected) -> None:
 @MODELS
 @pytest.mark.parametrize("experts", ["grouped", "loop"])
 def test_eager_gives_the_logits_of_transformers(config, experts):
-    assert_same(config, lambda: eager.Mode, ModeOptions(Kernels(experts=experts)))
+    assert_same(config, "eager", {"kernels": KernelConfig(experts=experts)})
 
 
 @MODELS
 @pytest.mark.parametrize(
-    ("make_mode", "options"),
+    ("name", "options"),
     [
-        (lambda: eager.Mode, ModeOptions(OURS)),
-        (lambda: inductor.Mode, ModeOptions(Kernels())),
-        (lambda: inductor.Mode, ModeOptions(OURS)),
-        (thunder_mode, ModeOptions(Kernels())),
-        (thunder_mode, ModeOptions(OURS)),
+        ("eager", {"kernels": OURS}),
+        ("inductor", {"kernels": KernelConfig()}),
+        ("inductor", {"kernels": OURS}),
+        ("thunder", {"kernels": KernelConfig()}),
+        ("thunder", {"kernels": OURS}),
     ],
     ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
 )
-def test_modes_give_the_logits_of_transformers(config, make_mode, options):
-    assert_same(config, make_mode, options)
+def test_modes_give_the_logits_of_transformers(config, name, options):
+    assert_same(config, name, options)
 
 
 class Operators(TorchDispatchMode):
@@ -117,7 +103,7 @@ class Operators(TorchDispatchMode):
 )
 def test_a_decode_step_runs_our_operators(config, expected):
     decoder = build_decoder(config, "fp32", "cpu", CACHE)
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(OURS)), decoder, 1, PROMPT, CACHE)
+    engine = make_engine("eager", decoder, 1, PROMPT, CACHE, OURS)
     engine.prefill(torch.randint(VOCAB, (1, PROMPT)))
     with Operators() as operators:
         engine.decode()
@@ -128,7 +114,7 @@ def test_latent_attention_without_tiles_of_its_size_is_plain():
     odd = replace(DEEPSEEK, attention=replace(DEEPSEEK.attention, rope_dim=8))
     assert needs_mask(odd.attention, OURS)
     assert not needs_mask(DEEPSEEK.attention, OURS)
-    assert_same(odd, lambda: eager.Mode, ModeOptions(OURS))
+    assert_same(odd, "eager", {"kernels": OURS})
 
 
 # The output gate
@@ -136,9 +122,8 @@ def test_latent_attention_without_tiles_of_its_size_is_plain():
 
 def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
     """The gate, between sorted experts and the plain reference."""
-    options = ModeOptions(Kernels(experts="grouped"))
-    mode = eager.Mode(engine_decoder, options)
-    engine = StepEngine(mode, engine_decoder, 2, PROMPT, CACHE)
+    grouped = KernelConfig(experts="grouped")
+    engine = make_engine("eager", engine_decoder, 2, PROMPT, CACHE, grouped)
     generator = torch.Generator().manual_seed(7)
     prompts = [torch.randint(VOCAB, (2, PROMPT), generator=generator) for _ in range(2)]
     return check_before(engine, reference_decoder, prompts, precision, seed=1)
@@ -199,7 +184,7 @@ def test_the_gate_closes_on_a_wrong_router(decoder):
     assert any("chosen otherwise" in failure for failure in found["failures"])
 
 
-@pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4], ids=lambda config: config.name)
+@MODELS
 def test_the_gate_stays_open_where_rounding_decides_between_experts(config):
     """In bf16 sorted experts and a loop over them round otherwise, and tip a few choices."""
     decoder = build_decoder(config, "bf16", "cpu", CACHE)
@@ -232,7 +217,7 @@ def test_experts_follow_the_linear_layers():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
     )
-    assert choose_kernels(request, ModeSpec("eager", (), False)) == Kernels()
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == KernelConfig()
     assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
     request.linear = "torch"
     assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
@@ -251,7 +236,7 @@ def test_fp8_linears_are_for_dense_models_on_one_gpu():
 
 
 def test_random_routers_spread_tokens(decoder):
-    engine = StepEngine(eager.Mode(decoder, ModeOptions(Kernels())), decoder, 16, CACHE, CACHE)
+    engine = make_engine("eager", decoder, 16, CACHE, CACHE)
     engine.prefill(torch.randint(VOCAB, (16, CACHE), generator=torch.Generator().manual_seed(2)))
     found = balance(engine.choices, decoder.config.num_experts)
     assert found["even_share"] <= found["busiest_share"] < 4 * found["even_share"]

@@ -11,6 +11,11 @@ from inference_benchmark.engines import spec
 from inference_benchmark.engines.spec import parse_mode
 from inference_benchmark.errors import RequestError
 from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.identity import (
+    CONDITION_FIELDS,
+    IDENTITY_FIELDS,
+    identity_config,
+)
 from inference_benchmark.options.resolution import resolve
 
 
@@ -50,11 +55,38 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--extrapolate", "2", "4"], "has 4 layers; --extrapolate 1 2 would do, or leave it out"),
         (["--extrapolate", "1", "2", "--model-name", "llama4-scout"], "--extrapolate 4 8 would"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
-        (["--num-iterations", "5", "--max-seconds", "3"], "--num-iterations fixes the runs"),
+        (["--num-iterations", "5", "--max-seconds", "3"], "it fixes the number of runs"),
+        (["--num-iterations", "5", "--target-ci", "0.1"], "--num-iterations and --target-ci"),
+        (["--scenario", "chat", "--input-length", "7"], "a scenario sets both lengths"),
+        (["--scenario", "chat", "--output-length", "128"], "--scenario and --output-length"),
+        (["--batch-size", "9" * 20], "must be 2147483647 or less"),
+        (["--seed", "9" * 5000], "(5000 characters)' is no number"),
+        (["--max-seconds", "1e308"], "must be 3.2e+07 or less"),
+        (["--gpu-price", "1e308"], "must be 1e+06 or less"),
+        (["--target-ci", "nan"], "must be over 0"),
+        (["--gpu-bandwidth", "3350"], "no GPU has 3350 TB/s: it must be 0.01 to 100 TB/s"),
+        (["--gpu-bandwidth", "3350"], "with its unit it would be 3350GB/s"),
+        (["--gpu-bandwidth", "3350TB/s"], "no GPU has 3350TB/s"),
+        (["--gpu-bandwidth", "0.001"], "no GPU has 0.001 TB/s"),
+        (["--gpu-bandwidth", "4.8TFLOP/s"], "is no rate such as 10, 10TB/s or 10000GB/s"),
+        (["--gpu-bandwidth", "fast"], "'fast' is no rate"),
+        (["--gpu-peak", "989000000"], "no GPU has 989000000 TFLOP/s"),
+        (["--mode", "eager", "--compile-mode", "max-autotune"], "needs --mode inductor"),
+        (["--mode", "eager", "--compile-scope", "model"], "does nothing for eager"),
+        (["--mode", "thunder:sdpa", "--thunder-executors", "inductor"], "names its own executors"),
+        (["--seed", "1", "--seed", "2"], "--seed: is given twice, with different values"),
+        (["--workload", "forward", "--output-length", "3"], "leave out --output-length"),
+        (["--overwrite"], "--overwrite does nothing without --output"),
+        (["--output", "README.md"], "--output README.md exists; --overwrite replaces it"),
+        (["--output", "results", "--overwrite"], "--output results is a directory"),
+        (["--output", "/dev/null", "--overwrite"], "--output /dev/null is not a regular file"),
+        (["--json", "--format", "csv"], "--json and --format csv exclude each other"),
+        (["--scenario", "chat\x1b[31m\nchat"], r"unknown scenario 'chat\x1b[31m\nchat'"),
+        (["--\x1b[2Jxyz"], r"unrecognized arguments: --\x1b[2Jxyz"),
         (["--xyz"], "unrecognized arguments: --xyz\n"),
         (["--modle-name", "llama-tiny"], "did you mean --model-name?"),
         (["--inputlength=5", "--batchsize=2"], "did you mean --input-length --batch-size?"),
-        (["--seed", "4294967296"], "must be below 4294967296"),
+        (["--seed", "4294967296"], "must be 4294967295 or less"),
         (["--mode", "thunder:transformerengine,transformerengine_v2"], "exclude each other"),
     ],
 )
@@ -63,6 +95,69 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
     assert code == 2
     assert words in err
     assert len(err.strip().splitlines()) == 1
+    assert len(err) < 400
+    assert err.strip().isprintable()
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "value"),
+    [
+        ("--gpu-bandwidth", "4.8", 4.8e12),
+        ("--gpu-bandwidth", "4.8TB/s", 4.8e12),
+        ("--gpu-bandwidth", "3350GB/s", 3.35e12),
+        ("--gpu-bandwidth", "3350 gb/s", 3.35e12),
+        ("--gpu-bandwidth", "900GBps", 9e11),
+        ("--gpu-peak", "989", 9.89e14),
+        ("--gpu-peak", "989TFLOPS", 9.89e14),
+        ("--gpu-peak", "1.2 PFLOP/s", 1.2e15),
+    ],
+)
+def test_rates_have_units(flag, text, value):
+    request = parsed(flag, text)
+    assert getattr(request, flag[2:].replace("-", "_")) == pytest.approx(value)
+
+
+def test_a_flag_of_several_values_may_come_again():
+    request = parsed("--mode", "eager", "--batch-size", "1", "2", "--mode", "inductor", "eager")
+    assert [spec.label for spec in request.specs] == ["eager", "inductor"]
+    again = parsed("--batch-size", "1", "2", "--batch-size", "4", "--seed", "3", "--seed", "3")
+    assert (again.batch_sizes, again.seed) == ((1, 2, 4), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("WORLD_SIZE", "abc"), ("RANK", "x1"), ("LOCAL_RANK", "-1"), ("WORLD_SIZE", "9" * 30)],
+)
+def test_an_environment_that_torchrun_did_not_make(capsys, monkeypatch, name, text):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv(name, text)
+    monkeypatch.setattr(benchmark_inference, "_TIME_TO_SPEAK_S", 0.0)
+    code, err = run(capsys, "--mode", "eager")
+    assert code == 2
+    assert f"{name} is '{text}' in the environment" in err
+
+
+def test_what_a_result_records_of_the_flags():
+    config = identity_config(parsed("--scenario", "chat", "--mode", "eager", "--seed", "5"))
+    assert config["model_name"] == "llama-tiny"
+    assert (config["num_layers"], config["full_num_layers"]) == (4, 4)
+    assert (config["input_length"], config["output_length"]) == (1000, 1000)
+    assert (config["workload"], config["seed"], config["device"]) == ("generation", 5, "cpu")
+    assert (config["tensor_parallel"], config["all_reduce"]) == (1, None)
+    assert not {"json", "quiet", "output", "mode", "batch_size"} & set(config)
+    assert set(IDENTITY_FIELDS) | set(CONDITION_FIELDS) <= set(config)
+
+
+def test_results_are_compared_where_the_work_is_the_same():
+    assert set(IDENTITY_FIELDS) == {
+        "model_name",
+        "precision",
+        "num_layers",
+        "workload",
+        "input_length",
+        "output_length",
+    }
 
 
 @pytest.mark.parametrize(
@@ -109,7 +204,7 @@ def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
 
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
     for free, offered in ((100_000_000_000, True), (40_000_000_000, False)):
-        monkeypatch.setattr(benchmark, "_free_host_bytes", lambda free=free: free)
+        monkeypatch.setattr(benchmark, "free_host_bytes", lambda free=free: free)
         assert (", or --extrapolate for an estimate" in run(capsys, *flags)[1]) == offered
         assert "or --extrapolate" not in run(capsys, *flags, "--num-layers", "100")[1]
 
@@ -155,7 +250,7 @@ def test_a_number_of_ranks_that_would_do_is_named(capsys, monkeypatch):
 def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):
     from inference_benchmark.session import benchmark
 
-    monkeypatch.setattr(benchmark, "_free_host_bytes", lambda: 40_000_000_000)
+    monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 40_000_000_000)
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
     code, err = run(capsys, *flags, "--extrapolate")
     assert code == 3
@@ -201,10 +296,10 @@ def parsed(*arguments: str):
     return resolve(make_parser().parse_args([*arguments, "--device", "cpu"]))
 
 
-def test_a_scenario_sets_both_lengths_and_says_so():
-    request = parsed("--scenario", "chat", "--input-length", "7", "--mode", "eager")
+def test_a_scenario_sets_both_lengths():
+    request = parsed("--scenario", "chat", "--mode", "eager")
     assert (request.input_length, request.output_length) == (1000, 1000)
-    assert "ignored" in request.notices[0]
+    assert parsed("--scenario", "chat", "--workload", "forward").output_length == 0
 
 
 def test_defaults_without_a_gpu():

@@ -4,10 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from step_engines import make_engine as make_step_engine
 
-from inference_benchmark.engines.base import ModeOptions, StepEngine
-from inference_benchmark.engines.eager import Mode as Eager
-from inference_benchmark.model.kernel_choice import Kernels
+from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import (
@@ -28,7 +27,7 @@ def decoder():
 
 
 def make_engine(decoder, cache_length: int = PROMPT + OUTPUT) -> StepEngine:
-    return StepEngine(Eager(decoder, ModeOptions(Kernels())), decoder, 2, PROMPT, cache_length)
+    return make_step_engine("eager", decoder, 2, PROMPT, cache_length)
 
 
 def prompt(seed: int) -> torch.Tensor:

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from inference_benchmark.model.config import Precision
 from inference_benchmark.model.weights import build_decoder
-from inference_benchmark.models import MODELS, Precision
+from inference_benchmark.models import MODELS
 from inference_benchmark.output_check.errors import (
     CacheErrors,
     Finding,

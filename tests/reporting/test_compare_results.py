@@ -1,10 +1,14 @@
 """The command line of compare_results.py: exit codes, the gate, and what is printed."""
 
+import csv
+import io
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from comparing import one_line, run
+from comparing import one_line, report, run
 from conftest import ROOT
 from fake_results import fake_cell, save
 
@@ -12,7 +16,7 @@ from fake_results import fake_cell, save
 class TestGate:
     def test_exit_codes(self, tmp_path):
         before = save(tmp_path / "before.json", fake_cell(seed=1))
-        slower = save(tmp_path / "slower.json", fake_cell(tbot_s=0.0063, seed=2))
+        slower = save(tmp_path / "slower.json", fake_cell(tbot_s=0.0066, seed=2))
         gate = "--fail-on-regression"
         assert run(before, slower)[0] == 0
         assert run(before, slower, gate)[0] == 1
@@ -21,7 +25,7 @@ class TestGate:
         _, out, err = run(before, slower, gate)
         assert "slower" in out
         assert "regression: thunder b1" in err
-        assert "tbot_s is 0.952 x the speed of thunder b1" in err
+        assert "tbot_s is 0.909 x the speed of thunder b1" in err
 
     def test_noise_is_no_regression(self, tmp_path):
         before = save(tmp_path / "a.json", fake_cell(noise=0.1, seed=1))
@@ -29,7 +33,7 @@ class TestGate:
         assert run(before, after, "--fail-on-regression")[0] == 0
 
     @pytest.mark.parametrize(
-        ("status", "code"), [("oom", 1), ("wrong_output", 1), ("unsupported", 0)]
+        ("status", "code"), [("oom", 1), ("wrong_output", 1), ("unsupported", 1)]
     )
     def test_a_cell_that_broke_is_a_regression(self, tmp_path, status, code):
         before = save(tmp_path / "a.json", fake_cell("eager"), fake_cell("thunder"))
@@ -76,8 +80,8 @@ class TestOutput:
             "                 baseline       cell  ratio  95 % interval  verdict",
             "  TTFT, ms          20.00      20.00  1.000  1.000 - 1.000  same",
             "  TBOT, ms          6.000      4.000  1.500  1.500 - 1.500  faster",
-            "  total, s         0.0440     0.0360  1.222  1.222 - 1.222  faster",
-            "  output tok/s        114        139  1.222  1.222 - 1.222  faster",
+            "  total, ms         44.00      36.00  1.222  1.222 - 1.222  faster",
+            "  tok/s               114        139  1.222  1.222 - 1.222  faster",
             "  peak, GB          17.00      17.00  1.000              -  -",
         ]
 
@@ -88,12 +92,13 @@ class TestOutput:
         out = run(*files)[1]
         legend, rest = out.split("\n\n", 1)
         assert "".join(legend.split()) == f"[1]{files[0]}[2]{files[1]}"
-        assert "eager b1 [2] against eager b1 [1]: 10 runs" in rest
+        assert "eager b1 [2] against eager b1 [1]: one session a side" in rest
         assert "skipped: thunder b1 [2]: failed" in rest
         assert names[0] not in rest
 
     def test_what_is_said_of_several_cells_is_said_once(self, tmp_path):
-        reason = {"code": "drift", "message": "slower", "remedy": "wait"}
+        reason = dict.fromkeys(("message", "remedy"), "wait")
+        reason |= {"code": "drift", "severity": "suspect"}
         validity = {"verdict": "suspect", "reasons": [reason, reason]}
         cells = [fake_cell(mode, validity=validity) for mode in ("eager", "inductor")]
         lost = [fake_cell("eager", batch_size=size) for size in (2, 4)]
@@ -116,6 +121,61 @@ class TestOutput:
         assert len(table) == 8
         assert {line.count("|") for line in table} == {8}
         assert "| TBOT, ms | 6.000 | 4.000 | 1.500 |" in table[3]
+
+    def test_csv_has_a_line_per_cell_and_metric(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell(noise=0))
+        after = save(tmp_path / "b.json", fake_cell(noise=0, tbot_s=0.005))
+        _, out, _ = run(before, after, "--format", "csv")
+        lines = list(csv.DictReader(io.StringIO(out)))
+        assert [line["metric"] for line in lines][:2] == ["ttft_s", "tbot_s"]
+        tbot = lines[1]
+        assert (tbot["unit"], tbot["baseline"], tbot["value"]) == ("s", "0.006", "0.005")
+        assert (tbot["verdict"], tbot["deviation"]) == ("faster", "0.013")
+        assert tbot["deviation_source"].startswith("default")
+
+    def test_json_says_what_each_verdict_rests_on(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell(seed=1))
+        after = save(tmp_path / "b.json", fake_cell(seed=2), environment={"driver": "570"})
+        found = report(before, after)
+        assert found["to_decide"]
+        assert [each["name"] for each in found["differences"]] == ["driver"]
+        assert found["inconclusive"]
+
+    def test_standard_input_is_a_file(self, tmp_path, monkeypatch):
+        path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
+        monkeypatch.setattr("sys.stdin", io.StringIO(Path(path).read_text()))
+        code, out, _ = run("-")
+        assert code == 0
+        assert "thunder b1 against eager b1 (-): 10 rounds" in out
+
+    def test_what_is_differing_is_in_markdown_too(self, tmp_path):
+        before = save(tmp_path / "a.json", fake_cell())
+        after = save(tmp_path / "b.json", fake_cell(), environment={"driver": "570"})
+        _, out, _ = run(before, after, "--format", "markdown")
+        assert "| driver | 580.1 (a.json) / 570 (b.json) |  |" in out
+
+    def test_control_characters_of_a_file_reach_no_terminal(self, tmp_path):
+        cell = fake_cell("eager") | {"label": "a\x1b[31mb\nc b1"}
+        _, out, _ = run(save(tmp_path / "s.json", cell, fake_cell("thunder")))
+        assert "\x1b" not in out
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+    @pytest.mark.parametrize("redirection", ["> /dev/full", ">&-"])
+    def test_a_report_that_can_not_be_written(self, tmp_path, redirection):
+        path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))
+        command = f"{sys.executable} compare_results.py {path} {redirection}"
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 4
+        assert one_line(done.stderr, "can't be written")
+
+    def test_a_terminal_that_is_ascii_only(self, tmp_path):
+        folder = tmp_path / "größe"
+        folder.mkdir()
+        path = save(folder / ("ü" * 30 + ".json"), fake_cell("eager"), fake_cell("thunder"))
+        environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+        command = [sys.executable, "compare_results.py", path]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, "")
 
     def test_help_shows_examples_within_80_columns(self, monkeypatch):
         monkeypatch.setenv("COLUMNS", "80")

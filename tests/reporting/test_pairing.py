@@ -2,7 +2,9 @@
 
 import pytest
 from comparing import one_line, report, rows, run, verdicts
-from fake_results import fake_cell, fake_gpu, save
+from fake_results import fake_cell, fake_gpu, fake_speedup, save
+
+FP8 = {"format": "fp8", "storage_bits": 8, "group_size": None, "compute": "fp8"}
 
 
 class TestTwoFiles:
@@ -12,14 +14,14 @@ class TestTwoFiles:
         )
         after = save(
             tmp_path / "after.json",
-            fake_cell("thunder", tbot_s=0.0055, seed=3),
-            fake_cell("eager", tbot_s=0.0066, seed=4),
+            fake_cell("thunder", tbot_s=0.005, seed=3),
+            fake_cell("eager", tbot_s=0.0075, seed=4),
         )
         found = rows(before, after)
-        assert verdicts(found["thunder b1"]) == ["same", "faster", "faster", "faster"]
-        assert verdicts(found["eager b1"]) == ["same", "slower", "slower", "slower"]
+        assert verdicts(found["thunder b1"]) == ["inconclusive", "faster", "faster", "faster"]
+        assert verdicts(found["eager b1"]) == ["inconclusive", "slower", "slower", "slower"]
         assert found["eager b1"]["baseline_label"] == "eager b1"
-        assert found["eager b1"]["unit"] == "runs"
+        assert found["eager b1"]["unit"] == "sessions"
 
     def test_single_cells_of_different_modes_meet(self, tmp_path):
         before = save(tmp_path / "eager.json", fake_cell("eager", tbot_s=0.007))
@@ -57,15 +59,14 @@ class TestTwoFiles:
     def test_changed_software_is_noted(self, tmp_path):
         before = save(tmp_path / "a.json", fake_cell(), environment={"torch": "2.10.0"})
         after = save(tmp_path / "b.json", fake_cell(), environment={"torch": "2.11.0"})
-        assert "sessions differ in torch 2.10.0 | 2.11.0" in run(before, after)[1]
+        assert "  torch: 2.10.0 (a.json) | 2.11.0 (b.json)" in run(before, after)[1].splitlines()
 
 
 class TestOneFile:
     def test_the_baseline_is_the_sessions_own_unless_named(self, tmp_path):
-        speedup = {"baseline": "inductor+graphs b1", "ttft": None, "tbot": None, "total": None}
         session = save(
             tmp_path / "session.json",
-            fake_cell("thunder+graphs", speedup=speedup),
+            fake_cell("thunder+graphs", speedup=fake_speedup("inductor+graphs b1")),
             fake_cell("eager"),
             fake_cell("inductor+graphs"),
         )
@@ -88,7 +89,7 @@ class TestOneFile:
         assert pairs == {"thunder b1": "eager b1", "thunder b8": "eager b8"}
 
     def test_precision_of_a_cell_goes_before_that_of_the_session(self, tmp_path):
-        fp8 = fake_cell("thunder:transformerengine", options={"precision": "fp8"})
+        fp8 = fake_cell("thunder:transformerengine", weights=FP8)
         found = rows(save(tmp_path / "session.json", fake_cell("eager"), fp8))
         assert found["thunder:transformerengine b1"]["baseline_label"] is None
         assert "fp8" in found["thunder:transformerengine b1"]["title"]
@@ -105,13 +106,13 @@ class TestManyFiles:
         files = [
             save(tmp_path / f"{mode}.json", fake_cell(mode, tbot_s=tbot_s, seed=index))
             for index, (mode, tbot_s) in enumerate(
-                [("thunder", 0.0058), ("eager", 0.007), ("inductor", 0.0071)]
+                [("thunder", 0.0055), ("eager", 0.007), ("inductor", 0.0071)]
             )
         ]
         found = rows(*files)
         assert {row["baseline_label"] for row in found.values()} == {"eager b1"}
         assert verdicts(found["thunder b1"])[1] == "faster"
-        assert verdicts(found["inductor b1"])[1] == "same"  # 1.4 % is within 2 %
+        assert verdicts(found["inductor b1"])[1] == "inconclusive"
 
     def test_files_of_one_mode_are_compared_with_the_first(self, tmp_path):
         files = [save(tmp_path / f"{i}.json", fake_cell(seed=i)) for i in range(3)]
@@ -129,7 +130,7 @@ class TestManyFiles:
             fake_cell("thunder"),
             environment=fake_gpu("NVIDIA H100"),
         )
-        layers = save(tmp_path / "c.json", fake_cell("eager"), num_layers=4)
+        layers = save(tmp_path / "c.json", fake_cell("eager", num_layers=4), num_layers=4)
         _, out, _ = run(h200, h100, layers)
         titles = [line for line in out.splitlines() if line.startswith("NVIDIA")]
         assert [title[:36] for title in titles] == [
@@ -154,7 +155,7 @@ class TestFingerprints:
     def test_two_files_that_differ_are_refused_with_the_fields(self, tmp_path):
         before = save(tmp_path / "a.json", fake_cell())
         after = save(
-            tmp_path / "b.json", fake_cell(), environment=fake_gpu("NVIDIA H100"), num_layers=4
+            tmp_path / "b.json", fake_cell(num_layers=4), environment=fake_gpu("NVIDIA H100")
         )
         code, out, err = run(before, after)
         assert (code, out) == (2, "")
@@ -169,10 +170,10 @@ class TestFingerprints:
         ("fields", "cell", "named"),
         [
             ({"model_name": "llama2-7b"}, {}, "model_name"),
-            ({"num_layers": 2}, {}, "num_layers"),
+            ({}, {"num_layers": 2}, "num_layers"),
             ({"input_length": 9}, {}, "input_length"),
             ({"output_length": 9}, {}, "output_length"),
-            ({"precision": "fp16"}, {}, "precision"),
+            ({}, {"weights": FP8}, "precision"),
             ({}, {"batch_size": 2}, "batch_size"),
             ({}, {"timer": "wall"}, "timer"),
         ],
@@ -215,13 +216,15 @@ class TestFingerprints:
 
     def test_across_model_and_precision(self, tmp_path):
         first = save(tmp_path / "a.json", fake_cell())
-        other = save(tmp_path / "b.json", fake_cell(), model_name="llama2-13b", num_layers=40)
+        other = save(
+            tmp_path / "b.json", fake_cell(num_layers=40), model_name="llama2-13b", num_layers=40
+        )
         assert "thunder b1 [llama2-13b, 40 of 32 layers]" in rows(first, other, "--across", "model")
-        shallow = save(tmp_path / "d.json", fake_cell(), num_layers=4)
+        shallow = save(tmp_path / "d.json", fake_cell(num_layers=4), num_layers=4)
         found = report(other, first, shallow, "--across", "model")["rows"]
         names = ["llama3.1-8b, num_layers 32", "llama3.1-8b, num_layers 4"]
         assert [row["name"] for row in found] == names
-        fp8 = fake_cell("thunder:transformerengine", options={"precision": "fp8"})
+        fp8 = fake_cell("thunder:transformerengine", weights=FP8)
         mixed = save(tmp_path / "c.json", fake_cell(), fp8)
         (row,) = rows(mixed, "--across", "precision").values()
         assert row["label"] == "thunder:transformerengine b1 [fp8]"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from comparing import one_line, run
-from fake_results import fake_cell, fake_result, save
+from fake_results import fake_cell, fake_result, save, with_wrong_output
 
 BROKEN = {
     "empty": ("", "empty"),
@@ -16,7 +16,7 @@ BROKEN = {
     "foreign": ('{"results": [1, 2]}', "not a result file"),
     "list": ("[1, 2, 3]", "not a result file"),
     "hollow": ('{"schema_version": 1}', "no cells"),
-    "newer": ('{"schema_version": 2, "cells": []}', "schema version 2"),
+    "newer": ('{"schema_version": 3, "cells": []}', "schema version 3"),
     "odd": (json.dumps(fake_result([{**fake_cell(), "samples": {"ttft_s": ["x"]}}])), "whole"),
 }
 
@@ -29,7 +29,11 @@ def places(result: dict) -> list[tuple]:
 
     paths = [(), ("environment",), ("config",), ("cells", 1), ("environment", "gpu")]
     paths += [("cells", 1, name) for name in ("samples", "summary", "memory", "options")]
-    paths += [("cells", 1, name) for name in ("validity", "agreement")]
+    paths += [("cells", 1, "samples", "metrics"), ("workload",), ("workload", "metrics", 0)]
+    paths += [("workload", "rates", 0), ("cells", 1, "summary", "rates")]
+    paths += [
+        ("cells", 1, name) for name in ("validity", "output_check", "name", "weights", "engine")
+    ]
     return [(section(*path), key) for path in paths for key in section(*path)(result)]
 
 
@@ -40,7 +44,6 @@ class TestCells:
             ({"status": "oom", "error": "needs 40 GB, 20 free"}, "oom: needs 40 GB, 20 free"),
             ({"status": "unsupported", "error": None}, "unsupported"),
             ({"status": "wrong_output", "error": None}, "wrong output"),
-            ({"agreement": {"passed": False}}, "wrong output"),
             ({"status": "partial", "samples": None}, "no finished run"),
         ],
     )
@@ -52,6 +55,18 @@ class TestCells:
         assert "inductor b1 against eager b1" in out
         assert "thunder b1 against" not in out
 
+    def test_wrong_outputs_have_no_speed(self, tmp_path):
+        cells = fake_cell("eager"), with_wrong_output(fake_cell("thunder"))
+        _, out, _ = run(save(tmp_path / "s.json", *cells))
+        assert "skipped: thunder b1 (s.json): wrong output" in out
+
+    def test_a_session_that_did_not_end_is_partial(self, tmp_path):
+        path = tmp_path / "s.json"
+        result = fake_result([fake_cell("eager"), fake_cell("thunder")]) | {"state": "running"}
+        path.write_text(json.dumps(result))
+        out = " ".join(run(path)[1].split())
+        assert "eager b1, thunder b1 (s.json): partial: the session's state is running" in out
+
     def test_a_partial_cell_is_compared_and_said_to_be_partial(self, tmp_path):
         cells = fake_cell("eager"), fake_cell("thunder", status="partial", runs=5)
         _, out, _ = run(save(tmp_path / "s.json", *cells))
@@ -59,7 +74,7 @@ class TestCells:
         assert "thunder b1 (s.json): partial: the session didn't end" in " ".join(out.split())
 
     def test_doubtful_validity_is_noted(self, tmp_path):
-        reason = {"code": "throttled", "message": "hot", "remedy": "cool"}
+        reason = {"code": "throttled", "severity": "suspect", "message": "hot", "remedy": "cool"}
         cell = fake_cell("thunder", validity={"verdict": "suspect", "reasons": [reason]})
         _, out, _ = run(save(tmp_path / "s.json", fake_cell("eager"), cell))
         assert "thunder b1 (s.json): suspect (throttled)" in " ".join(out.split())
@@ -92,11 +107,11 @@ class TestFiles:
 
     def test_samples_that_are_no_times_are_refused(self, tmp_path):
         cell = fake_cell()
-        cell["samples"]["ttft_s"][3] = float("nan")
+        cell["samples"]["metrics"]["ttft_s"][3] = float("nan")
         path = save(tmp_path / "nan.json", cell)
         code, _, err = run(path)
         assert code == 2
-        assert one_line(err, path, "positive")
+        assert one_line(err, path, "NaN")
 
     def test_files_that_cannot_be_read(self, tmp_path):
         binary = tmp_path / "binary.json"

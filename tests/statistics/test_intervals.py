@@ -9,6 +9,7 @@ from simulated import covered, simulated_steps
 from inference_benchmark.statistics.intervals import (
     log_mean_interval,
     median_interval,
+    printed_interval,
     relative_half_width,
 )
 
@@ -30,6 +31,13 @@ class TestIntervals:
     def test_relative_half_width_is_half_the_interval_over_its_centre(self):
         expected = T_2 * 0.01 / math.sqrt(3)
         assert relative_half_width([0.99, 1.0, 1.01]) == pytest.approx(expected, rel=1e-3)
+
+    def test_what_is_printed_is_exact_from_six_samples_on(self):
+        six, five = [3.0, 1.0, 2.0, 5.0, 4.0, 6.0], [3.0, 1.0, 2.0, 5.0, 4.0]
+        assert printed_interval(six) == (1.0, 6.0)
+        assert relative_half_width(six) == pytest.approx(2.5 / 3.5)
+        assert printed_interval(five) == log_mean_interval(five)
+        assert printed_interval([0.0, 1.0]) is None
 
     def test_nothing_is_said_of_one_sample(self):
         assert log_mean_interval([1.0]) is None

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from simulated import STEPS, covered, simulated_steps
 
+from inference_benchmark.statistics.intervals import log_mean_interval
 from inference_benchmark.statistics.summaries import step_percentiles, summarize
 
 T_3 = 3.182446  # Student's t of 3 degrees, 97.5 %, from a printed table
@@ -22,7 +23,7 @@ class TestSummary:
         half = T_3 * math.sqrt(14 / 3) / 2  # squares of -2, -1, 0, 3 sum to 14
         assert summary == {
             "median": 2.5,
-            "median_ci95": None,
+            "median_ci95": list(log_mean_interval([1.0, 2.0, 3.0, 6.0])),
             "mean": 3.0,
             "mean_ci95": [pytest.approx(3 - half, rel=1e-6), pytest.approx(3 + half, rel=1e-6)],
             "std": pytest.approx(math.sqrt(14 / 3)),

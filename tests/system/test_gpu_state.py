@@ -2,6 +2,7 @@
 
 import builtins
 import os
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from inference_benchmark.system import gpu_state
 from inference_benchmark.system.gpu_state import (
     GpuMonitor,
+    OwnProcesses,
     Snapshot,
     energy_per_token_j,
     summarize_state,
@@ -64,6 +66,12 @@ class FakeNvml:
 
     def nvmlShutdown(self):
         self.opened -= 1
+
+    def nvmlDeviceGetCount(self):
+        return 1
+
+    def nvmlDeviceGetHandleByIndex(self, index):
+        return "handle"
 
     def nvmlDeviceGetHandleByUUID(self, uuid):
         self.uuid = uuid
@@ -231,18 +239,54 @@ def test_own_process_is_not_another(nvml):
     )
 
 
-def test_in_a_container_one_unknown_pid_is_ourselves(nvml):
-    nvml.processes = [process(STRANGER, 5)]
-    assert GpuMonitor(UUID, nvml).snapshot().other_processes == ()
-    nvml.processes = [process(STRANGER, 5), process(BIGGER_STRANGER, 10**9)]
-    assert GpuMonitor(UUID, nvml).snapshot().other_processes == (
-        {"pid": STRANGER, "used_memory_bytes": 5},
-    )
+class TestOwnProcesses:
+    def others(self, nvml, own):
+        return [each["pid"] for each in GpuMonitor(UUID, nvml, own).snapshot().other_processes]
 
+    def test_a_stranger_that_appears_at_our_start_is_us_under_the_hosts_number(self, nvml):
+        own = OwnProcesses(nvml)
+        nvml.processes = [process(STRANGER, 5)]
+        with own.starting():
+            nvml.processes = [process(STRANGER, 5), process(BIGGER_STRANGER, 10**9)]
+        assert self.others(nvml, own) == [STRANGER]
+        assert nvml.opened == 1  # the monitor's
 
-def test_a_visible_process_is_never_taken_for_ourselves(nvml):
-    nvml.processes = [process(os.getppid(), 10**9)]
-    assert len(GpuMonitor(UUID, nvml).snapshot().other_processes) == 1
+    def test_whoever_comes_later_is_foreign(self, nvml):
+        own = OwnProcesses(nvml)
+        with own.starting():
+            nvml.processes = [process(STRANGER, 5)]
+        nvml.processes = [process(STRANGER, 5), process(BIGGER_STRANGER, 10**9)]
+        assert self.others(nvml, own) == [BIGGER_STRANGER]
+
+    def test_of_more_newcomers_than_were_started_the_rest_is_foreign(self, nvml):
+        own = OwnProcesses(nvml)
+        with own.starting(workers=2):
+            nvml.processes = [process(STRANGER + i, 5) for i in range(3)]
+        assert self.others(nvml, own) == [STRANGER + 2]
+
+    def test_where_the_driver_shows_our_number_no_stranger_is_ours(self, nvml):
+        own = OwnProcesses(nvml)
+        with own.starting():
+            nvml.processes = [process(os.getpid(), 5), process(STRANGER, 7)]
+        assert self.others(nvml, own) == [STRANGER]
+
+    def test_workers_are_known_as_descendants(self, nvml):
+        own = OwnProcesses(nvml)
+        worker = subprocess.Popen(["sleep", "60"])
+        try:
+            with own.starting(workers=1):
+                nvml.processes = [process(worker.pid, 5), process(os.getppid(), 7)]
+        finally:
+            worker.kill()
+            worker.wait()
+        assert self.others(nvml, own) == [os.getppid()]
+
+    def test_without_nvml_nothing_is_known_and_nothing_raises(self, nvml):
+        nvml.nvmlInit = unsupported
+        own = OwnProcesses(nvml)
+        with own.starting():
+            pass
+        assert own.pids == {os.getpid()}
 
 
 def test_summary_by_hand():

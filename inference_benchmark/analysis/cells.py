@@ -1,0 +1,110 @@
+"""A cell's plan and record as the result file has them, before anything is judged. No torch."""
+
+from typing import TYPE_CHECKING
+
+from inference_benchmark.session.record import MeasuredCell
+from inference_benchmark.system.gpu_state import summarize_state
+from inference_benchmark.system.memory import combine
+
+if TYPE_CHECKING:
+    from inference_benchmark.analysis.result import SessionFacts
+
+
+def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = True) -> dict:
+    """All fields of a cell; samples, summary, speedup and validity are still null.
+
+    with_state: also what is computed from the readings of the GPU.
+    """
+    plan, record = cell.plan, cell.record
+    ceilings = facts.ceilings.get(plan.precision.compute)
+    kernels, model = plan.engine.kernels, plan.model
+    return {
+        "label": plan.label,
+        "name": plan.name,
+        "mode": plan.spec.name,
+        "batch_size": plan.batch_size,
+        "num_layers": model.num_layers,
+        "options": {
+            "cuda_graphs": plan.spec.cuda_graphs,
+            "executors": list(plan.spec.executors),
+            "attention": kernels.attention,
+            "linear": kernels.linear,
+            "experts": kernels.experts if model.num_experts else None,
+            "all_reduce": kernels.all_reduce,
+            "precision": plan.precision.name,
+            "compiler": record.compiler_stats,
+            "routing": record.routing,
+        },
+        "timer": _timer(cell),
+        "estimated": plan.is_estimate,
+        "extrapolation": plan.extrapolation and plan.extrapolation.record(),
+        "group": {"batch_size": plan.batch_size, "interleaved": plan.interleaved},
+        "engine": record.engine or _planned_engine(cell),
+        "weights": plan.precision.weight_format.record(),
+        "cost": dict(plan.cost.facts),
+        "limit": plan.cost.limit(ceilings),
+        "bound": plan.cost.bound(ceilings),
+        "samples": None,
+        "wrong_output_samples": None,
+        "summary": None,
+        "speedup": None,
+        "cold_start": _cold_start(cell),
+        "memory": record.memory | combine(record.rank_memory),
+        "gpu_state": gpu_state(cell) if with_state else None,
+        "host": record.host,
+        "profile": record.profile,
+        "output_check": record.output_check,
+        "stop_reason": record.stop_reason,
+        "validity": None,
+        "status": record.status,
+        "error": record.error,
+    }
+
+
+def _timer(cell: MeasuredCell) -> str:
+    """Before its engine is open, the clock that its device usually has."""
+    return cell.record.timer or ("wall" if cell.plan.device == "cpu" else "cuda_event")
+
+
+def _planned_engine(cell: MeasuredCell) -> dict:
+    """What the engine says it can do is known once it is open."""
+    return {
+        "name": cell.plan.spec.name,
+        "clock": _timer(cell),
+        "granularity": "steps",
+        "process": "own",
+        "weights": "session" if cell.plan.spec.engine.needs_weights else "own",
+        "evidence": [],
+    }
+
+
+def _cold_start(cell: MeasuredCell) -> dict | None:
+    record = cell.record
+    if record.cold_start is None:
+        return None
+    warmup_s = [run.total_s for run in record.warmup_runs]
+    return {**record.cold_start, "warmup_s": warmup_s, "payback_tokens": None}
+
+
+def snapshots_of(cell: MeasuredCell) -> tuple[list, list]:
+    """GPU states before and after each run; of several GPUs one after the other."""
+    before, after = [list(side) for side in zip(*cell.record.snapshots, strict=True)] or ([], [])
+    return before, after
+
+
+def gpu_state(cell: MeasuredCell) -> dict | None:
+    """Of several GPUs everything together, but for throttling: the slowest one holds up all."""
+    before, after = snapshots_of(cell)
+    num_gpus = cell.plan.num_ranks
+    state = summarize_state(before, after)
+    if state is None or num_gpus == 1:
+        return state
+    of_gpus = [
+        summarize_state(before[rank::num_gpus], after[rank::num_gpus]) for rank in range(num_gpus)
+    ]
+    shares = [own["throttled_share"] for own in of_gpus if own is not None]
+    worst = {
+        cause: max((s[cause] for s in shares if s[cause] is not None), default=None)
+        for cause in state["throttled_share"]
+    }
+    return state | {"throttled_share": worst, "per_gpu": of_gpus}

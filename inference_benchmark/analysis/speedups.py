@@ -1,0 +1,142 @@
+"""Each cell against its baseline, metric by metric, with one adjustment for all of a session's
+comparisons. No torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from inference_benchmark.engines.spec import baseline_at
+from inference_benchmark.session.record import MeasuredCell
+from inference_benchmark.statistics.ratios import compare
+from inference_benchmark.statistics.verdicts import Ratio, adjust_for_many
+
+Key = tuple[int, str, str]  # (cell, "baseline" or "plain_eager", metric)
+
+
+def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | None]:
+    """The result file's `speedup` of each cell; None where it has no baseline or no sound times.
+
+    wanted: label of the mode that is the baseline; None: plain PyTorch at the same graph setting.
+    Cells that were interleaved are compared round by round, others as two samples.
+    """
+    baselines = [_baseline(cell, cells, wanted) for cell in cells]
+    plains = [
+        _plain(cell, cells, baseline) if baseline is not None else None
+        for cell, baseline in zip(cells, baselines, strict=True)
+    ]
+    ratios: dict[Key, Ratio] = {}
+    for number, cell in enumerate(cells):
+        for kind, other in (("baseline", baselines[number]), ("plain_eager", plains[number])):
+            if other is not None:
+                for metric, ratio in _ratios(other, cell).items():
+                    ratios[number, kind, metric] = ratio
+    ratios = dict(zip(ratios, adjust_for_many(list(ratios.values())), strict=True))
+    return [
+        _speedup(number, cell, baselines[number], plains[number], ratios)
+        for number, cell in enumerate(cells)
+    ]
+
+
+def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
+    """The sound cell of unmodified PyTorch that does the same work."""
+    return _find(baseline_at(cuda_graphs=False).label, cell, cells)
+
+
+def _baseline(
+    cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
+) -> MeasuredCell | None:
+    label = wanted or baseline_at(cell.plan.spec.cuda_graphs).label
+    found = _find(label, cell, cells)
+    return None if found is cell or not cell.record.is_sound else found
+
+
+def _plain(
+    cell: MeasuredCell, cells: Sequence[MeasuredCell], baseline: MeasuredCell
+) -> MeasuredCell | None:
+    found = find_plain(cell, cells)
+    return None if found is baseline or found is cell else found
+
+
+def _find(
+    mode_label: str, like: MeasuredCell, cells: Sequence[MeasuredCell]
+) -> MeasuredCell | None:
+    for cell in cells:
+        is_same_work = cell.plan.like(like.plan)
+        if is_same_work and cell.plan.spec.label == mode_label and cell.record.is_sound:
+            return cell
+    return None
+
+
+def _ratios(baseline: MeasuredCell, cell: MeasuredCell) -> dict[str, Ratio]:
+    """Of each metric that both have, on the rounds that both have where they took turns."""
+    paired = baseline.plan.interleaved and cell.plan.interleaved
+    before, after = baseline.times(), cell.times()
+    if paired:
+        shared = set(baseline.record.rounds) & set(cell.record.rounds)
+        before, after = (
+            _of_rounds(each, times, shared) for each, times in ((baseline, before), (cell, after))
+        )
+    return {
+        metric: compare(before[metric], times, paired=paired)
+        for metric, times in after.items()
+        if times and before[metric]
+    }
+
+
+def _of_rounds(cell: MeasuredCell, times: dict, rounds: set[int]) -> dict[str, list[float]]:
+    chosen = [place for place, number in enumerate(cell.record.rounds) if number in rounds]
+    return {
+        metric: [values[place] for place in chosen] if values else []
+        for metric, values in times.items()
+    }
+
+
+def _speedup(
+    number: int,
+    cell: MeasuredCell,
+    baseline: MeasuredCell | None,
+    plain: MeasuredCell | None,
+    ratios: dict[Key, Ratio],
+) -> dict | None:
+    if baseline is None:
+        return None
+
+    def against(kind: str, other: MeasuredCell) -> dict:
+        return {
+            "baseline": other.plan.label,
+            "metrics": {
+                metric.name: _record(_of_estimates(ratio, cell, metric.name))
+                if (ratio := ratios.get((number, kind, metric.name)))
+                else None
+                for metric in cell.plan.workload.metrics
+            },
+        }
+
+    found = against("baseline", baseline)
+    return found | {"plain_eager": plain and against("plain_eager", plain)}
+
+
+def _of_estimates(ratio: Ratio, cell: MeasuredCell, metric: str) -> Ratio:
+    """Of two estimates: as far as the straight line may be off, the interval is wider, and a verdict
+    that it no longer carries becomes inconclusive."""
+    if not cell.plan.is_estimate or ratio.ci95 is None:
+        return ratio
+    error = cell.plan.workload.estimate_error
+    low, high = ratio.ci95[0] / (1 + error), ratio.ci95[1] * (1 + error)
+    edge = 1 + ratio.band
+    carries = {
+        "faster": low > 1,
+        "slower": high < 1,
+        "same": 1 / edge <= low and high <= edge,
+    }
+    verdict = ratio.verdict if carries.get(ratio.verdict, True) else "inconclusive"
+    return replace(ratio, ci95=(low, high), verdict=verdict)
+
+
+def _record(ratio: Ratio) -> dict:
+    return {
+        "ratio": ratio.ratio,
+        "ci95": None if ratio.ci95 is None else list(ratio.ci95),
+        "verdict": ratio.verdict,
+        "p_value": ratio.p_value,
+        "p_adjusted": ratio.p_adjusted,
+    }

@@ -1,0 +1,172 @@
+"""What all engines share that execute the session's decoder: buffers, steps, CUDA graphs.
+
+A subclass says how a forward is compiled. Everything else is here: static buffers on the device, the
+greedy choice fed back without the host, and the CUDA graph of the repeated step.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from inference_benchmark.engines.base import Engine, EnginePlan, Resources
+from inference_benchmark.model.cache import LayerCache, allocate_cache
+from inference_benchmark.model.decoder import Decoder
+
+_CAPTURE_WARMUP_STEPS = 3
+
+
+class StepEngine(Engine):
+    """Runs a decoder step by step: a prefill, then decode steps that feed themselves; or forwards.
+
+    `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its greedy choice,
+    `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
+    step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
+    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
+
+    `tokens` [batch, cache_length + 1] holds what each step chose, at the position where it stands:
+    a prefill writes slot input_length, a decode step, inside its graph, slot position + 1; -1 where
+    nothing was chosen since the last reset. After a run of output_length tokens they lie in
+    [input_length, input_length + output_length), and `position` is that of the last one.
+
+    Without a cache (`plan.cache_length` 0) the engine serves `forward` only, which leaves `logits`
+    [batch, input_length, vocab].
+    """
+
+    def __init__(self, plan: EnginePlan, resources: Resources) -> None:
+        super().__init__(plan, resources)
+        decoder = resources.decoder
+        if plan.num_layers is not None and plan.num_layers < decoder.config.num_layers:
+            decoder = decoder.prefix(plan.num_layers)
+        self.input_length = plan.input_length
+        self.has_cache = plan.cache_length > 0
+        self.run_decoder = self.compile(decoder)
+        weight = decoder.norm.weight
+        self.device = weight.device
+        self._num_ranks = decoder.config.tensor_parallel
+        self.caches: list[LayerCache] = []
+        self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=self.device)
+        # One slot more than the cache: the last token is chosen, but never goes in.
+        shape = (plan.batch_size, plan.cache_length + 1)
+        self.tokens = torch.full(shape, -1, dtype=torch.int64, device=self.device)
+        if self.has_cache:
+            self.caches = allocate_cache(
+                decoder.config, plan.batch_size, plan.cache_length, weight.dtype, self.device
+            )
+        self.logits: Tensor | None = None
+        self.choices: list[Tensor] = []
+        self.replayed: list[Tensor] = []
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph_inputs: Tensor | None = None  # of a captured forward
+        self._graph_logits: Tensor | None = None
+        self._graph_choices: list[Tensor] = []
+
+    @abstractmethod
+    def compile(self, decoder: Decoder) -> Callable:
+        """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
+        model.decoder.Forward; without a cache (logits of all positions, *choices)."""
+
+    @torch.inference_mode()
+    def prefill(self, input_ids: Tensor) -> None:
+        """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
+        length = input_ids.shape[1]
+        self.position.zero_()
+        self._step(input_ids)
+        self.position.fill_(length)
+        self.tokens[:, length : length + 1].copy_(self.token)
+
+    @torch.inference_mode()
+    def decode(self) -> None:
+        """One step: `token` at `position` goes in, the next token and position come out."""
+        if self._graph is None:
+            self._decode_step()
+        else:
+            self._graph.replay()
+            self.logits, self.choices = self._graph_logits, self._graph_choices
+
+    def _decode_step(self) -> None:
+        self._step(self.token)
+        self.position.add_(1)
+        self.tokens.index_copy_(1, self.position, self.token)
+
+    def _step(self, tokens: Tensor) -> None:
+        replayed = (self.replayed,) if self.replayed else ()
+        self.logits, token, *self.choices = self.run_decoder(
+            tokens, self.position, self.caches, *replayed
+        )
+        self.token.copy_(token)
+
+    @torch.inference_mode()
+    def forward(self, input_ids: Tensor) -> None:
+        """input_ids [batch, input_length]: leaves the logits of all positions."""
+        if self._graph is None:
+            self._forward_step(input_ids)
+        else:
+            self._graph_inputs.copy_(input_ids)
+            self._graph.replay()
+            self.logits, self.choices = self._graph_logits, self._graph_choices
+
+    def _forward_step(self, input_ids: Tensor) -> None:
+        replayed = (self.replayed,) if self.replayed else ()
+        self.logits = None  # the largest tensor there is: not two of them at once
+        self.logits, *self.choices = self.run_decoder(input_ids, self.position, None, *replayed)
+
+    @torch.inference_mode()
+    def force(self, token: Tensor, position: int) -> None:
+        """Make the next decode step take this token [batch, 1] at this position."""
+        self.token.copy_(token)
+        self.position.fill_(position)
+
+    @torch.inference_mode()
+    def capture(self) -> None:
+        """Capture the decode step (without a cache: the forward); leaves the engine reset."""
+        if not self.has_cache:
+            shape = (self.plan.batch_size, self.plan.input_length)
+            self._graph_inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        self.reset()
+        with torch.cuda.stream(stream):
+            for _ in range(_CAPTURE_WARMUP_STEPS):
+                self.position.zero_()  # the least cache has two slots
+                self._captured_step()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        self.logits = None
+        self._graph = torch.cuda.CUDAGraph()
+        # NCCL's watchdog thread may ask for its events meanwhile.
+        mode = "global" if self._num_ranks == 1 else "thread_local"
+        with torch.cuda.graph(self._graph, capture_error_mode=mode):
+            self._captured_step()
+        self._graph_logits, self._graph_choices = self.logits, self.choices
+        self.reset()
+
+    def _captured_step(self) -> None:
+        if self.has_cache:
+            self._decode_step()
+        else:
+            self._forward_step(self._graph_inputs)
+
+    @torch.inference_mode()
+    def reset(self, fill: float = 0.0) -> None:
+        """A cache that holds `fill` in every slot, position 0, no tokens."""
+        for cache in self.caches:
+            for tensor in cache:
+                tensor.fill_(fill)
+        self.token.zero_()
+        self.position.zero_()
+        self.tokens.fill_(-1)
+
+    def graph_pool_bytes(self) -> int | None:
+        if self._graph is None:
+            return None
+        pool = self._graph.pool()
+        segments = torch.cuda.memory_snapshot()
+        return sum(s["total_size"] for s in segments if tuple(s["segment_pool_id"]) == tuple(pool))
+
+    def close(self) -> None:
+        self._graph = self._graph_inputs = self._graph_logits = self.logits = None
+        self.choices = self.replayed = self._graph_choices = []
+        self.caches = []
+        self.run_decoder = None

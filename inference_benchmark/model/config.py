@@ -1,0 +1,315 @@
+"""A model and its arithmetic: parameters, bytes and FLOPs, exact and without torch.
+
+What bounds inference follows from three counts. A decode step reads every weight that its tokens
+use, and every cached key and value, once: bytes over bandwidth. A prefill multiplies every token
+with every weight it uses, 2 FLOPs a weight, and adds causal attention, which grows with the square
+of the prompt: FLOPs over peak. And both need the weights and the KV cache to fit.
+
+A model is a stack of layers, which need not be alike; the parts of a layer count for themselves
+(parts.py). Counted is what the algorithm needs: the embedding table is not read per token, the head
+runs on the last prompt token only, causal attention is half the square, of a mixture of experts the
+expected number of those that a step's tokens choose is read.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from inference_benchmark.model.parts import (
+    Attention,
+    FeedForward,
+    LayerConfig,
+    MixtureOfExperts,
+    Rope,
+)
+from inference_benchmark.model.weight_format import Matrix, Precision, WeightFormat
+
+__all__ = ["ModelConfig", "Precision", "decode_contexts", "every"]
+
+_FP32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model. Where layers differ, attention and feed_forward are tuples with one part per layer."""
+
+    name: str
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    attention: Attention | tuple[Attention, ...]
+    feed_forward: FeedForward | tuple[FeedForward, ...]
+    context_length: int
+    rope: Rope
+    norm_eps: float = 1e-5
+    tied_embeddings: bool = False
+    full_num_layers: int | None = None  # set where fewer layers are built than the model has
+    family: str = "llama"  # whose checkpoints it reads: a name of model/families
+    tensor_parallel: int = 1  # over 1: this is what one of so many ranks holds and computes
+
+    def __post_init__(self) -> None:
+        for parts in (self.attention, self.feed_forward):
+            if isinstance(parts, tuple) and len(parts) != self.num_layers:
+                raise ValueError(f"{self.name}: {len(parts)} parts for {self.num_layers} layers")
+
+    @cached_property
+    def layers(self) -> tuple[LayerConfig, ...]:
+        """All layers, the first one first."""
+        attention, feed_forward = (
+            parts if isinstance(parts, tuple) else (parts,) * self.num_layers
+            for parts in (self.attention, self.feed_forward)
+        )
+        return tuple(map(LayerConfig, attention, feed_forward))
+
+    @cached_property
+    def _layer_counts(self) -> Counter[LayerConfig]:
+        """How many layers there are of each kind."""
+        return Counter(self.layers)
+
+    @property
+    def layer_kinds(self) -> tuple[LayerConfig, ...]:
+        """The distinct kinds of layers, in the order in which they first occur."""
+        return tuple(self._layer_counts)
+
+    @property
+    def rope_dim(self) -> int:
+        return self.layers[0].attention.rope_dim
+
+    @property
+    def supports_flash_decode(self) -> bool:
+        """Whether any layer can use our decode kernels; the others then use plain PyTorch."""
+        return any(layer.attention.supports_flash_decode for layer in self.layer_kinds)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every matrix of a layer belongs to a linear layer: what weight formats need."""
+        return all(
+            layer.attention.is_plain and layer.feed_forward.is_plain for layer in self.layer_kinds
+        )
+
+    @property
+    def num_experts(self) -> int | None:
+        """Experts of a mixture-of-experts layer; None for a dense model."""
+        mixtures = (layer.feed_forward for layer in self.layer_kinds)
+        counts = (part.num_experts for part in mixtures if isinstance(part, MixtureOfExperts))
+        return max(counts, default=None)
+
+    @property
+    def is_reduced(self) -> bool:
+        return self.full_num_layers is not None and self.num_layers < self.full_num_layers
+
+    @property
+    def label(self) -> str:
+        """The model's name, and how many layers of it where that is not all of them."""
+        if not self.is_reduced:
+            return self.name
+        return f"{self.name} [{self.num_layers} of {self.full_num_layers} layers]"
+
+    def with_layers(self, num_layers: int | None) -> "ModelConfig":
+        """The same model with its first num_layers layers only.
+
+        Raises:
+            ValueError: fewer than one layer, or more than the model has.
+        """
+        if num_layers is None:
+            return self
+        if not 1 <= num_layers <= self.num_layers:
+            raise ValueError(f"{self.name} has {self.num_layers} layers, not {num_layers}")
+        return replace(
+            self,
+            num_layers=num_layers,
+            attention=_first_layers(self.attention, num_layers),
+            feed_forward=_first_layers(self.feed_forward, num_layers),
+            full_num_layers=self.full_num_layers or self.num_layers,
+        )
+
+    def sharded(self, size: int) -> "ModelConfig":
+        """What each of `size` ranks holds: all arithmetic below is then that of one rank.
+
+        Heads, feed-forward columns and the rows of the head are divided; the embedding table, norms,
+        routers and what leads to a latent vector are on every rank.
+
+        Raises:
+            ValueError: something can't be divided.
+        """
+        if size == 1:
+            return self
+        if self.vocab_size % size:
+            raise ValueError(f"{self.name}: {self.vocab_size} tokens can't be divided by {size}")
+        try:
+            attention, feed_forward = (
+                tuple(part.sharded(size) for part in parts)
+                if isinstance(parts, tuple)
+                else parts.sharded(size)
+                for parts in (self.attention, self.feed_forward)
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {error}") from None
+        return replace(self, attention=attention, feed_forward=feed_forward, tensor_parallel=size)
+
+    # Parameters
+
+    def _over_layers(self, count: Callable[[LayerConfig], float]) -> float:
+        """The sum of what each layer counts."""
+        return sum(number * count(layer) for layer, number in self._layer_counts.items())
+
+    def _matrices(self, layer: LayerConfig) -> tuple[Matrix, ...]:
+        size = self.hidden_size
+        return (*layer.attention.matrices(size), *layer.feed_forward.matrices(size))
+
+    def _matrices_used(self, layer: LayerConfig, num_tokens: int) -> tuple[Matrix, ...]:
+        """Of a mixture's experts the expected number that so many tokens choose."""
+        used = layer.feed_forward.matrices_used(self.hidden_size, num_tokens)
+        return (*layer.attention.matrices(self.hidden_size), *used)
+
+    @property
+    def embedding_parameters(self) -> int:
+        return self.vocab_size * self.hidden_size
+
+    @property
+    def head_parameters(self) -> int:
+        return self.embedding_parameters // self.tensor_parallel
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of all layers' matrices, those kept in fp32 aside."""
+        return self._over_layers(lambda layer: _parameters(self._matrices(layer)))
+
+    @property
+    def fp32_parameters(self) -> int:
+        size = self.hidden_size
+        return self._over_layers(lambda layer: layer.feed_forward.fp32_parameters(size))
+
+    @property
+    def norm_parameters(self) -> int:
+        within = self._over_layers(lambda layer: layer.attention.norm_parameters())
+        return (2 * self.num_layers + 1) * self.hidden_size + within
+
+    @property
+    def parameters(self) -> int:
+        tables = self.embedding_parameters
+        tables += 0 if self.tied_embeddings else self.head_parameters
+        return tables + self.linear_parameters + self.fp32_parameters + self.norm_parameters
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters one token uses, the embedding table counted as in the published totals."""
+        return self.parameters - self.linear_parameters + self._active_linear_parameters
+
+    @property
+    def _active_linear_parameters(self) -> int:
+        return self._over_layers(lambda layer: _parameters(self._matrices_used(layer, 1)))
+
+    # Bytes
+
+    def linear_bytes(self, weight_format: WeightFormat) -> int:
+        """Bytes that all layers' matrices occupy in this format, those kept in fp32 aside."""
+        return self._over_layers(lambda layer: _bytes(self._matrices(layer), weight_format))
+
+    def weight_bytes(self, precision: Precision) -> int:
+        """Bytes all weights occupy."""
+        linear, fp32 = self.linear_parameters, self.fp32_parameters
+        rest = self.parameters - linear - fp32
+        return (
+            self.linear_bytes(precision.weight_format)
+            + rest * precision.base_bytes
+            + fp32 * _FP32_BYTES
+        )
+
+    def kv_bytes_per_token(self, precision: Precision) -> int:
+        """KV cache bytes one token of one sequence occupies over all layers."""
+        values = self._over_layers(lambda layer: layer.attention.cache_values_per_token())
+        return values * precision.base_bytes
+
+    def kv_cache_bytes(self, precision: Precision, batch_size: int, cache_length: int) -> int:
+        return batch_size * cache_length * self.kv_bytes_per_token(precision)
+
+    def step_weight_bytes(self, precision: Precision, num_tokens: int) -> int:
+        """Weight bytes that one forward over num_tokens tokens reads, each once.
+
+        The head is read whole, of the embedding table one row per token, of a mixture's experts
+        the expected number of distinct ones.
+        """
+        linear = self._over_layers(
+            lambda layer: _bytes(self._matrices_used(layer, num_tokens), precision.weight_format)
+        )
+        rest = self.head_parameters + self.norm_parameters + num_tokens * self.hidden_size
+        return linear + rest * precision.base_bytes + self.fp32_parameters * _FP32_BYTES
+
+    def decode_kv_bytes(self, precision: Precision, batch_size: int, contexts: range) -> float:
+        """KV cache bytes a decode step reads; with chunked attention those of the last chunk."""
+        values = self._over_layers(
+            lambda layer: (
+                layer.attention.cache_values_per_token() * layer.attention.attended(contexts)
+            )
+        )
+        return batch_size * values * precision.base_bytes
+
+    def decode_bytes(self, precision: Precision, batch_size: int, contexts: range) -> float:
+        """Bytes of one decode step, the mean of steps whose tokens have these contexts."""
+        kv = self.decode_kv_bytes(precision, batch_size, contexts)
+        return self.step_weight_bytes(precision, batch_size) + kv
+
+    def prefill_bytes(self, precision: Precision, batch_size: int, input_length: int) -> int:
+        """Bytes of a prefill: the weights read once, the KV cache written once."""
+        weights = self.step_weight_bytes(precision, batch_size * input_length)
+        return weights + self.kv_cache_bytes(precision, batch_size, input_length)
+
+    # FLOPs
+
+    @property
+    def linear_flops_per_token(self) -> int:
+        return 2 * (self._active_linear_parameters + self.fp32_parameters)
+
+    @property
+    def head_flops(self) -> int:
+        return 2 * self.head_parameters
+
+    def prefill_flops(self, batch_size: int, input_length: int) -> int:
+        """FLOPs of a prefill: all tokens through all layers, the last one through the head."""
+        linear = batch_size * (input_length * self.linear_flops_per_token + self.head_flops)
+        return linear + self.prefill_attention_flops(batch_size, input_length)
+
+    def prefill_attention_flops(self, batch_size: int, input_length: int) -> int:
+        """The part of prefill_flops that grows with the square of the prompt."""
+        return batch_size * self._over_layers(
+            lambda layer: layer.attention.prefill_score_flops(input_length)
+        )
+
+    def decode_flops(self, batch_size: int, contexts: range) -> float:
+        """FLOPs of one decode step over batch_size tokens, the mean of steps with these contexts."""
+        linear = batch_size * (self.linear_flops_per_token + self.head_flops)
+        return linear + self.decode_attention_flops(batch_size, contexts)
+
+    def decode_attention_flops(self, batch_size: int, contexts: range) -> float:
+        """The part of decode_flops that grows with the context."""
+        return batch_size * self._over_layers(
+            lambda layer: layer.attention.decode_score_flops(contexts)
+        )
+
+
+def _parameters(matrices: Iterable[Matrix]) -> int:
+    return round(sum(matrix.parameters for matrix in matrices))
+
+
+def _bytes(matrices: Iterable[Matrix], weight_format: WeightFormat) -> int:
+    return round(sum(weight_format.matrix_bytes(matrix) for matrix in matrices))
+
+
+def _first_layers(parts, count: int):
+    return parts[:count] if isinstance(parts, tuple) else parts
+
+
+def every(period: int, special, other, num_layers: int) -> tuple:
+    """One part per layer: each period-th layer is special, all layers between are other."""
+    return tuple(special if (i + 1) % period == 0 else other for i in range(num_layers))
+
+
+def decode_contexts(input_length: int, output_length: int) -> range:
+    """How long the context of each decode step of a run is, its own token included.
+
+    Of a run without decode steps, that of the step which would be the first.
+    """
+    first = input_length + 1
+    return range(first, max(input_length + output_length, first + 1))

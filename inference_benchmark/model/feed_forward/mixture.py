@@ -1,0 +1,173 @@
+"""A mixture of SwiGLU experts: weights, sharding and a pure function of tensors.
+
+A mixture scores its experts with a small matrix, the router, and sends each token through the few
+best of them; one more expert serves every token. Which experts were chosen leaves the function as a
+second result: whoever checks outputs needs it, because a choice between two experts of nearly equal
+score may fall either way, and everything downstream then differs for a good reason. The check
+therefore feeds one side's choices to the other (`chosen`).
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inference_benchmark.kernels.group_limited_route import (
+    expert_shares,
+    group_limited_route,
+    group_limited_route_reference,
+)
+from inference_benchmark.kernels.routed_experts import routed_experts, routed_experts_reference
+from inference_benchmark.model.checkpoint_layout import Layout, Target, transpose
+from inference_benchmark.model.feed_forward.dense import (
+    FeedForwardFunction,
+    swiglu,
+    swiglu_modules,
+    swiglu_shards,
+    swiglu_tensors,
+)
+from inference_benchmark.model.feed_forward.mixture_config import (
+    GroupLimitedRouter,
+    MixtureOfExperts,
+)
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.linear import Linear
+from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
+
+
+def _routed_experts_fused(*arguments: Tensor | bool) -> Tensor:
+    return routed_experts(*arguments, fused=True)
+
+
+_EXPERT_BACKENDS = {
+    "grouped": routed_experts,
+    "fused": _routed_experts_fused,
+    "loop": routed_experts_reference,
+}
+
+
+class Router(nn.Linear):
+    """Scores of all experts; in fp32 where the published model has it so."""
+
+    def __init__(self, config: MixtureOfExperts, hidden_size: int) -> None:
+        super().__init__(hidden_size, config.num_experts, bias=False)
+        self.keeps_fp32 = config.router.in_fp32
+
+
+class ExpertBias(nn.Module):
+    """What is added to the scores [num_experts] for choosing only."""
+
+    keeps_fp32 = True
+
+    def __init__(self, num_experts: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_experts))
+
+
+class Experts(nn.Module):
+    """One linear layer of all experts: [num_experts, out_features, in_features]."""
+
+    def __init__(self, num_experts: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
+
+
+def modules(config: MixtureOfExperts, hidden_size: int) -> dict[str, nn.Module]:
+    """The weights, in the order in which the function takes them; gate and up in one matrix."""
+    router: dict[str, nn.Module] = {"router": Router(config, hidden_size)}
+    if isinstance(config.router, GroupLimitedRouter):
+        router["router_bias"] = ExpertBias(config.num_experts)
+    width = config.intermediate_size
+    experts = {
+        "expert_gate_up_proj": Experts(config.num_experts, hidden_size, 2 * width),
+        "expert_down_proj": Experts(config.num_experts, width, hidden_size),
+    }
+    shared = swiglu_modules(config.shared_intermediate_size, hidden_size, "shared_")
+    return router | experts | shared
+
+
+def weight_shards(config: MixtureOfExperts, shard: Shard) -> WeightShards:
+    """Every rank has a share of each expert: it is as busy as the others whatever was chosen.
+
+    config: that of the full model.
+    """
+    experts = swiglu_shards(shard.rows(config.intermediate_size), "expert_", first_dim=1)
+    return experts | swiglu_shards(shard.rows(config.shared_intermediate_size), "shared_")
+
+
+def checkpoint_tensors(
+    layer: nn.Module, config: MixtureOfExperts, layout: Layout, shards: WeightShards
+) -> Iterator[tuple[str, Target]]:
+    yield "router.weight", Target(layer.router.weight)
+    if isinstance(config.router, GroupLimitedRouter):
+        yield "router.e_score_correction_bias", Target(layer.router_bias.weight)
+    shared = layer.shared_gate_up_proj.weight, layer.shared_down_proj.weight
+    shared_shards = shards.get("shared_gate_up_proj"), shards.get("shared_down_proj")
+    for name, target in swiglu_tensors(*shared, *shared_shards):
+        yield f"shared_expert.{name}", target
+    gate_up, down = layer.expert_gate_up_proj.weight, layer.expert_down_proj.weight
+    gate_up_shard, down_shard = shards.get("expert_gate_up_proj"), shards.get("expert_down_proj")
+    if layout.experts_input_first:
+        yield "experts.gate_up_proj", Target(gate_up, transpose, True, gate_up_shard)
+        yield "experts.down_proj", Target(down, transpose, True, down_shard)
+    elif layout.stacked_experts:
+        yield "experts.gate_up_proj", Target(gate_up, shard=gate_up_shard)
+        yield "experts.down_proj", Target(down, shard=down_shard)
+    else:
+        expert_shards = _of_one_expert(gate_up_shard), _of_one_expert(down_shard)
+        for expert in range(config.num_experts):
+            for name, target in swiglu_tensors(gate_up[expert], down[expert], *expert_shards):
+                yield f"experts.{expert}.{name}", target
+
+
+def _of_one_expert(shard: WeightShard | None) -> WeightShard | None:
+    return None if shard is None else WeightShard(shard.dim - 1, shard.ranges)
+
+
+def make_function(
+    config: MixtureOfExperts, kernels: KernelConfig, linear: Linear
+) -> FeedForwardFunction:
+    run_experts = _EXPERT_BACKENDS[kernels.experts]
+    route = _route_by_input
+    if isinstance(config.router, GroupLimitedRouter):
+        route = _make_group_limited_route(kernels.experts)
+    gates_input = config.router.gates_input
+
+    def mixture(hidden, weights, chosen):
+        *router, gate_up, down, shared_gate_up, shared_down = weights
+        batch, length, width = hidden.shape
+        tokens = hidden.reshape(batch * length, width)
+        choice, shares = route(config, tokens, router, chosen)
+        used = choice if chosen is None else chosen
+        routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
+        update = swiglu(hidden, (shared_gate_up, shared_down), linear)
+        return update + routed.view(batch, length, width), choice
+
+    return mixture
+
+
+def _make_group_limited_route(experts: str) -> Callable:
+    choose = group_limited_route if experts == "fused" else group_limited_route_reference
+
+    def route(config, tokens, router, chosen):
+        """tokens [n, hidden] -> (choice [n, k], shares [n, k] of chosen if given, else of choice)."""
+        weight, bias = router
+        rule = config.router
+        logits = F.linear(tokens.to(torch.float32), weight, None)
+        limits = rule.num_groups, rule.groups_per_token, config.experts_per_token
+        choice, shares = choose(logits, bias, *limits, rule.normalizes, rule.scale)
+        if chosen is not None:
+            shares = expert_shares(logits, chosen, rule.normalizes, rule.scale)
+        return choice, shares
+
+    return route
+
+
+def _route_by_input(config: MixtureOfExperts, tokens: Tensor, router, chosen: Tensor | None):
+    scores = F.linear(tokens, router[0], None)
+    best, choice = torch.topk(scores, config.experts_per_token, dim=-1)
+    if chosen is not None:
+        best = torch.gather(scores, 1, chosen)
+    return choice, torch.sigmoid(best.to(torch.float32)).to(tokens.dtype)

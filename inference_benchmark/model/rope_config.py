@@ -1,0 +1,54 @@
+"""What rotary position embedding a model has. No torch."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Llama3RopeScaling:
+    """Llama 3.1's frequency-dependent stretching of RoPE (config.json: rope_type "llama3")."""
+
+    factor: float
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_context_length: int = 8192
+
+
+@dataclass(frozen=True)
+class YarnRopeScaling:
+    """YaRN (arXiv 2309.00071): frequencies that turn fewer than beta_slow times over the original
+    context are stretched, those that turn more than beta_fast times kept, those between blended.
+
+    A longer context flattens the softmax; YaRN sharpens it again, by a factor on the tables
+    (`table_factor`) or on the scores (`softmax_factor`).
+    """
+
+    factor: float
+    original_context_length: int = 4096
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    mscale: float = 0.0
+    mscale_all_dim: float = 0.0
+
+    def _sharpening(self, mscale: float) -> float:
+        return 1.0 if self.factor <= 1 else 0.1 * mscale * math.log(self.factor) + 1.0
+
+    @property
+    def table_factor(self) -> float:
+        if not (self.mscale and self.mscale_all_dim):
+            return self._sharpening(1.0)
+        return self._sharpening(self.mscale) / self._sharpening(self.mscale_all_dim)
+
+    @property
+    def softmax_factor(self) -> float:
+        return self._sharpening(self.mscale_all_dim) ** 2
+
+
+@dataclass(frozen=True)
+class Rope:
+    """interleaved: checkpoints of this model store the two values of a rotated pair side by side,
+    not half a head apart; checkpoint_layout.py sorts them once, when they are read."""
+
+    theta: float
+    scaling: Llama3RopeScaling | YarnRopeScaling | None = None
+    interleaved: bool = False

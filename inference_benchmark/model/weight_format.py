@@ -1,0 +1,137 @@
+"""How the matrices of a model's layers are stored, and what that costs. No torch.
+
+A decode step reads every weight once, so its time follows from the bytes of a weight: half of them,
+half of the time. A format stores each weight in `storage_bits`, and a scale for each group of a
+row's weights; products are computed in another type. bf16, fp16 and fp32 are stored as they are
+multiplied. The embedding table, the head, norms and routers stay in the base type of a model's
+precision.
+
+A format of several tensors names the Python module that has its two functions:
+
+    quantize(matrix [out, in]) -> tuple of tensors, what is kept of a linear layer's matrix
+    linear(x [..., in], weights) -> [..., out], weights being that tuple
+
+To add one, write that module and `register` the format (examples/weight_format_int8.py).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """`count` matrices [rows, columns] of a layer; a fraction where a number is an expected one."""
+
+    rows: int
+    columns: int
+    count: float = 1
+
+    @property
+    def parameters(self) -> float:
+        return self.count * self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """
+    storage_bits: of one weight.
+    compute: the type of the products, which decides the GPU's peak.
+    group_size: weights of a row that share a scale; None: all of a row do.
+    scale_bits: of one scale, a zero point included; 0 where there is none, or one per matrix.
+    module: the Python module of a format of several tensors; None: one matrix, multiplied as it is.
+    made_by_engine: an engine quantises the base type's weights itself, into a copy of its own.
+    """
+
+    name: str
+    storage_bits: int
+    compute: str
+    group_size: int | None = None
+    scale_bits: int = 0
+    module: str | None = None
+    made_by_engine: bool = False
+
+    def matrix_bytes(self, matrix: Matrix) -> float:
+        """Bytes of the matrix and of its scales."""
+        groups = 1 if self.group_size is None else -(-matrix.columns // self.group_size)
+        bits_per_row = matrix.columns * self.storage_bits + groups * self.scale_bits
+        return matrix.count * matrix.rows * -(-bits_per_row // 8)
+
+    def record(self) -> dict:
+        """For the result file."""
+        return {
+            "format": self.name,
+            "storage_bits": self.storage_bits,
+            "group_size": self.group_size,
+            "compute": self.compute,
+        }
+
+
+# fmt: off
+_TABLE = (
+    #            name   bits compute
+    WeightFormat("bf16", 16, "bf16"),
+    WeightFormat("fp16", 16, "fp16"),
+    WeightFormat("fp32", 32, "fp32"),
+    WeightFormat("fp8",   8, "fp8", made_by_engine=True),  # of Transformer Engine
+)
+# fmt: on
+
+FORMATS: dict[str, WeightFormat] = {entry.name: entry for entry in _TABLE}
+BASE_TYPES = ("bf16", "fp16", "fp32")  # of activations and of the KV cache
+# What --precision may name: formats in which the weights themselves can be built.
+PRECISIONS = [entry.name for entry in _TABLE if not entry.made_by_engine]
+
+
+def register(weight_format: WeightFormat) -> None:
+    """Make a format known by its name, wherever a precision is asked for.
+
+    Raises:
+        ValueError: the name is taken by another format, or the products' type is unknown.
+    """
+    if weight_format.compute not in FORMATS:
+        raise ValueError(f"{weight_format.name}: unknown compute type {weight_format.compute}")
+    if FORMATS.setdefault(weight_format.name, weight_format) != weight_format:
+        raise ValueError(f"there is a weight format named {weight_format.name}")
+    if not weight_format.made_by_engine and weight_format.name not in PRECISIONS:
+        PRECISIONS.append(weight_format.name)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a model's values are stored: `base` names the type of activations, KV cache, embedding
+    table, head and norms, `linear` the weight format of the layers' matrices."""
+
+    base: str
+    linear: str
+
+    @classmethod
+    def of(cls, name: str, linear: str | None = None) -> "Precision":
+        """Of a base type, or of a weight format, whose products then set the base type.
+
+        Raises:
+            KeyError: there is no such format.
+        """
+        if linear is None:
+            linear, name = name, FORMATS[name].compute
+        return cls(name if name in BASE_TYPES else "bf16", linear)
+
+    @property
+    def name(self) -> str:
+        return self.linear
+
+    @property
+    def weight_format(self) -> WeightFormat:
+        return FORMATS[self.linear]
+
+    @property
+    def base_bytes(self) -> int:
+        return FORMATS[self.base].storage_bits // 8
+
+    @property
+    def compute(self) -> str:
+        """The type of the products: what peaks and tolerances refer to."""
+        return self.weight_format.compute
+
+    @property
+    def stored(self) -> "Precision":
+        """Of the weights that all engines share: an engine that quantises keeps a copy beside."""
+        return Precision.of(self.base) if self.weight_format.made_by_engine else self

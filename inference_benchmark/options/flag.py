@@ -1,0 +1,114 @@
+"""How one flag is declared: a field of a dataclass that holds everything there is to know about it.
+
+The parser, the checks, the request, the configuration in a result file and the fields that a
+comparison looks at are all made from these declarations. Imports no torch.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal
+
+# What a flag's value means for a result. All but "none" are recorded in its configuration.
+#   work       two results are comparable only where they agree in it
+#   condition  the same work, done or set up in another way: it can change a time
+#   record     for the record: it decides how many runs there are, not how long one takes
+#   none       what is printed, and where to
+Role = Literal["work", "condition", "record", "none"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """Everything about a flag but its name, its type and its default, which the field has.
+
+    parse: from the command line's text to the value; text stays as it is without.
+    excludes: flags that can't be given together with this one, and why.
+    needs: a flag without which this one would do nothing.
+    ignored_on: devices on which it does nothing, which a notice says.
+    """
+
+    group: str
+    help: str
+    parse: Callable[[str], Any] | None = None
+    choices: tuple[str, ...] | None = None
+    nargs: str | None = None
+    metavar: str | tuple[str, str] | None = None
+    role: Role = "none"
+    excludes: Mapping[str, str] | None = None
+    needs: str | None = None
+    ignored_on: tuple[str, ...] = ()
+
+
+def flag(group: str, help: str, *, default: Any = None, **settings: Any) -> Any:
+    """A field that is a flag; a default of False makes it a switch."""
+    return field(default=default, metadata={"flag": Flag(group, help, **settings)})
+
+
+def flags_of(table: type) -> dict[str, Flag]:
+    """The flags of a table by their field's name, in the order in which they are declared."""
+    return {each.name: each.metadata["flag"] for each in fields(table) if "flag" in each.metadata}
+
+
+def option(name: str) -> str:
+    """--batch-size of batch_size."""
+    return f"--{name.replace('_', '-')}"
+
+
+class _Given(argparse.Action):
+    """Notes in the namespace's `given` which flags were given, the default's value included."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        before = getattr(namespace, "given", frozenset())
+        value = tuple(values) if isinstance(values, list) else values
+        setattr(namespace, self.dest, self._combined(parser, namespace, value, self.dest in before))
+        namespace.given = before | {self.dest}
+
+    def _combined(self, parser, namespace, value, again: bool):
+        if again and value != getattr(namespace, self.dest):
+            raise argparse.ArgumentError(self, "is given twice, with different values")
+        return value
+
+
+class _Switch(_Given):
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, nargs=0, **kwargs)
+
+    def _combined(self, parser, namespace, value, again: bool):
+        return True
+
+
+class _Merge(_Given):
+    """--mode eager --mode inductor means --mode eager inductor."""
+
+    def _combined(self, parser, namespace, value, again: bool):
+        return (*getattr(namespace, self.dest), *value) if again else value
+
+
+def add_flags(parser: argparse.ArgumentParser, table: type) -> None:
+    """All flags of a table, each in its group."""
+    groups: dict[str, Any] = {}
+    for each in fields(table):
+        if "flag" not in each.metadata:
+            continue
+        group = each.metadata["flag"].group
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
+        _add(groups[group], each, each.metadata["flag"])
+
+
+def _add(group, declared: Field, found: Flag) -> None:
+    settings: dict[str, Any] = {"help": found.help, "default": declared.default}
+    assert declared.default is not MISSING
+    if declared.default is False:
+        group.add_argument(option(declared.name), action=_Switch, **settings)
+        return
+    if found.nargs is not None:
+        settings["nargs"] = found.nargs
+    if found.parse is not None:
+        settings["type"] = found.parse
+    if found.choices is not None:
+        settings["choices"] = found.choices
+    else:
+        settings["metavar"] = found.metavar
+    action = _Merge if found.nargs == "+" else _Given
+    group.add_argument(option(declared.name), action=action, **settings)

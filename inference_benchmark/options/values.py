@@ -1,0 +1,97 @@
+"""What a flag's text may be: numbers within bounds, rates with units. Imports no torch.
+
+Each function raises argparse.ArgumentTypeError, or ValueError where the text is no number at all;
+argparse then names the type by the function's name.
+"""
+
+import argparse
+import re
+from collections.abc import Callable
+
+_LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
+_SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
+_LONGEST = 100  # characters of a number; Python itself refuses to convert some thousands
+_TERA = 1e12
+_PREFIXES = {"k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15}
+_RATE = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(?:([kmgtp])?([a-z/]+))?", re.IGNORECASE)
+
+
+def whole_number(least: int, most: int = _LARGEST) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if len(text) > _LONGEST:
+            raise argparse.ArgumentTypeError(f"'{_short(text)}' is no number")
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be {least} or more, not {_short(text)}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be {most} or less, not {_short(text)}")
+        return value
+
+    parse.__name__ = "whole number"
+    return parse
+
+
+def number(most: float) -> Callable[[str], float]:
+    """Over 0 and at most `most`."""
+
+    def parse(text: str) -> float:
+        value = float(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError(f"must be over 0, not {text}")
+        if value > most:
+            raise argparse.ArgumentTypeError(f"must be {most:g} or less, not {_short(text)}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+def rate(unit: str, names: tuple[str, ...], least: float, most: float) -> Callable[[str], float]:
+    """A number with or without its unit, into units per second; without one it is in tera.
+
+    unit: as it is printed, "B/s"; names: what users write for it, in lower case.
+    least, most: in tera units; no GPU lies outside.
+    """
+
+    def parse(text: str) -> float:
+        found = _RATE.fullmatch(text.strip())
+        value = _value(found, names) if found else None
+        if value is None:
+            raise argparse.ArgumentTypeError(
+                f"'{_short(text)}' is no rate such as {most / 10:g}, {most / 10:g}T{unit} "
+                f"or {most * 100:g}G{unit}"
+            )
+        if not least * _TERA <= value <= most * _TERA:
+            text = _short(text.strip())
+            shown = text if found[3] else f"{text} T{unit}"
+            hint = "" if found[3] else f"; with its unit it would be {text}G{unit}, for example"
+            raise argparse.ArgumentTypeError(
+                f"no GPU has {shown}: it must be {least:g} to {most:g} T{unit}{hint}"
+            )
+        return value
+
+    return parse
+
+
+def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
+    digits, prefix, name = found.groups()
+    if name is not None and (prefix is None or name.lower() not in names):
+        return None
+    try:
+        return float(digits) * (_PREFIXES[prefix.lower()] if prefix else _TERA)
+    except ValueError:
+        return None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
+
+
+positive_int = whole_number(1)
+natural = whole_number(0)
+seed = whole_number(0, _SEEDS - 1)
+share = number(1.0)
+seconds = number(3.2e7)  # a year
+price = number(1e6)
+bandwidth = rate("B/s", ("b/s", "bps", "bytes/s"), 0.01, 100)
+peak = rate("FLOP/s", ("flop/s", "flops", "flops/s"), 0.01, 100_000)

@@ -1,0 +1,140 @@
+"""What is said under the tables, as sentences: reasons for verdicts, estimates, limits, ranks."""
+
+from inference_benchmark.reporting.explanation import what_bounds
+from inference_benchmark.reporting.figures import (
+    bases,
+    has_times,
+    of_summary,
+    rate_of,
+    runs,
+)
+from inference_benchmark.reporting.labels import depths, joined, mode_and_batch
+from inference_benchmark.reporting.units import gigabytes, rate, seconds
+
+_PER_GPU = "per_gpu_tokens_per_s"
+
+
+def reasons(cells: list[dict]) -> list[str]:
+    """Why a result is not simply valid, and what to do about it; each reason and remedy once."""
+    by_remedy: dict[str, list[tuple[dict, str]]] = {}
+    for cell in cells:
+        for message, remedy in _problems(cell):
+            by_remedy.setdefault(remedy, []).append((cell, message))
+    lines = []
+    for remedy, found in by_remedy.items():
+        *others, last = _said(found, cells)
+        lines += [*others, f"{last} {remedy}".rstrip()]
+    return lines
+
+
+def _said(found: list[tuple[dict, str]], cells: list[dict]) -> list[str]:
+    """What is said of several cells alike as one line: who, and what."""
+    concerned: dict[str, list[dict]] = {}
+    for cell, text in found:
+        concerned.setdefault(text, []).append(cell)
+    return [f"{joined(who, cells)}: {text}" for text, who in concerned.items()]
+
+
+def _problems(cell: dict) -> list[tuple[str, str]]:
+    """(what is wrong, what to do about it)."""
+    found = [(cell["error"], "")] if cell["error"] else []
+    check, validity = cell["output_check"], cell["validity"]
+    said = set()
+    if check and not check["passed"]:
+        found.append((f"WRONG OUTPUT: {'; '.join(check['failures'])}", ""))
+        said.add("wrong_output")
+    if validity is None or not runs(cell):
+        return found
+    others = [reason for reason in validity["reasons"] if reason["code"] not in said]
+    return found + [(reason["message"], reason["remedy"]) for reason in others]
+
+
+def estimate_notes(result: dict) -> list[str]:
+    """How estimates came about and what their intervals leave out; for what there is none."""
+    config = result["config"]
+    if not config["extrapolated_from"]:
+        return []
+    estimated = {mode_and_batch(cell): cell for cell in result["cells"] if cell["estimated"]}
+    missing = {mode_and_batch(cell) for cell in result["cells"]} - set(estimated)
+    notes = [
+        f"{name}: no estimate, which takes sound runs of both depths" for name in sorted(missing)
+    ]
+    for weight in {cell["extrapolation"]["weight"] for cell in estimated.values()}:
+        small, large = config["extrapolated_from"]
+        notes.append(
+            f"EST: estimated from {depths(config)} layers ({small}L, {large}L), round by round: "
+            f"t({small}) + {weight:.4g} x (t({large}) - t({small})); intervals hold run-to-run "
+            "noise, not departures from that straight line"
+        )
+    return notes
+
+
+def stop_note(cells: list[dict]) -> str:
+    found = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
+    return f"stopped: {', '.join(found) or 'nothing was timed'}"
+
+
+def details_notes(result: dict) -> list[str]:
+    """What only whoever asks for details wants to know."""
+    cells = result["cells"]
+    bounds = [(cell, text) for cell in cells if (text := what_bounds(cell))]
+    notes = [*_said(bounds, cells), *_routing_notes(cells)[:1]]
+    return (
+        notes
+        + basis_notes(cells)
+        + _parallel_notes(result)
+        + _money_notes(result)
+        + _ready_note(result)
+    )
+
+
+def basis_notes(cells: list[dict]) -> list[str]:
+    return [
+        f"limit: the hardware alone, {basis} ceilings; % of it reached" for basis in bases(cells)
+    ]
+
+
+def _routing_notes(cells: list[dict]) -> list[str]:
+    """How even the routing of a mixture of experts was, for each cell that has one."""
+    found = [cell["options"].get("routing") for cell in cells]
+    return [
+        f"routing of a prompt: the busiest expert got {each['busiest_share']:.1%} of a layer's "
+        f"tokens ({each['even_share']:.1%} is even), {each['unused_share']:.0%} of experts got none"
+        for each in found
+        if each
+    ]
+
+
+def _parallel_notes(result: dict) -> list[str]:
+    ranks = result["config"]["tensor_parallel"]
+    if ranks == 1:
+        return []
+    notes = [f"{ranks} ranks: times of the slowest, cost and energy of all, memory per GPU"]
+    for cell in result["cells"]:
+        total = (cell["memory"] or {}).get("total_peak_allocated_bytes")
+        per_gpu = rate_of(cell, _PER_GPU)
+        if per_gpu is not None:
+            peak = "" if total is None else f", {gigabytes(total)} GB at peak on all together"
+            notes.append(f"{cell['label']}: {rate(per_gpu)} output tok/s per GPU{peak}")
+    return notes
+
+
+def _money_notes(result: dict) -> list[str]:
+    cells, gpu, notes = result["cells"], result["environment"]["gpu"], []
+    if price_source := result["config"].get("price_source"):
+        notes.append(f"cost: price per GPU-hour {price_source}")
+    measured = [cell for cell in cells if has_times(cell)]
+    if gpu and measured and not any(of_summary(c, "cost_per_million_tokens") for c in measured):
+        notes.append(f"no price is known for {gpu['name']}: give it with --gpu-price USD")
+    if gpu and not bases(cells):
+        notes.append(f"no limits are known for {gpu['name']}: --gpu-bandwidth, --gpu-peak")
+    return notes
+
+
+def _ready_note(result: dict) -> list[str]:
+    ready_s = result["config"].get("ready_s")
+    return (
+        []
+        if ready_s is None
+        else [f"from the command to the first warm-up run: {seconds(ready_s)} s"]
+    )

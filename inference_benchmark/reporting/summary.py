@@ -1,0 +1,205 @@
+"""The summary: a row per cell, the numbers one chooses by, and what has to be said under it."""
+
+from collections.abc import Sequence
+
+from inference_benchmark.reporting.figures import (
+    bases,
+    has_times,
+    headline_rates,
+    headlines,
+    is_smoke,
+    main_metric,
+    measured_text,
+    median,
+    named,
+    rate_of,
+    reached,
+    runs,
+    speedup_of,
+    verdict_text,
+)
+from inference_benchmark.reporting.labels import joined, variant
+from inference_benchmark.reporting.layout import fitted, wrap
+from inference_benchmark.reporting.reading import printable
+from inference_benchmark.reporting.units import UNKNOWN, percent, rate
+from inference_benchmark.reporting.version_1 import GENERATION
+from inference_benchmark.statistics.verdicts import ADJUSTMENT
+
+_WIDTHS = {"speed-up": 12, "verdict": 10}  # at most, where a row does not fit a line
+_MEANINGS = {
+    "ttft_s": "time to first token",
+    "tbot_s": "time per further token",
+    "forward_s": "one forward over all tokens",
+}
+_RATIO_ROUNDING = 0.005  # of a speed-up as it is printed
+
+
+def summary_table(result: dict) -> str:
+    """Its title says what the columns are: runs, units, and what the limit refers to."""
+    workload, cells = result["workload"], result["cells"]
+    main = main_metric(workload, cells)
+    counts = {runs(cell) for cell in cells}
+    headers = ["cell", *(metric["title"] for metric in headlines(workload)), "limit"]
+    headers += [each["title"] for each in headline_rates(workload)]
+    headers += ["speed-up", *(["n"] if len(counts) > 1 else []), "verdict"]
+    rows = [summary_row(result, cell, main, with_runs=len(counts) > 1) for cell in cells]
+    return titled(_title(workload, cells, main, counts), rows, headers, _WIDTHS)
+
+
+def _title(workload: dict, cells: list[dict], main: dict | None, counts: set[int]) -> str:
+    of_runs = f" of {max(counts)} runs" if len(counts) == 1 and max(counts) > 1 else ""
+    times = [metric["title"] for metric in headlines(workload) if metric["unit"] == "s"]
+    title = f"summary (medians ±95%{of_runs})"
+    title += f", {', '.join(times)} in ms" if times else ""
+    if main is not None and any(reached(cell, main) for cell in cells):
+        title += f", limit: {' and '.join(bases(cells))}, of {main['title']}"
+    return title
+
+
+def summary_row(result: dict, cell: dict, main: dict | None, with_runs: bool) -> list[str]:
+    workload = result["workload"]
+    return [
+        cell["label"],
+        *(measured_text(cell, metric) for metric in headlines(workload)),
+        UNKNOWN if main is None else percent(reached(cell, main)),
+        *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
+        UNKNOWN if main is None else speedup_text(cell, main["name"]),
+        *([str(runs(cell))] if with_runs else []),
+        verdict_text(cell, is_smoke(result)),
+    ]
+
+
+def titled(title: str, rows: list, headers: list[str], widths: dict[str, int]) -> str:
+    """A table without the columns in which nothing is known; none where nothing is known at all."""
+    columns = zip(headers, *rows, strict=True)
+    known = [column for column in columns if set(column[1:]) != {UNKNOWN}]
+    if len(known) < 2:
+        return ""
+    headers, *rows = zip(*known, strict=True)
+    return f"{wrap(title)}\n{fitted(rows, headers, widths)}"
+
+
+def group_rows(cells: Sequence[dict], result: dict | None = None) -> str:
+    """A line per cell of a group that is done, to be shown while others are still to come.
+
+    result: the session so far, which says what is timed and on what; without it: generation.
+    """
+    workload = GENERATION if result is None else result["workload"]
+    smoke = result is not None and is_smoke(result)
+    lines = (_line(cell, workload, verdict_text(cell, smoke)) for cell in map(printable, cells))
+    return "\n".join(lines)
+
+
+def _line(cell: dict, workload: dict, verdict: str) -> str:
+    """thunder+graphs b1: TTFT 22.01±0.36, TBOT 3.923±0.001 ms, 254 tok/s, valid"""
+    if not has_times(cell):
+        return f"{cell['label']}: {verdict}"
+    known = [m for m in headlines(workload) if median(cell, m["name"]) is not None]
+    times = ", ".join(f"{metric['title']} {measured_text(cell, metric)}" for metric in known)
+    unit = " ms" if known and known[-1]["unit"] == "s" else ""
+    rates = [
+        f"{rate(rate_of(cell, each['name']))} {each['title']}" for each in headline_rates(workload)
+    ]
+    return wrap(f"{cell['label']}: {', '.join([times + unit, *rates, verdict])}")
+
+
+def speedup_text(cell: dict, metric: str) -> str:
+    """1.52x faster, or a dash."""
+    found = speedup_of(cell, metric)
+    return UNKNOWN if found is None else f"{found['ratio']:.2f}x {found['verdict']}"
+
+
+def legend_line(result: dict) -> str:
+    """What the columns mean, for whoever sees them for the first time."""
+    workload, cells = result["workload"], result["cells"]
+    shown, main = headlines(workload), main_metric(workload, cells)
+    said = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
+    if _has_interval(result):
+        said.append("±: 95% interval")
+    if main is not None and any(reached(cell, main) for cell in cells):
+        said.append("limit: share of what the hardware allows")
+    return "; ".join([*said, "verdict: can it be trusted"])
+
+
+def _has_interval(result: dict) -> bool:
+    shown = headlines(result["workload"])
+    return any("±" in measured_text(cell, metric) for cell in result["cells"] for metric in shown)
+
+
+def summary_notes(result: dict) -> list[str]:
+    """What was checked, what speed-ups refer to, and where two printed numbers seem to disagree."""
+    cells = result["cells"]
+    main = main_metric(result["workload"], cells)
+    notes = _check_notes(cells)
+    notes += _speedup_notes(cells, main) if main is not None else []
+    apart = [cell for cell in cells if not cell["group"]["interleaved"]]
+    if apart:
+        notes.append(f"not interleaved with others, measured one after the other: {joined(apart)}")
+    few = [cell for cell in cells if main is not None and _lacks_interval(cell, main)]
+    if few:
+        notes.append(f"too few runs for a 95% interval of the median: {joined(few, cells)}")
+    return notes
+
+
+def _lacks_interval(cell: dict, main: dict) -> bool:
+    return has_times(cell) and "±" not in measured_text(cell, main)
+
+
+def _check_notes(cells: list[dict]) -> list[str]:
+    """checked: tokens, logits, cache. Estimates never ran; the cells they come from were checked."""
+    by_evidence: dict[str, list[dict]] = {}
+    for cell in cells:
+        if cell["output_check"] is not None:
+            evidence = ", ".join(cell["output_check"]["checked"]) or "nothing"
+            by_evidence.setdefault(evidence, []).append(cell)
+    unchecked = [c for c in cells if c["output_check"] is None and has_times(c)]
+    unchecked = [cell for cell in unchecked if not cell["estimated"]]
+    notes = [
+        f"checked: {evidence}" + ("" if len(by_evidence) == 1 else f" ({joined(found)})")
+        for evidence, found in by_evidence.items()
+    ]
+    return notes + ([f"output not checked: {joined(unchecked, cells)}"] if unchecked else [])
+
+
+def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
+    found = [cell for cell in cells if speedup_of(cell, main["name"])]
+    if not found:
+        return []
+    references = [(cell, named(cells, cell["speedup"]["baseline"])) for cell in found]
+    names = sorted(
+        {variant(other) if other else c["speedup"]["baseline"] for c, other in references}
+    )
+    several = len({cell["speedup"]["baseline"] for cell in found}) > 1
+    note = f"speed-up: {main['title']} against {', '.join(names)}"
+    note += " of the same batch size and depth" if several else ""
+    note += ", paired by round" if all(cell["group"]["interleaved"] for cell in found) else ""
+    note += f"; {ADJUSTMENT}" if _is_adjusted(found) else ""
+    ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in found]
+    apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
+    if apart:
+        note += (
+            "; it is the mean over rounds, each with itself, and where times moved from round to "
+            f"round the medians' own ratio differs: {', '.join(apart)}"
+        )
+    return [note]
+
+
+def _is_adjusted(cells: list[dict]) -> bool:
+    return any(
+        ratio is not None and ratio["p_adjusted"] is not None
+        for cell in cells
+        for ratio in cell["speedup"]["metrics"].values()
+    )
+
+
+def medians_ratio(cell: dict, cells: Sequence[dict], metric: dict, rounding: float) -> float | None:
+    """The ratio of the printed medians, where it differs by more than the rounding from the speed-up
+    that is printed beside them."""
+    speedup = speedup_of(cell, metric["name"])
+    baseline = named(cells, cell["speedup"]["baseline"]) if speedup else None
+    before = median(baseline, metric["name"]) if baseline else None
+    after = median(cell, metric["name"])
+    if not before or not after:
+        return None
+    ratio = before / after
+    return None if abs(speedup["ratio"] - ratio) <= rounding else ratio

@@ -1,0 +1,109 @@
+"""What a session is going to do, fixed before anything runs: groups of cells. No torch.
+
+A cell is one mode at one batch size and depth of the model. Cells of one batch size are a group:
+they are prepared together, measured in turn, and closed before the next group begins. Where the
+modes of a group do not fit into memory together, each mode is a group of its own, and the cells say
+that they were not interleaved.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from inference_benchmark.engines.base import EnginePlan
+from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.config import ModelConfig, Precision
+from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.workloads.base import Workload
+from inference_benchmark.workloads.cost import Cost
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """One mode at one batch size and depth.
+
+    model: the whole of it at this depth, of which each of num_ranks ranks has a share.
+    depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
+        model, which never runs.
+    """
+
+    spec: ModeSpec
+    workload: Workload
+    model: ModelConfig
+    precision: Precision
+    engine: EnginePlan
+    num_ranks: int = 1
+    depth: str | None = None
+    device: str = "cuda"
+    interleaved: bool = True
+    extrapolation: Extrapolation | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self.engine.batch_size
+
+    @cached_property
+    def variant(self) -> str:
+        """The mode as it is shown."""
+        return self.spec.shown_label
+
+    @cached_property
+    def label(self) -> str:
+        return " ".join(filter(None, (self.variant, f"b{self.batch_size}", self.depth)))
+
+    @property
+    def name(self) -> dict:
+        """The parts of the label, for the result file."""
+        return {
+            "mode": self.spec.name,
+            "variant": self.variant,
+            "batch_size": self.batch_size,
+            "depth": self.depth,
+        }
+
+    @cached_property
+    def share(self) -> ModelConfig:
+        """What one rank holds and computes."""
+        return self.model.sharded(self.num_ranks)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Of one rank's run."""
+        return self.workload.cost(self.share, self.precision, self.batch_size)
+
+    @property
+    def is_estimate(self) -> bool:
+        return self.extrapolation is not None
+
+    def like(self, other: "CellPlan") -> bool:
+        """Whether both do the same work, so that their times can be held against each other."""
+        return (self.batch_size, self.model.num_layers) == (
+            other.batch_size,
+            other.model.num_layers,
+        )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that are prepared, measured in turn and closed together."""
+
+    cells: tuple[CellPlan, ...]
+    predicted_bytes: int | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self.cells[0].batch_size
+
+    @property
+    def name(self) -> str:
+        modes = dict.fromkeys(cell.variant for cell in self.cells)
+        return f"batch {self.batch_size}: {', '.join(modes)}"
+
+
+@dataclass(frozen=True)
+class SessionPlan:
+    groups: tuple[Group, ...]
+
+    @property
+    def cells(self) -> Iterator[CellPlan]:
+        return (cell for group in self.groups for cell in group.cells)

@@ -1,0 +1,93 @@
+"""From a request to the cells of a session, with the kernels that each of them uses. No torch."""
+
+from dataclasses import replace
+
+from inference_benchmark.engines.base import EnginePlan
+from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.options.request import Request
+from inference_benchmark.session.plan import CellPlan
+from inference_benchmark.workloads import WORKLOADS
+from inference_benchmark.workloads.base import Workload
+
+
+def make_workload(request: Request) -> Workload:
+    return WORKLOADS[request.workload].load()(request.input_length, request.output_length)
+
+
+def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
+    """The cells of each batch size, one per mode and depth that is measured.
+
+    one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
+    """
+    workload = make_workload(request)
+    return [
+        [
+            _plan_cell(request, workload, batch_size, spec, model, one_shot)
+            for spec in request.specs
+            for model in request.measured_models
+        ]
+        for batch_size in request.batch_sizes
+    ]
+
+
+def _plan_cell(
+    request: Request,
+    workload: Workload,
+    batch_size: int,
+    spec: ModeSpec,
+    model: ModelConfig,
+    one_shot: bool,
+) -> CellPlan:
+    engine = EnginePlan(
+        batch_size=batch_size,
+        input_length=workload.input_length,
+        cache_length=workload.cache_length,
+        num_layers=model.num_layers,
+        kernels=choose_kernels(request, spec, one_shot),
+        executors=spec.executors,
+        compile_mode=request.compile_mode,
+        compile_scope=request.compile_scope,
+    )
+    return CellPlan(
+        spec=spec,
+        workload=workload,
+        model=model,
+        precision=request.precision_of(spec),
+        engine=engine,
+        num_ranks=request.tensor_parallel,
+        depth=None if request.extrapolation is None else f"{model.num_layers}L",
+        device=request.device,
+    )
+
+
+def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> KernelConfig:
+    """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
+
+    Experts, linear layers as well, follow the choice for these.
+    The choice is the full model's at every depth: what is estimated has one set of kernels.
+    """
+    torch_only = spec.is_plain or request.device == "cpu"
+    best = KernelConfig() if torch_only else KernelConfig(attention="flash_decode", linear="gemv")
+    if not request.model.supports_flash_decode:
+        best = replace(best, attention="sdpa")
+    if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
+        best = replace(best, linear="torch")
+    linear = best.linear if request.linear == "auto" else request.linear
+    return KernelConfig(
+        best.attention if request.attention == "auto" else request.attention,
+        linear,
+        experts="fused" if linear == "gemv" else "grouped",
+        all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
+    )
+
+
+def _choose_all_reduce(request: Request, is_plain: bool, one_shot: bool) -> str:
+    if request.tensor_parallel == 1:
+        return "none"
+    wanted = request.all_reduce
+    if wanted == "auto":
+        has_kernel = one_shot and request.precision != "fp16"
+        return "one_shot" if has_kernel and not is_plain else "nccl"
+    return wanted

@@ -1,0 +1,172 @@
+"""From a cell's plan to an engine that is ready to be timed: opened, compiled, captured, checked.
+
+Each step's cost is the cell's cold start; none of it reaches the timed runs.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from inference_benchmark.engines.base import Engine, Resources
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.routing import balance
+from inference_benchmark.output_check import combine, merge
+from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.guard import guarded
+from inference_benchmark.session.live import LiveCell
+from inference_benchmark.session.plan import CellPlan
+from inference_benchmark.session.weights import Weights
+from inference_benchmark.system.clock import CLOCKS
+from inference_benchmark.workloads.base import CheckContext
+
+OpenEngine = Callable[[CellPlan, Resources], Engine]
+
+
+def open_engine(plan: CellPlan, resources: Resources) -> Engine:
+    """The engine of a cell's mode.
+
+    Raises:
+        CannotRun: the engine can't do what the plan asks of it.
+    """
+    engine_type = plan.spec.engine.load()
+    name, can = plan.spec.name, engine_type.capabilities
+    if plan.workload.name not in can.workloads:
+        raise CannotRun(f"mode '{name}' can't run --workload {plan.workload.name}")
+    if plan.device not in can.devices:
+        raise CannotRun(f"mode '{name}' needs another device than {plan.device}")
+    brings_weights = can.owns_weights or plan.precision.weight_format.made_by_engine
+    if brings_weights and plan.precision.name not in can.weight_formats:
+        raise CannotRun(f"mode '{name}' has no weights in {plan.precision.name}")
+    if plan.spec.cuda_graphs and not can.capturable:
+        raise CannotRun(f"mode '{name}' can't be captured in a CUDA graph: use {name}+nographs")
+    return engine_type(plan.engine, resources)
+
+
+class Preparation:
+    """Opens, compiles and checks the engines of one group after the other.
+
+    inputs(plan, run) gives the tokens of a run; on_stage is told what is being done.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        device: torch.device,
+        seed: int,
+        ranks: Ranks,
+        on_stage: Callable[[str], None] = lambda stage: None,
+        open_engine: OpenEngine = open_engine,
+    ) -> None:
+        self.weights = weights
+        self.device = device
+        self.seed = seed
+        self.ranks = ranks
+        self.on_stage = on_stage
+        self._open_engine = open_engine
+
+    def inputs(self, plan: CellPlan, run: int) -> Any:
+        return plan.workload.inputs(
+            plan.model.vocab_size, plan.batch_size, self.seed, run, self.device
+        )
+
+    def prepare(self, cells: list[LiveCell]) -> None:
+        """Give each cell its engine; a cell that can't have one becomes a row with the reason."""
+        for cell in cells:
+            guarded(self.ranks, cell, self._prepare)
+            if not cell.is_running:
+                self.free()
+
+    def _prepare(self, cell: LiveCell) -> None:
+        plan, record = cell.plan, cell.record
+        held = self._allocated()
+        started = time.perf_counter()
+        cell.engine = self._open_engine(plan, self._resources())
+        can = cell.engine.capabilities
+        record.timer = can.clock if self.device.type == "cuda" else "wall"
+        record.engine = {"name": plan.spec.name, **can.record(record.timer)}
+        cell.clock_type = cell.engine.clock_type or CLOCKS[record.timer]
+        record.cold_start["build_s"] = None if can.owns_weights else self.weights.build_s
+        record.cold_start["load_s"] = None if can.owns_weights else self.weights.load_s
+        record.cold_start["setup_s"] = time.perf_counter() - started
+        self._first_calls(cell)
+        self._combine_cold_start(cell)
+        record.compiler_stats = cell.engine.compiler_stats()
+        if can.evidence:
+            self._check(cell)
+        cell.engine.reset()
+        record.memory["held_bytes"] = None if held is None else self._allocated() - held
+
+    def _resources(self) -> Resources:
+        return Resources(self.weights.decoder, self.device)
+
+    def _first_calls(self, cell: LiveCell) -> None:
+        """The first call of each step, then the graph."""
+        plan, record, engine = cell.plan, cell.record, cell.engine
+        inputs = self.inputs(plan, 0)
+
+        def timed(stage: str, action: Callable[[], None]) -> None:
+            self.on_stage(f"{cell.label}: {stage.removesuffix('_s').replace('_', ' ')}")
+            record.cold_start[stage] = self._timed(action)
+            if stage == plan.workload.first_token_stage:
+                record.cold_start["first_token_s"] = sum(filter(None, record.cold_start.values()))
+            choices = getattr(engine, "choices", None)
+            if choices and record.routing is None:
+                record.routing = balance(choices, plan.model.num_experts)
+
+        plan.workload.prepare(engine, inputs, timed)
+        if plan.spec.cuda_graphs:
+            timed("capture_s", engine.capture)
+            record.memory["graph_pool_bytes"] = engine.graph_pool_bytes()
+
+    def _combine_cold_start(self, cell: LiveCell) -> None:
+        """Of several ranks the slowest."""
+        everywhere = self.ranks.all_gather(cell.record.cold_start)
+        cell.record.cold_start = {
+            name: max((each[name] for each in everywhere if each[name] is not None), default=None)
+            for name in cell.record.cold_start
+        }
+
+    def _check(self, cell: LiveCell) -> None:
+        """The output check before the timing."""
+        plan, record = cell.plan, cell.record
+        self.on_stage(f"{cell.label}: checking outputs")
+        record.check_before = plan.workload.check(cell.engine, self._check_context(plan))
+        record.take_check(combine(self.ranks.all_gather(merge(record.check_before, None))))
+        self.free()
+
+    def check_timed(self, cell: LiveCell) -> None:
+        """The output check of what was timed; to come before anything else runs the engine."""
+        plan, record = cell.plan, cell.record
+        if not record.timed_outputs:
+            return
+        self.on_stage(f"{cell.label}: checking what was timed")
+        after = plan.workload.check_timed(
+            cell.engine, self._check_context(plan), record.timed_outputs, record.check_before
+        )
+        record.timed_outputs = []
+        record.take_check(combine(self.ranks.all_gather(merge(record.check_before, after))))
+        self.free()
+
+    def _check_context(self, plan: CellPlan) -> CheckContext:
+        decoder, num_layers = self.weights.decoder, plan.model.num_layers
+        if decoder is not None and num_layers < decoder.config.num_layers:
+            decoder = decoder.prefix(num_layers)
+        inputs = partial(self.inputs, plan)
+        return CheckContext(decoder, plan.precision.compute, self.seed, inputs)
+
+    def _timed(self, action: Callable[[], None]) -> float:
+        started = time.perf_counter()
+        action()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+    def _allocated(self) -> int | None:
+        return torch.cuda.memory_allocated() if self.device.type == "cuda" else None
+
+    def free(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,65 @@
+"""The session's weights: built once, of several ranks each its share, and lent to all engines."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.checkpoint_config import CheckpointError, printable
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.weights import build_decoder, empty_decoder
+from inference_benchmark.options.request import Request
+from inference_benchmark.parallel.ranks import Ranks
+
+
+class Weights:
+    """The decoder, and how long it took to build and to load."""
+
+    def __init__(self) -> None:
+        self.decoder: Decoder | None = None
+        self.build_s: float | None = None
+        self.load_s: float | None = None
+
+    def build(
+        self, request: Request, device: torch.device, ranks: Ranks, on_stage: Callable[[str], None]
+    ) -> None:
+        """Random weights, or those of a checkpoint; reading one is timed apart.
+
+        Raises:
+            CannotRun: the checkpoint can't be read.
+        """
+        on_stage("building the model")
+        started = time.perf_counter()
+        model, precision, length = request.built_model, request.precision, request.cache_length
+        if request.model_path is None:
+            self.decoder = build_decoder(
+                model, precision, device, length, request.seed, ranks.shard
+            )
+        else:
+            self.decoder = empty_decoder(model, precision, device, ranks.shard)
+            self.decoder.set_context_length(length)
+        _wait(device)
+        if ranks.size > 1 and device.type == "cuda":  # full weights were here while they were cut
+            torch.cuda.empty_cache()
+        self.build_s = time.perf_counter() - started
+        if request.model_path is not None:
+            on_stage(f"reading {printable(str(request.model_path))}")
+            started = time.perf_counter()
+            self._load(request.model_path)
+            _wait(device)
+            self.load_s = time.perf_counter() - started
+
+    def _load(self, folder: Path) -> None:
+        from inference_benchmark.model.checkpoint import load_checkpoint  # needs safetensors
+
+        try:
+            load_checkpoint(self.decoder, folder)
+        except CheckpointError as error:
+            raise CannotRun(f"--model-path: {error}") from None
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,333 @@
+"""Reading results: version 1 converted without loss, version 2 as it is, broken files in one line."""
+
+import contextlib
+import copy
+import functools
+import io
+import json
+import sys
+
+import jsonschema
+import pytest
+from conftest import ROOT
+
+from inference_benchmark.reporting.card import card
+from inference_benchmark.reporting.formats import FORMATS, report_as
+from inference_benchmark.reporting.reading import (
+    ResultFileError,
+    printable,
+    read_result,
+    to_version_2,
+)
+from inference_benchmark.reporting.shape import departure
+
+SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+PUBLISHED = sorted((ROOT / "results" / "published").glob("*/*.json"))
+OLD = json.loads((ROOT / "tests" / "reporting" / "version_1.json").read_text())
+BROKEN = {
+    "empty": ("", "empty"),
+    "blank": (" \n", "empty"),
+    "truncated": (json.dumps(OLD)[:-40], "truncated"),
+    "nested": ("[" * 100_000, "truncated"),
+    "foreign": ('{"results": [1, 2]}', "not a result file"),
+    "list": ("[1, 2, 3]", "not a result file"),
+    "hollow, version 1": ('{"schema_version": 1}', "no cells"),
+    "hollow, version 2": ('{"schema_version": 2}', "no state"),
+    "newer": ('{"schema_version": 3, "cells": []}', "schema version 3, newer than the 2"),
+    "true as a version": ('{"schema_version": true}', "not a result file"),
+    "a version of 5000 digits": ('{"schema_version": %s}' % ("9" * 5000), "truncated"),
+}
+
+
+def converted() -> dict:
+    return to_version_2(copy.deepcopy(OLD))
+
+
+def refusal(tmp_path, document) -> str | None:
+    path = tmp_path / "result.json"
+    path.write_text(document if isinstance(document, str) else json.dumps(document))
+    try:
+        read_result(path)
+    except ResultFileError as error:
+        message = str(error)
+    else:
+        return None
+    assert message.startswith(f"{path}: ")
+    assert message.isprintable()
+    return message
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+class TestPublished:
+    def test_a_converted_file_fits_the_schema(self, path):
+        result = read_result(path)
+        VALIDATOR.validate(result)
+        assert result["state"] == "complete"
+        assert to_version_2(result) is result
+
+    def test_nothing_is_lost(self, path):
+        before, after = json.loads(path.read_text()), read_result(path)
+        assert before["config"].items() <= after["config"].items()
+        assert (after["model"], after["warnings"]) == (before["model"], before["warnings"])
+        assert (
+            before["environment"].items()
+            <= (after["environment"] | {"gpu": before["environment"]["gpu"]}).items()
+        )
+        assert before["environment"]["gpu"].items() <= after["environment"]["gpu"].items()
+        for old, new in zip(before["cells"], after["cells"], strict=True):
+            assert_same_cell(old, new)
+
+
+def assert_same_cell(old: dict, new: dict) -> None:
+    same = {"label", "mode", "batch_size", "num_layers", "options", "timer", "estimated", "memory"}
+    same |= {"extrapolation", "cold_start", "gpu_state", "host", "profile", "stop_reason", "status"}
+    assert all(new[name] == old[name] for name in same & set(old))
+    for name in ("ttft_s", "tbot_s", "decode_s", "total_s"):
+        assert new["summary"]["metrics"][name] == old["summary"][name]
+    assert new["summary"]["n"] == old["summary"]["ttft_s"]["n"]
+    assert new["summary"]["steps"]["step_s"] == old["summary"]["step_s"]
+    assert (
+        new["summary"]["rate_std"]["output_tokens_per_s"]
+        == (old["summary"]["output_tokens_per_s_std"])
+    )
+    for name, value in new["summary"]["rates"].items():
+        assert value == old["summary"][name]
+    for name in ("s_per_token", "mfu", "mbu", "energy_per_token_j", "cost_per_million_tokens"):
+        assert new["summary"][name] == old["summary"][name]
+    samples = new["samples"]
+    assert samples["metrics"]["ttft_s"] == old["samples"]["ttft_s"]
+    assert samples["metrics"]["decode_s"] == old["samples"]["decode_s"]
+    assert samples["steps"]["step_s"] == old["samples"]["step_s"]
+    assert (samples["round"], samples["started"]) == (
+        old["samples"]["round"],
+        old["samples"]["started"],
+    )
+    for name in ("tbot_s", "total_s"):  # derived anew: the median is that of before, to the bit
+        assert median(samples["metrics"][name]) == new["summary"]["metrics"][name]["median"]
+    assert_same_speedup(old["speedup"], new["speedup"])
+    assert new["limit"]["basis"] == old["limit"]["basis"]
+    for name, value in new["limit"]["metrics"].items():
+        assert value == old["limit"][name]
+    assert new["limit"]["by_kind"] == old["limit"]["by_kind"]
+    assert new["cost"] == {name: old[name] for name in ("prefill_flops", "decode_bytes_per_step")}
+    assert new["validity"]["verdict"] == old["validity"]["verdict"]
+    assert [
+        {name: value for name, value in reason.items() if name != "severity"}
+        for reason in new["validity"]["reasons"]
+    ] == old["validity"]["reasons"]
+    if old["agreement"] is None:
+        assert new["output_check"] is None
+    else:
+        assert old["agreement"].items() <= new["output_check"].items()
+        assert new["output_check"]["checked"] == ["logits", "cache"]
+
+
+def assert_same_speedup(old: dict | None, new: dict | None) -> None:
+    if old is None:
+        assert new is None
+        return
+    assert new["baseline"] == old["baseline"]
+    assert new["plain_eager"] == old.get("plain_eager")  # none is published
+    for name in ("ttft", "tbot", "total"):
+        assert old[name].items() <= new["metrics"][f"{name}_s"].items()
+
+
+def median(values: list[float]) -> float:
+    middle, ordered = len(values) // 2, sorted(values)
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+class TestVersion1:
+    def test_the_fixture_fits_the_schema(self):
+        VALIDATOR.validate(converted())
+
+    def test_the_document_itself_is_not_touched(self):
+        document = copy.deepcopy(OLD)
+        to_version_2(document)
+        assert document == OLD
+
+    def test_metrics_that_readers_derived_are_there(self):
+        samples, old = converted()["cells"][0]["samples"], OLD["cells"][0]["samples"]
+        assert samples["metrics"]["tbot_s"] == [time / 4 for time in old["decode_s"]]
+        assert samples["metrics"]["total_s"] == [
+            first + rest for first, rest in zip(old["ttft_s"], old["decode_s"], strict=True)
+        ]
+
+    def test_one_output_token_has_no_decode(self):
+        document = copy.deepcopy(OLD)
+        document["config"]["output_length"] = 1
+        document["cells"][0]["samples"] |= {"decode_s": [0.0, 0.0], "step_s": [[], []]}
+        result = to_version_2(document)
+        metrics = result["cells"][0]["samples"]["metrics"]
+        assert (metrics["decode_s"], metrics["tbot_s"]) == ([], [])
+        assert metrics["total_s"] == metrics["ttft_s"]
+        VALIDATOR.validate(result)
+
+    def test_a_wrong_output_keeps_its_samples_under_a_name_that_says_so(self):
+        cell = converted()["cells"][1]
+        assert (cell["samples"], cell["summary"], cell["speedup"]) == (None, None, None)
+        assert (
+            cell["wrong_output_samples"]["metrics"]["ttft_s"]
+            == (OLD["cells"][1]["samples"]["ttft_s"])
+        )
+        assert [reason["severity"] for reason in cell["validity"]["reasons"]] == ["invalid"] * 2
+
+    def test_names_are_taken_from_labels(self):
+        names = [cell["name"] for cell in converted()["cells"]]
+        assert [name["variant"] for name in names] == [
+            "inductor+graphs",
+            "thunder[no nvfuser]+graphs",
+            "eager",
+        ]
+        assert {(name["batch_size"], name["depth"]) for name in names} == {(1, None)}
+
+    @pytest.mark.parametrize(
+        ("rest", "depth"),
+        [("", None), (" 4L", "4L"), (" [8 layers]", "8L"), (" EST", "EST"), (" ESTIMATE", "EST")],
+    )
+    def test_depths_of_old_and_oldest_labels(self, rest, depth):
+        document = copy.deepcopy(OLD)
+        document["cells"][0]["label"] = f"inductor+graphs b1{rest}"
+        cell = to_version_2(document)["cells"][0]
+        assert (cell["name"]["depth"], cell["label"]) == (depth, f"inductor+graphs b1{rest}")
+
+    def test_a_smoke_run_is_no_reason_any_more(self):
+        assert converted()["cells"][2]["validity"] == {"verdict": "valid", "reasons": []}
+
+    def test_speedups_by_metric(self):
+        speedup = converted()["cells"][0]["speedup"]
+        assert speedup["metrics"]["tbot_s"]["ratio"] == 1.1
+        assert speedup["metrics"]["total_s"] is None
+        assert speedup["plain_eager"]["metrics"]["tbot_s"]["ratio"] == 2.0
+
+    @pytest.mark.parametrize(
+        ("fields", "state"),
+        [
+            ({"stop_reason": "fixed"}, "complete"),
+            ({"stop_reason": None}, "running"),
+            ({"stop_reason": "interrupted"}, "interrupted"),
+            ({"status": "partial", "stop_reason": None}, "interrupted"),
+            ({"status": "failed", "stop_reason": None}, "failed"),
+        ],
+    )
+    def test_how_the_session_ended(self, fields, state):
+        document = copy.deepcopy(OLD)
+        document["cells"] = [document["cells"][0] | fields]
+        assert to_version_2(document)["state"] == state
+
+
+class TestBrokenFiles:
+    @pytest.mark.parametrize("name", BROKEN)
+    def test_a_broken_file_is_named_in_one_line(self, tmp_path, name):
+        text, words = BROKEN[name]
+        assert words in refusal(tmp_path, text)
+
+    @pytest.mark.parametrize("depth", [300, 900, 3000, 20_000])
+    def test_any_depth_of_nesting_is_answered(self, tmp_path, depth):
+        text = json.dumps(OLD | {"extra": "x"}).replace('"x"', "[" * depth + "]" * depth)
+        refusal(tmp_path, text)  # raises nothing else
+        text = json.dumps(converted() | {"x": "x"}).replace('"x": "x"', '"x": ' + text[:-1] + "}")
+        refusal(tmp_path, text)
+
+    @pytest.mark.parametrize("original", [OLD, converted()], ids=["version 1", "version 2"])
+    def test_any_field_may_be_of_any_kind(self, tmp_path, original):
+        for section, key in places(original):
+            for value in (None, [None], {"a": []}, "x", -1, True, 10**400):
+                document = copy.deepcopy(original)
+                section(document)[key] = value
+                refusal(tmp_path, document)  # raises nothing else
+
+    def test_whatever_is_read_can_be_shown(self, tmp_path):
+        path = tmp_path / "odd.json"
+        for section, key in places(converted()):
+            for value in (None, [], {"a": 0.5}, "x", 0, 1.5, 1e300):
+                document = converted()
+                section(document)[key] = value
+                path.write_text(json.dumps(document))
+                with contextlib.suppress(ResultFileError):
+                    result = read_result(path)
+                    card(result, 1, 2, details=True)
+                    for format in FORMATS:
+                        report_as(result, format, details=True)
+
+    @pytest.mark.parametrize("time", [float("nan"), float("inf"), -1.0, 0.0, "x"])
+    def test_samples_that_are_no_times_are_refused(self, tmp_path, time):
+        document = copy.deepcopy(OLD)
+        document["cells"][0]["samples"]["ttft_s"][1] = time
+        assert "whole result file" in refusal(tmp_path, document)
+
+    def test_samples_of_unequal_length_are_refused(self, tmp_path):
+        document = converted()
+        document["cells"][0]["samples"]["metrics"]["total_s"].pop()
+        assert "inductor+graphs b1: samples of unequal length" in refusal(tmp_path, document)
+
+    def test_files_that_cannot_be_read(self, tmp_path):
+        binary = tmp_path / "binary.json"
+        binary.write_bytes(b"\x80\x81\x82")
+        for path in (tmp_path / "missing.json", tmp_path, binary):
+            with pytest.raises(ResultFileError, match=str(path)):
+                read_result(path)
+
+    def test_standard_input(self, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(OLD)))
+        assert read_result("-") == converted()
+        monkeypatch.setattr(sys, "stdin", io.StringIO("{"))
+        with pytest.raises(ResultFileError, match="^standard input: is not JSON"):
+            read_result("-")
+
+
+def places(document: dict) -> list[tuple]:
+    """(how to get at a section, a key in it) for every field near the top of a result."""
+
+    def section(*path):
+        return lambda result: functools.reduce(lambda part, key: part[key], path, result)
+
+    paths = [(), ("environment",), ("config",), ("cells", 0), ("environment", "gpu")]
+    paths += [
+        ("cells", 0, name) for name, part in document["cells"][0].items() if isinstance(part, dict)
+    ]
+    return [(section(*path), key) for path in paths for key in section(*path)(document)]
+
+
+class TestText:
+    def test_control_characters_never_reach_a_reader(self, tmp_path):
+        document = copy.deepcopy(OLD)
+        document["cells"][0]["label"] = "evil\x1b[2J\nrow b1"
+        document["config"]["model_name"] = "name\r\u202e\ud800"
+        path = tmp_path / "evil.json"
+        path.write_text(json.dumps(document))
+        result = read_result(path)
+        assert result["cells"][0]["label"] == "evil?[2J row b1"
+        assert result["config"]["model_name"] == "name ??"
+
+    def test_numbers_and_nulls_stay(self):
+        assert printable({"a": [1.5, 2.5], "b": [None, 1, True], "c": None}) == {
+            "a": [1.5, 2.5],
+            "b": [None, 1, True],
+            "c": None,
+        }
+
+
+class TestShape:
+    """The small validator agrees with jsonschema, but for keys that it does not know."""
+
+    @pytest.mark.parametrize("original", [converted()], ids=["version 2"])
+    def test_it_refuses_what_jsonschema_refuses(self, original):
+        for section, key in places(original):
+            for value in (None, [None], {}, "x", -1, 1.5):
+                document = copy.deepcopy(original)
+                section(document)[key] = value
+                assert (departure(document) is None) == VALIDATOR.is_valid(document), (key, value)
+
+    def test_missing_keys_are_named(self):
+        for section, key in places(converted()):
+            document = converted()
+            del section(document)[key]
+            if not VALIDATOR.is_valid(document):
+                assert f"has no {key}" in departure(document)
+
+    def test_keys_of_a_later_program_are_passed(self):
+        document = converted() | {"weather": "fine"}
+        assert departure(document) is None
+        assert not VALIDATOR.is_valid(document)

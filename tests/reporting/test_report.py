@@ -1,0 +1,429 @@
+"""The report of a result, from fake ones: what it shows, of which workload, and what it hides."""
+
+import json
+
+import pytest
+from conftest import ROOT
+from fake_results import (
+    FORWARD,
+    fake_cell,
+    fake_forward_cell,
+    fake_result,
+    fake_speedup,
+    with_wrong_output,
+)
+
+from inference_benchmark.reporting.explanation import costliest, explain, what_bounds
+from inference_benchmark.reporting.figures import main_metric
+from inference_benchmark.reporting.labels import compact, joined, label, model_label
+from inference_benchmark.reporting.layout import encodable
+from inference_benchmark.reporting.reading import read_result
+from inference_benchmark.reporting.summary import group_rows
+from inference_benchmark.reporting.tables import report
+from inference_benchmark.reporting.units import with_interval
+from inference_benchmark.reporting.version_1 import GENERATION
+
+PUBLISHED = sorted((ROOT / "results" / "published").glob("*/*.json"))
+REASON = {"code": "drift", "severity": "suspect", "message": "It drifts.", "remedy": "Wait."}
+PROFILE = {
+    "kernel_s": 0.005,
+    "kernels": 360.0,
+    "by_kind": {"matmul": 0.004, "attention": 0.001},
+    "costliest": [{"name": "nvjet", "kind": "matmul", "calls": 32.0, "s": 0.002}],
+}
+
+
+def summary_rows(text: str) -> list[str]:
+    """Of the summary table, without its title, headers and rule."""
+    lines = text.split("summary (medians")[1].splitlines()
+    after_rule = next(number for number, line in enumerate(lines) if line.startswith("---"))
+    return lines[after_rule + 1 :]
+
+
+def with_samples(cell: dict, name: str, values: list[float]) -> dict:
+    """The cell with another median and interval of one metric."""
+    found = cell["summary"]["metrics"][name]
+    found |= {"median": values[1], "median_ci95": [values[0], values[2]]}
+    return cell
+
+
+class TestSummary:
+    def test_an_interval_stands_beside_every_headline_median(self):
+        cell = with_samples(fake_cell("eager"), "tbot_s", [3.9224e-3, 3.9228e-3, 3.9236e-3])
+        cell = with_samples(cell, "ttft_s", [0.02199, 0.02201, 0.02237])
+        text = report(fake_result([cell]))
+        # rounded up: 0.8 us are not within 0
+        assert summary_rows(text)[0].split()[2:4] == ["22.01±0.36", "3.923±0.001"]
+        assert "summary (medians ±95% of 10 runs), TTFT, TBOT in ms" in text
+
+    @pytest.mark.parametrize(
+        ("value", "interval", "text"),
+        [
+            (22.01, [21.99, 22.37], "22.01±0.36"),
+            (3.923, [3.9229, 3.9231], "3.923±0.001"),
+            (5.0, [5.0, 5.0], "5.000±0.000"),
+            (12345.6, [12300.0, 12350.0], "12,346±46"),
+            (1.0, None, "1.000"),
+            (None, None, "-"),
+        ],
+    )
+    def test_the_interval_has_the_digits_of_the_value(self, value, interval, text):
+        assert with_interval(value, interval) == text
+
+    def test_three_cells_fit_a_terminal_a_line_each(self):
+        cells = [
+            fake_cell("thunder+graphs", speedup=fake_speedup("eager+graphs b1", tbot_s=1.1)),
+            fake_cell("inductor+graphs", speedup=fake_speedup("eager+graphs b1", tbot_s=1.1)),
+            fake_cell("eager+graphs", tbot_s=0.0066),
+        ]
+        rows = summary_rows(report(fake_result(cells)))
+        assert [row.split()[0] for row in rows[:3]] == [cell["name"]["variant"] for cell in cells]
+        assert rows[0].endswith("1.10x faster    valid")
+        assert max(map(len, rows)) <= 80
+
+    def test_runs_are_a_column_only_where_they_differ(self):
+        same = report(fake_result([fake_cell("eager"), fake_cell("thunder")]))
+        assert "of 10 runs)" in same
+        other = report(fake_result([fake_cell("eager"), fake_cell("thunder", runs=12)]))
+        assert "±95%), TTFT" in other
+        assert [row.split()[-2] for row in summary_rows(other)[:2]] == ["10", "12"]
+
+    def test_a_single_run_has_no_interval_and_that_is_said(self):
+        text = report(fake_result([fake_cell("eager", runs=1)]))
+        assert summary_rows(text)[0].split()[2:4] == ["20.00", "6.000"]
+        assert "too few runs for a 95% interval of the median: eager b1" in text
+
+    def test_the_limit_says_where_it_comes_from_and_of_what_it_is(self):
+        text = report(fake_result([fake_cell()]))
+        assert "limit: datasheet, of TBOT" in text
+        assert "limit: measured, of forward" in report(forward_result([fake_forward_cell()]))
+        unknown = report(fake_result([fake_cell(limit=None)]))
+        assert "limit" not in unknown.split("verdict: ")[0]
+
+    def test_what_was_checked_is_said(self):
+        assert "\nchecked: tokens, logits, cache\n" in report(fake_result([fake_cell()]))
+        other = fake_cell("eager")
+        other["output_check"] |= {"checked": ["logits"]}
+        text = report(fake_result([fake_cell(), other, fake_cell("inductor", output_check=None)]))
+        assert "checked: tokens, logits, cache (thunder b1)\nchecked: logits (eager b1)" in text
+        assert "output not checked: inductor b1" in text
+
+    def test_the_columns_are_explained_where_asked_for(self):
+        result = fake_result([fake_cell()])
+        words = " ".join(report(result).split())
+        assert "TTFT: time to first token; TBOT: time per further token" in words
+        assert "limit: share of what the hardware allows; verdict: can it be trusted" in words
+        assert "time to first token" not in report(result, legend=False)
+
+    def test_cells_that_were_not_interleaved_are_named(self):
+        group = {"batch_size": 1, "interleaved": False}
+        speedup = fake_speedup("eager b1", tbot_s=1.1)
+        cells = [fake_cell(group=group, speedup=speedup), fake_cell("eager", tbot_s=0.0066)]
+        words = " ".join(report(fake_result(cells)).split())
+        assert "not interleaved with others, measured one after the other: thunder b1" in words
+        assert "paired by round" not in words
+
+
+class TestSpeedups:
+    def test_the_printed_speedup_agrees_with_the_printed_medians(self):
+        cells = [
+            fake_cell("thunder", noise=0.0, tbot_s=0.006),
+            fake_cell("eager", noise=0.0, tbot_s=0.009),
+        ]
+        cells[0]["speedup"] = fake_speedup("eager b1", tbot_s=1.504)
+        assert "medians' own ratio" not in report(fake_result(cells))
+
+    def test_or_it_is_said_why_not(self):
+        cells = [
+            fake_cell("thunder", noise=0.0, tbot_s=0.006),
+            fake_cell("eager", noise=0.0, tbot_s=0.009),
+        ]
+        cells[0]["speedup"] = fake_speedup("eager b1", tbot_s=1.45)
+        words = " ".join(report(fake_result(cells)).split())
+        assert "1.45x faster" in words
+        assert "it is the mean over rounds, each with itself, and where times moved" in words
+        assert "the medians' own ratio differs: thunder b1 1.50x" in words
+
+    @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+    def test_every_published_one_agrees(self, path):
+        assert "medians' own ratio" not in report(read_result(path))
+
+    def test_many_comparisons_are_allowed_for_and_that_is_said(self):
+        cell = fake_cell(speedup=fake_speedup("eager b1", tbot_s=1.1))
+        assert "(Benjamini-Hochberg: p_adjusted)" in report(fake_result([cell]))
+        cell["speedup"]["metrics"]["tbot_s"]["p_adjusted"] = None
+        assert "Benjamini-Hochberg" not in report(fake_result([cell]))
+
+
+class TestWrongOutput:
+    """Cells with wrong output show no time anywhere."""
+
+    SECRET = 0.0123456
+
+    def wrong(self) -> dict:
+        cell = fake_cell("thunder", ttft_s=self.SECRET, tbot_s=self.SECRET, noise=0.0)
+        cell["profile"] = {"decode": PROFILE | {"kernel_s": self.SECRET}}
+        return cell
+
+    @pytest.mark.parametrize("details", [False, True])
+    @pytest.mark.parametrize("with_summary", [False, True])
+    def test_no_table_shows_its_times(self, details, with_summary):
+        cell = with_wrong_output(self.wrong())
+        if with_summary:  # a writer that forgot to take it away
+            cell |= {name: self.wrong()[name] for name in ("summary", "samples")}
+            cell["speedup"] = fake_speedup("eager b1", tbot_s=1.2345)
+        result = fake_result([cell, fake_cell("eager")])
+        text = report(result, details=details)
+        assert "thunder b1: WRONG OUTPUT: decode error 0.5 over 0.03" in text
+        row = next(row for row in summary_rows(text) if row.startswith("thunder"))
+        assert row.split() == ["thunder", "b1", "-", "-", "-", "-", "WRONG", "OUTPUT"]
+        for hidden in ("12.3", "1.23x"):
+            assert hidden not in text + explain(cell) + costliest(cell) + group_rows([cell], result)
+
+    def test_a_failed_check_counts_whatever_the_status_says(self):
+        cell = with_wrong_output(self.wrong()) | {"status": "ok"}
+        assert "WRONG OUTPUT" in summary_rows(report(fake_result([cell])))[0]
+
+
+class TestVerdicts:
+    @pytest.mark.parametrize(
+        ("verdict", "shown"),
+        [
+            ("valid", "valid"),
+            ("unverified", "UNVERIFIED"),
+            ("suspect", "SUSPECT"),
+            ("invalid", "INVALID"),
+        ],
+    )
+    def test_all_but_valid_is_loud(self, verdict, shown):
+        cell = fake_cell(validity={"verdict": verdict, "reasons": [REASON]})
+        text = report(fake_result([cell]))
+        assert summary_rows(text)[0].split()[-1] == shown
+        assert "thunder b1: It drifts. Wait." in text
+
+    @pytest.mark.parametrize(
+        ("verdict", "shown"),
+        [("valid", "smoke"), ("unverified", "smoke"), ("suspect", "SUSPECT")],
+    )
+    def test_a_cpu_run_is_a_smoke_run(self, verdict, shown):
+        cell = fake_cell(validity={"verdict": verdict, "reasons": []})
+        text = report(fake_result([cell], {"gpu": None}))
+        assert summary_rows(text)[0].split()[-1] == shown
+        assert "CPU smoke run: says nothing about GPUs" in text
+
+    def test_an_estimate_is_never_simply_valid(self):
+        assert summary_rows(report(estimate()))[0].split()[-1] == "ESTIMATE"
+        suspect = estimate(validity={"verdict": "suspect", "reasons": [REASON]})
+        assert " ESTIMATE, SUSPECT" in summary_rows(report(suspect))[0]
+
+    def test_cells_that_failed_say_how(self):
+        failed = {"runs": 0, "samples": None, "summary": None, "stop_reason": None}
+        cells = [
+            fake_cell("eager", status="oom", error="out of\nmemory", **failed),
+            fake_cell("inductor", status="partial", **failed),
+            fake_cell("thunder", status="ok", **failed),
+        ]
+        text = report(fake_result(cells))
+        assert [row.split()[2:] for row in summary_rows(text)[:3]] == [
+            ["OOM"],
+            ["no", "runs"],
+            ["no", "runs"],
+        ]
+        assert "eager b1: out of memory" in text
+
+    def test_a_remedy_is_said_once(self):
+        cells = [
+            fake_cell(
+                mode, validity={"verdict": "suspect", "reasons": [REASON | {"message": mode}]}
+            )
+            for mode in ("eager", "thunder")
+        ]
+        text = report(fake_result(cells))
+        assert "eager b1: eager\nthunder b1: thunder Wait." in text
+
+
+def estimate(**fields) -> dict:
+    cell = fake_cell(
+        "thunder+graphs",
+        estimated=True,
+        extrapolation={"from_layers": [4, 8], "to_layers": 32, "weight": 7.0},
+        **dict.fromkeys(("cold_start", "gpu_state", "output_check")) | fields,
+    )
+    cell["label"], cell["name"]["depth"] = "thunder+graphs b1 EST", "EST"
+    return fake_result([cell], extrapolated_from=[4, 8])
+
+
+def forward_result(cells: list[dict]) -> dict:
+    return fake_result(cells, workload="forward", output_length=None)
+
+
+class TestWorkloads:
+    def test_a_forward_has_its_own_columns_throughout(self):
+        cells = [
+            fake_forward_cell("inductor", forward_s=0.032, noise=0.0),
+            fake_forward_cell("eager", forward_s=0.040, noise=0.0),
+        ]
+        cells[0]["speedup"] = fake_speedup("eager b1", forward_s=1.25)
+        result = forward_result(cells)
+        text = report(result)
+        assert "llama3.1-8b, forward, 8 tokens, bf16, NVIDIA H200" in text
+        header = text.split("summary (medians")[1].splitlines()[1]
+        assert header.split() == ["cell", "forward", "limit", "tok/s", "speed-up", "verdict"]
+        # 8 tokens in 32 ms; 30 of 32 ms are the limit
+        assert summary_rows(text)[0].split() == [
+            *("inductor", "b1", "32.00±0.00", "94%", "250", "1.25x", "faster", "valid")
+        ]
+        full = report(result, details=True)
+        for word in ("TTFT", "TBOT", "ttft", "tbot"):
+            assert word not in text + full
+        assert "latency of inductor b1\nms " in full
+
+    def test_the_main_metric_is_the_last_headline_that_was_measured(self):
+        one_token = fake_cell()
+        one_token["summary"]["metrics"]["tbot_s"] = None
+        assert main_metric(GENERATION, [fake_cell()])["name"] == "tbot_s"
+        assert main_metric(GENERATION, [one_token])["name"] == "ttft_s"
+        assert main_metric(FORWARD, [fake_forward_cell()])["name"] == "forward_s"
+        assert "limit: datasheet, of TTFT" in report(fake_result([one_token], output_length=1))
+
+    def test_rows_of_a_group_are_printed_as_soon_as_it_is_done(self):
+        cells = [fake_cell("thunder", noise=0.0), fake_cell("eager", runs=0, status="oom")]
+        assert group_rows(cells).splitlines() == [
+            "thunder b1: TTFT 20.00±0.00, TBOT 6.000±0.000 ms, 114 tok/s, valid",
+            "eager b1: OOM",
+        ]
+        result = forward_result([fake_forward_cell(noise=0.0)]) | {"environment": {"gpu": None}}
+        assert group_rows(result["cells"], result) == (
+            "eager b1: forward 40.00±0.00 ms, 200 tok/s, smoke"
+        )
+
+
+class TestDetails:
+    def test_they_are_left_out_unless_asked_for(self):
+        cells = [fake_cell("eager"), fake_cell("eager", batch_size=8)]
+        result = fake_result(cells, ready_s=12.5)
+        titles = ("operating points", "throughput, tokens", "latency of", "resources", "variance")
+        titles += ("cold start, s", "from the command to the first warm-up run: 12.50 s")
+        short, full = report(result), report(result, details=True)
+        assert all(title in full and title not in short for title in titles)
+        assert "--details adds" in short
+        assert "--details adds" not in full
+        assert len(short.splitlines()) <= 15
+
+    @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+    def test_everything_fits_80_columns(self, path):
+        result = read_result(path)
+        for text in (report(result), report(result, details=True)):
+            assert max(map(len, text.splitlines())) <= 80, max(text.splitlines(), key=len)
+
+    def test_long_labels_and_large_numbers_fit_80_columns(self):
+        cells = [
+            fake_cell(name, batch_size=256, ttft_s=12.3456, tbot_s=1.23456, runs=runs, noise=0.01)
+            for name, runs in (("thunder[no nvfuser]:dynamo,inductor_cat+graphs", 9), ("eager", 12))
+        ]
+        cells[0]["speedup"] = fake_speedup("eager b256", tbot_s=1.0)
+        cells[0]["speedup"]["metrics"]["tbot_s"]["verdict"] = "inconclusive"
+        cells.append(with_wrong_output(fake_cell("inductor+graphs", batch_size=256)))
+        result = fake_result(cells)
+        for text in (report(result), report(result, details=True)):
+            assert max(map(len, text.splitlines())) <= 80, max(text.splitlines(), key=len)
+
+    def test_an_object_of_version_1_is_rendered_as_well(self):
+        old = json.loads((ROOT / "tests" / "reporting" / "version_1.json").read_text())
+        assert "inductor+graphs b1" in report(old)
+
+
+class TestExplain:
+    def test_each_phase_of_a_workload_has_a_table(self):
+        profile = {"prefill": PROFILE, "decode": PROFILE}
+        limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
+        text = explain(fake_cell(profile=profile, limit=limit, noise=0.0))
+        assert "one prefill of thunder b1, 360 kernels" in text
+        decode = text.split("one decode step of thunder b1")[1].splitlines()
+        assert decode[1].split() == ["kind", "ms", "share", "limit", "ms", "(datasheet)"]
+        assert [line.split() for line in decode[3:]] == [
+            ["matmul", "4.000", "67%", "3.600"],
+            ["attention", "1.000", "17%", "-"],
+            ["kernels", "5.000", "83%", "3.600"],
+            ["idle", "1.000", "17%", "-"],
+            ["median", "of", "runs", "6.000", "3.600"],
+        ]
+
+    def test_limits_of_the_very_positions_that_were_profiled_come_first(self):
+        phase = PROFILE | {"limit_by_kind": {"matmul": 0.002, "attention": 0.0005}}
+        phase |= {"limit_s": 0.0025, "contexts": [1000, 1007]}
+        limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
+        text = explain(fake_cell(profile={"decode": phase}, limit=limit))
+        assert text.splitlines()[0].endswith("360 kernels, context 1,000 to 1,007")
+        limits = {line.split()[0]: line.split()[-1] for line in text.splitlines()[3:]}
+        assert limits == {
+            "matmul": "2.000",
+            "attention": "0.5000",
+            "kernels": "2.500",
+            "idle": "-",
+            "median": "3.600",  # of a whole run
+        }
+
+    def test_another_workload_has_other_phases(self):
+        text = explain(fake_forward_cell(profile={"forward": PROFILE}, noise=0.0))
+        assert text.splitlines()[0] == "one forward of eager b1, 360 kernels"
+        assert text.splitlines()[-1].split()[:4] == ["median", "of", "runs", "40.00"]
+        assert "nvjet" in costliest(fake_forward_cell(profile={"forward": PROFILE}))
+
+    @pytest.mark.parametrize(
+        ("cell", "host", "words"),
+        [
+            (fake_cell(), {"decode_busy_share": 0.99}, "decode is bound by the GPU's bandwidth"),
+            (
+                fake_forward_cell(),
+                {"forward_busy_share": 0.9},
+                "forward is bound by the GPU's comp",
+            ),
+        ],
+    )
+    def test_what_bounds_a_step_is_said_of_the_workloads_own(self, cell, host, words):
+        text = what_bounds(cell | {"host": host | {"enqueue_over_kernel": 0.1}})
+        assert words in text
+        assert "busy 9" in text
+        launches = what_bounds(cell | {"host": host | {"enqueue_over_kernel": 2.5}})
+        assert "is bound by launches: enqueueing a step takes 2.5x" in launches
+
+    def test_without_a_profile_it_says_so(self):
+        assert "no profile" in explain(fake_cell())
+
+
+class TestNames:
+    def test_labels_are_made_in_one_place(self):
+        assert label("thunder+graphs", 8) == "thunder+graphs b8"
+        assert label("eager", 1, "4L") == "eager b1 4L"
+
+    def test_what_is_said_of_several_cells_names_them_briefly(self):
+        cells = [
+            {"name": {"variant": mode, "batch_size": 1, "depth": f"{depth}L"}}
+            for mode in ("eager", "thunder")
+            for depth in (4, 8)
+        ]
+        assert joined(cells[:3], cells) == "eager b1 4L, 8L, thunder b1 4L"
+        assert joined(cells, cells) == "all cells"
+        assert joined(cells[:1], cells[:1]) == "eager b1 4L"
+        assert compact(cells) == "eager, thunder at b1 4L, b1 8L"
+        assert compact(cells[:3]) == "eager b1 4L, 8L, thunder b1 4L"
+
+    def test_a_reduced_model_is_named_as_such(self):
+        config = {"model_name": "llama3.1-8b", "num_layers": 8, "full_num_layers": 32}
+        assert model_label(config) == "llama3.1-8b [8 of 32 layers]"
+
+    def test_control_characters_reach_no_terminal(self):
+        cell = fake_cell(error="bad\x1b[31m", validity={"verdict": "suspect", "reasons": [REASON]})
+        cell["label"] = "evil\x1b[2J\nb1"
+        result = fake_result([cell], model_name="m\x07\n\x9b31m")
+        texts = report(result), report(result, details=True), group_rows([cell], result)
+        for text in (*texts, explain(cell)):
+            assert text.replace("\n", "").isprintable()
+            assert "evil?[2J b1" in text
+
+
+def test_a_stream_that_knows_no_plus_minus_gets_ascii():
+    assert encodable("3.9±0.1 é", "ascii") == "3.9+-0.1 ?"
+    assert encodable("3.9±0.1", "latin-1") == "3.9±0.1"
+    assert encodable("3.9±0.1", None) == "3.9±0.1"

@@ -1,0 +1,174 @@
+"""--sessions N, with a stand-in for the benchmark that saves what its arguments say."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from inference_benchmark.errors import RequestError
+from inference_benchmark.reporting.session_sets import set_table
+from inference_benchmark.session.many_sessions import (
+    VARIABLE,
+    _arguments_of_one,
+    current_session_set,
+    run_sessions,
+)
+
+# Saves a session whose times rise by 1 % with its place in the set; "--code N" is how it ends, of
+# the first one only. Ctrl-C makes it save what it has and end with 130.
+STAND_IN = """
+import json, os, signal, sys, time
+sys.path[:0] = [{root!r}, {tests!r}]
+from fake_results import fake_cell, fake_result
+from inference_benchmark.session.many_sessions import current_session_set
+
+folder, *arguments = sys.argv[1:]
+place = current_session_set()
+def save(state):
+    level = 1.01 ** place["index"]
+    cells = [fake_cell(mode, ttft_s=0.02 * level, noise=0) for mode in ("eager", "thunder")]
+    result = fake_result(cells) | {{"session_set": place, "state": state}}
+    with open(f"{{folder}}/session{{place['index']}}.json", "w") as file:
+        json.dump(result, file)
+def interrupted(*_):
+    save("interrupted")
+    sys.exit(130)
+signal.signal(signal.SIGINT, interrupted)
+print("arguments", *arguments, flush=True)
+if "--wait" in arguments and place["index"] == 1:
+    print("waiting", flush=True)
+    time.sleep(60)
+code = int(arguments[arguments.index("--code") + 1]) if "--code" in arguments else 0
+if code in (0, 1):
+    save("complete")
+sys.exit(code if place["index"] == 0 else 0)
+"""
+
+
+@pytest.fixture
+def program(tmp_path):
+    script = tmp_path / "stand_in.py"
+    script.write_text(STAND_IN.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    (tmp_path / "out").mkdir()
+    return [sys.executable, str(script), str(tmp_path / "out")]
+
+
+def run(program, tmp_path, *arguments, count=3):
+    return run_sessions(
+        ["--mode", "eager", "--sessions", str(count), *arguments],
+        count,
+        tmp_path / "out",
+        quiet=True,
+        program=program,
+    )
+
+
+def test_every_session_is_saved_with_its_place_in_the_set(program, tmp_path, capfd):
+    (tmp_path / "out" / "older.json").write_text("{}")
+    assert run(program, tmp_path) == 0
+    out = capfd.readouterr().out
+    assert out.count("arguments --mode eager --save-results\n") == 3
+    saved = [json.loads((tmp_path / "out" / f"session{i}.json").read_text()) for i in range(3)]
+    sets = [each["session_set"] for each in saved]
+    assert [(each["index"], each["size"]) for each in sets] == [(0, 3), (1, 3), (2, 3)]
+    assert len({each["id"] for each in sets}) == 1
+    assert "3 of 3 sessions finished" in out
+    assert out.count("saved: ") == 3
+
+
+def test_the_table_has_the_session_as_its_unit(program, tmp_path, capfd):
+    run(program, tmp_path)
+    lines = capfd.readouterr().out.splitlines()
+    (row,) = [line.split() for line in lines if line.startswith("thunder b1") and "TTFT" in line]
+    # 20 ms, 20.2 and 20.402: steps of ln 1.01; Student's t of 2 degrees times 0.995 % / sqrt(3)
+    assert row == ["thunder", "b1", "TTFT", "3", "20.20", "1.00%", "19.71", "..", "20.71"]
+
+
+def test_a_single_session_has_no_deviation(program, tmp_path, capfd):
+    assert run(program, tmp_path, count=1) == 0
+    row = next(line for line in capfd.readouterr().out.splitlines() if "TTFT" in line)
+    assert row.split()[-2:] == ["-", "-"]
+
+
+def test_a_failed_gate_goes_on_and_is_the_exit_code(program, tmp_path, capfd):
+    assert run(program, tmp_path, "--code", "1") == 1
+    assert "3 of 3 sessions finished" in capfd.readouterr().out
+
+
+def test_what_can_not_run_is_not_tried_again(program, tmp_path, capfd):
+    assert run(program, tmp_path, "--code", "3") == 3
+    out = capfd.readouterr().out
+    assert out.count("arguments") == 1
+    assert "0 of 3 sessions finished" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_path, number):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from inference_benchmark.session.many_sessions import run_sessions\n"
+        f"sys.exit(run_sessions(['--wait'], 3, Path({str(tmp_path / 'out')!r}), "
+        f"program={program!r}))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    said = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in said)
+    time.sleep(0.1)
+    process.send_signal(number)
+    rest = process.stdout.read()
+    assert process.wait(timeout=20) == 128 + number
+    assert "1 of 3 sessions finished" in rest
+    if number == signal.SIGINT:  # of which this stand-in knows how to end
+        assert json.loads((tmp_path / "out/session1.json").read_text())["state"] == "interrupted"
+    assert not (tmp_path / "out/session2.json").exists()
+
+
+def test_a_named_file_gets_the_number_of_the_session(tmp_path):
+    arguments = ["--sessions=3", "--output", "a/b.json", "--mode", "eager"]
+    found = _arguments_of_one(arguments, tmp_path / "b.json", 1)
+    assert found == ["--mode", "eager", "--output", str(tmp_path / "b-2.json")]
+    assert _arguments_of_one(["--save-results", "--sessions", "2"], None, 0) == ["--save-results"]
+
+
+class TestEnvironment:
+    def test_a_lone_session_is_in_no_set(self, monkeypatch):
+        monkeypatch.delenv(VARIABLE, raising=False)
+        assert current_session_set() is None
+
+    def test_the_variable_says_which_one(self, monkeypatch):
+        monkeypatch.setenv(VARIABLE, "a-set:1:3")
+        assert current_session_set() == {"id": "a-set", "index": 1, "size": 3}
+
+    @pytest.mark.parametrize("text", ["a", "a:1", "a:3:3", "a:-1:3", ":0:3", "a:x:3"])
+    def test_nonsense_is_refused(self, monkeypatch, text):
+        monkeypatch.setenv(VARIABLE, text)
+        with pytest.raises(RequestError, match="environment"):
+            current_session_set()
+
+    def test_torchrun_has_to_start_each_session(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(RequestError, match="torchrun once for each session"):
+            run_sessions([], 2, tmp_path)
+
+
+def test_cells_without_a_speed_are_left_out_of_the_table():
+    from fake_results import fake_cell, fake_result, with_wrong_output
+
+    wrong = with_wrong_output(fake_cell("thunder"))
+    text = set_table([fake_result([fake_cell("eager"), wrong])] * 2)
+    assert "eager b1" in text
+    assert "thunder" not in text
+
+
+def test_it_needs_no_torch():
+    program = (
+        "import sys, inference_benchmark.session.many_sessions\nassert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=dict(os.environ))
