@@ -59,7 +59,7 @@ def test_json_is_the_last_line_of_stdout_and_tables_go_to_stderr():
     (line,) = done.stdout.splitlines()
     result = json.loads(line)
     validate(result)
-    assert "throughput" in done.stderr
+    assert "summary (medians" in done.stderr
     summary, samples = result["cells"][0]["summary"], result["cells"][0]["samples"]
     times, rates = samples["metrics"], summary["rates"]
     totals = sorted(a + b for a, b in zip(times["ttft_s"], times["decode_s"], strict=True))
