@@ -229,7 +229,7 @@ class Flags:
     )
     max_seconds: float | None = flag(
         "benchmark",
-        "stop after S seconds of timed runs (default: 600; 60 on a CPU)",
+        "stop after S seconds of timed runs (default: 600; 30 on a CPU)",
         parse=values.seconds,
         metavar="S",
         role="record",

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
-from inference_benchmark.output_check.errors import CacheErrors, Finding, LogitErrors, worst
+from inference_benchmark.output_check.errors import CacheErrors, Finding, LogitErrors, finite, worst
 from inference_benchmark.output_check.needles import Plant, step_positions
 from inference_benchmark.output_check.recording import Recording, evenly
 from inference_benchmark.output_check.reference import Reference
@@ -169,13 +169,14 @@ class _Check:
                     exact.layer(index, exact_cache, exact_chosen)
                 found = [tensor[rows] for tensor in self.engine.caches[index]]
                 for part, slots in parts.items():
-                    _add(part, index, found, own, exact_cache, slots)
+                    _add(part, index, found, own, exact_cache, slots, rows.start)
             self.routing.add(eager.choices, chosen)
             of_prompt, of_steps = parts
             for position, found, own in _logits(recording, eager, rows):
                 is_known = exact is not None and position < exact_length
                 part = of_prompt if position == self.engine.input_length - 1 else of_steps
-                part.logits.add(found, own, _one(exact, position) if is_known else None)
+                other = _one(exact, position) if is_known else None
+                part.logits.add(found, own, other, rows.start)
 
     def _compare_steps(self, recording: Recording, part: _Part) -> None:
         """With eager steps, which round as steps do, and one exact forward over all tokens."""
@@ -374,11 +375,11 @@ class _Check:
             "tolerance": max(self.factors.most * floor.most_logits, 3 * self.factors.least),
             "floor": floor.logits,
             "steps": steps,
-            "prefill_error": prompt.logits.most(),
-            "decode_error": decode.logits.most(),
-            "empty_cache_error": empty.logits.most(),
-            "cache_error": max(
-                (each.error for each in findings if each.what.endswith("a cache slot")), default=0.0
+            "prefill_error": finite(prompt.logits.most()),
+            "decode_error": finite(decode.logits.most()),
+            "empty_cache_error": finite(empty.logits.most()),
+            "cache_error": finite(
+                max(each.error for each in findings if each.what.endswith("a cache slot"))
             ),
             "unwritten_slots_changed": self.unwritten_changed,
             "routing_difference": share,
@@ -408,13 +409,15 @@ class Routing:
         return sum(int(each) for each in self._differing) / sum(self._compared)
 
 
-def _add(part: _Part, layer: int, found, eager, exact, slots: slice) -> None:
+def _add(
+    part: _Part, layer: int, found, eager, exact, slots: slice, first_sequence: int = 0
+) -> None:
     """found, eager, exact: a layer's tensors [sequences, heads, slots, values], the engine's with
     more slots than eager's have; exact ones may be None or shorter."""
     for number, (mine, own, other) in enumerate(zip(found, eager, exact, strict=True)):
         mine = mine[:, :, : own.shape[2]][:, :, slots]
         other = None if other is None else other[:, :, slots]
-        part.caches.add(layer, number, mine, own[:, :, slots], other)
+        part.caches.add(layer, number, mine, own[:, :, slots], other, first_sequence)
 
 
 def _logits(recording: Recording, stream, rows: slice):

@@ -41,8 +41,13 @@ class Finding:
         return f"{self.what} {self.error:.2g} over {self.limit:.2g}{place}"
 
     def as_dict(self) -> dict:
-        error = self.error if math.isfinite(self.error) else None
+        error = finite(self.error)
         return {"error": error, "limit": self.limit, "floor": self.floor, "at": self.at}
+
+
+def finite(error: float | None) -> float | None:
+    """For JSON, which knows no infinity."""
+    return error if error is not None and math.isfinite(error) else None
 
 
 def relative_error(found: Tensor, expected: Tensor) -> Tensor:
@@ -63,8 +68,9 @@ class _Errors:
         self._most: list[Tensor] = []
         self._places: list[Tensor] = []
         self._shapes: list[tuple[int, ...]] = []
+        self._first_sequences: list[int] = []
 
-    def add(self, error: Tensor) -> None:
+    def add(self, error: Tensor, first_sequence: int = 0) -> None:
         squares = error.square().sum(dim=(0, 2))
         self._squares = squares if self._squares is None else self._squares + squares
         self._count += error.shape[0] * error.shape[2]
@@ -72,6 +78,7 @@ class _Errors:
         self._most.append(most)
         self._places.append(place)
         self._shapes.append(tuple(error.shape))
+        self._first_sequences.append(first_sequence)
 
     @property
     def is_empty(self) -> bool:
@@ -90,7 +97,8 @@ class _Errors:
         which = values.index(max(values))
         _, heads, slots = self._shapes[which]
         place = int(self._places[which])
-        return values[which], (place // (heads * slots), place // slots % heads, place % slots)
+        sequence = self._first_sequences[which] + place // (heads * slots)
+        return values[which], (sequence, place // slots % heads, place % slots)
 
 
 @dataclass
@@ -101,9 +109,11 @@ class _Three:
     eager: _Errors = field(default_factory=_Errors)
     between: _Errors = field(default_factory=_Errors)
 
-    def add(self, found: Tensor, eager: Tensor, exact: Tensor | None) -> None:
+    def add(
+        self, found: Tensor, eager: Tensor, exact: Tensor | None, first_sequence: int = 0
+    ) -> None:
         """[sequences, heads, slots, values]; of the exact ones the first sequences and slots."""
-        self.between.add(relative_error(found, eager))
+        self.between.add(relative_error(found, eager), first_sequence)
         if exact is None or 0 in exact.shape:
             return
         some = (slice(exact.shape[0]), slice(None), slice(exact.shape[2]))
@@ -119,11 +129,18 @@ class CacheErrors:
         self._found: dict[tuple[int, int], _Three] = {}
 
     def add(
-        self, layer: int, tensor: int, found: Tensor, eager: Tensor, exact: Tensor | None
+        self,
+        layer: int,
+        tensor: int,
+        found: Tensor,
+        eager: Tensor,
+        exact: Tensor | None,
+        first_sequence: int = 0,
     ) -> None:
-        """found, eager [batch, heads, slots, dim]; exact: of the first sequences and slots."""
+        """found, eager [sequences, heads, slots, dim]; exact: of the first sequences and slots."""
         if found.shape[2]:
-            self._found.setdefault((layer, tensor), _Three()).add(found, eager, exact)
+            three = self._found.setdefault((layer, tensor), _Three())
+            three.add(found, eager, exact, first_sequence)
 
     def floors(self) -> dict[tuple[int, int], tuple[float, float]]:
         """Eager's own (mean, largest) error of each layer and tensor, where it is known."""
@@ -182,11 +199,13 @@ class LogitErrors:
         self._blocks = _Errors()
         self._eager_blocks = _Errors()
 
-    def add(self, found: Tensor, eager: Tensor, exact: Tensor | None) -> None:
+    def add(
+        self, found: Tensor, eager: Tensor, exact: Tensor | None, first_sequence: int = 0
+    ) -> None:
         """exact: of the first sequences."""
         exact_rows = None if exact is None else exact[:, None, None]
-        self._rows.add(found[:, None, None], eager[:, None, None], exact_rows)
-        self._blocks.add(block_error(found, eager))
+        self._rows.add(found[:, None, None], eager[:, None, None], exact_rows, first_sequence)
+        self._blocks.add(block_error(found, eager), first_sequence)
         if exact is not None:
             self._eager_blocks.add(block_error(eager[: exact.shape[0]], exact))
 

@@ -143,7 +143,7 @@ def replay(
             stream.layer(index, own)
             for tensor, value in enumerate(own if caches is not None else ()):
                 found = caches[index][tensor][rows, :, : fed.shape[1]]
-                errors.add(index, tensor, found, value, None)
+                errors.add(index, tensor, found, value, None, rows.start)
         positions = range(length - 1, length + count - 1)
         for part, logits in stream.logits(positions):
             ties.add(logits, tokens[rows, part], rows.start, part.start)

@@ -347,12 +347,16 @@ def _(engine):
     around_steps(engine, step)
 
 
-def round_caches(engine, rounded: Callable) -> None:
+def round_caches(engine, rounded: Callable, layers: slice = slice(None)) -> None:
+    """What is written is rounded."""
+
     def step(forward, tokens, position, caches):
         result = forward(tokens, position, caches)
-        for cache in caches:
+        count = tokens.shape[1]
+        slots = torch.arange(count, device=tokens.device) if count > 1 else position
+        for cache in caches[layers]:
             for tensor in cache:
-                tensor.copy_(rounded(tensor))
+                tensor.index_copy_(2, slots, rounded(tensor.index_select(2, slots)))
         return result
 
     around_steps(engine, step, prompts=True)
@@ -368,15 +372,9 @@ def _(engine):
     round_caches(engine, int8)
 
 
-@fault("int8 KV cache of the deepest layer alone")
+@fault("fp8 KV cache of the deepest layer alone")
 def _(engine):
-    def step(forward, tokens, position, caches):
-        result = forward(tokens, position, caches)
-        for tensor in caches[-1]:
-            tensor.copy_(int8(tensor))
-        return result
-
-    around_steps(engine, step, prompts=True)
+    round_caches(engine, fp8, slice(-1, None))
 
 
 # Attention

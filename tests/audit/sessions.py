@@ -1,11 +1,12 @@
 """Sessions of the real command line with an engine that has a fault, or none."""
 
 import contextlib
+import gc
 import io
 import json
 import math
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -15,7 +16,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from audit.faults import injected  # noqa: E402
 from inference_benchmark import models  # noqa: E402
 from inference_benchmark.benchmark_inference import main  # noqa: E402
-from inference_benchmark.models import (  # noqa: E402
+from inference_benchmark.model.config import ModelConfig  # noqa: E402
+from inference_benchmark.model.parts import (  # noqa: E402
     AttentionTemperature,
     DenseFeedForward,
     GroupedQueryAttention,
@@ -23,7 +25,6 @@ from inference_benchmark.models import (  # noqa: E402
     InputRouter,
     LatentAttention,
     MixtureOfExperts,
-    ModelConfig,
     Rope,
 )
 
@@ -55,7 +56,7 @@ AUDITED = {
             (_CHUNKED, _CHUNKED, _CHUNKED, _NOPE),
             (DenseFeedForward(512), _TOP1, DenseFeedForward(512), _TOP1),
         ),
-        _model("audit-deep-mixture", 24, GroupedQueryAttention(8, 2, 32), _TOP1),
+        _model("audit-deep-mixture", 16, GroupedQueryAttention(8, 2, 32), _TOP1),
     )
 }
 
@@ -100,10 +101,20 @@ def run_session(setting: Setting, fault: str | None = None) -> tuple[int, list[d
         contextlib.redirect_stderr(err),
     ):
         code = main(setting.arguments())
+    _free(setting.device)
     lines = out.getvalue().strip().splitlines()
     if not lines:
         raise RuntimeError(f"no result (exit code {code}): {err.getvalue()[-500:]}")
     return code, json.loads(lines[-1])["cells"]
+
+
+def _free(device: str) -> None:
+    """What one session allocated must not count as taken in the next."""
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def check_of(cell: dict) -> dict:
@@ -126,6 +137,3 @@ def caught_by(found: dict) -> list[str]:
     parts = sorted(over, key=over.get, reverse=True)
     exact = [text for text in found["failures"] if " over " not in text]
     return parts + exact
-
-
-__all__ = ["AUDITED", "Setting", "caught_by", "check_of", "ratio", "replace", "run_session"]
