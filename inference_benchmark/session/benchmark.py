@@ -7,7 +7,6 @@ import re
 import sys
 import time
 from contextlib import ExitStack, nullcontext
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -220,7 +219,7 @@ class Benchmark:
     def _measure_group(self, group: Group, monitor: GpuMonitor) -> None:
         cells = self._cells_of(group)
         self.ranks.lengthen_timeout()
-        self.preparation.prepare(group, cells)
+        self.preparation.prepare(cells)
         self.ranks.shorten_timeout()
         if self.facts.ready_s is None:
             self.facts.ready_s = time.perf_counter() - self.started
@@ -228,7 +227,7 @@ class Benchmark:
         self.ranks.lengthen_timeout()
         for cell in cells:
             if cell.is_running:
-                guarded(self.ranks, cell, partial(self.preparation.check_timed, group))
+                guarded(self.ranks, cell, self.preparation.check_timed)
         if self.device.type == "cuda":
             for cell in cells:
                 if cell.is_running:

@@ -1,8 +1,8 @@
 """Whether a session fits into memory, computed before anything is allocated, and what would fit.
 
 Groups come one after the other, so what counts is the largest of them. Where the modes of a batch
-size do not fit together, each becomes a group of its own; where the output check's reference has no
-room for a second cache, it divides the batch.
+size do not fit together, each becomes a group of its own. The output check's reference takes a few
+sequences at a time, and keeps the cache of one layer only.
 """
 
 from bisect import bisect_left
@@ -13,11 +13,10 @@ from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import choose, flag, pairs
 from inference_benchmark.options.request import Request
+from inference_benchmark.output_check.memory import replay_bytes
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
 from inference_benchmark.system.memory import Need, predict
-
-_MOST_SLICES = 16
 
 Cells = Sequence[CellPlan]
 
@@ -39,34 +38,36 @@ def arrange(
 
 def _groups_of(cells: Cells, available: int | None) -> list[Group]:
     """All modes together if they fit, else one by one."""
-    together = _group(cells, available)
+    together = _group(cells)
     by_mode: dict = {}
     for cell in cells:
         by_mode.setdefault(cell.spec, []).append(replace(cell, interleaved=False))
     if available is None or together.predicted_bytes <= available or len(by_mode) == 1:
         return [together]
-    return [_group(of_mode, available) for of_mode in by_mode.values()]
+    return [_group(of_mode) for of_mode in by_mode.values()]
 
 
-def _group(cells: Cells, available: int | None) -> Group:
-    """With as few slices of the reference's batch as fit."""
-    slices = 1
-    while slices < min(_MOST_SLICES, cells[0].batch_size):
-        if available is None or need(cells, slices).total <= available:
-            break
-        slices *= 2
-    return Group(tuple(cells), slices, need(cells, slices).total)
+def _group(cells: Cells) -> Group:
+    return Group(tuple(cells), need(cells).total)
 
 
-def need(cells: Cells, slices: int = 1) -> Need:
+def need(cells: Cells) -> Need:
     """What these cells need together, on each rank."""
-    workload = cells[0].workload
+    workload, largest = cells[0].workload, max(cells, key=lambda cell: cell.model.num_layers)
     return predict(
         [(cell.share, cell.precision, cell.batch_size) for cell in cells],
         workload.input_length,
         workload.cache_length,
-        slices,
-        max(workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells),
+        check_bytes=replay_bytes(
+            largest.share,
+            largest.precision,
+            largest.batch_size,
+            workload.input_length,
+            workload.output_length,
+        ),
+        output_bytes=max(
+            workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
+        ),
     )
 
 
@@ -75,7 +76,7 @@ def _fits(cells: Cells, available: int) -> bool:
 
 
 def _refusal(request: Request, largest: Group, cells: Cells, available: int) -> str:
-    wanted = need(largest.cells, largest.check_slices)
+    wanted = need(largest.cells)
     ranks = request.tensor_parallel
     each = "" if ranks == 1 else f" on each of {ranks} ranks"
     return (

@@ -85,13 +85,9 @@ class CellPlan:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are prepared, measured in turn and closed together.
-
-    check_slices: into how many parts of the batch the output check's reference divides its work.
-    """
+    """Cells that are prepared, measured in turn and closed together."""
 
     cells: tuple[CellPlan, ...]
-    check_slices: int = 1
     predicted_bytes: int | None = None
 
     @property

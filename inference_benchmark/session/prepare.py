@@ -5,23 +5,22 @@ Each step's cost is the cell's cold start; none of it reaches the timed runs.
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from inference_benchmark.engines import PLAIN
 from inference_benchmark.engines.base import Engine, Resources
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.routing import balance
+from inference_benchmark.output_check import combine, merge
 from inference_benchmark.parallel.ranks import Ranks
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.live import LiveCell
-from inference_benchmark.session.plan import CellPlan, Group
+from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.system.clock import CLOCKS
-from inference_benchmark.workloads.base import CheckSettings, worst_check
+from inference_benchmark.workloads.base import CheckContext
 
 OpenEngine = Callable[[CellPlan, Resources], Engine]
 
@@ -73,14 +72,14 @@ class Preparation:
             plan.model.vocab_size, plan.batch_size, self.seed, run, self.device
         )
 
-    def prepare(self, group: Group, cells: list[LiveCell]) -> None:
+    def prepare(self, cells: list[LiveCell]) -> None:
         """Give each cell its engine; a cell that can't have one becomes a row with the reason."""
         for cell in cells:
-            guarded(self.ranks, cell, lambda cell: self._prepare(group, cell))
+            guarded(self.ranks, cell, self._prepare)
             if not cell.is_running:
                 self.free()
 
-    def _prepare(self, group: Group, cell: LiveCell) -> None:
+    def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
         held = self._allocated()
         started = time.perf_counter()
@@ -96,7 +95,7 @@ class Preparation:
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
         if can.evidence:
-            self._check(group, cell)
+            self._check(cell)
         cell.engine.reset()
         record.memory["held_bytes"] = None if held is None else self._allocated() - held
 
@@ -130,56 +129,33 @@ class Preparation:
             for name in cell.record.cold_start
         }
 
-    def _check(self, group: Group, cell: LiveCell) -> None:
-        """The output check before the timing; its reference is freed at once."""
-        plan = cell.plan
+    def _check(self, cell: LiveCell) -> None:
+        """The output check before the timing."""
+        plan, record = cell.plan, cell.record
         self.on_stage(f"{cell.label}: checking outputs")
-        own = plan.workload.check(
-            cell.engine,
-            lambda batch_size: self._open_reference(plan, batch_size),
-            self.inputs(plan, 0),
-            self.check_settings(plan, group),
-        )
-        cell.record.take_check(self._worst_of_ranks(own))
+        record.check_before = plan.workload.check(cell.engine, self._check_context(plan))
+        record.take_check(combine(self.ranks.all_gather(merge(record.check_before, None))))
         self.free()
 
-    def check_timed(self, group: Group, cell: LiveCell) -> None:
-        """The output check of what was timed."""
+    def check_timed(self, cell: LiveCell) -> None:
+        """The output check of what was timed; to come before anything else runs the engine."""
         plan, record = cell.plan, cell.record
-        if not record.timed_outputs or record.output_check is None:
+        if not record.timed_outputs:
             return
         self.on_stage(f"{cell.label}: checking what was timed")
-        own = plan.workload.check_timed(
-            cell.engine,
-            lambda batch_size: self._open_reference(plan, batch_size),
-            record.timed_outputs,
-            self.check_settings(plan, group),
+        after = plan.workload.check_timed(
+            cell.engine, self._check_context(plan), record.timed_outputs, record.check_before
         )
         record.timed_outputs = []
-        if own is not None:
-            after = self._worst_of_ranks(own)
-            record.take_check(plan.workload.merge_checks(record.output_check, after))
+        record.take_check(combine(self.ranks.all_gather(merge(record.check_before, after))))
         self.free()
 
-    def _worst_of_ranks(self, own: dict) -> dict:
-        everywhere = self.ranks.all_gather(own)
-        return worst_check(everywhere, [f"rank {rank}" for rank in range(len(everywhere))])
-
-    def check_settings(self, plan: CellPlan, group: Group) -> CheckSettings:
-        return CheckSettings(
-            plan.model.vocab_size, plan.precision.compute, self.seed, group.check_slices
-        )
-
-    def _open_reference(self, plan: CellPlan, batch_size: int) -> Engine:
-        """Plain eager PyTorch with no kernel of ours, over the same weights."""
-        all_reduce = "none" if self.ranks.size == 1 else "nccl"
-        plain = replace(
-            plan.engine,
-            batch_size=batch_size,
-            kernels=KernelConfig(experts="loop", all_reduce=all_reduce),
-            executors=(),
-        )
-        return PLAIN.load()(plain, self._resources())
+    def _check_context(self, plan: CellPlan) -> CheckContext:
+        decoder, num_layers = self.weights.decoder, plan.model.num_layers
+        if decoder is not None and num_layers < decoder.config.num_layers:
+            decoder = decoder.prefix(num_layers)
+        inputs = partial(self.inputs, plan)
+        return CheckContext(decoder, plan.precision.compute, self.seed, inputs)
 
     def _timed(self, action: Callable[[], None]) -> float:
         started = time.perf_counter()

@@ -57,8 +57,8 @@ class CellRecord:
     compiler_stats: dict = field(default_factory=dict)
     routing: dict | None = None  # how evenly a mixture's experts were used by one prompt
     output_check: dict | None = None
-    # (inputs, what the workload kept of the run's output), of the first and the last timed run
-    timed_outputs: list[tuple[Any, Any]] = field(default_factory=list)
+    check_before: dict | None = None  # what the check of timed runs builds on
+    timed_outputs: list[Any] = field(default_factory=list)  # of the first and the last timed run
     host: dict | None = None
     profile: dict | None = None
     status: str = "ok"
@@ -86,9 +86,9 @@ class CellRecord:
         """Whether it has times, and these count: a wrong output has no speed."""
         return bool(self.rounds) and self.status in ("ok", "partial")
 
-    def keep_output(self, inputs: Any, output: Any) -> None:
+    def keep_output(self, output: Any) -> None:
         if output is not None:
-            self.timed_outputs = [*self.timed_outputs[:1], (inputs, output)]
+            self.timed_outputs = [*self.timed_outputs[:1], output]
 
     def take_check(self, output_check: dict) -> None:
         self.output_check = output_check

@@ -3,10 +3,10 @@
 import os
 import platform
 import subprocess
-import tomllib
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+
+from inference_benchmark import __version__
 
 _PACKAGES = {
     "torch": "torch",
@@ -15,7 +15,6 @@ _PACKAGES = {
     "transformer_engine": "transformer-engine",
     "triton": "triton",
 }
-_DISTRIBUTION = "inference-benchmark"
 _COMMIT_VARIABLE = "BENCHMARK_GIT_COMMIT"
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +39,7 @@ def describe(device) -> dict:
         "preloaded": os.environ.get("LD_PRELOAD") or None,
         "git_commit": commit,
         "git_dirty": dirty,
-        "benchmark_version": _benchmark_version(),
+        "benchmark_version": __version__,
     }
 
 
@@ -65,14 +64,6 @@ def gpu_uuid(device) -> str | None:
 
     uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)
     return f"GPU-{uuid}" if uuid is not None else None
-
-
-def _benchmark_version() -> str | None:
-    """This program's own, as installed or as its checkout's pyproject.toml has it."""
-    with suppress(OSError, KeyError, tomllib.TOMLDecodeError):
-        text = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
-        return tomllib.loads(text)["project"]["version"]
-    return _version(_DISTRIBUTION)
 
 
 def _version(package: str) -> str | None:

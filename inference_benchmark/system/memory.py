@@ -16,15 +16,16 @@ class Need:
     """Predicted bytes of a group of cells. Weights exist once; each cell has a KV cache of its own."""
 
     weights: int
-    kv_cache: int  # of all cells, and of the reference that checks them
+    kv_cache: int  # of all cells
     activations: int  # the largest prefill
+    check: int = 0  # what the output check holds at a time, when nothing else is computed
     runtime: int = RUNTIME_BYTES
     outputs: int = 0  # logits of all positions, of workloads that leave them
     cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
 
     @property
     def total(self) -> int:
-        cells = self.kv_cache + self.activations + self.outputs
+        cells = self.kv_cache + max(self.activations, self.check) + self.outputs
         return self.weights + max(cells, self.cutting) + self.runtime
 
 
@@ -50,7 +51,7 @@ def predict(
     cells: Sequence[tuple[ModelConfig, Precision, int]],
     input_length: int,
     cache_length: int,
-    check_slices: int = 1,
+    check_bytes: int = 0,
     output_bytes: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
@@ -60,15 +61,13 @@ def predict(
 
     Args:
         cache_length: slots per sequence; 0: no cache.
-        check_slices: into how many parts of the batch the reference divides its work.
+        check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch leaves beside its cache.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
-    reference_batch = -(-largest // check_slices)
     caches = [
-        model.kv_cache_bytes(precision, batch_size, cache_length)
-        for model, _, batch_size in [*cells, (config, precision, reference_batch)]
+        model.kv_cache_bytes(precision, batch_size, cache_length) for model, _, batch_size in cells
     ]
     quantised = [
         model.linear_bytes(own.weight_format)
@@ -79,6 +78,7 @@ def predict(
         weights=config.weight_bytes(precision.stored) + sum(quantised),
         kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
+        check=check_bytes,
         outputs=len(cells) * output_bytes,
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),

@@ -184,57 +184,37 @@ class Workload(ABC):
         """What a profile of this workload shows."""
 
     @abstractmethod
-    def check(self, engine, open_reference, inputs, settings: "CheckSettings") -> dict:
-        """Compare an engine's outputs with a reference's, before the timing.
+    def check(self, engine, context: "CheckContext") -> dict:
+        """Compare an engine's outputs with the reference's, before the timing; see
+        output_check.check_before for what it returns."""
 
-        open_reference(batch_size) opens one. Returns the result file's output_check.
-        """
-
-    def keep_output(self, engine) -> Any:
-        """What a timed run left, to be looked at after the timing; called right after each run."""
+    def keep_output(self, engine, inputs) -> Any:
+        """What a timed run left, to be looked at after the timing; called right after each run.
+        None: nothing can be kept."""
         return None
 
-    def check_timed(self, engine, open_reference, outputs, settings: "CheckSettings"):
-        """Compare what timed runs left, [(inputs, kept output)] of the first and the last one, with
-        the reference; None: there is nothing to compare."""
-        return
-
-    def merge_checks(self, before: dict, after: dict) -> dict:
-        """One output_check of the checks before and after the timing."""
-        failures = [*before["failures"], *after["failures"]]
-        checked = dict.fromkeys([*after["checked"], *before["checked"]])
-        return before | {
-            "passed": not failures,
-            "checked": list(checked),
-            "failures": failures,
-            "timed_runs": {k: v for k, v in after.items() if k not in ("passed", "checked")},
-            "seconds": before["seconds"] + after["seconds"],
-        }
-
-
-def worst_check(checks: Sequence[dict], names: Sequence[str]) -> dict:
-    """Of several checks of one cell (ranks, parts of a batch), each by its name: the largest of each
-    figure, passed if all did."""
-    if len(checks) == 1:
-        return checks[0]
-    worst = dict(checks[0])
-    for field, value in checks[0].items():
-        if isinstance(value, (int, float, type(None))) and not isinstance(value, bool):
-            known = [check[field] for check in checks if check[field] is not None]
-            worst[field] = max(known, default=None)
-    failures = [
-        f"{name}: {text}"
-        for name, check in zip(names, checks, strict=True)
-        for text in check["failures"]
-    ]
-    return worst | {"passed": not failures, "failures": failures}
+    def check_timed(
+        self, engine, context: "CheckContext", outputs: Sequence[Any], before: dict
+    ) -> dict | None:
+        """Compare what keep_output kept of the first and of the last timed run with the reference;
+        see output_check.check_timed_runs. before: what `check` found."""
+        return None
 
 
 @dataclass(frozen=True)
-class CheckSettings:
-    """slices: into how many parts of the batch the reference divides its work, for want of memory."""
+class CheckContext:
+    """What a check needs of its session.
 
-    vocab_size: int
+    decoder: the weights of the very layers that the engine runs.
+    precision: of the products, as output_check knows it.
+    inputs: makes the inputs of a run of that number; no run has one of CHECK_RUNS.
+    """
+
+    decoder: Any
     precision: str
     seed: int
-    slices: int = 1
+    inputs: Callable[[int], Any]
+
+
+# The first prefill has 0, timed runs count up from there and warm-up runs down from -1.
+CHECK_RUNS = (-500_001, -500_002)

@@ -8,7 +8,15 @@ import time
 from collections.abc import Callable
 
 from inference_benchmark.model.config import ModelConfig, Precision
-from inference_benchmark.workloads.base import Metric, ProfiledPhase, Rate, Run, Workload
+from inference_benchmark.workloads.base import (
+    CHECK_RUNS,
+    CheckContext,
+    Metric,
+    ProfiledPhase,
+    Rate,
+    Run,
+    Workload,
+)
 from inference_benchmark.workloads.cost import Cost, Phase
 
 
@@ -74,17 +82,18 @@ class SingleForward(Workload):
         work = self._phase(share, precision, batch_size)
         return [ProfiledPhase("forward", run_forward, run_forward, 1, work, None, "forward_s")]
 
-    def check(self, engine, open_reference, inputs, settings) -> dict:
-        from inference_benchmark.workloads.forward_check import check
+    def check(self, engine, context: CheckContext) -> dict:
+        from inference_benchmark.output_check import check_forward_before
 
-        return check(engine, open_reference, inputs, settings)
+        inputs = context.inputs(CHECK_RUNS[0])
+        return check_forward_before(engine, context.decoder, inputs, context.precision)
 
-    def keep_output(self, engine) -> str:
-        """The logits are too large to be kept; the engine still holds those of its last run."""
-        return "logits"
+    def keep_output(self, engine, inputs):
+        """The logits are too large to be kept; the engine holds those of its last run."""
+        return inputs if "logits" in engine.capabilities.evidence else None
 
-    def check_timed(self, engine, open_reference, outputs, settings) -> dict:
-        from inference_benchmark.workloads.forward_check import check_held
+    def check_timed(self, engine, context: CheckContext, outputs, before: dict) -> dict:
+        from inference_benchmark.output_check import check_timed_forward
 
-        inputs, _ = outputs[-1]
-        return check_held(engine, open_reference, inputs, settings)
+        last = outputs[-1]
+        return check_timed_forward(engine, context.decoder, last, context.precision, before)

@@ -9,7 +9,15 @@ import time
 from collections.abc import Callable, Mapping
 
 from inference_benchmark.model.config import ModelConfig, Precision, decode_contexts
-from inference_benchmark.workloads.base import Metric, ProfiledPhase, Rate, Run, Workload
+from inference_benchmark.workloads.base import (
+    CHECK_RUNS,
+    CheckContext,
+    Metric,
+    ProfiledPhase,
+    Rate,
+    Run,
+    Workload,
+)
 from inference_benchmark.workloads.cost import Cost, Phase
 
 _PROFILED_STEPS = 8
@@ -134,10 +142,23 @@ class Generation(Workload):
             ProfiledPhase("decode", run_prefill, engine.decode, steps, decode, contexts, "tbot_s"),
         ]
 
-    def check(self, engine, open_reference, inputs, settings) -> dict:
-        from inference_benchmark.workloads.generation_check import check
+    def check(self, engine, context: CheckContext) -> dict:
+        from inference_benchmark.output_check import check_before
 
-        return check(engine, open_reference, inputs, settings)
+        prompts = [context.inputs(run) for run in CHECK_RUNS]
+        return check_before(engine, context.decoder, prompts, context.precision, context.seed)
+
+    def keep_output(self, engine, inputs):
+        if "tokens" not in engine.capabilities.evidence:
+            return None
+        from inference_benchmark.output_check import TimedRun
+
+        return TimedRun.of(engine, inputs, self.output_length)
+
+    def check_timed(self, engine, context: CheckContext, outputs, before: dict) -> dict:
+        from inference_benchmark.output_check import check_timed_runs
+
+        return check_timed_runs(engine, context.decoder, outputs, context.precision, before)
 
 
 def _decode_phase(

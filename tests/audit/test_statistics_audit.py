@@ -4,6 +4,7 @@ A share of 400 trials is off by some 1 % (standard error): the limits allow for 
 """
 
 import pytest
+
 from audit.statistics_audit import (
     DEVIATIONS,
     coverage_after_stopping,
@@ -11,7 +12,6 @@ from audit.statistics_audit import (
     false_verdicts_in_a_session,
     share_of_verdicts,
 )
-
 from inference_benchmark.statistics.deviation import DEFAULT_DEVIATION
 
 TRIALS = 400

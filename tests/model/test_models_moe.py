@@ -12,7 +12,7 @@ from step_engines import make_engine
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference_benchmark.engines.spec import ModeSpec
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.kernels import routed_experts as experts_kernel
 from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
@@ -20,7 +20,7 @@ from inference_benchmark.model.routing import balance, tokens_per_expert
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS as PRESETS
 from inference_benchmark.options import resolution
-from inference_benchmark.output_check import agreement
+from inference_benchmark.output_check import check_before
 from inference_benchmark.session.planning import choose_kernels
 
 PROMPT, DECODE_STEPS = 24, 32
@@ -122,14 +122,11 @@ def test_latent_attention_without_tiles_of_its_size_is_plain():
 
 def checked(engine_decoder, reference_decoder, precision="fp32") -> dict:
     """The gate, between sorted experts and the plain reference."""
-    config = engine_decoder.config
-    engine, reference = (
-        make_engine("eager", decoder, 2, PROMPT, CACHE, KernelConfig(experts=experts))
-        for decoder, experts in ((engine_decoder, "grouped"), (reference_decoder, "loop"))
-    )
-    prompt = torch.randint(VOCAB, (2, PROMPT), generator=torch.Generator().manual_seed(7))
-    inputs = agreement.Inputs.random(config.vocab_size, prompt, seed=1)
-    return agreement.check(engine, reference, inputs, precision)
+    grouped = KernelConfig(experts="grouped")
+    engine = make_engine("eager", engine_decoder, 2, PROMPT, CACHE, grouped)
+    generator = torch.Generator().manual_seed(7)
+    prompts = [torch.randint(VOCAB, (2, PROMPT), generator=generator) for _ in range(2)]
+    return check_before(engine, reference_decoder, prompts, precision, seed=1)
 
 
 @pytest.fixture(scope="module", params=[DEEPSEEK, LLAMA4], ids=lambda config: config.name)
@@ -187,16 +184,12 @@ def test_the_gate_closes_on_a_wrong_router(decoder):
     assert any("chosen otherwise" in failure for failure in found["failures"])
 
 
-def test_the_gate_stays_open_where_rounding_decides_between_experts(decoder):
-    """Scores that differ by less than rounding in bf16 tip a few choices, and nothing else."""
-    rounded = deepcopy(decoder)
-    noise = torch.Generator().manual_seed(0)
-    for layer in rounded.layers:
-        if hasattr(layer, "router"):
-            weight = layer.router.weight
-            weight += 0.02 * weight.std() * torch.randn(weight.shape, generator=noise)
-    found = checked(rounded, decoder, "bf16")
-    assert 0 < found["routing_difference"] < 0.1
+@MODELS
+def test_the_gate_stays_open_where_rounding_decides_between_experts(config):
+    """In bf16 sorted experts and a loop over them round otherwise, and tip a few choices."""
+    decoder = build_decoder(config, "bf16", "cpu", CACHE)
+    found = checked(decoder, decoder, "bf16")
+    assert found["routing_difference"] < 0.1
     assert found["passed"], found
 
 
@@ -230,13 +223,21 @@ def test_experts_follow_the_linear_layers():
     assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
 
 
-def test_fp8_linears_are_for_dense_models_on_one_gpu():
-    spec = ModeSpec("thunder", ("transformerengine",), True)
-    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 1)
-    with pytest.raises(CannotRun, match="FP8 is for dense models"):
-        resolution._check_linear_precision([spec], LLAMA4, 1)
+def test_quantised_weights_are_for_dense_models():
+    """Those that an engine makes also for one GPU only, and from weights that are not quantised."""
+    spec, dense = ModeSpec("thunder", ("transformerengine",), True), PRESETS["llama3.1-8b"]
+    check = resolution._check_weight_formats
+    check([spec], "bf16", dense, 1)
+    with pytest.raises(CannotRun, match="quantised weights are for dense models"):
+        check([spec], "bf16", LLAMA4, 1)
     with pytest.raises(CannotRun, match="on one GPU only, not on 2 ranks"):
-        resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 2)
+        check([spec], "bf16", dense, 2)
+    plain = ModeSpec("eager", (), False)
+    check([plain], "int8", dense, 2)
+    with pytest.raises(CannotRun, match="'--precision int8' would leave the experts"):
+        check([plain], "int8", LLAMA4, 1)
+    with pytest.raises(RequestError, match="can't start from int8"):
+        check([plain, spec], "int8", dense, 1)
 
 
 # How even the routing is

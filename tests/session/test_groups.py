@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from scripted import plan_cell, whole_session
+from scripted import whole_session
 
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.options.flags import make_parser
@@ -32,8 +32,7 @@ def test_the_sweep_of_batch_sizes_fits_one_h200():
     assert [group.batch_size for group in groups] == [int(size) for size in sizes]
     largest = groups[-1]
     cache = 256 * 2000 * 128 * 1024  # 67 GB
-    assert need(largest.cells, largest.check_slices).kv_cache == cache + cache // 4
-    assert (largest.check_slices, groups[-2].check_slices) == (4, 1)
+    assert need(largest.cells).kv_cache == cache  # the reference keeps that of one layer only
     assert all(group.cells[0].interleaved for group in groups)
 
 
@@ -48,7 +47,7 @@ def test_modes_that_do_not_fit_together_run_one_after_the_other():
     flags = ("--scenario", "chat", "--batch-size", "128", "--baseline", "eager")
     together = groups_of(None, *flags)[0]
     assert len(together.cells) == 2
-    groups = groups_of(together.predicted_bytes - 40 * GB, *flags)
+    groups = groups_of(together.predicted_bytes - 20 * GB, *flags)
     assert [[cell.spec.name for cell in group.cells] for group in groups] == [
         ["inductor"],
         ["eager"],
@@ -58,18 +57,11 @@ def test_modes_that_do_not_fit_together_run_one_after_the_other():
 
 def test_what_fits_nowhere_is_refused_with_advice():
     flags = ("--scenario", "chat", "--batch-size", "1", "64")
-    with pytest.raises(CannotRun, match="needs about .* GB .* --batch-size 1[0-9]"):
+    with pytest.raises(CannotRun, match="needs about .* GB .* --batch-size [0-9]"):
         groups_of(25 * GB, *flags)
     assert groups_of(25 * GB, *flags, "--force")
-    with pytest.raises(CannotRun, match="--num-layers 1[0-9] with --batch-size 1"):
+    with pytest.raises(CannotRun, match="--num-layers [0-9] with --batch-size 1"):
         groups_of(12 * GB, *flags)
-
-
-def test_slices_of_the_reference_take_less_memory():
-    cells = [plan_cell(batch_size=8)]
-    whole, half = need(cells, 1), need(cells, 2)
-    own = 8 * 1005 * 128 * 1024
-    assert (whole.kv_cache, half.kv_cache) == (2 * own, own + own // 2)
 
 
 @pytest.fixture
@@ -85,7 +77,9 @@ def test_a_group_is_closed_before_the_next_is_opened(run):
             opened.append(label)
             return {"log": opened, "name": f"{label} runs"}
 
-    code, _, result = run(Watching(), "--batch-size", "1", "2", "--mode", "inductor", *FIXED)
+    code, _, result = run(
+        Watching(), "--batch-size", "1", "2", "--mode", "eager", "inductor", *FIXED
+    )
     assert code == 0
     last_of_first = max(i for i, what in enumerate(opened) if what.endswith("b1 runs"))
     assert last_of_first < opened.index("eager b2")
@@ -109,7 +103,7 @@ def test_cells_that_took_no_turns_are_compared_as_two_samples(run, monkeypatch):
         return replace(plan, groups=tuple(replace(group, cells=(cell,)) for cell in cells))
 
     monkeypatch.setattr(benchmark, "arrange", one_by_one)
-    _, _, result = run({}, "--mode", "inductor", "--num-iterations", "6")
+    _, _, result = run({}, "--mode", "eager", "inductor", "--num-iterations", "6")
     inductor = result["cells"][1]
     assert inductor["group"]["interleaved"] is False
     assert inductor["speedup"]["metrics"]["ttft_s"]["ratio"] == pytest.approx(1.0)
@@ -132,7 +126,9 @@ def test_ctrl_c_in_the_second_group_keeps_the_first_one_whole(run):
 def test_wrong_outputs_have_no_speed(run):
     from scripted import WRONG
 
-    code, out, result = run({"inductor b1": {"check": WRONG}}, "--mode", "inductor", *FIXED)
+    code, out, result = run(
+        {"inductor b1": {"check": WRONG}}, "--mode", "eager", "inductor", *FIXED
+    )
     assert code == 1
     wrong = result["cells"][1]
     assert (wrong["samples"], wrong["summary"], wrong["speedup"]) == (None, None, None)

@@ -1,0 +1,434 @@
+"""The check before the timing: an engine against the reference, on inputs of its own.
+
+Through the very engine that is timed, its CUDA graph included:
+
+- a fresh prompt and forced tokens after it: the cache of every layer, head and slot, the logits of
+  the steps, slots that nothing should have written;
+- forced tokens from an empty cache, where a fault of one slot weighs most;
+- planted caches in which single slots dominate (needles.py);
+- a free run over another prompt, checked as timed runs are (timed.py).
+
+In a mixture of experts two experts of nearly equal score may be chosen either way, and what follows
+then differs by much more than rounding. So the reference uses the experts that the engine chose,
+with its own scores, and what it would have chosen itself is compared apart: few may differ. In free
+and timed runs it chooses itself, and how far eager is then from the exact forward is the floor.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.output_check.errors import CacheErrors, Finding, LogitErrors, finite, worst
+from inference_benchmark.output_check.needles import Plant, step_positions
+from inference_benchmark.output_check.recording import Recording, evenly
+from inference_benchmark.output_check.reference import Reference
+from inference_benchmark.output_check.timed import Floor, TimedRun, replay, slices
+from inference_benchmark.output_check.tolerances import (
+    FACTORS,
+    NEEDLE_FACTOR,
+    ROUTING_LIMITS,
+    Factors,
+)
+
+FORCED_STEPS = 32
+# Over 100, and more than are forced: whatever stops after so many steps or calls shows.
+FREE_STEPS = 130
+# Finite: a mask multiplies what it hides by zero, and zero times infinity is not zero.
+POISON = 2.0
+# The exact forward serves so many tokens of the first sequence of a prompt; shorter inputs whole.
+EXACT_TOKENS = 1056
+EXACT_SEQUENCES = 4
+
+
+@torch.inference_mode()
+def check_before(
+    engine, decoder: Decoder, prompts: Sequence[Tensor], precision: str, seed: int
+) -> dict:
+    """Compare an engine with the reference; leaves the engine reset.
+
+    Args:
+        engine: has caches, tokens, position, token, logits, choices, reset, force, prefill, decode,
+            as engines.base.StepEngine.
+        decoder: the weights that the engine was made of, for the very layers that it runs.
+        prompts: two of [batch, input_length] that the engine has not seen.
+        precision: fp32, fp16, bf16 or fp8, see tolerances.FACTORS.
+        seed: of the forced tokens and the planted caches.
+
+    Returns:
+        {"passed", "checked", "tolerance", "floor", "measured": {what: {"error", "limit", "floor",
+        "at"}}, "routing_difference", "unwritten_slots_changed", "failures", "seconds", "floors"};
+        tolerance, floor and errors are relative ones. "floors" is for check_timed_runs.
+    """
+    started = time.perf_counter()
+    found = _Check(engine, decoder, precision, seed).run(prompts)
+    return found | {"seconds": time.perf_counter() - started}
+
+
+@dataclass(eq=False)
+class _Part:
+    """A part of the check, with the errors that belong together."""
+
+    name: str
+    caches: CacheErrors
+    logits: LogitErrors
+
+    @classmethod
+    def named(cls, name: str, first_slot: int = 0) -> "_Part":
+        return cls(name, CacheErrors(first_slot), LogitErrors())
+
+
+class _Check:
+    def __init__(self, engine, decoder: Decoder, precision: str, seed: int) -> None:
+        self.engine = engine
+        self.decoder = decoder
+        self.precision = precision
+        self.factors = FACTORS[precision]
+        self.seed = seed
+        self.eager = Reference(decoder)
+        self.exact = Reference.exact(decoder)
+        self.capacity = engine.caches[0][0].shape[2]
+        self.routing = Routing()
+        self.failures: list[str] = []
+        self.unwritten_changed = 0
+
+    def run(self, prompts: Sequence[Tensor]) -> dict:
+        forced_prompt, free_prompt = prompts
+        length = forced_prompt.shape[1]
+        after_prompt = min(FORCED_STEPS, self.capacity - length)
+        prompt, decode = _Part.named("prompt"), _Part.named("decode", length)
+        empty, needles = _Part.named("empty cache"), _Part.named("needles")
+        self._after_prompt(forced_prompt, after_prompt, prompt, decode)
+        if after_prompt:
+            self._from_empty(forced_prompt.shape[0], min(FORCED_STEPS, self.capacity), empty)
+        if after_prompt and self.capacity > 2:
+            self._needles(forced_prompt, needles)
+        parts = [prompt, decode, empty, needles]
+        findings, floor = self._findings(parts), self._floor(parts, forced_prompt)
+        free = self._free_run(free_prompt, floor)
+        self.engine.reset()
+        return self._result(parts, findings, floor, free, after_prompt)
+
+    # Forced steps
+
+    def _after_prompt(self, prompt: Tensor, count: int, of_prompt: _Part, of_steps: _Part) -> None:
+        length = prompt.shape[1]
+        recording = self._recording(length, count)
+        self.engine.reset(POISON)
+        recording.prefill(prompt)
+        self._force(recording, prompt.shape[0], count)
+        self.failures += recording.failures()
+        self._compare(recording, {of_prompt: slice(length), of_steps: slice(length, None)})
+        self._count_unwritten(recording.length)
+
+    def _from_empty(self, batch: int, count: int, part: _Part) -> None:
+        recording = self._recording(0, count)
+        self.engine.reset(POISON)
+        self._force(recording, batch, count)
+        self.failures += recording.failures()
+        self._compare_steps(recording, part)
+        self._count_unwritten(recording.length)
+
+    def _recording(self, prompt_length: int, steps: int) -> Recording:
+        """Keeps the logits of the prompt's last position, and of as many steps as there is room."""
+        batch = self.engine.token.shape[0]
+        vocab = self.decoder.config.vocab_size
+        size = self.decoder.norm.weight.element_size()
+        every = evenly(steps + 1, batch, vocab, size)
+        return Recording(self.engine, lambda at: (at + 1 - prompt_length) % every == 0)
+
+    def _force(self, recording: Recording, batch: int, count: int) -> None:
+        generator = torch.Generator().manual_seed(self.seed * 7 + recording.length)
+        vocab = self.decoder.config.vocab_size
+        tokens = torch.randint(vocab, (count, batch, 1), generator=generator)
+        for token in tokens.to(self.engine.token.device):
+            recording.force(token)
+
+    def _compare(self, recording: Recording, parts: dict[_Part, slice]) -> None:
+        """With one forward over all tokens that went in."""
+        tokens, choices = recording.tokens, recording.choices
+        batch, length = tokens.shape
+        exact_length = length if length <= 2 * EXACT_TOKENS else EXACT_TOKENS
+        for rows in slices(batch, self.engine.input_length, length):
+            eager = self.eager.stream(tokens[rows])
+            exact = None
+            if rows.start == 0:
+                exact = self.exact.stream(tokens[:1, :exact_length])
+            chosen = [each[rows].flatten(0, 1) for each in choices]
+            exact_chosen = [each[:1, :exact_length].flatten(0, 1) for each in choices]
+            for index in range(len(self.engine.caches)):
+                own = self.eager.empty_cache(index, tokens[rows].shape[0], length)
+                eager.layer(index, own, chosen)
+                exact_cache = (None,) * len(own)
+                if exact is not None:
+                    exact_cache = self.exact.empty_cache(index, 1, exact_length)
+                    exact.layer(index, exact_cache, exact_chosen)
+                found = [tensor[rows] for tensor in self.engine.caches[index]]
+                for part, slots in parts.items():
+                    _add(part, index, found, own, exact_cache, slots, rows.start)
+            self.routing.add(eager.choices, chosen)
+            of_prompt, of_steps = parts
+            for position, found, own in _logits(recording, eager, rows):
+                is_known = exact is not None and position < exact_length
+                part = of_prompt if position == self.engine.input_length - 1 else of_steps
+                other = _one(exact, position) if is_known else None
+                part.logits.add(found, own, other, rows.start)
+
+    def _compare_steps(self, recording: Recording, part: _Part) -> None:
+        """With eager steps, which round as steps do, and one exact forward over all tokens."""
+        tokens, choices = recording.tokens, recording.choices
+        batch, length = tokens.shape
+        layers = range(len(self.engine.caches))
+        caches = [self.eager.empty_cache(index, batch, length) for index in layers]
+        some = min(batch, EXACT_SEQUENCES)
+        eager_logits = {}
+        for position in range(length):
+            token = tokens[:, position : position + 1]
+            eager = self.eager.stream(token, position, length)
+            chosen = [each[:, position] for each in choices]
+            for index in layers:
+                eager.layer(index, caches[index], chosen)
+            self.routing.add(eager.choices, chosen)
+            if position in recording.logits:
+                eager_logits[position] = _one(eager, 0)
+        exact = self.exact.stream(tokens[:some], 0, length)
+        exact_chosen = [each[:some].flatten(0, 1) for each in choices]
+        for index in layers:
+            exact_cache = self.exact.empty_cache(index, some, length)
+            exact.layer(index, exact_cache, exact_chosen)
+            _add(part, index, self.engine.caches[index], caches[index], exact_cache, slice(length))
+        for position, own in eager_logits.items():
+            part.logits.add(recording.logits[position], own, _one(exact, position))
+
+    def _count_unwritten(self, filled: int) -> None:
+        for cache in self.engine.caches:
+            for tensor in cache:
+                changed = (tensor[:, :, filled:] != POISON).any(dim=3).any(dim=1)
+                self.unwritten_changed += int(changed.sum())
+
+    # Needles
+
+    def _needles(self, prompt: Tensor, part: _Part) -> None:
+        engine, batch = self.engine, prompt.shape[0]
+        positions = step_positions(prompt.shape[1], self.capacity, self.seed)
+        plant = Plant(self.decoder.config.layers, self.capacity, positions, self.seed)
+        engine.reset()
+        for index, cache in enumerate(engine.caches):
+            plant.fill(index, cache)
+        generator = torch.Generator().manual_seed(self.seed * 11 + 5)
+        vocab = self.decoder.config.vocab_size
+        tokens = torch.randint(vocab, (len(positions), batch, 1), generator=generator)
+        for token, position in zip(tokens.to(engine.token.device), positions, strict=True):
+            engine.force(token, position)
+            engine.decode()
+            self._compare_planted(token, position, part)
+        self._count_changed(plant, positions)
+
+    def _compare_planted(self, token: Tensor, position: int, part: _Part) -> None:
+        """One step of eager and of the exact forward on the engine's own caches."""
+        engine = self.engine
+        some = min(token.shape[0], EXACT_SEQUENCES)
+        chosen = [each.clone() for each in engine.choices]
+        exact_chosen = [each[:some] for each in chosen]
+        eager = self.eager.stream(token, position, self.capacity)
+        exact = self.exact.stream(token[:some], position, self.capacity)
+        slot = slice(position, position + 1)
+        for index, cache in enumerate(engine.caches):
+            found = [tensor[:, :, slot].clone() for tensor in cache]
+            exact_cache = tuple(tensor[:some].to(self.exact.dtype) for tensor in cache)
+            eager.layer(index, cache, chosen)
+            exact.layer(index, exact_cache, exact_chosen)
+            own = [tensor[:, :, slot].clone() for tensor in cache]
+            for tensor, value in zip(cache, found, strict=True):
+                tensor[:, :, slot] = value
+            exact_slot = [tensor[:, :, slot] for tensor in exact_cache]
+            _add(part, index, found, own, exact_slot, slice(None))
+        self.routing.add(eager.choices, chosen)
+        part.logits.add(engine.logits, _one(eager, 0), _one(exact, 0))
+
+    def _count_changed(self, plant: Plant, positions: Sequence[int]) -> None:
+        """Slots that no step should have written, held against what was planted."""
+        for index, cache in enumerate(self.engine.caches):
+            planted = tuple(torch.empty_like(tensor) for tensor in cache)
+            plant.fill(index, planted)
+            for tensor, before in zip(cache, planted, strict=True):
+                changed = (tensor != before).any(dim=3).any(dim=1)
+                changed[:, list(positions)] = False
+                self.unwritten_changed += int(changed.sum())
+
+    # Free run
+
+    def _free_run(self, prompt: Tensor, floor: Floor) -> list[Finding]:
+        length = prompt.shape[1]
+        steps = min(FREE_STEPS, self.capacity - length)
+        recording = Recording(self.engine, lambda position: False)
+        self.engine.reset(POISON)
+        recording.prefill(prompt)
+        for _ in range(steps):
+            recording.choose()
+        self.failures += [f"free run: {text}" for text in recording.failures()]
+        tokens = self.engine.tokens[:, length : length + steps + 1].clone()
+        run = TimedRun(prompt, tokens, length + steps)
+        found, failures = replay(
+            self.eager, run, floor, self.precision, "free run", self.engine.caches
+        )
+        self.failures += failures
+        self._count_unwritten(length + steps)
+        return found
+
+    # What was found
+
+    def _floor(self, parts: list[_Part], prompt: Tensor) -> Floor:
+        """What free runs are held against: where the reference chooses experts itself, eager's own
+        distance from an exact forward that does so too."""
+        if self.decoder.config.num_experts is not None:
+            return self._free_floor(prompt)
+        prompt_part, _, empty, _ = parts
+        caches = prompt_part.caches.floors()
+        for place, own in empty.caches.floors().items():
+            known = caches.get(place, (0.0, 0.0))
+            caches[place] = (max(known[0], own[0]), max(known[1], own[1]))
+        floors = [part.logits.floor() for part in parts[:3]]
+        logits = [each for each in floors if each is not None] or [(0.0, 0.0)]
+        return Floor(max(each[0] for each in logits), max(each[1] for each in logits), caches)
+
+    def _free_floor(self, prompt: Tensor) -> Floor:
+        """Beside eager's distance from the exact forward, where each chooses experts itself, how
+        far the outputs move when every token gets other experts than it should: no number of
+        choices that rounding tips moves them farther."""
+        tokens = prompt[:1, :EXACT_TOKENS]
+        length = tokens.shape[1]
+        eager, exact, tipped = (
+            reference.stream(tokens) for reference in (self.eager, self.exact, self.eager)
+        )
+        own_part, tipped_part = _Part.named("free"), _Part.named("tipped")
+        num_experts = self.decoder.config.num_experts
+        for index in range(len(self.engine.caches)):
+            caches = [
+                reference.empty_cache(index, 1, length)
+                for reference in (self.eager, self.exact, self.eager)
+            ]
+            eager.layer(index, caches[0])
+            exact.layer(index, caches[1])
+            tipped.layer(index, caches[2], [(each + 1) % num_experts for each in eager.choices])
+            _add(own_part, index, caches[0], caches[0], caches[1], slice(None))
+            _add(tipped_part, index, caches[0], caches[2], caches[0], slice(None))
+        for position in range(0, length, max(1, length // 64)):
+            own = _one(eager, position)
+            own_part.logits.add(own, own, _one(exact, position))
+            tipped_part.logits.add(own, _one(tipped, position), own)
+        per_token = sum(each.shape[-1] for each in eager.choices)
+        share = min(0.5, 3 * (self.routing.difference() or 0.0) * per_token + 0.02)
+        caches = {}
+        for place, (mean, most) in own_part.caches.floors().items():
+            tipped_mean, tipped_most = tipped_part.caches.floors()[place]
+            caches[place] = (
+                max(mean, math.sqrt(share) * tipped_mean),
+                max(most, 1.2 * tipped_most / self.factors.most),
+            )
+        mean, most = own_part.logits.floor()
+        return Floor(mean, most, caches, tipped_part.logits.floor()[0], share)
+
+    def _findings(self, parts: list[_Part]) -> list[Finding]:
+        prompt, decode, empty, needles = parts
+        floors = empty.caches.floors() | prompt.caches.floors()
+        known = [each for each in (empty.logits.floor(), prompt.logits.floor()) if each]
+        logits = max(known, default=(0.0, 0.0))
+        found = []
+        for part in parts:
+            factors = self.factors
+            if part is needles:
+                factors = Factors(
+                    factors.mean * NEEDLE_FACTOR,
+                    factors.head * 2 * NEEDLE_FACTOR,  # a few values each
+                    factors.most * NEEDLE_FACTOR,
+                    factors.least,
+                )
+            found += part.caches.findings(part.name, factors, floors)
+            found += part.logits.findings(part.name, factors, logits)
+        return worst(found)
+
+    def _result(
+        self,
+        parts: list[_Part],
+        findings: list[Finding],
+        floor: Floor,
+        free: list[Finding],
+        steps: int,
+    ) -> dict:
+        findings = [*findings, *free]
+        failures = [each.phrase for each in findings if not each.passed]
+        failures += self.failures
+        share, limit = self.routing.difference(), ROUTING_LIMITS[self.precision]
+        if share is not None and share > limit:
+            failures.append(f"{share:.0%} of the experts chosen otherwise, over {limit:.0%}")
+        if self.unwritten_changed:
+            failures.append(f"{self.unwritten_changed} unwritten cache slots changed")
+        prompt, decode, empty, _ = parts
+        return {
+            "passed": not failures,
+            "checked": ["tokens", "logits", "cache"],
+            "tolerance": max(self.factors.most * floor.most_logits, 3 * self.factors.least),
+            "floor": floor.logits,
+            "steps": steps,
+            "prefill_error": finite(prompt.logits.most()),
+            "decode_error": finite(decode.logits.most()),
+            "empty_cache_error": finite(empty.logits.most()),
+            "cache_error": finite(
+                max(each.error for each in findings if each.what.endswith("a cache slot"))
+            ),
+            "unwritten_slots_changed": self.unwritten_changed,
+            "routing_difference": share,
+            "measured": {each.what: each.as_dict() for each in findings},
+            "failures": failures,
+            "floors": floor,
+        }
+
+
+class Routing:
+    """How many of the chosen experts the reference would not have chosen."""
+
+    def __init__(self) -> None:
+        self._differing: list[Tensor] = []
+        self._compared: list[int] = []
+
+    def add(self, own: Sequence[Tensor], chosen: Sequence[Tensor]) -> None:
+        for mine, given in zip(own, chosen, strict=True):
+            known = (given[:, :, None] == mine[:, None, :]).any(dim=-1)
+            self._differing.append((~known).sum())
+            self._compared.append(known.numel())
+
+    def difference(self) -> float | None:
+        """The share of all; None without mixtures of experts."""
+        if not self._compared:
+            return None
+        return sum(int(each) for each in self._differing) / sum(self._compared)
+
+
+def _add(
+    part: _Part, layer: int, found, eager, exact, slots: slice, first_sequence: int = 0
+) -> None:
+    """found, eager, exact: a layer's tensors [sequences, heads, slots, values], the engine's with
+    more slots than eager's have; exact ones may be None or shorter."""
+    for number, (mine, own, other) in enumerate(zip(found, eager, exact, strict=True)):
+        mine = mine[:, :, : own.shape[2]][:, :, slots]
+        other = None if other is None else other[:, :, slots]
+        part.caches.add(layer, number, mine, own[:, :, slots], other, first_sequence)
+
+
+def _logits(recording: Recording, stream, rows: slice):
+    """(position, the engine's logits, the reference's), both [sequences, vocab]."""
+    positions = sorted(recording.logits)
+    for part, logits in stream.logits(positions):
+        for number, position in enumerate(positions[part]):
+            yield position, recording.logits[position][rows], logits[:, number]
+
+
+def _one(stream, position: int) -> Tensor:
+    """Logits [sequences, vocab] of one position."""
+    ((_, logits),) = stream.logits([position])
+    return logits[:, 0]

@@ -1,0 +1,56 @@
+"""From what the parts of the check found to the record in the result file."""
+
+import math
+
+_LARGEST = (
+    "prefill_error",
+    "decode_error",
+    "empty_cache_error",
+    "cache_error",
+    "unwritten_slots_changed",
+    "routing_difference",
+    "seconds",
+)
+
+
+def combine(found: list[dict]) -> dict:
+    """Of several ranks, each with its own part of the cache: the worst of each, passed if all did."""
+    if len(found) == 1:
+        return found[0]
+    worst = {
+        name: max((each[name] for each in found if each[name] is not None), default=None)
+        for name in _LARGEST
+        if name in found[0]
+    }
+    failures = [
+        f"rank {rank}: {text}" for rank, each in enumerate(found) for text in each["failures"]
+    ]
+    measured = _worst_measured([each["measured"] for each in found])
+    return found[0] | worst | {"passed": not failures, "measured": measured, "failures": failures}
+
+
+def merge(before: dict, after: dict | None) -> dict:
+    """The record of a cell: before and after its timing; after: None where nothing was timed."""
+    record = {name: value for name, value in before.items() if name != "floors"}
+    record |= {"replayed_runs": 0, "replayed_cache": False, "seconds_after_timing": None}
+    if after is None:
+        return record
+    return record | {
+        "passed": before["passed"] and after["passed"],
+        "replayed_runs": after["replayed_runs"],
+        "replayed_cache": after["replayed_cache"],
+        "measured": before["measured"] | after["measured"],
+        "failures": before["failures"] + after["failures"],
+        "seconds": before["seconds"] + after["seconds"],
+        "seconds_after_timing": after["seconds"],
+    }
+
+
+def _worst_measured(found: list[dict]) -> dict:
+    """Of each kind the entry nearest to its limit; an error of None is infinite."""
+
+    def ratio(entry: dict) -> float:
+        return math.inf if entry["error"] is None else entry["error"] / (entry["limit"] or 1e-30)
+
+    kinds = dict.fromkeys(what for each in found for what in each)
+    return {what: max((each[what] for each in found if what in each), key=ratio) for what in kinds}

@@ -1,0 +1,214 @@
+"""The check after the timing: the tokens of timed runs, replayed through the reference.
+
+A run's prompt and the tokens that it chose go through the reference at once, as a prompt would: two
+thousand tokens of an 8B model take 50 ms where choosing them took 4 s. Each token must then be the
+best one of the reference's logits before it, or one that rounding may put there: its logit may lie
+below the best by a few deviations of the difference of two logits, as rounding moves them. How often
+that happens must agree with how often the reference's two best logits lie so close to each other.
+Where the engine's cache still is the run's, it is compared as well, slot by slot: a slot that was
+overwritten halfway changes hardly any token.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.output_check.errors import CacheErrors, Finding
+from inference_benchmark.output_check.memory import sequences_at_a_time
+from inference_benchmark.output_check.recording import not_the_best
+from inference_benchmark.output_check.reference import Reference
+from inference_benchmark.output_check.tolerances import (
+    FACTORS,
+    TIE_DEVIATIONS,
+    TIPPED_DEVIATIONS,
+    combined_noise,
+    most_ties,
+)
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """What a run left: prompt [batch, input_length], tokens [batch, output_length], where the last
+    token stands."""
+
+    prompt: Tensor
+    tokens: Tensor
+    final_position: int
+
+    @classmethod
+    def of(cls, engine, prompt: Tensor, output_length: int) -> "TimedRun":
+        """The run that the engine has just made; the tokens are copied to the host."""
+        start = prompt.shape[1]
+        tokens = engine.tokens[:, start : start + output_length].to("cpu", copy=True)
+        return cls(prompt, tokens, int(engine.position))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Eager's own relative errors: mean and largest of rows of logits, and (mean, largest) of each
+    layer's cache tensors by (layer, tensor).
+
+    In a mixture of experts rounding tips some choices: `tipped_share` is the largest share of tokens
+    for which it may have tipped any, `tipped_logits` how far logits move when all are.
+    """
+
+    logits: float
+    most_logits: float
+    caches: dict[tuple[int, int], tuple[float, float]]
+    tipped_logits: float = 0.0
+    tipped_share: float = 0.0
+
+
+@torch.inference_mode()
+def check_timed_runs(
+    engine, decoder: Decoder, runs: Sequence[TimedRun], precision: str, before: dict
+) -> dict:
+    """Replay timed runs; the engine's cache is compared where it still holds the last of them.
+
+    Args:
+        engine, decoder, precision: as for check_before.
+        before: what check_before found.
+
+    Returns:
+        {"passed", "replayed_runs", "replayed_cache", "measured", "failures", "seconds"}.
+    """
+    started = time.perf_counter()
+    reference, floor = Reference(decoder), before["floors"]
+    findings: dict[str, Finding] = {}
+    failures: list[str] = []
+    caches = None
+    for number, run in enumerate(runs):
+        name = f"timed run {number + 1} of {len(runs)}"
+        is_last = number == len(runs) - 1
+        caches = engine.caches if is_last and _holds(engine, run) else None
+        found, problems = replay(reference, run, floor, precision, "timed run", caches)
+        if is_last and not_the_best(engine.logits, engine.token) and caches is not None:
+            problems.append("the last token is not the best of its own logits")
+        failures += [f"{name}: {text}" for text in problems]
+        failures += [f"{name}: {each.phrase}" for each in found if not each.passed]
+        for each in found:
+            if each.what not in findings or each.ratio > findings[each.what].ratio:
+                findings[each.what] = each
+    return {
+        "passed": not failures,
+        "replayed_runs": len(runs),
+        "replayed_cache": caches is not None,
+        "measured": {each.what: each.as_dict() for each in findings.values()},
+        "failures": failures,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _holds(engine, run: TimedRun) -> bool:
+    """Whether the engine's newest run is this one."""
+    start, count = run.prompt.shape[1], run.tokens.shape[1]
+    tokens = engine.tokens[:, start : start + count]
+    same = torch.equal(tokens, run.tokens.to(tokens.device))
+    return same and int(engine.position) == run.final_position
+
+
+def replay(
+    reference: Reference,
+    run: TimedRun,
+    floor: Floor,
+    precision: str,
+    name: str,
+    caches: list | None,
+) -> tuple[list[Finding], list[str]]:
+    """Findings about the tokens of a run, and about the caches that it left if given; and what is
+    wrong in any number format."""
+    batch, length = run.prompt.shape
+    count = run.tokens.shape[1]
+    failures = []
+    if run.final_position != length + count - 1:
+        failures.append(f"{name}: ended at position {run.final_position}, not {length + count - 1}")
+    device = run.prompt.device
+    tokens = run.tokens.to(device)
+    invalid = (tokens < 0) | (tokens >= reference.config.vocab_size)
+    if invalid.any():
+        failures.append(f"{name}: {int(invalid.sum())} of {tokens.numel()} tokens are missing")
+        return [], failures
+    fed = torch.cat((run.prompt, tokens[:, :-1]), dim=1)
+    ties = _Ties(floor, precision)
+    errors = CacheErrors()
+    for rows in slices(batch, length, fed.shape[1]):
+        stream = reference.stream(fed[rows])
+        for index in range(reference.config.num_layers):
+            own = reference.empty_cache(index, fed[rows].shape[0], fed.shape[1])
+            stream.layer(index, own)
+            for tensor, value in enumerate(own if caches is not None else ()):
+                found = caches[index][tensor][rows, :, : fed.shape[1]]
+                errors.add(index, tensor, found, value, None, rows.start)
+        positions = range(length - 1, length + count - 1)
+        for part, logits in stream.logits(positions):
+            ties.add(logits, tokens[rows, part], rows.start, part.start)
+    found = ties.findings(name)
+    found += errors.findings(name, FACTORS[precision], floor.caches)
+    return found, failures
+
+
+class _Ties:
+    """Chosen tokens that are not the reference's: how many, and how far below its best logit."""
+
+    def __init__(self, floor: Floor, precision: str) -> None:
+        self._noise = combined_noise(floor.logits, precision)
+        self._most_noise = combined_noise(floor.most_logits, precision)
+        self._limit = TIE_DEVIATIONS * math.sqrt(2) * self._most_noise
+        self._floor = floor
+        self._tokens = 0
+        self._differing = 0
+        self._far = 0
+        self._expected = 0.0
+        self._largest = -1.0
+        self._at = ""
+
+    def add(self, logits: Tensor, tokens: Tensor, first_row: int, first_step: int) -> None:
+        """logits [sequences, steps, vocab] before tokens [sequences, steps]."""
+        wide = logits.float()
+        scale = wide.square().mean(dim=-1).sqrt()
+        best, second = wide.topk(2, dim=-1).values.unbind(-1)
+        chosen = wide.gather(-1, tokens[..., None])[..., 0]
+        gap = ((best - chosen) / scale).nan_to_num(nan=math.inf)
+        margin = (best - second) / scale
+        # Two logits move independently, each by the noise: this much is their difference's.
+        deviations = margin / (math.sqrt(2) * self._noise)
+        self._expected += float((0.5 * torch.erfc(deviations / math.sqrt(2))).double().sum())
+        self._tokens += gap.numel()
+        self._differing += int((gap > 0).sum())
+        self._far += int((gap > self._limit).sum())
+        largest, place = gap.flatten().max(dim=0)
+        if float(largest) > self._largest:
+            row, step = divmod(int(place), gap.shape[1])
+            self._largest = float(largest)
+            self._at = f"sequence {first_row + row}, token {first_step + step}"
+
+    def findings(self, name: str) -> list[Finding]:
+        share = self._floor.tipped_share
+        limit = max(self._limit, TIPPED_DEVIATIONS * math.sqrt(2) * self._floor.tipped_logits)
+        differing = most_ties(self._expected) + share * self._tokens
+        what = f"{name}: a token below the best"
+        found = [
+            Finding(what, self._largest, limit, self._most_noise, self._at),
+            Finding(
+                f"{name}: tokens that are not the reference's",
+                self._differing,
+                differing,
+                self._expected,
+            ),
+        ]
+        if share:
+            most = share * self._tokens + 2
+            what = f"{name}: tokens that only other experts explain"
+            found.append(Finding(what, self._far, most, None))
+        return found
+
+
+def slices(batch: int, input_length: int, length: int) -> list[slice]:
+    """Sequences that go through the reference at a time: no more tokens than a prefill has."""
+    count = sequences_at_a_time(batch, input_length, length)
+    return [slice(start, min(start + count, batch)) for start in range(0, batch, count)]
