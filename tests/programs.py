@@ -31,7 +31,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 def start_server() -> None:
     """Which has torch loaded; it takes the search path from the environment alone."""
     _SERVER.set_forkserver_preload(
-        ["programs", "torch._dynamo", "inference_benchmark.session.benchmark"]
+        ["programs", "torch._dynamo", "inference_benchmark.command.benchmark"]
     )
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), _TESTS, before)))

@@ -200,7 +200,7 @@ def test_a_model_that_does_not_fit_says_what_would(capsys):
 
 
 def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
-    from inference_benchmark.session import benchmark
+    from inference_benchmark.command import benchmark
 
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
     for free, offered in ((100_000_000_000, True), (40_000_000_000, False)):
@@ -248,7 +248,7 @@ def test_a_number_of_ranks_that_would_do_is_named(capsys, monkeypatch):
 
 
 def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):
-    from inference_benchmark.session import benchmark
+    from inference_benchmark.command import benchmark
 
     monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 40_000_000_000)
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
