@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from inference_benchmark import __version__
-from inference_benchmark.errors import ExitCode, end_without_package
+from inference_benchmark.errors import ExitCode, end_without_package, printable
 
 try:
     from inference_benchmark.options.parser import Parser
     from inference_benchmark.reporting.comparison import Report, make_report
+    from inference_benchmark.reporting.comparison_request import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.comparison_tables import PRINTERS
-    from inference_benchmark.reporting.pairing import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
 except ModuleNotFoundError as error:
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     is_written = write(PRINTERS[options.format](report))
     failures = list(failed_gates(report, options))
     for failure in failures:
-        say(failure)
+        say(printable(failure))
     if not is_written:
         return ExitCode.NOT_WRITTEN
     if failures:

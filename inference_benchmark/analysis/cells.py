@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.system.gpu_state import summarize_state
 from inference_benchmark.system.memory import combine
@@ -37,7 +38,7 @@ def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = Tr
         },
         "timer": _timer(cell),
         "estimated": plan.is_estimate,
-        "extrapolation": plan.extrapolation and plan.extrapolation.record(),
+        "extrapolation": _extrapolation(plan),
         "group": {"batch_size": plan.batch_size, "interleaved": plan.interleaved},
         "engine": record.engine or _planned_engine(cell),
         "weights": plan.precision.weight_format.record(),
@@ -59,6 +60,15 @@ def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = Tr
         "status": record.status,
         "error": record.error,
     }
+
+
+def _extrapolation(plan: CellPlan) -> dict | None:
+    """With the error of the straight line, which the intervals hold."""
+    if plan.extrapolation is None:
+        return None
+    errors, default = plan.workload.estimate_errors, plan.workload.estimate_error
+    by_metric = {m.name: errors.get(m.name, default) for m in plan.workload.metrics}
+    return plan.extrapolation.record() | {"error": by_metric}
 
 
 def _timer(cell: MeasuredCell) -> str:

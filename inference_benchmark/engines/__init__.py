@@ -66,5 +66,19 @@ _TABLE = (
 )
 
 ENGINES: dict[str, EngineEntry] = {entry.name: entry for entry in _TABLE}
-LISTED: tuple[str, ...] = tuple(entry.name for entry in _TABLE if entry.is_listed)
 PLAIN: EngineEntry = next(entry for entry in _TABLE if entry.is_plain)
+
+
+def listed() -> list[str]:
+    """Names of the engines that --help shows."""
+    return [entry.name for entry in ENGINES.values() if entry.is_listed]
+
+
+def register(entry: EngineEntry) -> None:
+    """Make an engine of another package or file known by its name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if ENGINES.setdefault(entry.name, entry) != entry:
+        raise ValueError(f"there is an engine named {entry.name}")

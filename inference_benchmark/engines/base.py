@@ -23,6 +23,7 @@ class Capabilities:
     evidence: what it can show to the output check: "cache", "logits", "tokens".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
+    steps: what it implements of "prefill", "decode" and "forward".
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -34,7 +35,7 @@ class Capabilities:
     owns_weights: bool = False
     devices: frozenset[str] = frozenset({"cuda", "cpu"})
     weight_formats: frozenset[str] = frozenset({"bf16", "fp16", "fp32"})
-    workloads: frozenset[str] = frozenset({"generation", "forward"})
+    steps: frozenset[str] = frozenset({"prefill", "decode", "forward"})
 
     def record(self, clock: str) -> dict:
         """For the result file; clock is the one that was used."""

@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from inference_benchmark.engines import ENGINES, LISTED, PLAIN, EngineEntry
+from inference_benchmark.engines import ENGINES, PLAIN, EngineEntry, listed
 from inference_benchmark.errors import CannotRun, RequestError
 
 
@@ -19,7 +19,7 @@ class Executor:
     thunder_name: str | None  # None: not an executor but another front end (dynamo)
     packages: tuple[str, ...] = ()  # any one of these import names serves
     install: str = ""
-    linear_precision: str | None = None  # where it changes the precision of linear layers
+    weight_format: str | None = None  # in which it makes copies of the linear layers' weights
     needs_gpu: bool = False
 
 
@@ -36,7 +36,7 @@ _EXECUTORS = (
         "quant_te",
         ("transformer_engine",),
         _TE,
-        linear_precision="fp8",
+        weight_format="fp8",
         needs_gpu=True,
     ),
     Executor(
@@ -44,7 +44,7 @@ _EXECUTORS = (
         "transformer_engine",
         ("transformer_engine",),
         _TE,
-        linear_precision="fp8",
+        weight_format="fp8",
         needs_gpu=True,
     ),
     Executor("dynamo", None),
@@ -87,8 +87,8 @@ class ModeSpec:
         return self.label.replace(self.name, f"{self.name}[no {preferred}]", 1)
 
     @property
-    def linear_precision(self) -> str | None:
-        found = [EXECUTORS[name].linear_precision for name in self.executors]
+    def weight_format(self) -> str | None:
+        found = [EXECUTORS[name].weight_format for name in self.executors]
         return next((precision for precision in found if precision), None)
 
 
@@ -123,7 +123,7 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     body, _, suffix = text.partition("+")
     name, _, own_executors = body.partition(":")
     if name not in ENGINES:
-        raise unknown("mode", name, list(LISTED))
+        raise unknown("mode", name, listed())
     if suffix not in ("", "graphs", "nographs"):
         raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
     chosen = parse_executors(own_executors)
@@ -152,9 +152,9 @@ def parse_executors(text: str) -> tuple[str, ...]:
             raise unknown("thunder executor", name, list(EXECUTORS))
     if len(set(names)) < len(names):
         raise RequestError(f"an executor is named twice in '{text}'")
-    if sum(EXECUTORS[name].linear_precision is not None for name in names) > 1:
+    if sum(EXECUTORS[name].weight_format is not None for name in names) > 1:
         raise RequestError("transformerengine and transformerengine_v2 exclude each other")
-    if "dynamo" in names and any(EXECUTORS[name].linear_precision for name in names):
+    if "dynamo" in names and any(EXECUTORS[name].weight_format for name in names):
         raise RequestError("transformerengine needs thunder.jit: leave out dynamo")
     return names
 

@@ -25,6 +25,9 @@ _DTYPES = ("BF16", "F16", "F32", "F64")
 def load_checkpoint(decoder: Decoder, folder: Path) -> None:
     """Fill the decoder from a folder's safetensors files.
 
+    Matrices that its weight format stores in several tensors are quantised when all have been read;
+    until then they are there in the base type.
+
     Raises:
         CheckpointError: a file is damaged, a tensor is missing, one too many, of another shape,
             quantised, or holds values that are no numbers.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import LISTED
+from inference_benchmark.engines import listed
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
@@ -139,7 +139,7 @@ class Flags:
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(LISTED)}; several are "
+        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(listed())}; several are "
         "measured in turn (default: thunder)",
         nargs="+",
         default=("thunder",),
@@ -229,7 +229,7 @@ class Flags:
     )
     max_seconds: float | None = flag(
         "benchmark",
-        "stop after S seconds of timed runs (default: 600; 60 on a CPU)",
+        "stop after S seconds of timed runs (default: 600; 30 on a CPU)",
         parse=values.seconds,
         metavar="S",
         role="record",

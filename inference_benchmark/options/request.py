@@ -53,4 +53,4 @@ class Request(Flags):
         return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
-        return Precision.of(self.precision, spec.linear_precision)
+        return Precision.of(self.precision, spec.weight_format)

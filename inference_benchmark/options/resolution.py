@@ -20,6 +20,7 @@ from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
+from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
 from inference_benchmark.options.checks import check_combination, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
@@ -62,7 +63,7 @@ def resolve(arguments: Namespace) -> Request:
     _check_kernels(arguments, model, device)
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
-    _check_linear_precision(specs, model, ranks)
+    _check_weight_formats(specs, arguments.precision, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         check_packages(spec, device)
     as_given = {name: getattr(arguments, name) for name in flags_of(Flags)}
@@ -271,13 +272,22 @@ def _undivided(model: ModelConfig, ranks: int) -> str | None:
     return None
 
 
-def _check_linear_precision(specs: list[ModeSpec], model: ModelConfig, ranks: int) -> None:
-    """FP8 replaces linear layers; experts and latent attention are products of other kinds."""
-    quantised = [spec.label for spec in specs if spec.linear_precision]
+def _check_weight_formats(
+    specs: list[ModeSpec], precision: str, model: ModelConfig, ranks: int
+) -> None:
+    """Quantised formats replace linear layers; experts and latent attention multiply otherwise."""
+    quantised = [spec.label for spec in specs if spec.weight_format]
+    if quantised and precision not in BASE_TYPES:
+        raise RequestError(
+            f"mode '{quantised[0]}' quantises the weights itself and can't start from {precision}: "
+            f"--precision {', '.join(BASE_TYPES)}"
+        )
     if quantised and ranks > 1:
         raise CannotRun(f"mode '{quantised[0]}' quantises on one GPU only, not on {ranks} ranks")
+    if precision not in BASE_TYPES:
+        quantised.append(f"--precision {precision}")
     if quantised and not model.is_plain:
         raise CannotRun(
-            f"mode '{quantised[0]}' would leave the experts and the attention of {model.name} "
-            "unquantised: FP8 is for dense models"
+            f"'{quantised[0]}' would leave the experts and the attention of {model.name} "
+            "unquantised: quantised weights are for dense models"
         )

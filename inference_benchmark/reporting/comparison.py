@@ -8,15 +8,10 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_benchmark.reporting.comparison_request import ComparisonRequest, resolve_files
 from inference_benchmark.reporting.conditions import Difference, differences
 from inference_benchmark.reporting.judging import Row, adjusted, make_row
-from inference_benchmark.reporting.pairing import (
-    ComparisonRequest,
-    Pairing,
-    grouped,
-    make_plan,
-    resolve_files,
-)
+from inference_benchmark.reporting.pairing import Pairing, grouped, make_plan
 from inference_benchmark.reporting.saved_cells import (
     ComparisonError,
     SavedCell,
@@ -61,9 +56,9 @@ def make_report(request: ComparisonRequest) -> Report:
     differing = _differences(plan.pairings, request.ignore)
     if request.strict:
         _refuse(differing)
-    bases = {file for row in rows for file in row.baseline_files} or {baseline_file}
-    bases = {*request.before} if request.before else bases
-    failures = [skip for skip in unusable if skip.is_failure and skip.file not in bases]
+    failures = [
+        skip for skip in unusable if skip.is_failure and skip.file not in plan.baseline_files
+    ]
     return Report(
         rows=rows,
         geometric_means=_geometric_means(rows),

@@ -12,6 +12,7 @@ from itertools import groupby
 from inference_benchmark.reporting.comparison import Report
 from inference_benchmark.reporting.conditions import GPU_UUIDS, Difference
 from inference_benchmark.reporting.judging import Measured, Row
+from inference_benchmark.reporting.reading import printable_text
 from inference_benchmark.reporting.units import (
     UNKNOWN,
     dollars,
@@ -46,7 +47,7 @@ def as_table(report: Report) -> str:
         lines += [line for each in report.differences for line in _indented(_said(each, names))]
         lines.append("")
     lines += [line for remark in remarks(report, names) for line in _wrapped(remark)]
-    return "\n".join(lines).rstrip()
+    return _joined(lines)
 
 
 def as_markdown(report: Report) -> str:
@@ -68,7 +69,7 @@ def as_markdown(report: Report) -> str:
             values = _values(each, names)
             lines.append(_markdown((each.name, values, _consequence(each))))
         lines.append("")
-    return "\n".join([*lines, *(f"- {remark}" for remark in remarks(report, names))]).rstrip()
+    return _joined([*lines, *(f"- {remark}" for remark in remarks(report, names))])
 
 
 def as_csv(report: Report) -> str:
@@ -268,6 +269,11 @@ def _ratio(value: float) -> str:
 def _block(row: Row) -> list[str]:
     head = _LINE.format("", "baseline", "cell", "ratio", "95 % interval", "verdict")
     return [line.rstrip() for line in (head, *(_LINE.format(*cells) for cells in _cells(row)))]
+
+
+def _joined(lines: Sequence[str]) -> str:
+    """Names of files and folders may hold what a terminal takes for a command."""
+    return "\n".join(map(printable_text, lines)).rstrip()
 
 
 def _wrapped(text: str) -> list[str]:

@@ -1,32 +1,21 @@
 """What cells and models are called, so that fewer layers and estimates are seen to be that.
 
 A label reads MODE bN, for example "thunder+graphs b1"; where cells of one session differ in depth,
-4L follows for the first 4 layers, and EST for an estimate of the full model. Labels are made here
-and taken apart nowhere: a cell's `name` holds their parts.
+4L follows for the first 4 layers, and EST for an estimate of the full model. Nobody takes a label
+apart: a cell's `name` holds its parts.
 """
 
 from collections.abc import Sequence
 
 
-def label(variant: str, batch_size: int, depth: str | None = None) -> str:
-    """depth: "4L", "EST", or None where all cells are of one depth."""
-    return f"{head(variant, batch_size)} {depth or ''}".rstrip()
-
-
-def head(variant: str, batch_size: int) -> str:
-    """A label without its depth."""
-    return f"{variant} b{batch_size}"
-
-
 def variant(cell: dict) -> str:
     """The mode as it is shown: a cell's label without its batch size and depth."""
-    if "name" in cell:
-        return cell["name"]["variant"]
-    return cell["label"].rsplit(f" b{cell['batch_size']}", 1)[0]  # of version 1
+    return cell["name"]["variant"]
 
 
 def mode_and_batch(cell: dict) -> str:
-    return head(cell["name"]["variant"], cell["name"]["batch_size"])
+    """A label without its depth."""
+    return f"{variant(cell)} b{cell['name']['batch_size']}"
 
 
 def batch_and_depth(cell: dict) -> str:
@@ -53,14 +42,9 @@ def compact(cells: Sequence[dict]) -> str:
     return f"{', '.join(variants)} at {', '.join(rests)}"
 
 
-def num_layers(config: dict, cell: dict) -> int:
-    """Of the model whose times a cell holds; older files say it for the whole session only."""
-    return cell.get("num_layers") or config["num_layers"]
-
-
 def model_label(config: dict, cell: dict | None = None) -> str:
     """The model that a cell's times are of; without a cell that of a session of one depth."""
-    layers, full = num_layers(config, cell or {}), config["full_num_layers"]
+    layers, full = (cell or config)["num_layers"], config["full_num_layers"]
     if cell and cell["estimated"]:
         return f"{config['model_name']} [ESTIMATE from {depths(config)} layers]"
     if layers == full:

@@ -4,6 +4,7 @@ from inference_benchmark.reporting.explanation import what_bounds
 from inference_benchmark.reporting.figures import (
     bases,
     has_times,
+    headlines,
     of_summary,
     rate_of,
     runs,
@@ -59,14 +60,34 @@ def estimate_notes(result: dict) -> list[str]:
     notes = [
         f"{name}: no estimate, which takes sound runs of both depths" for name in sorted(missing)
     ]
-    for weight in {cell["extrapolation"]["weight"] for cell in estimated.values()}:
-        small, large = config["extrapolated_from"]
-        notes.append(
-            f"EST: estimated from {depths(config)} layers ({small}L, {large}L), round by round: "
-            f"t({small}) + {weight:.4g} x (t({large}) - t({small})); intervals hold run-to-run "
-            "noise, not departures from that straight line"
-        )
-    return notes
+    said = [
+        f"{_how_estimated(config, cell['extrapolation'])}; {_what_intervals_hold(result, cell)}"
+        for cell in estimated.values()
+    ]
+    return notes + list(dict.fromkeys(said))
+
+
+def _how_estimated(config: dict, extrapolation: dict) -> str:
+    small, large = config["extrapolated_from"]
+    return (
+        f"EST: estimated from {depths(config)} layers ({small}L, {large}L), round by round: "
+        f"t({small}) + {extrapolation['weight']:.4g} x (t({large}) - t({small}))"
+    )
+
+
+def _what_intervals_hold(result: dict, cell: dict) -> str:
+    error = cell["extrapolation"]["error"]
+    if error is None:
+        return "intervals hold run-to-run noise, not departures from that straight line"
+    shares = [
+        f"{metric['title']} {error[metric['name']]:.1%}"
+        for metric in headlines(result["workload"])
+        if metric["name"] in error
+    ]
+    return (
+        "intervals hold run-to-run noise and what such estimates were off by, at most "
+        f"{', '.join(shares)}"
+    )
 
 
 def stop_note(cells: list[dict]) -> str:

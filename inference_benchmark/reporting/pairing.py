@@ -6,16 +6,14 @@ the reason.
 """
 
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar
 
+from inference_benchmark.reporting.comparison_request import ACROSS, ComparisonRequest
 from inference_benchmark.reporting.conditions import distance, timing_key
-from inference_benchmark.reporting.reading import STANDARD_INPUT
 from inference_benchmark.reporting.saved_cells import (
     ComparisonError,
     Fingerprint,
@@ -23,34 +21,9 @@ from inference_benchmark.reporting.saved_cells import (
     Skipped,
 )
 
-ACROSS = {  # what --across leaves out of the fingerprint, and sides are named by
-    "gpu": ("gpu",),
-    "model": ("model_name", "num_layers"),
-    "precision": ("precision",),
-    "batch": ("batch_size",),
-}
-
 T = TypeVar("T")
 Side = tuple[SavedCell, ...]
 Key = Callable[[SavedCell], Any]
-
-
-@dataclass(frozen=True)
-class ComparisonRequest:
-    files: Sequence[str] = ()  # or folders of them; "-" is standard input
-    baseline: str | None = None  # a file or a mode; with across, a file or a value
-    across: str | None = None
-    threshold: float | None = None  # replaces the bands
-    force: bool = False
-    before: Sequence[str] = ()  # sessions of one side each, instead of files
-    after: Sequence[str] = ()
-    strict: bool = False  # refuse what differs in a condition
-    ignore: Sequence[str] = ()  # conditions that may differ, on purpose
-    history: Sequence[str] = ()  # folders of saved sets
-
-    @property
-    def all_files(self) -> tuple[str, ...]:
-        return (*self.files, *self.before, *self.after)
 
 
 @dataclass(frozen=True)
@@ -66,6 +39,7 @@ class Plan:
     skipped: list[Skipped] = field(default_factory=list)
     missing: list[Skipped] = field(default_factory=list)  # cells of a baseline that another lacks
     notes: list[str] = field(default_factory=list)
+    baseline_files: set[str] = field(default_factory=set)  # empty: modes are compared
 
     def skip(self, cells: Iterable[SavedCell], reason: str) -> None:
         self.skipped += [Skipped(cell.file, cell.label, reason) for cell in cells]
@@ -73,59 +47,6 @@ class Plan:
     def unpaired(self, cells: Iterable[SavedCell]) -> list[SavedCell]:
         paired = {cell for pair in self.pairings for cell in (*pair.candidate, *pair.baseline)}
         return [cell for cell in cells if cell not in paired]
-
-
-def resolve_files(request: ComparisonRequest) -> tuple[ComparisonRequest, str | None]:
-    """The request with folders as their files and its baseline file among the files, and which
-    file that is.
-
-    Raises:
-        ComparisonError: a file is named twice, a folder holds none, one side is missing.
-    """
-    request = replace(
-        request,
-        files=_expanded(request.files),
-        before=_expanded(request.before),
-        after=_expanded(request.after),
-    )
-    _check_sides(request)
-    paths = [os.path.realpath(file) for file in request.all_files]
-    for file, path in zip(request.all_files, paths, strict=True):
-        if paths.count(path) > 1:
-            raise ComparisonError(f"{file}: is named twice; a file is one session")
-    if request.baseline is None or request.before:
-        return request, None
-    files = request.files
-    named = [file for file in files if os.path.basename(file) == request.baseline]
-    if os.path.exists(request.baseline):
-        path = os.path.realpath(request.baseline)
-        named = [file for file in files if os.path.realpath(file) == path] or [request.baseline]
-    if len(named) != 1:
-        return request, None
-    missing = [] if named[0] in files else named
-    return replace(request, files=(*missing, *files)), named[0]
-
-
-def _expanded(names: Sequence[str]) -> tuple[str, ...]:
-    files: list[str] = []
-    for name in names:
-        if name != STANDARD_INPUT and os.path.isdir(name):
-            found = sorted(map(str, Path(name).glob("*.json")))
-            if not found:
-                raise ComparisonError(f"{name}: is a folder without result files (*.json)")
-            files += found
-        else:
-            files.append(name)
-    return tuple(files)
-
-
-def _check_sides(request: ComparisonRequest) -> None:
-    if bool(request.before) != bool(request.after):
-        raise ComparisonError("--before and --after belong together: each names a side's sessions")
-    if request.before and (request.files or request.baseline or request.across):
-        raise ComparisonError("--before and --after name all files; no others, and no --baseline")
-    if not request.all_files:
-        raise ComparisonError("name result files, or --before and --after")
 
 
 def make_plan(
@@ -138,6 +59,8 @@ def make_plan(
     baseline_file = baseline_file or _first_of_two(request, cells)
     if request.before or baseline_file:
         bases = _baseline_cells(request, baseline_file, cells)
+        plan.baseline_files = {*request.before, *filter(None, [baseline_file])}
+        plan.baseline_files |= {cell.file for cell in bases}
         _pair_sessions(plan, request, bases, [cell for cell in cells if cell not in bases])
     elif request.baseline:
         _pair_by_mode(plan, request, cells)
@@ -168,7 +91,7 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
     """What was measured in several sets, against the oldest of them; the rest mode by mode."""
     groups = grouped(cells, lambda cell: cell.fingerprint)
     oldest = min(cells, key=lambda cell: cell.created, default=None)
-    found: set[str] = set()
+    found = plan.baseline_files
     for group in groups:
         sides = grouped(group, lambda cell: (cell.label, cell.side_name))
         recurring = [side for side in sides if len({cell.session_set for cell in side}) > 1]
@@ -186,7 +109,7 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
         plan.skip(lonely, "in no other session; --baseline MODE compares modes")
     if not found or oldest is None:
         return
-    which = f" ({found.copy().pop()})" if len(found) == 1 else " of those that hold a cell"
+    which = f" ({next(iter(found))})" if len(found) == 1 else " of those that hold a cell"
     plan.notes.append(
         f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
         "of a mode are taken together"

@@ -7,7 +7,7 @@ this would write, so that they can't disagree.
 import re
 from pathlib import Path
 
-from inference_benchmark.engines import ENGINES, LISTED
+from inference_benchmark.engines import ENGINES, listed
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.model.config import Precision
 from inference_benchmark.models import MODELS
@@ -91,7 +91,7 @@ def models() -> str:
 def modes() -> str:
     rows = [
         [entry.name, "on" if entry.graphs_by_default else "off", entry.description]
-        for entry in map(ENGINES.get, LISTED)
+        for entry in map(ENGINES.get, listed())
     ]
     return markdown(["mode", "CUDA graphs by default", "what it is"], rows)
 
@@ -260,6 +260,8 @@ FILES = {
         "modes": modes,
         "executors": executors,
         "extrapolation_check": extrapolation_check,
+        "example_engine": lambda: example("engine_aot_eager"),
+        "example_workload": lambda: example("workload_prefill"),
         "example_model_family": lambda: example("model_family"),
         "example_weight_format": lambda: example("weight_format_int8"),
     },

@@ -108,14 +108,13 @@ def _throughput(result: dict, cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    headers = ["cell", *map(_short, rates), "ms/token"]
+    headers = ["cell", *(_amount(each) or each["title"] for each in rates), "ms/token"]
     return titled("throughput, tokens per second (tokens over median time)", rows, headers, _WIDTHS)
 
 
-def _short(each: dict) -> str:
-    """output_tokens_per_s: output; the table's title says that all are tokens per second."""
-    name = each["name"].removesuffix("tokens_per_s").strip("_").replace("_", " ")
-    return name or each["title"]
+def _amount(each: dict) -> str:
+    """What a rate counts: output_tokens_per_s is output, of tokens_per_s there is no more to say."""
+    return each["name"].removesuffix("tokens_per_s").strip("_").replace("_", " ")
 
 
 def _operating_points(result: dict, cells: list[dict]) -> str:
@@ -260,7 +259,7 @@ def _variance(result: dict, cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    headers = ["cell", *(f"{_short(each)} tok/s" for each in rates)]
+    headers = ["cell", *(f"{_amount(each)} tok/s".strip() for each in rates)]
     headers += [f"{metric['title']} ms" for metric in shown]
     headers += [f"{main['title']} median 95% ms"] if main else []
     return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)

@@ -122,7 +122,7 @@ def _cell(config: dict, cell: dict) -> dict:
     return {name: cell[name] for name in _SAME_IN_BOTH} | {
         "name": _name(cell),
         "num_layers": cell.get("num_layers", config["num_layers"]),
-        "extrapolation": cell.get("extrapolation"),
+        "extrapolation": _extrapolation(cell.get("extrapolation")),
         "group": {"batch_size": cell["batch_size"], "interleaved": True},
         "engine": {
             "name": cell["mode"],
@@ -178,6 +178,10 @@ def _limit(limit: dict | None) -> dict | None:
 
 def _bound(bound: dict | None) -> dict | None:
     return bound and {"ttft_s": bound["prefill"], "tbot_s": bound["decode"]}
+
+
+def _extrapolation(extrapolation: dict | None) -> dict | None:
+    return extrapolation and {"error": None} | extrapolation
 
 
 def _samples(samples: dict | None, output_length: int) -> dict | None:

@@ -206,7 +206,10 @@ class Benchmark:
 
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
-            self.weights.build(self.request, self.device, self.ranks, self.progress.stage)
+            workload = self.facts.workload
+            length = max(workload.input_length, workload.cache_length)
+            stage = self.progress.stage
+            self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]
         with GpuMonitor(gpu["uuid"] if gpu else None, own=self._own) as monitor:

@@ -72,7 +72,7 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
     best = KernelConfig() if torch_only else KernelConfig(attention="flash_decode", linear="gemv")
     if not request.model.supports_flash_decode:
         best = replace(best, attention="sdpa")
-    if spec.linear_precision is not None:  # the transform takes over PyTorch's own linear layers
+    if spec.weight_format is not None:  # the transform takes over PyTorch's own linear layers
         best = replace(best, linear="torch")
     linear = best.linear if request.linear == "auto" else request.linear
     return KernelConfig(

@@ -33,7 +33,7 @@ def open_engine(plan: CellPlan, resources: Resources) -> Engine:
     """
     engine_type = plan.spec.engine.load()
     name, can = plan.spec.name, engine_type.capabilities
-    if plan.workload.name not in can.workloads:
+    if not plan.workload.steps_used <= can.steps:
         raise CannotRun(f"mode '{name}' can't run --workload {plan.workload.name}")
     if plan.device not in can.devices:
         raise CannotRun(f"mode '{name}' needs another device than {plan.device}")

@@ -23,23 +23,30 @@ class Weights:
         self.load_s: float | None = None
 
     def build(
-        self, request: Request, device: torch.device, ranks: Ranks, on_stage: Callable[[str], None]
+        self,
+        request: Request,
+        context_length: int,
+        device: torch.device,
+        ranks: Ranks,
+        on_stage: Callable[[str], None],
     ) -> None:
         """Random weights, or those of a checkpoint; reading one is timed apart.
+
+        context_length: positions that any engine will need.
 
         Raises:
             CannotRun: the checkpoint can't be read.
         """
         on_stage("building the model")
         started = time.perf_counter()
-        model, precision, length = request.built_model, request.precision, request.cache_length
+        model, precision = request.built_model, request.precision
         if request.model_path is None:
             self.decoder = build_decoder(
-                model, precision, device, length, request.seed, ranks.shard
+                model, precision, device, context_length, request.seed, ranks.shard
             )
         else:
             self.decoder = empty_decoder(model, precision, device, ranks.shard)
-            self.decoder.set_context_length(length)
+            self.decoder.set_context_length(context_length)
         _wait(device)
         if ranks.size > 1 and device.type == "cuda":  # full weights were here while they were cut
             torch.cuda.empty_cache()

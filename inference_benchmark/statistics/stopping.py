@@ -21,8 +21,8 @@ class StoppingRule:
     def adaptive(
         cls, device: str, target_ci: float | None = None, max_seconds: float | None = None
     ) -> "StoppingRule":
-        """10 to 100 runs, until every interval is within 1 %; 600 s on a GPU, 60 s on the CPU."""
-        seconds = 60.0 if device.startswith("cpu") else 600.0
+        """10 to 100 runs, until every interval is within 1 %; 600 s on a GPU, 30 s on the CPU."""
+        seconds = 30.0 if device.startswith("cpu") else 600.0
         return cls(
             min_runs=10,
             max_runs=100,

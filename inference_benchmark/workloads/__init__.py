@@ -31,3 +31,13 @@ _TABLE = (
 )
 
 WORKLOADS: dict[str, WorkloadEntry] = {entry.name: entry for entry in _TABLE}
+
+
+def register(entry: WorkloadEntry) -> None:
+    """Make a workload of another package or file known by its name.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if WORKLOADS.setdefault(entry.name, entry) != entry:
+        raise ValueError(f"there is a workload named {entry.name}")

@@ -86,6 +86,7 @@ class Workload(ABC):
     """
 
     name: ClassVar[str]
+    steps_used: ClassVar[frozenset[str]]  # of an engine: "prefill", "decode", "forward"
     metrics: ClassVar[tuple[Metric, ...]]
     rates: ClassVar[tuple[Rate, ...]]
     run_metric: ClassVar[str]  # the time of a run from its start to its end

@@ -25,6 +25,7 @@ _PROFILED_STEPS = 8
 
 class Generation(Workload):
     name = "generation"
+    steps_used = frozenset({"prefill", "decode"})
     metrics = (
         Metric("ttft_s", "TTFT", headline=True, watched=True),
         Metric("tbot_s", "TBOT", headline=True, watched=True),

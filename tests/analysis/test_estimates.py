@@ -76,7 +76,13 @@ def test_times_on_a_straight_line_are_met_exactly(run):
         "batch_size": 1,
         "depth": "EST",
     }
-    assert cell["extrapolation"] == {"from_layers": [4, 8], "to_layers": 32, "weight": 7.0}
+    error = {"ttft_s": TTFT_ERROR} | dict.fromkeys(("tbot_s", "decode_s", "total_s"), ERROR)
+    assert cell["extrapolation"] == {
+        "from_layers": [4, 8],
+        "to_layers": 32,
+        "weight": 7.0,
+        "error": error,
+    }
     ttft, tbot = metric_of(cell, "ttft_s"), metric_of(cell, "tbot_s")
     assert ttft["median"] == pytest.approx(0.020 + 32 * 0.002)
     assert tbot["median"] == pytest.approx(0.001 + 32 * 0.001)

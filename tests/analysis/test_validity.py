@@ -337,6 +337,8 @@ def test_a_short_session_is_unverified_whatever_its_times(times):
     few = replace(GOOD, total_s=times, ttft_s=times, tbot_s=times, target_ci=None)
     assert judge(few)["verdict"] == "unverified"
     assert codes(few) == ["too_few_runs"]
+    asked = judge(replace(few, target_ci=0.01, achieved_ci=0.5, stop_reason="timeout"))
+    assert asked["verdict"] == "unverified"
     throttled = replace(few, gpu_state=shares(hardware_thermal=0.01))
     assert judge(throttled)["verdict"] == "suspect"
 

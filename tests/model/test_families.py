@@ -14,7 +14,7 @@ from inference_benchmark.model.checkpoint_config import CheckpointError, read_mo
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.weights import empty_decoder
+from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
 
 VOCAB, PROMPT, CACHE = 97, 24, 40
@@ -106,6 +106,28 @@ def test_inductor_gives_the_logits_of_transformers(kernels):
 @pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
 def test_thunder_gives_the_logits_of_transformers(kernels):
     assert_same_logits("qwen3-8b", "thunder", kernels)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["eager", "inductor", "thunder"])
+@torch.inference_mode()
+def test_our_kernels_take_normalised_queries_and_keys_on_a_gpu(name):
+    """Qwen3 in bf16 against plain PyTorch; the step of the engine under test is captured."""
+    decoder = build_decoder(MODELS["qwen3-8b"].with_layers(4), "bf16", "cuda", 256)
+    ids = torch.randint(decoder.config.vocab_size, (2, 232), device="cuda")
+    plain = make_engine("eager", decoder, 2, 200, 256)
+    ours = make_engine(name, decoder, 2, 200, 256, kernels=OURS)
+    ours.prefill(ids[:, :200])
+    ours.decode()
+    ours.capture()
+    for engine in (plain, ours):
+        engine.prefill(ids[:, :200])
+    for position in range(200, 232):
+        error = (ours.logits - plain.logits).float().norm() / plain.logits.float().norm()
+        assert error < 3e-2, position
+        for engine in (plain, ours):
+            engine.force(ids[:, position : position + 1], position)
+            engine.decode()
 
 
 @NAMES

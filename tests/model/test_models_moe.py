@@ -12,7 +12,7 @@ from step_engines import make_engine
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from inference_benchmark.engines.spec import ModeSpec
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.kernels import routed_experts as experts_kernel
 from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
@@ -223,13 +223,21 @@ def test_experts_follow_the_linear_layers():
     assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
 
 
-def test_fp8_linears_are_for_dense_models_on_one_gpu():
-    spec = ModeSpec("thunder", ("transformerengine",), True)
-    resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 1)
-    with pytest.raises(CannotRun, match="FP8 is for dense models"):
-        resolution._check_linear_precision([spec], LLAMA4, 1)
+def test_quantised_weights_are_for_dense_models():
+    """Those that an engine makes also for one GPU only, and from weights that are not quantised."""
+    spec, dense = ModeSpec("thunder", ("transformerengine",), True), PRESETS["llama3.1-8b"]
+    check = resolution._check_weight_formats
+    check([spec], "bf16", dense, 1)
+    with pytest.raises(CannotRun, match="quantised weights are for dense models"):
+        check([spec], "bf16", LLAMA4, 1)
     with pytest.raises(CannotRun, match="on one GPU only, not on 2 ranks"):
-        resolution._check_linear_precision([spec], PRESETS["llama3.1-8b"], 2)
+        check([spec], "bf16", dense, 2)
+    plain = ModeSpec("eager", (), False)
+    check([plain], "int8", dense, 2)
+    with pytest.raises(CannotRun, match="'--precision int8' would leave the experts"):
+        check([plain], "int8", LLAMA4, 1)
+    with pytest.raises(RequestError, match="can't start from int8"):
+        check([plain, spec], "int8", dense, 1)
 
 
 # How even the routing is

@@ -156,8 +156,12 @@ class TestOutput:
 
     def test_control_characters_of_a_file_reach_no_terminal(self, tmp_path):
         cell = fake_cell("eager") | {"label": "a\x1b[31mb\nc b1"}
-        _, out, _ = run(save(tmp_path / "s.json", cell, fake_cell("thunder")))
-        assert "\x1b" not in out
+        folder = tmp_path / "a\x1b[2Jb\nc"
+        folder.mkdir()
+        path = save(folder / "long_enough_to_be_listed_by_its_number.json", cell, fake_cell())
+        for style in ("table", "markdown", "json"):
+            _, out, _ = run(path, "--format", style)
+            assert "\x1b" not in out
 
     @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
     @pytest.mark.parametrize("redirection", ["> /dev/full", ">&-"])

@@ -15,7 +15,7 @@ from fake_results import (
 
 from inference_benchmark.reporting.explanation import costliest, explain, what_bounds
 from inference_benchmark.reporting.figures import main_metric
-from inference_benchmark.reporting.labels import compact, joined, label, model_label
+from inference_benchmark.reporting.labels import compact, joined, model_label
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.summary import group_rows
@@ -216,6 +216,21 @@ class TestVerdicts:
         suspect = estimate(validity={"verdict": "suspect", "reasons": [REASON]})
         assert " ESTIMATE, SUSPECT" in summary_rows(report(suspect))[0]
 
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (None, "noise, not departures from that straight line"),
+            (
+                {"ttft_s": 0.012, "tbot_s": 0.017},
+                "noise and what such estimates were off by, at most TTFT 1.2%, TBOT 1.7%",
+            ),
+        ],
+    )
+    def test_it_is_said_how_an_estimate_came_about_and_what_its_interval_holds(self, error, words):
+        text = " ".join(report(estimate(error)).split())
+        assert "EST: estimated from 4 and 8 of 32 layers (4L, 8L), round by round: t(4) + 7" in text
+        assert f"intervals hold run-to-run {words}" in text
+
     def test_cells_that_failed_say_how(self):
         failed = {"runs": 0, "samples": None, "summary": None, "stop_reason": None}
         cells = [
@@ -242,11 +257,11 @@ class TestVerdicts:
         assert "eager b1: eager\nthunder b1: thunder Wait." in text
 
 
-def estimate(**fields) -> dict:
+def estimate(error: dict | None = None, **fields) -> dict:
     cell = fake_cell(
         "thunder+graphs",
         estimated=True,
-        extrapolation={"from_layers": [4, 8], "to_layers": 32, "weight": 7.0},
+        extrapolation={"from_layers": [4, 8], "to_layers": 32, "weight": 7.0, "error": error},
         **dict.fromkeys(("cold_start", "gpu_state", "output_check")) | fields,
     )
     cell["label"], cell["name"]["depth"] = "thunder+graphs b1 EST", "EST"
@@ -393,10 +408,6 @@ class TestExplain:
 
 
 class TestNames:
-    def test_labels_are_made_in_one_place(self):
-        assert label("thunder+graphs", 8) == "thunder+graphs b8"
-        assert label("eager", 1, "4L") == "eager b1 4L"
-
     def test_what_is_said_of_several_cells_names_them_briefly(self):
         cells = [
             {"name": {"variant": mode, "batch_size": 1, "depth": f"{depth}L"}}

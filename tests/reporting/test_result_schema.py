@@ -51,7 +51,7 @@ def test_sessions_of_a_set_say_which_they_are():
 
 
 def test_an_estimate_says_what_it_comes_from_and_was_never_checked():
-    extrapolation = {"from_layers": [4, 8], "to_layers": 32, "weight": 7.0}
+    extrapolation = {"from_layers": [4, 8], "to_layers": 32, "weight": 7.0, "error": None}
     never = dict.fromkeys(("cold_start", "gpu_state", "output_check"))
     fields = {"estimated": True, "extrapolation": extrapolation, **never}
     VALIDATOR.validate(fake_result([fake_cell(**fields)]))

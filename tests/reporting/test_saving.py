@@ -134,7 +134,7 @@ def test_names_of_models_are_no_paths(tmp_path, name):
             "full_num_layers": 4,
         },
         "environment": {"gpu": None},
-        "cells": [{"label": "eager b1", "batch_size": 1}],
+        "cells": [{"name": {"variant": "eager"}}],
         "created": "2026-01-02T03:04:05Z",
     }
     text = file_name(result)

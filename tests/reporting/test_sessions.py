@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comparing import one_line, report, rows, run, verdicts
+from conftest import ROOT
 from fake_results import ENVIRONMENT, fake_cell, fake_forward_cell, fake_result, save
 
 COMMITS = {"before": "a" * 40, "after": "b" * 40}
@@ -296,6 +297,12 @@ class TestGates:
         assert code == 1
         assert err.startswith(f"missing: thunder b1 ({files[2]})")
 
+    def test_a_mode_that_failed_in_a_session(self, tmp_path):
+        cells = fake_cell("eager"), fake_cell("inductor"), fake_cell("thunder", status="oom")
+        code, _, err = run(save(tmp_path / "s.json", *cells), "--fail-on-regression")
+        assert code == 1
+        assert err.startswith("regression: thunder b1")
+
     def test_inconclusive(self, tmp_path):
         files = sessions(tmp_path, "s", (1.0, 0.99))
         assert run(*files, "--fail-on-regression")[0] == 0
@@ -343,3 +350,13 @@ class TestManyComparisons:
         started = time.process_time()
         assert run(*files)[0] == 0
         assert time.process_time() - started < 1.0
+
+
+def test_all_published_files_at_once():
+    files = sorted(map(str, (ROOT / "results" / "published").glob("*/*.json")))
+    found = report(*files)
+    assert len(found["rows"]) > 20
+    assert any("of those that hold a cell" in note for note in found["notes"])
+    twice = [file for file in files if "same_twice" in file]
+    (row,) = report(*twice)["rows"]
+    assert row["metrics"]["tbot_s"]["ratio"]["ratio"] == pytest.approx(1, abs=0.001)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from comparing import report
 from conftest import ROOT
 
 from inference_benchmark.errors import RequestError
@@ -156,6 +157,21 @@ class TestEnvironment:
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(RequestError, match="torchrun once for each session"):
             run_sessions([], 2, tmp_path)
+
+
+def test_the_command_line_saves_a_set_that_is_compared(tmp_path):
+    flags = "--model-name llama-tiny --device cpu --precision fp32 --mode scripted --quiet"
+    flags += f" --num-iterations 6 --sessions 2 --output-dir {tmp_path}"
+    command = [sys.executable, "benchmark_inference.py", *flags.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 sessions finished" in done.stdout
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
+    sets = [result["session_set"] for result in results]
+    assert [(each["index"], each["size"]) for each in sets] == [(0, 2), (1, 2)]
+    assert "--sessions" not in results[0]["command"]
+    (row,) = report(tmp_path)["rows"]
+    assert (row["label"], len(row["files"])) == ("scripted b1", 2)
 
 
 def test_cells_without_a_speed_are_left_out_of_the_table():

@@ -33,7 +33,7 @@ class TestStopping:
         ("rule", "limit_s"),
         [
             (StoppingRule.adaptive("cuda"), 600),
-            (StoppingRule.adaptive("cpu"), 60),
+            (StoppingRule.adaptive("cpu"), 30),
             (StoppingRule.adaptive("cpu", max_seconds=7), 7),
         ],
     )

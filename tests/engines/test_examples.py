@@ -1,0 +1,44 @@
+"""The examples of an engine and of a workload, through the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+TINY = ["--model-name", "llama-tiny", "--num-layers", "2", "--device", "cpu", "--precision", "fp32"]
+FEW = ["--num-iterations", "2", "--warmup-iterations", "1", "--input-length", "30", "--json"]
+
+
+def run(name: str, *flags: str) -> list[dict]:
+    done = subprocess.run(
+        [sys.executable, f"examples/{name}.py", *TINY, *FEW, *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])["cells"]
+
+
+def test_the_engine_runs_is_checked_and_compared():
+    own, eager = run("engine_aot_eager", "--mode", "aot_eager", "eager", "--output-length", "5")
+    assert (own["label"], own["engine"]["name"]) == ("aot_eager b1", "aot_eager")
+    assert own["output_check"]["passed"]
+    assert own["output_check"]["checked"] == ["tokens", "logits", "cache"]
+    assert own["speedup"]["baseline"] == eager["label"]
+
+
+def test_the_workload_has_its_own_metric():
+    (cell,) = run("workload_prefill", "--workload", "prefill", "--mode", "eager")
+    assert list(cell["summary"]["metrics"]) == ["prefill_s"]
+    assert cell["summary"]["rates"]["tokens_per_s"] > 0
+    assert cell["output_check"]["passed"]
+
+
+@pytest.mark.parametrize("name", ["engine_aot_eager", "workload_prefill"])
+def test_an_example_is_short(name):
+    assert len((ROOT / "examples" / f"{name}.py").read_text().splitlines()) < 60

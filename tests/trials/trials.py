@@ -1,0 +1,380 @@
+"""What a newcomer gets wrong, and what the program answers: the list, and a table of all answers.
+
+    python tests/trials/trials.py    runs all of them and writes results/trials.md
+
+Each trial is a command with the exit code that it must have and words that must be in what it says.
+test_trials.py runs the same list.
+"""
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARK, COMPARE = "benchmark_inference.py", "compare_results.py"
+REQUEST, CANNOT_RUN = 2, 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One command that can't be served; {folder} in its arguments is an empty folder.
+
+    prepare: puts files into that folder first.
+    """
+
+    group: str
+    what: str
+    arguments: tuple[str, ...]
+    code: int
+    words: str
+    program: str = BENCHMARK
+    prepare: Callable[[Path], None] | None = field(default=None, compare=False)
+    environment: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.group}: {self.what}"
+
+    def command(self, folder: Path) -> list[str]:
+        """What follows the program's name."""
+        arguments = [argument.replace("{folder}", str(folder)) for argument in self.arguments]
+        return [*arguments, "--device", "cpu"] if self.program == BENCHMARK else arguments
+
+
+def values() -> list[Trial]:
+    def wrong(what: str, *arguments: str, words: str, code: int = REQUEST, **settings) -> Trial:
+        return Trial("values", what, arguments, code, words, **settings)
+
+    torchrun = {"RANK": "0", "WORLD_SIZE": "2"}
+    return [
+        wrong("a batch size of 20 digits", "--batch-size", "9" * 20, words="2147483647 or less"),
+        wrong("a batch size of 5,000 digits", "--batch-size", "9" * 5000, words="is no number"),
+        wrong("a batch that fits nowhere", "--batch-size", "999999999", "--mode", "eager",
+              code=CANNOT_RUN, words="would fit: --batch-size"),
+        wrong("no number", "--input-length", "2k", words="invalid whole number value: '2k'"),
+        wrong("a negative number", "--output-length", "-5", words="must be 1 or more"),
+        wrong("1e308 seconds", "--max-seconds", "1e308", words="or less, not 1e308"),
+        wrong("a price of infinity", "--gpu-price", "inf", words="or less, not inf"),
+        wrong("an interval of nan", "--target-ci", "nan", words="must be over 0"),
+        wrong("GB/s where TB/s are meant", "--gpu-bandwidth", "3350", words="no GPU has 3350 TB/s"),
+        wrong("another unit", "--gpu-bandwidth", "4.8TFLOP/s", words="is no rate"),
+        wrong("an impossible peak", "--gpu-peak", "989000000", words="no GPU has"),
+        wrong("a model's name misspelt", "--model-name", "llama3.1-8c", words="did you mean"),
+        wrong("a mode's name misspelt", "--mode", "inducter", words="did you mean inductor?"),
+        wrong("a scenario's name misspelt", "--scenario", "chatt", words="did you mean chat?"),
+        wrong("a flag's name misspelt", "--modle-name", "x", words="did you mean --model-name?"),
+        wrong("a scenario with a length", "--scenario", "chat", "--input-length", "9",
+              words="a scenario sets both lengths"),
+        wrong("a compile mode without inductor", "--mode", "eager", "--compile-mode",
+              "max-autotune", words="needs --mode inductor"),
+        wrong("executors given twice", "--mode", "thunder:sdpa", "--thunder-executors",
+              "inductor", words="names its own executors"),
+        wrong("a flag given twice", "--seed", "1", "--seed", "2", words="is given twice"),
+        wrong("flags that exclude each other", "--num-iterations", "5", "--max-seconds", "3",
+              words="exclude each other"),
+        wrong("more context than the model has", "--model-name", "llama2-7b", "--scenario",
+              "reasoning", words="has a context of 4096"),
+        wrong("a model that does not fit", "--model-name", "llama3.1-405b", "--mode", "eager",
+              code=CANNOT_RUN, words="needs about"),
+        wrong("a GPU's kernel on a CPU", "--attention", "flash_decode", code=CANNOT_RUN,
+              words="is a GPU kernel"),
+        wrong("CUDA graphs on a CPU", "--mode", "eager+graphs", words="need a CUDA GPU"),
+        wrong("escapes in a name", "--scenario", "chat\x1b[31m\nchat", words=r"chat\x1b[31m\nchat"),
+        wrong("WORLD_SIZE=abc", "--mode", "eager", environment=torchrun | {"WORLD_SIZE": "abc"},
+              words="WORLD_SIZE is 'abc'"),
+        wrong("more ranks than the model divides by", "--mode", "eager",
+              environment=torchrun | {"WORLD_SIZE": "3"}, words="2 would do"),
+        wrong("a folder that can't be made", "--save-results", "--output-dir", "/proc/nowhere",
+              code=CANNOT_RUN, words="can't be written"),
+        wrong("a file that is there", "--output", "{folder}/a.json", prepare=touch("a.json"),
+              words="exists; --overwrite replaces it"),
+        wrong("a folder as the file", "--output", "{folder}", words="is a directory"),
+        wrong("a device as the file", "--output", "/dev/null", "--overwrite",
+              words="is not a regular file"),
+    ]  # fmt: skip
+
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 10000.0,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+}
+
+
+def checkpoints() -> list[Trial]:
+    def broken(what: str, words: str, config: object = None, **files: object) -> Trial:
+        if config is not None:
+            files["config.json"] = config
+        files.setdefault("model.safetensors", safetensors({}))
+        flags = ("--mode", "eager", "--model-path", "{folder}")
+        return Trial(
+            "checkpoints", what, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
+        )
+
+    def changed(what: str, words: str, **fields: object) -> Trial:
+        return broken(what, words, LLAMA | fields)
+
+    index = "model.safetensors.index.json"
+    return [
+        Trial("checkpoints", "no such folder", ("--model-path", "{folder}/none"), CANNOT_RUN,
+              "--model-path"),
+        Trial("checkpoints", "an empty folder", ("--model-path", "{folder}"), CANNOT_RUN,
+              "--model-path"),
+        Trial("checkpoints", "pickles only", ("--model-path", "{folder}"), CANNOT_RUN,
+              "a pickle", prepare=touch("pytorch_model.bin")),
+        broken("no config.json", "config.json"),
+        broken("a config.json that is cut off", "config.json", '{"architectures": ["Llama'),
+        broken("a config.json that is a list", "config.json", []),
+        broken("a config.json of 100,000 brackets", "config.json", "[" * 100_000),
+        Trial("checkpoints", "a named pipe as config.json", ("--model-path", "{folder}"),
+              CANNOT_RUN, "config.json", prepare=named_pipe),
+        broken("an unknown architecture", "unsupported", {"architectures": ["GPT2LMHeadModel"]}),
+        changed("no vocabulary", "vocab_size", vocab_size=None),
+        changed("a number of layers that is a boolean", "num_hidden_layers",
+                num_hidden_layers=True),
+        changed("1e30 layers", "num_hidden_layers", num_hidden_layers=1e30),
+        changed("1e9 layers", "num_hidden_layers", num_hidden_layers=1_000_000_000),
+        changed("a rope_theta that is a text", "rope_theta", rope_theta="10000"),
+        changed("heads that do not divide", "num_key_value_heads", num_key_value_heads=3),
+        broken("an index that is a list", index, LLAMA, **{index: {"weight_map": [1]}}),
+        broken("an index that leaves the folder", "/etc/passwd", LLAMA,
+               **{index: {"weight_map": {"lm_head.weight": "../../../../etc/passwd"}}}),
+        broken("weights that are missing", "missing", LLAMA),
+        broken("weights that are cut off", "model.safetensors", LLAMA,
+               **{"model.safetensors": b"\x10\x00"}),
+    ]  # fmt: skip
+
+
+def result_files() -> list[Trial]:
+    def broken(what: str, content: object, words: str) -> Trial:
+        return Trial(
+            "result files", what, ("{folder}/a.json",), REQUEST, words, COMPARE,
+            lambda folder: put(folder, {"a.json": content}),
+        )  # fmt: skip
+
+    sample = json.loads((ROOT / "tests" / "reporting" / "version_1.json").read_text())
+
+    def changed(**fields: object) -> dict:
+        return sample | fields
+
+    def with_times(time: object) -> dict:
+        (first, *others) = sample["cells"]
+        samples = {**first["samples"], "ttft_s": [time] * len(first["samples"]["ttft_s"])}
+        return sample | {"cells": [first | {"samples": samples}, *others]}
+
+    return [
+        Trial("result files", "no such file", ("{folder}/none.json",), REQUEST, "can't be read",
+              COMPARE),
+        broken("an empty file", "", "is empty"),
+        broken("no JSON", "model: llama", "is not JSON, or is truncated"),
+        broken("a file that is cut off", json.dumps(sample)[:-500], "is truncated"),
+        broken("100,000 brackets", "[" * 100_000, "is not JSON, or is truncated"),
+        broken("a list", [1, 2], "is not a result file"),
+        broken("JSON of something else", {"a": 1}, "is not a result file"),
+        broken("a newer version", changed(schema_version=99), "newer than"),
+        broken("cells that are no list", changed(cells=3), "is not a whole result file"),
+        broken("no environment", changed(environment=None), "is not a whole result file"),
+        broken("times of 1e308", with_times(1e308), "is not a"),
+        broken("negative times", with_times(-1.0), "is not a"),
+        broken("times that are texts", with_times("fast"), "is not a"),
+        Trial("result files", "a file named twice", ("{folder}/a.json", "{folder}/a.json"),
+              REQUEST, "is named twice", COMPARE, lambda folder: put(folder, {"a.json": sample})),
+        Trial("result files", "escapes in a file's name", ("{folder}/\x1b[2J\n.json",), REQUEST,
+              "[2J", COMPARE),
+        Trial("result files", "a share of 5", ("a.json", "--threshold", "5"), REQUEST,
+              "is not a share", COMPARE),
+        Trial("result files", "binary", ("{folder}/a.json",), REQUEST, "is not JSON", COMPARE,
+              lambda folder: put(folder, {"a.json": bytes(range(256))})),
+    ]  # fmt: skip
+
+
+def put(folder: Path, files: dict[str, object]) -> None:
+    for name, content in files.items():
+        data = content if isinstance(content, (str, bytes)) else json.dumps(content)
+        (folder / name).write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def touch(name: str) -> Callable[[Path], None]:
+    return lambda folder: put(folder, {name: ""})
+
+
+def named_pipe(folder: Path) -> None:
+    put(folder, {"model.safetensors": safetensors({})})
+    os.mkfifo(folder / "config.json")
+
+
+def safetensors(header: dict) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+TRIALS = [*values(), *checkpoints(), *result_files()]
+
+
+# The table --------------------------------------------------------------------------------------
+
+
+def answer(trial: Trial) -> tuple[int | str, str]:
+    """(exit code, what was said) of a real process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if trial.prepare is not None:
+            trial.prepare(folder)
+        command = [sys.executable, trial.program, *trial.command(folder)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **trial.environment}
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+            )
+        except subprocess.TimeoutExpired:
+            return "hangs", ""
+        return done.returncode, done.stderr.replace(name, "FOLDER")
+
+
+def hurt_sessions() -> list[tuple[str, str, int | str, str]]:
+    """(group, what, exit code, what was said or is in the file) of sessions that are cut short."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from programs import FEW, LONG, SHORT, TINY, run, start
+
+    rows = []
+    few = [*TINY, "--mode", "eager", *SHORT, *FEW]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+            path = folder / f"{number}.json"
+            program = start(*TINY, "--mode", "eager", *LONG, "--output", str(path))
+            program.wait_until(lambda path=path: path.exists() and num_runs(path) >= 2)
+            program.signal(number)
+            done = program.wait()
+            what = f"{signal.Signals(number).name} while it measures"
+            rows.append(("signals", what, done.returncode, state(path)))
+        for what, stdout in (("a full disk behind stdout", "/dev/full"), ("a closed stdout", "")):
+            rows.append(("streams", what, *said(run(*few, stdout=stdout))))
+            quiet = run(*few, "--quiet", stdout=stdout)
+            rows.append(("streams", f"{what}, seen after the measuring", *said(quiet)))
+            path = folder / f"stream-{len(rows)}.json"
+            saved = run(*few, "--output", str(path), stdout=stdout)
+            rows.append(("streams", f"{what}, saved", *said(saved, folder)))
+        ascii_only = run(*few, environment={"PYTHONIOENCODING": "ascii"})
+        rows.append(("streams", "ASCII only", ascii_only.returncode, last_line(ascii_only.stdout)))
+        both = [start(*few, "--save-results", "--output-dir", f"{name}/two") for _ in range(2)]
+        codes = {program.wait().returncode for program in both}
+        count = len(list((folder / "two").iterdir()))
+        rows.append(("two at once", "in the same second", *codes, f"{count} files"))
+        rows += hurt_disks(few)
+    rows.append(dead_rank())
+    return rows
+
+
+def hurt_disks(few: list[str]) -> list[tuple[str, str, int | str, str]]:
+    from programs import TINY, run
+
+    with tempfile.TemporaryDirectory() as name:
+        mount = ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", name]
+        if subprocess.run(mount, capture_output=True).returncode:
+            return [("disks", "a disk that fills up", "-", "not tried: needs a mount")]
+        try:
+            lengths = ["--input-length", "20", "--output-length", "60", "--num-iterations", "100"]
+            path = Path(name, "a.json")
+            done = run(*TINY, "--mode", "scripted", *lengths, "--output", str(path))
+            rows = [("disks", "a disk that fills up", *said(done, Path(name)))]
+            rows[0] = (*rows[0][:3], f"{rows[0][3]} ({state(path)})")
+            with suppress(OSError):
+                Path(name, "other").write_bytes(bytes(40_000))
+            full = run(*few, "--output", f"{name}/b.json")
+            return [*rows, ("disks", "a full disk", *said(full, Path(name)))]
+        finally:
+            subprocess.run(["umount", name], check=True)
+
+
+def dead_rank() -> tuple[str, str, int | str, str]:
+    from programs import LONG, TINY
+
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name, "a.json")
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        flags = ["--nproc-per-node", "2", BENCHMARK, *TINY, "--mode", "eager", *LONG]
+        process = subprocess.Popen(
+            [*torchrun, *flags, "--output", str(path)],
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        while not (path.exists() and num_runs(path) >= 2):
+            if process.poll() is not None:
+                return "ranks", "a rank that dies", process.returncode, "it ended before"
+        children = subprocess.run(
+            ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True
+        )
+        os.kill(sorted(map(int, children.stdout.split()))[1], signal.SIGKILL)
+        return "ranks", "a rank that dies", process.wait(timeout=120), state(path)
+
+
+def num_runs(path: Path) -> int:
+    return len((json.loads(path.read_text())["cells"][0]["samples"] or {"round": []})["round"])
+
+
+def state(path: Path) -> str:
+    return f"the file says {json.loads(path.read_text())['state']}"
+
+
+def said(done, folder: Path | None = None) -> tuple[int, str]:
+    text = done.stderr if folder is None else done.stderr.replace(str(folder), "FOLDER")
+    return done.returncode, last_line(text)
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+
+
+def main() -> int:
+    rows, failures = [], 0
+    for trial in TRIALS:
+        code, text = answer(trial)
+        lines = text.strip().splitlines()
+        is_right = code == trial.code and trial.words in text and len(lines) == 1
+        failures += not is_right
+        rows.append((trial.group, trial.what, code, last_line(text)))
+        print("ok  " if is_right else "FAIL", trial, code, last_line(text)[:150], flush=True)
+    for row in hurt_sessions():
+        print("    ", *row, flush=True)
+        rows.append(row)
+    (ROOT / "results" / "trials.md").write_text(as_markdown(rows))
+    return 1 if failures else 0
+
+
+def as_markdown(rows: list[tuple]) -> str:
+    lines = [
+        "# What is answered to what can go wrong",
+        "",
+        "Made by `python tests/trials/trials.py`. Exit codes: 2 a wrong request, 3 it can't run",
+        "here, 4 measured but not written, 128 + the signal's number (-9: killed).",
+        "",
+        "| what | | exit code | what is said |",
+        "| --- | --- | --- | --- |",
+    ]
+    for group, what, code, text in rows:
+        text = text if len(text) <= 200 else f"{text[:200]}..."
+        cells = (group, what, str(code), f"`{text.replace('`', '')}`" if text else "-")
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join([*lines, ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
