@@ -80,7 +80,7 @@ def whole_session(monkeypatch, capsys):
         monkeypatch.setattr(Weights, "build", lambda self, *_: None)
         monkeypatch.setattr(benchmark, "free_host_bytes", lambda: None)
         monkeypatch.setattr(Generation, "check", lambda self, engine, *_: engine.check)
-        arguments = ["--device", "cpu", "--quiet"]
+        arguments = ["--device", "cpu", "--quiet", "--details"]
         for flag, value in (("--mode", "eager"), ("--model-name", "llama3.1-8b")):
             arguments += [] if flag in flags else [flag, value]
         arguments += ["--input-length", str(INPUT), "--output-length", str(OUTPUT)]
