@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         request = resolve(arguments)
         if arguments.sessions > 1:
             return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
-        from inference_benchmark.session.benchmark import (
+        from inference_benchmark.command.benchmark import (
             run,  # loads torch: only now is something to be run
         )
 
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _many_sessions(arguments, words: list[str]) -> int:
-    from inference_benchmark.session.many_sessions import run_sessions
+    from inference_benchmark.command.many_sessions import run_sessions
 
     return run_sessions(
         words,

@@ -1,13 +1,8 @@
 """Small DeepSeek V3 and Llama 4 models of every layer kind, and transformers' own beside them."""
 
 import torch
+import transformers  # what is in it is loaded when it is used
 from torch import nn
-from transformers import (
-    DeepseekV3Config,
-    DeepseekV3ForCausalLM,
-    Llama4ForCausalLM,
-    Llama4TextConfig,
-)
 
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.parts import (
@@ -84,11 +79,11 @@ def hugging_face(config: ModelConfig) -> nn.Module:
     return reference
 
 
-def _deepseek(config: ModelConfig) -> DeepseekV3ForCausalLM:
+def _deepseek(config: ModelConfig) -> nn.Module:
     attention, mixture = config.attention, config.feed_forward[-1]
     scaling = config.rope.scaling
-    return DeepseekV3ForCausalLM(
-        DeepseekV3Config(
+    return transformers.DeepseekV3ForCausalLM(
+        transformers.DeepseekV3Config(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             intermediate_size=config.feed_forward[0].intermediate_size,
@@ -124,12 +119,12 @@ def _deepseek(config: ModelConfig) -> DeepseekV3ForCausalLM:
     )
 
 
-def _llama4(config: ModelConfig) -> Llama4ForCausalLM:
+def _llama4(config: ModelConfig) -> nn.Module:
     chunked, nope = config.attention[0], config.attention[3]
     dense, mixture = config.feed_forward[:2]
     scaling = config.rope.scaling
-    return Llama4ForCausalLM(
-        Llama4TextConfig(
+    return transformers.Llama4ForCausalLM(
+        transformers.Llama4TextConfig(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             intermediate_size=mixture.intermediate_size,

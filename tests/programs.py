@@ -7,6 +7,7 @@ its own streams, signals, memory and exit code, which is what the tests look at.
 import functools
 import multiprocessing
 import os
+import socket
 import sys
 import tempfile
 import time
@@ -27,10 +28,10 @@ _SERVER = multiprocessing.get_context("forkserver")
 
 
 @functools.cache
-def _start_server() -> None:
-    """It takes the search path from the environment alone."""
+def start_server() -> None:
+    """Which has torch loaded; it takes the search path from the environment alone."""
     _SERVER.set_forkserver_preload(
-        ["programs", "torch._dynamo", "inference_benchmark.session.benchmark"]
+        ["programs", "torch._dynamo", "inference_benchmark.command.benchmark"]
     )
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), _TESTS, before)))
@@ -97,7 +98,7 @@ def start(
     stdout: a file to write to, "" to close it; caught by default.
     prepare: called in the new process before anything else; picklable.
     """
-    _start_server()
+    start_server()
     folder = tempfile.TemporaryDirectory()
     process = _SERVER.Process(
         target=_main,
@@ -109,6 +110,20 @@ def start(
 
 def run(*arguments: str, **settings) -> Done:
     return start(*arguments, **settings).wait()
+
+
+def run_ranks(size: int, *arguments: str) -> list[Done]:
+    """The same on so many ranks, with the environment that torchrun makes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "GROUP_RANK": "0"}
+    ranks = [
+        start(*arguments, environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(size)
+    ]
+    return [rank.wait() for rank in ranks]
 
 
 def _main(arguments: list[str], folder: str, stdout: str | None, environment, prepare) -> None:

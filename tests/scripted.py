@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from inference_benchmark.command import benchmark
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.scripted import ScriptedEngine, steady
 from inference_benchmark.engines.spec import ModeSpec
@@ -9,7 +10,6 @@ from inference_benchmark.model.config import Precision
 from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
-from inference_benchmark.session import benchmark
 from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights

@@ -1,17 +1,13 @@
 """A cell's plan and record as the result file has them, before anything is judged. No torch."""
 
-from typing import TYPE_CHECKING
-
+from inference_benchmark.analysis.facts import SessionFacts
+from inference_benchmark.session.memory import combine
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.system.gpu_state import summarize_state
-from inference_benchmark.system.memory import combine
-
-if TYPE_CHECKING:
-    from inference_benchmark.analysis.result import SessionFacts
 
 
-def cell_result(cell: MeasuredCell, facts: "SessionFacts", with_state: bool = True) -> dict:
+def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True) -> dict:
     """All fields of a cell; samples, summary, speedup and validity are still null.
 
     with_state: also what is computed from the readings of the GPU.

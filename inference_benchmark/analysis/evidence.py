@@ -1,21 +1,18 @@
 """What the rules of validity are given to look at. No torch."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.analysis.validity import Evidence, LimitShare, limit_share
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.intervals import relative_half_width
-
-if TYPE_CHECKING:
-    from inference_benchmark.analysis.result import SessionFacts
 
 # Measured ceilings are medians of repeats that scatter by about a percent.
 _LIMIT_UNCERTAINTY = {"measured": 0.02}
 
 
 def evidence_of(
-    cell: MeasuredCell, result: dict, results: Sequence[dict], facts: "SessionFacts"
+    cell: MeasuredCell, result: dict, results: Sequence[dict], facts: SessionFacts
 ) -> Evidence:
     """results: of all cells of the session."""
     record, workload, request = cell.record, cell.plan.workload, facts.request

@@ -5,48 +5,21 @@ writes and renders the result judges nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from inference_benchmark.analysis.cells import cell_result
 from inference_benchmark.analysis.cold_start import payback_tokens
 from inference_benchmark.analysis.estimates import estimated_cells, is_source
 from inference_benchmark.analysis.evidence import evidence_of
+from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.analysis.speedups import speedups
 from inference_benchmark.analysis.summaries import summarize_cell
 from inference_benchmark.analysis.validity import judge, judge_estimate
-from inference_benchmark.hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE, Ceilings
+from inference_benchmark.hardware import PRICE_COLUMNS, PRICE_DATE, PRICE_SOURCE
 from inference_benchmark.options.identity import identity_config
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.record import MeasuredCell
-from inference_benchmark.workloads.base import Workload
 
 SCHEMA_VERSION = 2
-
-
-@dataclass
-class SessionFacts:
-    """What a result says of its session as a whole.
-
-    Args:
-        environment: system.environment.describe().
-        ceilings: by the type of the products, what limits refer to.
-        prices: $ per GPU-hour as {"min", "median", "max"}, or None.
-        command: the command line, for the record.
-    """
-
-    request: Request
-    workload: Workload
-    environment: dict
-    ceilings: dict[str, Ceilings | None]
-    prices: dict | None
-    command: list[str]
-    created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    session_set: dict | None = None
-    load_average: float | None = None  # of other processes at the start, where the CPU computes
-    cpus: int | None = None
-    ready_s: float | None = None  # from the command to the first warm-up run
-    warnings: list[str] = field(default_factory=list)
 
 
 def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:

@@ -5,23 +5,20 @@ time printed beside it.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from inference_benchmark.analysis.cells import snapshots_of
 from inference_benchmark.analysis.estimates import widened
+from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.hardware import Ceilings, cost_per_million_tokens
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.summaries import step_percentiles, summarize
 from inference_benchmark.system.gpu_state import energy_per_token_j
 
-if TYPE_CHECKING:
-    from inference_benchmark.analysis.result import SessionFacts
-
 # Over which the driver's counter of energy can be relied on, on each GPU.
 _ENERGY_WINDOW_S = 2.0
 
 
-def summarize_cell(cell: MeasuredCell, samples: dict, facts: "SessionFacts") -> dict:
+def summarize_cell(cell: MeasuredCell, samples: dict, facts: SessionFacts) -> dict:
     """The result file's `summary` of one cell."""
     plan, workload = cell.plan, cell.plan.workload
     metrics = {name: summarize(values) for name, values in samples["metrics"].items()}

@@ -74,7 +74,10 @@ class Decoder(nn.Module):
         self.config = config = full_config.sharded(shard.size)
         self.shards: WeightShards = weight_shards(full_config, shard)
         self.weight_format = weight_format
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Weights are filled in later. nn.Embedding would draw some now, for which PyTorch loads all
+        # of torch._dynamo on the meta device: more than a second.
+        table = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=table)
         self.layers = nn.ModuleList(
             DecoderLayer(layer, config.hidden_size, config.norm_eps) for layer in config.layers
         )

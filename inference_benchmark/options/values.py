@@ -64,7 +64,8 @@ def rate(unit: str, names: tuple[str, ...], least: float, most: float) -> Callab
         if not least * _TERA <= value <= most * _TERA:
             text = _short(text.strip())
             shown = text if found[3] else f"{text} T{unit}"
-            hint = "" if found[3] else f"; with its unit it would be {text}G{unit}, for example"
+            is_giga = not found[3] and least * 1e3 <= value / _TERA <= most * 1e3
+            hint = f"; with its unit it would be {text}G{unit}, for example" if is_giga else ""
             raise argparse.ArgumentTypeError(
                 f"no GPU has {shown}: it must be {least:g} to {most:g} T{unit}{hint}"
             )

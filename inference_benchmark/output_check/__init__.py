@@ -11,6 +11,9 @@ What the check cannot see, because random weights give it nothing to be seen by:
 - an expert of a mixture's last layer that none of the tokens checked before the timing chose: what
   it adds to the logits is less than what rounding does to the choice of other experts, so that the
   replay of timed tokens, in which the reference chooses experts itself, does not show it.
+- 8-bit weights of feed-forward layers alone: what these add to a layer's output is a small part of
+  it, so that their rounding stays below that of the residual stream. 8-bit weights of attention
+  show in the first layer's cache.
 """
 
 from inference_benchmark.output_check.before import check_before

@@ -328,7 +328,7 @@ class _Check:
             tipped_mean, tipped_most = tipped_part.caches.floors()[place]
             caches[place] = (
                 max(mean, math.sqrt(share) * tipped_mean),
-                max(most, 1.2 * tipped_most / self.factors.most),
+                max(most, 1.5 * tipped_most / self.factors.most),
             )
         mean, most = own_part.logits.floor()
         return Floor(mean, most, caches, tipped_part.logits.floor()[0], share)

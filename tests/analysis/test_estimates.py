@@ -8,6 +8,7 @@ from conftest import ROOT
 from scripted import INPUT, OUTPUT, WRONG, steady, whole_session
 
 from inference_benchmark import compare_results
+from inference_benchmark.command.fit import largest_fit, need
 from inference_benchmark.model.config import Precision
 from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
@@ -16,9 +17,8 @@ from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.saving import file_name
 from inference_benchmark.reporting.summary import summary_table
-from inference_benchmark.session.fit import largest_fit, need
+from inference_benchmark.session.memory import predict
 from inference_benchmark.session.planning import plan_cells
-from inference_benchmark.system.memory import predict
 from inference_benchmark.workloads.generation import Generation
 
 SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())

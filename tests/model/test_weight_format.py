@@ -27,7 +27,7 @@ from inference_benchmark.model.weight_format import (
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.parallel.sharding import Shard
-from inference_benchmark.system.memory import predict
+from inference_benchmark.session.memory import predict
 from inference_benchmark.workloads.generation import Generation
 
 LLAMA_8B = MODELS["llama3.1-8b"]

@@ -193,7 +193,7 @@ def test_a_gpu_that_is_not_there(capsys, monkeypatch):
 def test_a_model_that_does_not_fit_says_what_would(capsys, monkeypatch):
     from inference_benchmark.session import benchmark
 
-    monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 60_000_000_000)
+    monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 100_000_000_000)
     code, err = run(
         capsys, "--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"
     )
@@ -203,7 +203,7 @@ def test_a_model_that_does_not_fit_says_what_would(capsys, monkeypatch):
 
 
 def test_an_estimate_is_offered_where_two_depths_fit(capsys, monkeypatch):
-    from inference_benchmark.session import benchmark
+    from inference_benchmark.command import benchmark
 
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]
     for free, offered in ((100_000_000_000, True), (40_000_000_000, False)):
@@ -251,7 +251,7 @@ def test_a_number_of_ranks_that_would_do_is_named(capsys, monkeypatch):
 
 
 def test_depths_that_do_not_fit_bring_shallower_ones(capsys, monkeypatch):
-    from inference_benchmark.session import benchmark
+    from inference_benchmark.command import benchmark
 
     monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 40_000_000_000)
     flags = ["--model-name", "llama3.1-405b", "--mode", "eager", "--scenario", "chat"]

@@ -14,10 +14,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+import transformers  # what is in it is loaded when it is used
 from conftest import ROOT
 from mixture_models import DEEPSEEK, LLAMA4, hugging_face
+from programs import run_ranks, start_server
 from step_engines import make_engine
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.model.checkpoint import load_checkpoint
@@ -52,8 +53,8 @@ SMALL = {
     "llama4": replace(LLAMA4, vocab_size=VOCAB),
 }
 SAVED = {
-    "llama": lambda: LlamaForCausalLM(
-        LlamaConfig(
+    "llama": lambda: transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
             vocab_size=VOCAB,
             hidden_size=32,
             intermediate_size=80,
@@ -73,7 +74,10 @@ def spawn(function, *arguments) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    multiprocessing.spawn(_as_rank, (address, function, arguments), nprocs=SIZE)
+    start_server()
+    multiprocessing.start_processes(
+        _as_rank, (address, function, arguments), nprocs=SIZE, start_method="forkserver"
+    )
 
 
 def _as_rank(rank: int, address: str, function, arguments) -> None:
@@ -219,7 +223,7 @@ def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
     )
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
-    assert out.count("summary (medians") == 1
+    assert out.count("summary (") == 1
     assert out.count("saved: ") == 1
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
@@ -238,26 +242,19 @@ def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
         assert cell["memory"]["kv_cache_bytes"] == per_token * (30 + 8)
 
 
-def test_one_forward_under_torchrun():
+def test_one_forward_on_two_ranks():
     flags = ["--workload", "forward", "--batch-size", "1", "2", "--input-length", "30", *FEW]
-    process = start("--mode", "eager", *flags, "--json")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    result = json.loads(out.splitlines()[-1])
+    first, second = run_ranks(SIZE, *TINY, "--mode", "eager", *flags, "--json")
+    assert (first.returncode, second.returncode, second.stdout) == (0, 0, ""), first.stderr
+    result = json.loads(first.stdout.splitlines()[-1])
     assert [cell["output_check"]["passed"] for cell in result["cells"]] == [True, True]
     assert all(cell["summary"]["n"] == 2 for cell in result["cells"])
 
 
-def test_two_depths_under_torchrun_are_the_same_on_every_rank():
-    torchrun = command()[: command().index("benchmark_inference.py") + 1]
+def test_two_depths_are_the_same_on_every_rank():
     flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *SHORT, *FEW]
-    done = subprocess.run(
-        [*torchrun, *flags, "--mode", "eager", "--extrapolate", "1", "2", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done, _ = run_ranks(SIZE, *flags, "--mode", "eager", "--extrapolate", "1", "2", "--json")
+    assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     estimate, small, large = result["cells"]
     assert small["output_check"]["passed"]
@@ -312,7 +309,9 @@ def test_a_killed_rank_ends_the_session(tmp_path):
     assert process.returncode != 0
     assert "SIGKILL" in err or "rank is gone" in err
     (path,) = tmp_path.glob("*.json")
-    assert len(json.loads(path.read_text())["cells"][0]["samples"]["metrics"]["ttft_s"]) >= 2
+    result = json.loads(path.read_text())
+    assert result["state"] in ("running", "failed")
+    assert len(result["cells"][0]["samples"]["metrics"]["ttft_s"]) >= 2
 
 
 def test_ctrl_c_saves_what_was_measured(tmp_path):

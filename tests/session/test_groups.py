@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 from scripted import whole_session
 
+from inference_benchmark.command.fit import arrange, need
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
-from inference_benchmark.session.fit import arrange, need
 from inference_benchmark.session.planning import plan_cells
 
 GB = 10**9
@@ -94,7 +94,7 @@ def test_a_group_is_closed_before_the_next_is_opened(run):
 
 
 def test_cells_that_took_no_turns_are_compared_as_two_samples(run, monkeypatch):
-    from inference_benchmark.session import benchmark
+    from inference_benchmark.command import benchmark
 
     def one_by_one(request, batches, available):
         plan = arrange(request, batches, None)

@@ -102,17 +102,17 @@ def small_disk(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tiny file system needs root")
 def test_a_disk_that_fills_up_loses_nothing(small_disk):
-    lengths = ["--input-length", "20", "--output-length", "60", "--num-iterations", "15"]
+    lengths = ["--input-length", "20", "--output-length", "60", "--num-iterations", "100"]
     done = run(*lengths, "--save-results", "--output-dir", str(small_disk))
     assert done.returncode == 4
     assert "No space left on device; the result follows on stdout" in done.stderr
     whole = json.loads(done.stdout.splitlines()[-1])
     validate(whole)
-    assert (whole["state"], num_runs(whole)) == ("complete", 15)
+    assert (whole["state"], num_runs(whole)) == ("complete", 100)
     (saved,) = load_all(small_disk)
     validate(saved)
     assert saved["state"] == "running"
-    assert 0 < num_runs(saved) < 15
+    assert 0 < num_runs(saved) < 100
     assert len(list(small_disk.iterdir())) == 1
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -266,7 +267,7 @@ def hurt_sessions() -> list[tuple[str, str, int | str, str]]:
             rows.append(("streams", what, *said(run(*few, stdout=stdout))))
             quiet = run(*few, "--quiet", stdout=stdout)
             rows.append(("streams", f"{what}, seen after the measuring", *said(quiet)))
-            path = folder / f"{len(rows)}.json"
+            path = folder / f"stream-{len(rows)}.json"
             saved = run(*few, "--output", str(path), stdout=stdout)
             rows.append(("streams", f"{what}, saved", *said(saved, folder)))
         ascii_only = run(*few, environment={"PYTHONIOENCODING": "ascii"})
@@ -288,12 +289,13 @@ def hurt_disks(few: list[str]) -> list[tuple[str, str, int | str, str]]:
         if subprocess.run(mount, capture_output=True).returncode:
             return [("disks", "a disk that fills up", "-", "not tried: needs a mount")]
         try:
-            lengths = ["--input-length", "20", "--output-length", "60", "--num-iterations", "15"]
+            lengths = ["--input-length", "20", "--output-length", "60", "--num-iterations", "100"]
             path = Path(name, "a.json")
-            done = run(*TINY, "--mode", "eager", *lengths, "--output", str(path))
+            done = run(*TINY, "--mode", "scripted", *lengths, "--output", str(path))
             rows = [("disks", "a disk that fills up", *said(done, Path(name)))]
             rows[0] = (*rows[0][:3], f"{rows[0][3]} ({state(path)})")
-            Path(name, "other").write_bytes(bytes(36_000))
+            with suppress(OSError):
+                Path(name, "other").write_bytes(bytes(40_000))
             full = run(*few, "--output", f"{name}/b.json")
             return [*rows, ("disks", "a full disk", *said(full, Path(name)))]
         finally:

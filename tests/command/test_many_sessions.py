@@ -11,14 +11,14 @@ import pytest
 from comparing import report
 from conftest import ROOT
 
-from inference_benchmark.errors import RequestError
-from inference_benchmark.reporting.session_sets import set_table
-from inference_benchmark.session.many_sessions import (
+from inference_benchmark.command.many_sessions import (
     VARIABLE,
     _arguments_of_one,
     current_session_set,
     run_sessions,
 )
+from inference_benchmark.errors import RequestError
+from inference_benchmark.reporting.session_sets import set_table
 
 # Saves a session whose times rise by 1 % with its place in the set; "--code N" is how it ends, of
 # the first one only. Ctrl-C makes it save what it has and end with 130.
@@ -26,7 +26,7 @@ STAND_IN = """
 import json, os, signal, sys, time
 sys.path[:0] = [{root!r}, {tests!r}]
 from fake_results import fake_cell, fake_result
-from inference_benchmark.session.many_sessions import current_session_set
+from inference_benchmark.command.many_sessions import current_session_set
 
 folder, *arguments = sys.argv[1:]
 place = current_session_set()
@@ -112,7 +112,7 @@ def test_what_can_not_run_is_not_tried_again(program, tmp_path, capfd):
 def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_path, number):
     script = (
         "import sys; from pathlib import Path\n"
-        "from inference_benchmark.session.many_sessions import run_sessions\n"
+        "from inference_benchmark.command.many_sessions import run_sessions\n"
         f"sys.exit(run_sessions(['--wait'], 3, Path({str(tmp_path / 'out')!r}), "
         f"program={program!r}))"
     )
@@ -185,6 +185,6 @@ def test_cells_without_a_speed_are_left_out_of_the_table():
 
 def test_it_needs_no_torch():
     program = (
-        "import sys, inference_benchmark.session.many_sessions\nassert 'torch' not in sys.modules\n"
+        "import sys, inference_benchmark.command.many_sessions\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=dict(os.environ))

@@ -15,8 +15,8 @@ from inference_benchmark.model.extrapolation import choose, flag, pairs
 from inference_benchmark.options.request import Request
 from inference_benchmark.output_check.memory import replay_bytes
 from inference_benchmark.reporting.units import gigabytes
+from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
-from inference_benchmark.system.memory import Need, predict
 
 Cells = Sequence[CellPlan]
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import torch
 
-from inference_benchmark.analysis.result import (
-    SessionFacts,
-    header,
-    make_result,
-    running_result,
-)
+from inference_benchmark.analysis.facts import SessionFacts
+from inference_benchmark.analysis.result import header, make_result, running_result
+from inference_benchmark.command.ending import Ending
+from inference_benchmark.command.fit import arrange
+from inference_benchmark.command.many_sessions import current_session_set
 from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
@@ -28,12 +27,9 @@ from inference_benchmark.reporting.formats import report_as
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
 from inference_benchmark.reporting.summary import group_rows
-from inference_benchmark.session.ending import Ending
-from inference_benchmark.session.fit import arrange
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
-from inference_benchmark.session.many_sessions import current_session_set
 from inference_benchmark.session.plan import Group, SessionPlan
 from inference_benchmark.session.planning import make_workload, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
