@@ -69,7 +69,8 @@ def use_a_stale_position(forward, tokens, position, caches):
 def write_into_the_next_slot(forward, tokens, position, caches):
     result = forward(tokens, position, caches)
     for keys, _ in caches:
-        keys.index_copy_(2, position + 1, keys.index_select(2, position))
+        after = (position + 1).clamp(max=keys.shape[2] - 1)  # the check goes up to the last slot
+        keys.index_copy_(2, after, keys.index_select(2, position))
     return result
 
 

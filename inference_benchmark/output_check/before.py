@@ -43,6 +43,10 @@ POISON = 2.0
 # The exact forward serves so many tokens of the first sequence of a prompt; shorter inputs whole.
 EXACT_TOKENS = 1056
 EXACT_SEQUENCES = 4
+# Of a larger batch so many sequences, in blocks, are compared before the timing; the replay of the
+# timed runs looks at all of them.
+_MOST_SEQUENCES = 16
+_BLOCK = 4
 
 
 @torch.inference_mode()
@@ -153,7 +157,7 @@ class _Check:
         tokens, choices = recording.tokens, recording.choices
         batch, length = tokens.shape
         exact_length = length if length <= 2 * EXACT_TOKENS else EXACT_TOKENS
-        for rows in slices(batch, self.engine.input_length, length):
+        for rows in _blocks(batch) or slices(batch, self.engine.input_length, length):
             eager = self.eager.stream(tokens[rows])
             exact = None
             if rows.start == 0:
@@ -180,7 +184,8 @@ class _Check:
 
     def _compare_steps(self, recording: Recording, part: _Part) -> None:
         """With eager steps, which round as steps do, and one exact forward over all tokens."""
-        tokens, choices = recording.tokens, recording.choices
+        rows = _rows(recording.tokens.shape[0])
+        tokens, choices = recording.tokens[rows], [each[rows] for each in recording.choices]
         batch, length = tokens.shape
         layers = range(len(self.engine.caches))
         caches = [self.eager.empty_cache(index, batch, length) for index in layers]
@@ -200,9 +205,10 @@ class _Check:
         for index in layers:
             exact_cache = self.exact.empty_cache(index, some, length)
             exact.layer(index, exact_cache, exact_chosen)
-            _add(part, index, self.engine.caches[index], caches[index], exact_cache, slice(length))
+            found = [tensor[rows] for tensor in self.engine.caches[index]]
+            _add(part, index, found, caches[index], exact_cache, slice(length))
         for position, own in eager_logits.items():
-            part.logits.add(recording.logits[position], own, _one(exact, position))
+            part.logits.add(recording.logits[position][rows], own, _one(exact, position))
 
     def _count_unwritten(self, filled: int) -> None:
         for cache in self.engine.caches:
@@ -229,26 +235,27 @@ class _Check:
         self._count_changed(plant, positions)
 
     def _compare_planted(self, token: Tensor, position: int, part: _Part) -> None:
-        """One step of eager and of the exact forward on the engine's own caches."""
-        engine = self.engine
+        """One step of eager and of the exact forward on copies of the engine's own caches."""
+        engine, rows = self.engine, _rows(token.shape[0])
+        token = token[rows]
         some = min(token.shape[0], EXACT_SEQUENCES)
-        chosen = [each.clone() for each in engine.choices]
+        chosen = [each[rows] for each in engine.choices]
         exact_chosen = [each[:some] for each in chosen]
         eager = self.eager.stream(token, position, self.capacity)
         exact = self.exact.stream(token[:some], position, self.capacity)
         slot = slice(position, position + 1)
         for index, cache in enumerate(engine.caches):
-            found = [tensor[:, :, slot].clone() for tensor in cache]
-            exact_cache = tuple(tensor[:some].to(self.exact.dtype) for tensor in cache)
-            eager.layer(index, cache, chosen)
+            own = tuple(tensor[rows].clone() for tensor in cache)
+            found = [tensor[:, :, slot].clone() for tensor in own]
+            exact_cache = tuple(tensor[:some].to(self.exact.dtype) for tensor in own)
+            eager.layer(index, own, chosen)
             exact.layer(index, exact_cache, exact_chosen)
-            own = [tensor[:, :, slot].clone() for tensor in cache]
-            for tensor, value in zip(cache, found, strict=True):
-                tensor[:, :, slot] = value
-            exact_slot = [tensor[:, :, slot] for tensor in exact_cache]
-            _add(part, index, found, own, exact_slot, slice(None))
+            own_slot, exact_slot = (
+                [tensor[:, :, slot] for tensor in tensors] for tensors in (own, exact_cache)
+            )
+            _add(part, index, found, own_slot, exact_slot, slice(None))
         self.routing.add(eager.choices, chosen)
-        part.logits.add(engine.logits, _one(eager, 0), _one(exact, 0))
+        part.logits.add(engine.logits[rows], _one(eager, 0), _one(exact, 0))
 
     def _count_changed(self, plant: Plant, positions: Sequence[int]) -> None:
         """Slots that no step should have written, held against what was planted."""
@@ -271,11 +278,11 @@ class _Check:
         for _ in range(steps):
             recording.choose()
         self.failures += [f"free run: {text}" for text in recording.failures()]
-        tokens = self.engine.tokens[:, length : length + steps + 1].clone()
-        run = TimedRun(prompt, tokens, length + steps)
-        found, failures = replay(
-            self.eager, run, floor, self.precision, "free run", self.engine.caches
-        )
+        rows = _rows(prompt.shape[0])
+        tokens = self.engine.tokens[rows, length : length + steps + 1]
+        run = TimedRun(prompt[rows], tokens, length + steps)
+        caches = [tuple(tensor[rows] for tensor in cache) for cache in self.engine.caches]
+        found, failures = replay(self.eager, run, floor, self.precision, "free run", caches)
         self.failures += failures
         self._count_unwritten(length + steps)
         return found
@@ -407,6 +414,21 @@ class Routing:
         if not self._compared:
             return None
         return sum(int(each) for each in self._differing) / sum(self._compared)
+
+
+def _blocks(batch: int) -> list[slice]:
+    """Of a large batch blocks of sequences, the first and the last among them; else none."""
+    if batch <= _MOST_SEQUENCES:
+        return []
+    count = _MOST_SEQUENCES // _BLOCK
+    starts = [number * (batch - _BLOCK) // (count - 1) for number in range(count)]
+    return [slice(start, start + _BLOCK) for start in starts]
+
+
+def _rows(batch: int) -> list[int] | slice:
+    """Which sequences are compared: an index of all, or of those in the blocks."""
+    blocks = _blocks(batch)
+    return [row for block in blocks for row in range(batch)[block]] or slice(None)
 
 
 def _add(
