@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from inference_benchmark.options.identity import IDENTITY_FIELDS
 from inference_benchmark.reporting.conditions import conditions_of
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 
@@ -27,6 +28,12 @@ class Fingerprint:
     batch_size: int
     precision: str
     timer: str
+    further: tuple[tuple[str, str], ...] = ()  # other flags that decide what the work is
+
+
+_FURTHER_FIELDS = tuple(
+    name for name in IDENTITY_FIELDS if name not in {each.name for each in fields(Fingerprint)}
+)
 
 
 @dataclass(frozen=True)
@@ -179,6 +186,7 @@ def _fingerprint(result: dict, record: dict) -> Fingerprint:
         batch_size=record["batch_size"],
         precision=weight_format if weight_format == compute else f"{weight_format} as {compute}",
         timer=str(record["timer"]),
+        further=tuple((name, str(config.get(name))) for name in _FURTHER_FIELDS),
     )
 
 

@@ -4,6 +4,8 @@ import pytest
 from comparing import one_line, report, rows, run, verdicts
 from fake_results import fake_cell, fake_gpu, fake_speedup, save
 
+from inference_benchmark.reporting import saved_cells
+
 FP8 = {"format": "fp8", "storage_bits": 8, "group_size": None, "compute": "fp8"}
 
 
@@ -184,6 +186,14 @@ class TestFingerprints:
         code, _, err = run(before, after)
         assert code == 2
         assert one_line(err, f"{named} ")
+
+    def test_a_flag_that_decides_the_work_counts_without_a_field(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(saved_cells, "_FURTHER_FIELDS", ("adapter",))
+        before = save(tmp_path / "a.json", fake_cell(), adapter="none")
+        after = save(tmp_path / "b.json", fake_cell(), adapter="lora")
+        code, _, err = run(before, after)
+        assert code == 2
+        assert one_line(err, "(('adapter', 'none'),) | (('adapter', 'lora'),)")
 
     def test_across_gpu(self, tmp_path):
         h200 = save(tmp_path / "a.json", fake_cell("eager"), fake_cell("thunder"))
