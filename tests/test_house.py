@@ -1,6 +1,7 @@
 """The rooms of the house: what lies where, and that nothing imports from a room above its own."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def test_the_top_level_holds_the_named_files_only():
         if not path.name.startswith(".") and not path.name.endswith(".egg-info")
     }
     assert visible - {"build", "dist"} == TOP_LEVEL
+
+
+def test_the_readme_shows_every_folder():
+    text = (ROOT / "README.md").read_text()
+    block = text.split("Where everything is:\n")[1].split("Each of these folders")[0]
+    shown = set(re.findall(r"^ {4,6}(\S+?)/?(?:  |$)", block, re.MULTILINE))
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert shown == folders | TOP_LEVEL - {"README.md", "LICENSE", "pyproject.toml"}
 
 
 def test_every_file_says_what_it_is_for():
