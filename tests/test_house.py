@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "inference_benchmark"
+PROGRAMS = ("benchmark_inference", "compare_results")
 # From the ground up; a room may use what stands before it in this list, and itself.
 ROOMS = (
     "errors",
@@ -28,8 +31,7 @@ ROOMS = (
     "analysis",
     "reporting",
     "command",
-    "benchmark_inference",
-    "compare_results",
+    *PROGRAMS,
 )
 TOP_LEVEL = {
     "benchmark_inference.py",
@@ -97,6 +99,20 @@ def test_nothing_imports_from_a_higher_room():
         if height[room(other)] > height[room(module)]
     ]
     assert not wrong, "\n".join(sorted(wrong))
+
+
+def test_what_reads_tables_and_results_loads_no_torch():
+    rooms = ("scenarios", "models", "hardware", "statistics", "options", "analysis", "reporting")
+    names = [name for name in modules() if room(name) in (*rooms, *PROGRAMS)]
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(f'inference_benchmark.{name}')\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    command = [sys.executable, "-c", program, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_every_room_is_known():
