@@ -70,6 +70,7 @@ class SavedCell:
     fingerprint: Fingerprint
     full_num_layers: int | None
     rounds: tuple[int, ...]
+    interleaved: bool  # with the other cells of its batch size in this file
     shown: tuple[Shown, ...]
     samples: dict[str, list[float]]  # what wasn't measured is absent
     baseline_label: str | None  # the baseline of its own session
@@ -162,6 +163,7 @@ def _cell(file: str, result: dict, record: dict) -> SavedCell:
         fingerprint=_fingerprint(result, record),
         full_num_layers=config.get("full_num_layers"),
         rounds=tuple(map(int, record["samples"]["round"])),
+        interleaved=bool(record["group"]["interleaved"]),
         shown=tuple(each for each in _shown(result["workload"]) if each.name in samples),
         samples=samples,
         baseline_label=str(record["speedup"]["baseline"]) if record["speedup"] else None,

@@ -211,11 +211,20 @@ class TestFingerprints:
             found = rows(h200, h100, "--across", "gpu", "--baseline", baseline)
             assert verdicts(found["thunder b1 [NVIDIA H200]"])[1] == "faster"
 
+    def test_modes_that_took_no_turns_are_compared_as_runs(self, tmp_path):
+        group = {"group": {"batch_size": 1, "interleaved": False}}
+        cells = fake_cell("eager", **group), fake_cell("thunder", tbot_s=0.005, **group)
+        out = run(save(tmp_path / "a.json", *cells))[1]
+        assert "runs" in out
+        assert "rounds" not in out
+        alternating = save(tmp_path / "b.json", fake_cell("eager"), fake_cell("thunder"))
+        assert "rounds" in run(alternating)[1]
+
     def test_across_batch_within_a_session(self, tmp_path):
         cells = [fake_cell(batch_size=batch) for batch in (1, 8)]
         session = save(tmp_path / "a.json", *cells)
         row = rows(session, "--across", "batch")["thunder b8"]
-        assert (row["baseline_label"], row["unit"]) == ("thunder b1", "rounds")
+        assert (row["baseline_label"], row["unit"]) == ("thunder b1", "runs")
         assert verdicts(row) == ["same", "same", "same", "faster"]
         throughput = row["metrics"]["output_tokens_per_s"]
         assert throughput["ratio"]["ratio"] == pytest.approx(8, rel=0.01)
