@@ -1,6 +1,9 @@
 """The rooms of the house: what lies where, and that nothing imports from a room above its own."""
 
 import ast
+import re
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "inference_benchmark"
+PROGRAMS = ("benchmark_inference", "compare_results")
 # From the ground up; a room may use what stands before it in this list, and itself.
 ROOMS = (
     "errors",
@@ -27,8 +31,7 @@ ROOMS = (
     "analysis",
     "reporting",
     "command",
-    "benchmark_inference",
-    "compare_results",
+    *PROGRAMS,
 )
 TOP_LEVEL = {
     "benchmark_inference.py",
@@ -98,6 +101,20 @@ def test_nothing_imports_from_a_higher_room():
     assert not wrong, "\n".join(sorted(wrong))
 
 
+def test_what_reads_tables_and_results_loads_no_torch():
+    rooms = ("scenarios", "models", "hardware", "statistics", "options", "analysis", "reporting")
+    names = [name for name in modules() if room(name) in (*rooms, *PROGRAMS)]
+    program = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    importlib.import_module(f'inference_benchmark.{name}')\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    command = [sys.executable, "-c", program, *names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_room_is_known():
     assert {room(module) for module in modules()} == set(ROOMS)
 
@@ -109,6 +126,14 @@ def test_the_top_level_holds_the_named_files_only():
         if not path.name.startswith(".") and not path.name.endswith(".egg-info")
     }
     assert visible - {"build", "dist"} == TOP_LEVEL
+
+
+def test_the_readme_shows_every_folder():
+    text = (ROOT / "README.md").read_text()
+    block = text.split("Where everything is:\n")[1].split("Each of these folders")[0]
+    shown = set(re.findall(r"^ {4,6}(\S+?)/?(?:  |$)", block, re.MULTILINE))
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert shown == folders | TOP_LEVEL - {"README.md", "LICENSE", "pyproject.toml"}
 
 
 def test_every_file_says_what_it_is_for():

@@ -38,7 +38,7 @@ def evidence_of(
         target_ci=(request.target_ci or 0.01) if is_adaptive else None,
         achieved_ci=max(known) if known else None,
         stop_reason=record.stop_reason,
-        agreement_passed=record.output_check and record.output_check["passed"],
+        output_check_passed=record.output_check and record.output_check["passed"],
         limit_shares={metric.title: _limit_share(cell, result, metric.name) for metric in shown},
         timer=result["timer"],
         load_average=facts.load_average,

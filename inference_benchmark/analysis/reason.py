@@ -28,9 +28,7 @@ class Evidence:
     """What is known of a cell. None: unknown. Times are per run, in the order of the runs."""
 
     device: Literal["cuda", "cpu"]
-    total_s: Sequence[float] = ()
-    ttft_s: Sequence[float] = ()
-    tbot_s: Sequence[float] = ()
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by the metric's title
     gpu_state: Mapping[str, Any] | None = None  # as system.gpu_state.summarize_state gives it
     other_cells_sm_clock_hz: Sequence[float] = ()  # median of each other cell of the session
     recompilations: int | None = None  # after warm-up
@@ -39,9 +37,7 @@ class Evidence:
     target_ci: float | None = None  # relative half-width asked for; None: a fixed number of runs
     achieved_ci: float | None = None  # the widest of the metrics it was asked for
     stop_reason: str | None = None
-    agreement_passed: bool | None = None  # None: the output was not checked
-    # Times of further metrics, such as a workload's own: {title: a time per run}.
-    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    output_check_passed: bool | None = None  # None: the output was not checked
     # {metric's title: the share of its limit that was reached, as `limit_share` gives it}
     limit_shares: Mapping[str, "LimitShare | None"] = field(default_factory=dict)
     timer: Literal["cuda_event", "wall"] = "cuda_event"  # wall: there is no second clock
@@ -54,8 +50,8 @@ class Evidence:
 
     @property
     def times(self) -> dict[str, Sequence[float]]:
-        named = {"total time": self.total_s, "TTFT": self.ttft_s, "TBOT": self.tbot_s}
-        return {name: times for name, times in {**named, **self.samples}.items() if len(times)}
+        """The samples of metrics that have any."""
+        return {title: times for title, times in self.samples.items() if len(times)}
 
     @property
     def runs(self) -> int:

@@ -53,7 +53,7 @@ def _gravest(verdicts: Iterable[str]) -> str:
 
 
 def wrong_output(evidence: Evidence) -> Reason | None:
-    if evidence.agreement_passed is not False:
+    if evidence.output_check_passed is not False:
         return None
     return Reason(
         "wrong_output",
@@ -81,7 +81,7 @@ def over_limit(evidence: Evidence) -> Reason | None:
 
 
 def output_not_checked(evidence: Evidence) -> Reason | None:
-    if evidence.agreement_passed is not None:
+    if evidence.output_check_passed is not None:
         return None
     return Reason(
         "output_not_checked",

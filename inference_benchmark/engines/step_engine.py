@@ -39,7 +39,6 @@ class StepEngine(Engine):
         decoder = resources.decoder
         if plan.num_layers is not None and plan.num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(plan.num_layers)
-        self.input_length = plan.input_length
         self.has_cache = plan.cache_length > 0
         self.run_decoder = self.compile(decoder)
         weight = decoder.norm.weight

@@ -119,15 +119,15 @@ def _numbered(model: ModelConfig) -> list[int]:
 
 
 def _not_in_proportion(layers: list[int], small: int, large: int) -> int | None:
-    """A kind of which the step from small to large has another share than all that follows small;
-    the one of which it has the fewest."""
-    step, rest = Counter(layers[small:large]), Counter(layers[small:])
+    """A layer type that is more or less frequent among the layers between small and large than
+    among all layers above small; of several the one with the fewest layers between them."""
+    between, above = Counter(layers[small:large]), Counter(layers[small:])
     wrong = [
-        kind
-        for kind in dict.fromkeys(layers)
-        if step[kind] * (len(layers) - small) != rest[kind] * (large - small)
+        layer_type
+        for layer_type in dict.fromkeys(layers)
+        if between[layer_type] * (len(layers) - small) != above[layer_type] * (large - small)
     ]
-    return min(wrong, key=lambda kind: step[kind], default=None)
+    return min(wrong, key=lambda layer_type: between[layer_type], default=None)
 
 
 def _name(kind: LayerConfig) -> str:

@@ -14,8 +14,6 @@ def _with_role(*roles: Role) -> tuple[str, ...]:
 # The same work: the configuration's fields in which comparable results agree. A cell has further
 # ones of its own (batch_size), and in num_layers and precision goes before the configuration.
 IDENTITY_FIELDS = _with_role("work")
-# The same work under other conditions, which can change a time: differences that are to be named.
-CONDITION_FIELDS = (*_with_role("condition"), "tensor_parallel")
 
 
 def identity_config(request: Request) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class _Check:
         tokens, choices = recording.tokens, recording.choices
         batch, length = tokens.shape
         exact_length = length if length <= 2 * EXACT_TOKENS else EXACT_TOKENS
-        for rows in _blocks(batch) or slices(batch, self.engine.input_length, length):
+        for rows in _blocks(batch) or slices(batch, self.engine.plan.input_length, length):
             eager = self.eager.stream(tokens[rows])
             exact = None
             if rows.start == 0:
@@ -178,7 +178,7 @@ class _Check:
             of_prompt, of_steps = parts
             for position, found, own in _logits(recording, eager, rows):
                 is_known = exact is not None and position < exact_length
-                part = of_prompt if position == self.engine.input_length - 1 else of_steps
+                part = of_prompt if position == self.engine.plan.input_length - 1 else of_steps
                 other = _one(exact, position) if is_known else None
                 part.logits.add(found, own, other, rows.start)
 

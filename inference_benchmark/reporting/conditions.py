@@ -8,6 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from inference_benchmark.options.flag import flags_of
+from inference_benchmark.options.flags import Flags
+
 UNKNOWN = "unknown"
 GPU_UUIDS = "gpu_uuid"
 
@@ -16,20 +19,10 @@ GPU_UUIDS = "gpu_uuid"
 SAID_ONLY = (GPU_UUIDS, "checked", "git_dirty")
 
 _OF_GPU = ("memory_bytes", "power_limit_w", "default_power_limit_w", "max_sm_clock_hz")
-# Of the configuration: what the fingerprint has, what ends a session, and what is about its report.
-_NOT_CONDITIONS = {
-    *("model_name", "num_layers", "full_num_layers", "extrapolated_from", "scenario", "workload"),
-    *("input_length", "output_length", "precision", "tensor_parallel", "batch_size", "mode"),
-    *("num_iterations", "target_ci", "max_seconds", "baseline", "sessions"),
-    *(
-        "device",
-        "ready_s",
-        "price_source",
-        "gpu_price",
-        "gpu_bandwidth",
-        "gpu_peak",
-        "measure_ceilings",
-    ),
+# Of the configuration: flags with another role, and what the fingerprint or the report says. What
+# this version does not know counts as a condition.
+_NOT_CONDITIONS = {name for name, flag in flags_of(Flags).items() if flag.role != "condition"} | {
+    *("full_num_layers", "extrapolated_from", "tensor_parallel", "ready_s", "price_source")
 }
 # What a cell says more exactly than its session, or what its label says.
 _NOT_OPTIONS = {"cuda_graphs", "executors", "precision"}

@@ -5,7 +5,6 @@ from inference_benchmark.reporting.layout import table
 from inference_benchmark.reporting.reading import printable
 from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent
 
-_METRICS = {"prefill": "ttft_s", "decode": "tbot_s"}  # others: PHASE_s
 _BUSY = "_busy_share"
 _STEPS = {"decode": "decode step"}
 
@@ -23,14 +22,15 @@ def explain(cell: dict) -> str:
 def _phase(cell: dict, phase: str) -> str:
     """Kernels are held against the limit of the very steps that were profiled where it is known,
     the median over runs against that of a whole run."""
-    found = cell["profile"][phase]
-    metric = _METRICS.get(phase, f"{phase}_s")
+    profiled = cell["profile"][phase]
+    metric = profiled.get("metric")
     measured, limits = median(cell, metric), _limits(cell, phase)
     rows = [
         [kind, milliseconds(seconds), _share(seconds, measured), milliseconds(limits.get(kind))]
-        for kind, seconds in sorted(found["by_kind"].items(), key=lambda each: -each[1])
+        for kind, seconds in sorted(profiled["by_kind"].items(), key=lambda item: -item[1])
     ]
-    kernel_s, limit_s = found["kernel_s"], found.get("limit_s") or sum(limits.values()) or None
+    kernel_s = profiled["kernel_s"]
+    limit_s = profiled.get("limit_s") or sum(limits.values()) or None
     rows.append(
         ["kernels", milliseconds(kernel_s), _share(kernel_s, measured), milliseconds(limit_s)]
     )
@@ -40,13 +40,13 @@ def _phase(cell: dict, phase: str) -> str:
         ["median of runs", milliseconds(measured), "", milliseconds(limit_of(cell, metric))]
     )
     basis = f"limit ms ({cell['limit']['basis']})" if cell["limit"] else "limit ms"
-    return f"{_title(cell, phase, found)}\n{table(rows, ['kind', 'ms', 'share', basis])}"
+    return f"{_title(cell, phase, profiled)}\n{table(rows, ['kind', 'ms', 'share', basis])}"
 
 
-def _title(cell: dict, phase: str, found: dict) -> str:
-    title = f"one {_STEPS.get(phase, phase)} of {cell['label']}, {found['kernels']:.0f} kernels"
-    if found.get("contexts"):
-        first, last = found["contexts"]
+def _title(cell: dict, phase: str, profiled: dict) -> str:
+    title = f"one {_STEPS.get(phase, phase)} of {cell['label']}, {profiled['kernels']:.0f} kernels"
+    if profiled.get("contexts"):
+        first, last = profiled["contexts"]
         title += f", context {first:,}" + (f" to {last:,}" if last != first else "")
     return title
 
@@ -89,8 +89,9 @@ def what_bounds(cell: dict) -> str | None:
             f"{phase} is bound by launches: enqueueing a step takes {ratio:.1f}x its kernels' time, "
             f"the GPU is busy {busy}"
         )
-    found = (bound or {}).get(_METRICS.get(phase, f"{phase}_s"))
-    resource = f"the GPU's {found}" if found else "the GPU"
+    metric = ((cell["profile"] or {}).get(phase) or {}).get("metric")
+    resource_name = (bound or {}).get(metric)
+    resource = f"the GPU's {resource_name}" if resource_name else "the GPU"
     return f"{phase} is bound by {resource}: busy {busy} of a step's time"
 
 

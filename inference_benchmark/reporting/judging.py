@@ -1,9 +1,9 @@
 """One pairing, metric by metric: the row of a comparison, with its ratios and verdicts.
 
-Cells of the same session were interleaved, so that they are compared round by round. Between
-sessions clocks, temperature and placement differ; there the session is the unit, a deviation
-between sessions is allowed for, and the band of "same" is wider. Every ratio is a speed-up, above 1
-where the row is better than its baseline.
+Cells of one session that were interleaved are compared round by round, other cells of one session
+as two samples of runs. Between sessions clocks, temperature and placement differ; there the session
+is the unit, a deviation between sessions is allowed for, and the band of "same" is wider. Every
+ratio is a speed-up, above 1 where the row is better than its baseline.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -84,13 +84,21 @@ def make_row(pairing: Pairing, threshold: float | None, spread_of: SpreadOf) -> 
         baseline_label=baseline_label,
         baseline_files=tuple(cell.file for cell in baseline),
         left_out=tuple(left_out),
-        unit=_unit(candidate, bool(shared)),
+        unit=_unit(candidate, baseline, bool(shared)),
         metrics=_metrics(candidate, baseline, bool(shared), band, spread_of),
     )
 
 
-def _unit(candidate: Side, is_paired: bool) -> str:
-    return "rounds" if is_paired and len(candidate) == 1 else "sessions"
+def _unit(candidate: Side, baseline: Side, is_paired: bool) -> str:
+    if not is_paired or len(candidate) > 1:
+        return "sessions"
+    return "rounds" if _took_turns(candidate[0], baseline[0]) else "runs"
+
+
+def _took_turns(cell: SavedCell, other: SavedCell) -> bool:
+    """Of two cells of one file, whether they ran alternately."""
+    same_batch = cell.fingerprint.batch_size == other.fingerprint.batch_size
+    return same_batch and cell.interleaved and other.interleaved
 
 
 def _metrics(
@@ -128,6 +136,8 @@ def _measure(
     elif len(candidate) > 1:
         medians = [[median(runs) for runs in side] for side in (before, after)]
         ratio = compare(*medians, paired=True, band=band, alpha=ALPHA_ACROSS_SESSIONS)
+    elif not _took_turns(candidate[0], baseline[0]):
+        ratio = compare(before[0], after[0], paired=False, band=band)
     else:
         rounds = _in_common_rounds(shown.name, baseline[0], candidate[0])
         if not rounds[0]:

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from inference_benchmark.options.identity import IDENTITY_FIELDS
 from inference_benchmark.reporting.conditions import conditions_of
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 
@@ -27,6 +28,12 @@ class Fingerprint:
     batch_size: int
     precision: str
     timer: str
+    further: tuple[tuple[str, str], ...] = ()  # other flags that decide what the work is
+
+
+_FURTHER_FIELDS = tuple(
+    name for name in IDENTITY_FIELDS if name not in {each.name for each in fields(Fingerprint)}
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class SavedCell:
     fingerprint: Fingerprint
     full_num_layers: int | None
     rounds: tuple[int, ...]
+    interleaved: bool  # with the other cells of its batch size in this file
     shown: tuple[Shown, ...]
     samples: dict[str, list[float]]  # what wasn't measured is absent
     baseline_label: str | None  # the baseline of its own session
@@ -155,6 +163,7 @@ def _cell(file: str, result: dict, record: dict) -> SavedCell:
         fingerprint=_fingerprint(result, record),
         full_num_layers=config.get("full_num_layers"),
         rounds=tuple(map(int, record["samples"]["round"])),
+        interleaved=bool(record["group"]["interleaved"]),
         shown=tuple(each for each in _shown(result["workload"]) if each.name in samples),
         samples=samples,
         baseline_label=str(record["speedup"]["baseline"]) if record["speedup"] else None,
@@ -179,6 +188,7 @@ def _fingerprint(result: dict, record: dict) -> Fingerprint:
         batch_size=record["batch_size"],
         precision=weight_format if weight_format == compute else f"{weight_format} as {compute}",
         timer=str(record["timer"]),
+        further=tuple((name, str(config.get(name))) for name in _FURTHER_FIELDS),
     )
 
 

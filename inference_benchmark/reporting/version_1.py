@@ -141,9 +141,17 @@ def _cell(config: dict, cell: dict) -> dict:
         "summary": None if wrong else _summary(cell["summary"]),
         "speedup": None if wrong else _speedup(cell["speedup"]),
         "host": cell.get("host"),
-        "profile": cell.get("profile"),
+        "profile": _profile(cell.get("profile")),
         "output_check": check and _output_check(check),
         "validity": cell["validity"] and _validity(cell["validity"]),
+    }
+
+
+def _profile(profile: dict | None) -> dict | None:
+    """Each phase says whose time it explains."""
+    metrics = {"prefill": "ttft_s", "decode": "tbot_s"}
+    return profile and {
+        phase: {**profiled, "metric": metrics[phase]} for phase, profiled in profile.items()
     }
 
 

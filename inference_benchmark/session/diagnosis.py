@@ -54,6 +54,7 @@ def _profile(phase: ProfiledPhase) -> dict:
 def _limits(phase: ProfiledPhase, ceilings: Ceilings | None) -> dict:
     contexts = phase.contexts
     return {
+        "metric": phase.metric,
         "contexts": None if contexts is None else [contexts[0], contexts[-1]],
         "limit_s": None if ceilings is None else phase.work.least_s(ceilings),
         "limit_by_kind": None if ceilings is None else phase.work.by_kind(ceilings),

@@ -44,7 +44,8 @@ def _fill(descriptor: int) -> None:
 
 
 def give_up_stdout() -> None:
-    """What is left in its buffer goes nowhere, so that nothing is said of it at the exit."""
+    """Send what is left in stdout's buffer to /dev/null: at its exit Python would try to write it
+    once more, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -32,9 +32,7 @@ CLEAN_STATE = {
 
 GOOD = Evidence(
     device="cuda",
-    total_s=STEADY,
-    ttft_s=STEADY,
-    tbot_s=STEADY,
+    samples={"TTFT": STEADY, "TBOT": STEADY, "total": STEADY},
     gpu_state=CLEAN_STATE,
     other_cells_sm_clock_hz=(1.98e9, 1.975e9),
     recompilations=0,
@@ -43,7 +41,7 @@ GOOD = Evidence(
     target_ci=0.01,
     achieved_ci=0.008,
     stop_reason="converged",
-    agreement_passed=True,
+    output_check_passed=True,
 )
 
 
@@ -160,49 +158,52 @@ CASES = {
     "drift up": (
         "drift",
         "suspect",
-        {"tbot_s": RISING},
-        {"tbot_s": scaled_trend(0.019)},
+        {"samples": {"TBOT": RISING}},
+        {"samples": {"TBOT": scaled_trend(0.019)}},
         "TBOT drifted by +2.4%",
     ),
     "drift down": (
         "drift",
         "suspect",
-        {"ttft_s": RISING[::-1]},
-        {"ttft_s": scaled_trend(-0.019)},
+        {"samples": {"TTFT": RISING[::-1]}},
+        {"samples": {"TTFT": scaled_trend(-0.019)}},
         "TTFT drifted by -2.3%",
     ),
     "large but no trend": (
         "drift",
         "suspect",
-        {"total_s": scaled_trend(0.1)},
-        {"total_s": (1.0, 1.2, 0.9, 1.1, 0.8, 1.0, 1.1, 1.2, 0.9)},
-        "total time drifted by +10.0%",
+        {"samples": {"total": scaled_trend(0.1)}},
+        {"samples": {"total": (1.0, 1.2, 0.9, 1.1, 0.8, 1.0, 1.1, 1.2, 0.9)}},
+        "total drifted by +10.0%",
     ),
     "first run": (
         "first_run_slow",
         "suspect",
-        {"ttft_s": first_run(0.06)},
-        {"ttft_s": first_run(0.04)},
+        {"samples": {"TTFT": first_run(0.06)}},
+        {"samples": {"TTFT": first_run(0.04)}},
         "TTFT of the first run is 6.0% above",
     ),
     "first of many that scatter as much": (
         "first_run_slow",
         "suspect",
-        {"total_s": (1.5, *[1.0, 1.1] * 4), "target_ci": 0.2},
-        {"total_s": (1.2, *[1.0, 1.1] * 4), "target_ci": 0.2},
-        "total time of the first run is 42.9% above",
+        {"samples": {"total": (1.5, *[1.0, 1.1] * 4)}, "target_ci": 0.2},
+        {"samples": {"total": (1.2, *[1.0, 1.1] * 4)}, "target_ci": 0.2},
+        "total of the first run is 42.9% above",
     ),
     "step": (
         "step",
         "suspect",
-        {"ttft_s": STEP, "target_ci": 0.1},
-        {"ttft_s": tuple(1 + (time - 1) / 4 for time in STEP), "target_ci": 0.1},
+        {"samples": {"TTFT": STEP}, "target_ci": 0.1},
+        {"samples": {"TTFT": tuple(1 + (time - 1) / 4 for time in STEP)}, "target_ci": 0.1},
         "TTFT changed by +6.0% after run 8 of 16",
     ),
     "scatter of a fixed number of runs": (
         "scatter",
         "suspect",
-        {"target_ci": None, "tbot_s": (1.0, 0.97, 1.03, 0.96, 1.04, 1.02, 0.98, 1.0, 1.01)},
+        {
+            "target_ci": None,
+            "samples": {"TBOT": (1.0, 0.97, 1.03, 0.96, 1.04, 1.02, 0.98, 1.0, 1.01)},
+        },
         {"target_ci": None},
         "TBOT scatters",
     ),
@@ -244,15 +245,15 @@ CASES = {
     "wrong output": (
         "wrong_output",
         "invalid",
-        {"agreement_passed": False},
-        {"agreement_passed": True},
+        {"output_check_passed": False},
+        {"output_check_passed": True},
         "tolerance",
     ),
     "unchecked output": (
         "output_not_checked",
         "suspect",
-        {"agreement_passed": None},
-        {"agreement_passed": True},
+        {"output_check_passed": None},
+        {"output_check_passed": True},
         "not compared",
     ),
     "load at the start": (
@@ -272,8 +273,8 @@ CASES = {
     "five runs": (
         "too_few_runs",
         "unverified",
-        {"total_s": STEADY[:5], "ttft_s": STEADY[:5], "tbot_s": STEADY[:5]},
-        {"total_s": STEADY[:6], "ttft_s": STEADY[:6], "tbot_s": STEADY[:6]},
+        {"samples": {"TTFT": STEADY[:5], "TBOT": STEADY[:5]}},
+        {"samples": {"TTFT": STEADY[:6], "TBOT": STEADY[:6]}},
         "5 run(s)",
     ),
 }
@@ -308,9 +309,11 @@ def test_every_rule_is_exercised_under_its_own_code():
 
 
 def test_the_gravest_verdict_wins_and_all_reasons_are_kept():
-    judged = judge(replace(GOOD, agreement_passed=False, recompilations=1, allocator_retries=1))
+    judged = judge(replace(GOOD, output_check_passed=False, recompilations=1, allocator_retries=1))
     assert judged["verdict"] == "invalid"
-    assert codes(replace(GOOD, agreement_passed=False, recompilations=1, allocator_retries=1)) == [
+    assert codes(
+        replace(GOOD, output_check_passed=False, recompilations=1, allocator_retries=1)
+    ) == [
         "wrong_output",
         "recompiled",
         "allocator_retries",
@@ -328,13 +331,16 @@ def test_nothing_known_is_no_ground_for_invalid():
 
 
 def test_five_runs_are_too_few_to_call_a_drift():
-    assert codes(replace(GOOD, tbot_s=tuple(1 + 0.04 * i for i in range(5)))) == []
-    assert codes(replace(GOOD, tbot_s=tuple(1 + 0.04 * i for i in range(6)))) == ["drift"]
+    def rising(runs):
+        return replace(GOOD, samples={"TTFT": STEADY, "TBOT": [1 + 0.04 * i for i in range(runs)]})
+
+    assert codes(rising(5)) == []
+    assert codes(rising(6)) == ["drift"]
 
 
 @pytest.mark.parametrize("times", [(), (1.0,), (1.0, 5.0), (3.0, 1.0, 1.0, 1.0, 9.0)])
 def test_a_short_session_is_unverified_whatever_its_times(times):
-    few = replace(GOOD, total_s=times, ttft_s=times, tbot_s=times, target_ci=None)
+    few = replace(GOOD, samples={"TTFT": times, "TBOT": times}, target_ci=None)
     assert judge(few)["verdict"] == "unverified"
     assert codes(few) == ["too_few_runs"]
     asked = judge(replace(few, target_ci=0.01, achieved_ci=0.5, stop_reason="timeout"))
@@ -368,4 +374,4 @@ def test_limit_share_by_hand():
 def test_first_run_is_compared_with_the_median_of_the_rest():
     # One later outlier must not hide a slow first run, nor a slow first run hide in the median.
     times = (1.06, 1.0, 1.0, 1.0, 1.0, 9.0)
-    assert codes(replace(GOOD, total_s=times)) == ["first_run_slow"]
+    assert codes(replace(GOOD, samples={"total": times})) == ["first_run_slow"]

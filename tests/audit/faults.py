@@ -147,7 +147,7 @@ def _(engine):
     def step(forward, tokens, position, caches):
         logits, token, *choices = forward(tokens, position, caches)
         wrong = logits.roll(1, dims=-1)
-        is_wrong = at(position, engine.input_length + 99)
+        is_wrong = at(position, engine.plan.input_length + 99)
         logits = torch.where(is_wrong, wrong, logits)
         return logits, logits.argmax(dim=-1, keepdim=True), *choices
 
@@ -217,7 +217,7 @@ def do_nothing_where(engine, is_idle: Callable) -> None:
 
 @fault("nothing is done from the 32nd step after the prompt", listed=True)
 def _(engine):
-    do_nothing_where(engine, lambda position: position >= engine.input_length + 32)
+    do_nothing_where(engine, lambda position: position >= engine.plan.input_length + 32)
 
 
 @fault("nothing is done after 100 calls", listed=True)
@@ -282,7 +282,7 @@ def _(engine):
         cache = caches[len(caches) // 2][0]
         wrong = cache.clone()
         wrong[:, :, 5] = cache[:, :, 6]
-        blend(at(position, engine.input_length + 39), wrong, cache)
+        blend(at(position, engine.plan.input_length + 39), wrong, cache)
         return result
 
     around_steps(engine, step)
@@ -295,7 +295,7 @@ def _(engine):
         cache = caches[-1][-1]
         wrong = cache.clone()
         wrong[0, 0, 5] = cache[0, 0, 6]
-        blend(at(position, engine.input_length + 39), wrong, cache)
+        blend(at(position, engine.plan.input_length + 39), wrong, cache)
         return result
 
     around_steps(engine, step)
@@ -399,7 +399,7 @@ for _share, _listed in ((0.01, True), (0.03, True), (0.1, True), (0.5, True)):
 
     def _install(engine, share=_share):
         def is_hidden(slots, position):  # short contexts, where one slot weighs much, are right
-            return (slots < (position * share).ceil()) & (position >= engine.input_length)
+            return (slots < (position * share).ceil()) & (position >= engine.plan.input_length)
 
         hide(engine, is_hidden)
 

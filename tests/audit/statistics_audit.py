@@ -136,7 +136,8 @@ def suspected(noise: float, runs: int, trials: int = 500) -> float:
     hits = 0
     for _ in range(trials):
         times = np.exp(noise * generator.normal(size=(3, runs)))
-        evidence = Evidence("cuda", *times, gpu_state={}, agreement_passed=True)
+        samples = dict(zip(("TTFT", "TBOT", "total"), times, strict=True))
+        evidence = Evidence("cuda", samples, gpu_state={}, output_check_passed=True)
         hits += judge(evidence)["verdict"] != "valid"
     return hits / trials
 

@@ -11,11 +11,7 @@ from inference_benchmark.engines import spec
 from inference_benchmark.engines.spec import parse_mode
 from inference_benchmark.errors import RequestError
 from inference_benchmark.options.flags import make_parser
-from inference_benchmark.options.identity import (
-    CONDITION_FIELDS,
-    IDENTITY_FIELDS,
-    identity_config,
-)
+from inference_benchmark.options.identity import IDENTITY_FIELDS, identity_config
 from inference_benchmark.options.resolution import resolve
 
 
@@ -146,7 +142,7 @@ def test_what_a_result_records_of_the_flags():
     assert (config["workload"], config["seed"], config["device"]) == ("generation", 5, "cpu")
     assert (config["tensor_parallel"], config["all_reduce"]) == (1, None)
     assert not {"json", "quiet", "output", "mode", "batch_size"} & set(config)
-    assert set(IDENTITY_FIELDS) | set(CONDITION_FIELDS) <= set(config)
+    assert set(IDENTITY_FIELDS) <= set(config)
 
 
 def test_results_are_compared_where_the_work_is_the_same():

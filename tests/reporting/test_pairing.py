@@ -4,6 +4,8 @@ import pytest
 from comparing import one_line, report, rows, run, verdicts
 from fake_results import fake_cell, fake_gpu, fake_speedup, save
 
+from inference_benchmark.reporting import saved_cells
+
 FP8 = {"format": "fp8", "storage_bits": 8, "group_size": None, "compute": "fp8"}
 
 
@@ -185,6 +187,14 @@ class TestFingerprints:
         assert code == 2
         assert one_line(err, f"{named} ")
 
+    def test_a_flag_that_decides_the_work_counts_without_a_field(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(saved_cells, "_FURTHER_FIELDS", ("adapter",))
+        before = save(tmp_path / "a.json", fake_cell(), adapter="none")
+        after = save(tmp_path / "b.json", fake_cell(), adapter="lora")
+        code, _, err = run(before, after)
+        assert code == 2
+        assert one_line(err, "(('adapter', 'none'),) | (('adapter', 'lora'),)")
+
     def test_across_gpu(self, tmp_path):
         h200 = save(tmp_path / "a.json", fake_cell("eager"), fake_cell("thunder"))
         h100 = save(
@@ -201,11 +211,20 @@ class TestFingerprints:
             found = rows(h200, h100, "--across", "gpu", "--baseline", baseline)
             assert verdicts(found["thunder b1 [NVIDIA H200]"])[1] == "faster"
 
+    def test_modes_that_took_no_turns_are_compared_as_runs(self, tmp_path):
+        group = {"group": {"batch_size": 1, "interleaved": False}}
+        cells = fake_cell("eager", **group), fake_cell("thunder", tbot_s=0.005, **group)
+        out = run(save(tmp_path / "a.json", *cells))[1]
+        assert "runs" in out
+        assert "rounds" not in out
+        alternating = save(tmp_path / "b.json", fake_cell("eager"), fake_cell("thunder"))
+        assert "rounds" in run(alternating)[1]
+
     def test_across_batch_within_a_session(self, tmp_path):
         cells = [fake_cell(batch_size=batch) for batch in (1, 8)]
         session = save(tmp_path / "a.json", *cells)
         row = rows(session, "--across", "batch")["thunder b8"]
-        assert (row["baseline_label"], row["unit"]) == ("thunder b1", "rounds")
+        assert (row["baseline_label"], row["unit"]) == ("thunder b1", "runs")
         assert verdicts(row) == ["same", "same", "same", "faster"]
         throughput = row["metrics"]["output_tokens_per_s"]
         assert throughput["ratio"]["ratio"] == pytest.approx(8, rel=0.01)

@@ -32,6 +32,9 @@ PROFILE = {
     "costliest": [{"name": "nvjet", "kind": "matmul", "calls": 32.0, "s": 0.002}],
 }
 
+DECODE = PROFILE | {"metric": "tbot_s"}
+FORWARD_PROFILE = PROFILE | {"metric": "forward_s"}
+
 
 def summary_rows(text: str) -> list[str]:
     """Of the summary table, without its title, headers and rule."""
@@ -350,7 +353,7 @@ class TestDetails:
 
 class TestExplain:
     def test_each_phase_of_a_workload_has_a_table(self):
-        profile = {"prefill": PROFILE, "decode": PROFILE}
+        profile = {"prefill": PROFILE | {"metric": "ttft_s"}, "decode": DECODE}
         limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
         text = explain(fake_cell(profile=profile, limit=limit, noise=0.0))
         assert "one prefill of thunder b1, 360 kernels" in text
@@ -365,7 +368,7 @@ class TestExplain:
         ]
 
     def test_limits_of_the_very_positions_that_were_profiled_come_first(self):
-        phase = PROFILE | {"limit_by_kind": {"matmul": 0.002, "attention": 0.0005}}
+        phase = DECODE | {"limit_by_kind": {"matmul": 0.002, "attention": 0.0005}}
         phase |= {"limit_s": 0.0025, "contexts": [1000, 1007]}
         limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
         text = explain(fake_cell(profile={"decode": phase}, limit=limit))
@@ -380,17 +383,21 @@ class TestExplain:
         }
 
     def test_another_workload_has_other_phases(self):
-        text = explain(fake_forward_cell(profile={"forward": PROFILE}, noise=0.0))
+        text = explain(fake_forward_cell(profile={"forward": FORWARD_PROFILE}, noise=0.0))
         assert text.splitlines()[0] == "one forward of eager b1, 360 kernels"
         assert text.splitlines()[-1].split()[:4] == ["median", "of", "runs", "40.00"]
-        assert "nvjet" in costliest(fake_forward_cell(profile={"forward": PROFILE}))
+        assert "nvjet" in costliest(fake_forward_cell(profile={"forward": FORWARD_PROFILE}))
 
     @pytest.mark.parametrize(
         ("cell", "host", "words"),
         [
-            (fake_cell(), {"decode_busy_share": 0.99}, "decode is bound by the GPU's bandwidth"),
             (
-                fake_forward_cell(),
+                fake_cell(profile={"decode": DECODE}),
+                {"decode_busy_share": 0.99},
+                "decode is bound by the GPU's bandwidth",
+            ),
+            (
+                fake_forward_cell(profile={"forward": FORWARD_PROFILE}),
                 {"forward_busy_share": 0.9},
                 "forward is bound by the GPU's comp",
             ),
