@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from inference_benchmark import __version__
-from inference_benchmark.errors import ExitCode, end_without_package, printable
+from inference_benchmark.errors import ExitCode, end_interrupted, end_without_package, printable
 
 try:
     from inference_benchmark.options.parser import Parser
@@ -18,9 +18,15 @@ try:
     from inference_benchmark.reporting.comparison_request import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.comparison_tables import PRINTERS
     from inference_benchmark.reporting.saved_cells import ComparisonError
+    from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
 except ModuleNotFoundError as error:
     end_without_package("compare_results.py", error)
+except KeyboardInterrupt:
+    end_interrupted("compare_results.py", "compared")
+
+_PROGRAM = "compare_results.py"
+
 
 EXAMPLES = """\
 examples:
@@ -53,7 +59,7 @@ report could not be written
 
 def make_parser() -> Parser:
     parser = Parser(
-        prog="compare_results.py",
+        prog=_PROGRAM,
         description="Compare saved benchmark results, with statistics.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -185,18 +191,15 @@ def write(text: str) -> bool:
         give_up_stdout()
         if isinstance(error, BrokenPipeError):
             return True
-        say(f"compare_results.py: error: the report can't be written: {error.strerror}")
+        say(f"{_PROGRAM}: error: the report can't be written: {error.strerror}")
         return False
     return True
 
 
 def run_program() -> NoReturn:
     prepare_streams()
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        say("compare_results.py: interrupted")
-        sys.exit(ExitCode.INTERRUPTED)
+    signals.end_at_once(_PROGRAM, work="compared")
+    sys.exit(main())
 
 
 if __name__ == "__main__":

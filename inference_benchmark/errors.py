@@ -50,7 +50,7 @@ def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:
     sys.exit(ExitCode.CANNOT_RUN)
 
 
-def end_interrupted(program: str) -> NoReturn:
-    """For a Ctrl-C while a program is still being loaded."""
-    print(f"{program}: error: interrupted before anything was measured", file=sys.stderr)
+def end_interrupted(program: str, work: str = "measured") -> NoReturn:
+    """For a Ctrl-C while a program is still being loaded. work: what it did not come to."""
+    print(f"{program}: error: interrupted before anything was {work}", file=sys.stderr)
     sys.exit(ExitCode.INTERRUPTED)

@@ -1,5 +1,6 @@
 """A cell's plan and record as the result file has them, before anything is judged. No torch."""
 
+from inference_benchmark.analysis.estimates import errors_by_metric
 from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.session.memory import combine
 from inference_benchmark.session.plan import CellPlan
@@ -62,9 +63,7 @@ def _extrapolation(plan: CellPlan) -> dict | None:
     """With the error of the straight line, which the intervals hold."""
     if plan.extrapolation is None:
         return None
-    errors, default = plan.workload.estimate_errors, plan.workload.estimate_error
-    by_metric = {m.name: errors.get(m.name, default) for m in plan.workload.metrics}
-    return plan.extrapolation.record() | {"error": by_metric}
+    return plan.extrapolation.record() | {"error": errors_by_metric(plan.workload)}
 
 
 def _timer(cell: MeasuredCell) -> str:

@@ -47,9 +47,15 @@ def is_source(cell: MeasuredCell, estimate: MeasuredCell) -> bool:
     return _same_mode(cell, estimate) and cell.plan.model.num_layers in depths
 
 
-def widened(summary: dict, workload: Workload, metric: str) -> dict:
+def errors_by_metric(workload: Workload | type[Workload]) -> dict[str, float]:
+    """How far the straight line was off, relative, of each metric."""
+    errors, default = workload.estimate_errors, workload.estimate_error
+    return {metric.name: errors.get(metric.name, default) for metric in workload.metrics}
+
+
+def widened(summary: dict, workload: Workload | type[Workload], metric: str) -> dict:
     """A metric's summary with intervals that hold the error of the straight line too."""
-    error = workload.estimate_errors.get(metric, workload.estimate_error)
+    error = errors_by_metric(workload)[metric]
     return summary | {
         name: [summary[name][0] * (1 - error), summary[name][1] * (1 + error)]
         for name in ("median_ci95", "mean_ci95")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from inference_benchmark.engines.spec import baseline_at
 from inference_benchmark.session.record import MeasuredCell
+from inference_benchmark.statistics.intervals import Interval
 from inference_benchmark.statistics.ratios import compare
 from inference_benchmark.statistics.verdicts import Ratio, adjust_for_many
 
@@ -116,20 +117,27 @@ def _speedup(
 
 
 def _of_estimates(ratio: Ratio, cell: MeasuredCell, metric: str) -> Ratio:
-    """Of two estimates: as far as the straight line may be off, the interval is wider, and a verdict
-    that it no longer carries becomes inconclusive."""
+    """Of two estimates."""
     if not cell.plan.is_estimate or ratio.ci95 is None:
         return ratio
     error = cell.plan.workload.estimate_error
-    low, high = ratio.ci95[0] / (1 + error), ratio.ci95[1] * (1 + error)
-    edge = 1 + ratio.band
+    interval, verdict = widened_ratio(ratio.ci95, ratio.verdict, ratio.band, error)
+    return replace(ratio, ci95=interval, verdict=verdict)
+
+
+def widened_ratio(
+    interval: Sequence[float], verdict: str, band: float, error: float
+) -> tuple[Interval, str]:
+    """As far as the straight line may be off, the interval is wider, and a verdict that it no longer
+    carries becomes inconclusive."""
+    low, high = interval[0] / (1 + error), interval[1] * (1 + error)
+    edge = 1 + band
     carries = {
         "faster": low > 1,
         "slower": high < 1,
         "same": 1 / edge <= low and high <= edge,
     }
-    verdict = ratio.verdict if carries.get(ratio.verdict, True) else "inconclusive"
-    return replace(ratio, ci95=(low, high), verdict=verdict)
+    return (low, high), verdict if carries.get(verdict, True) else "inconclusive"
 
 
 def _record(ratio: Ratio) -> dict:

@@ -1,11 +1,12 @@
 """The report after a session, rendered from the result object alone; 80 columns wide at most.
 
 The answer comes first: a headline, the summary, what has to be said about it. With details, tables
-of throughput, latency, memory, cost and cold start follow, each without the columns of which
-nothing is known.
+of throughput, latency, memory, cost, cold start and the output check follow, each without the columns
+of which nothing is known.
 """
 
 from inference_benchmark.reporting import notes
+from inference_benchmark.reporting.check_table import check_table, nearest_notes
 from inference_benchmark.reporting.figures import (
     has_times,
     headlines,
@@ -34,7 +35,7 @@ from inference_benchmark.reporting.units import (
 )
 
 _PER_GPU, _PER_USER = "per_gpu_tokens_per_s", "per_user_tokens_per_s"
-_MORE = "--details adds throughput, latency, memory, cost and cold start"
+_MORE = "--details adds throughput, latency, memory, cost, cold start, the output check"
 _OUTPUT_TOKENS = "output"
 _WIDTHS = {"$/M tokens": 22, "$/M output tokens": 22}
 
@@ -93,6 +94,7 @@ def _details(result: dict, cells: list[dict]) -> list[str]:
         _resources(cells),
         _variance(result, cells),
         _cold_start(cells),
+        "\n".join([check_table(cells), *map(wrap, nearest_notes(cells))]).strip(),
     ]
 
 

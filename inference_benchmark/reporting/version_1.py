@@ -2,7 +2,8 @@
 
 Version 1 knew one workload, generation, and named its metrics ttft_s, decode_s and step_s; TBOT and
 total time were derived by each reader. Nothing is lost and no number is computed anew but those two
-per run. What version 1 did not say is null.
+per run, and the intervals of estimates, which did not hold the error of the estimate itself. What
+version 1 did not say is null.
 """
 
 from typing import Any
@@ -119,7 +120,7 @@ def _cell(config: dict, cell: dict) -> dict:
     check = cell["agreement"]
     wrong = cell["status"] == "wrong_output" or (check is not None and not check["passed"])
     samples = _samples(cell["samples"], config["output_length"])
-    return {name: cell[name] for name in _SAME_IN_BOTH} | {
+    new = {name: cell[name] for name in _SAME_IN_BOTH} | {
         "name": _name(cell),
         "num_layers": cell.get("num_layers", config["num_layers"]),
         "extrapolation": _extrapolation(cell.get("extrapolation")),
@@ -145,6 +146,34 @@ def _cell(config: dict, cell: dict) -> dict:
         "output_check": check and _output_check(check),
         "validity": cell["validity"] and _validity(cell["validity"]),
     }
+    return _with_error(new) if cell["estimated"] else new
+
+
+def _with_error(cell: dict) -> dict:
+    """An estimate whose intervals hold what such estimates were off by, as they do today."""
+    from inference_benchmark.analysis.estimates import errors_by_metric, widened
+    from inference_benchmark.analysis.speedups import widened_ratio
+    from inference_benchmark.statistics.verdicts import BAND_WITHIN_SESSION
+    from inference_benchmark.workloads.generation import Generation
+
+    if cell["extrapolation"] is not None:
+        cell["extrapolation"] |= {"error": errors_by_metric(Generation)}
+    if cell["summary"] is not None:
+        metrics = cell["summary"]["metrics"]
+        known = {name: found for name, found in metrics.items() if found}
+        metrics |= {name: widened(found, Generation, name) for name, found in known.items()}
+    speedup = cell["speedup"] or {}
+    for against in filter(None, (speedup, speedup.get("plain_eager"))):
+        for found in filter(None, against["metrics"].values()):
+            if found["ci95"] is not None:
+                interval, found["verdict"] = widened_ratio(
+                    found["ci95"],
+                    found["verdict"],
+                    BAND_WITHIN_SESSION,
+                    Generation.estimate_error,
+                )
+                found["ci95"] = list(interval)
+    return cell
 
 
 def _profile(profile: dict | None) -> dict | None:

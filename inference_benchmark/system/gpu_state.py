@@ -206,8 +206,9 @@ class OwnProcesses:
     def starting(self, workers: int = 1) -> Iterator[None]:
         """Around the start of this process's own use of a GPU, or of so many worker processes.
 
-        Of several ranks on a host, which start together, each gives their number. Keep it short: another program that starts meanwhile, and that no /proc of ours shows,
-        can't be told from ours. Of more newcomers than were started the first are taken for ours.
+        Of several ranks on a host, which start together, each gives their number. Keep it short:
+        another program that starts meanwhile, and that no /proc of ours shows, can't be told from
+        ours. Of more newcomers than were started the first are taken for ours.
         """
         before = self._gpu_pids()
         try:

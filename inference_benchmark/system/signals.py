@@ -24,12 +24,13 @@ def exit_code() -> int:
     return 128 + (_received or signal.SIGINT)
 
 
-def end_at_once(program: str, speaks: bool = True) -> None:
-    """From now on a signal ends the process, with one line where it speaks."""
+def end_at_once(program: str, speaks: bool = True, work: str = "measured") -> None:
+    """From now on a signal ends the process, with one line where it speaks. work: what the program
+    did not come to."""
 
     def handler(number: int, _: object) -> None:
         if speaks:
-            line = f"{program}: error: interrupted before anything was measured\n"
+            line = f"{program}: error: interrupted before anything was {work}\n"
             os.write(2, line.encode())
         os._exit(128 + number)
 

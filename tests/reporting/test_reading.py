@@ -9,7 +9,7 @@ import sys
 
 import jsonschema
 import pytest
-from conftest import ROOT
+from conftest import PUBLISHED, ROOT
 
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.formats import FORMATS, report_as
@@ -23,7 +23,6 @@ from inference_benchmark.reporting.shape import departure
 
 SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-PUBLISHED = sorted((ROOT / "results" / "published").glob("*/*.json"))
 OLD = json.loads((ROOT / "tests" / "reporting" / "version_1.json").read_text())
 BROKEN = {
     "empty": ("", "empty"),
@@ -86,9 +85,10 @@ def assert_same_cell(old: dict, new: dict) -> None:
     for phase, profiled in (old.get("profile") or {}).items():
         assert profiled.items() <= new["profile"][phase].items()
     if old.get("extrapolation"):
-        assert new["extrapolation"] == old["extrapolation"] | {"error": None}
+        assert old["extrapolation"].items() <= new["extrapolation"].items()
+        assert set(new["extrapolation"]["error"]) == set(new["summary"]["metrics"])
     for name in ("ttft_s", "tbot_s", "decode_s", "total_s"):
-        assert new["summary"]["metrics"][name] == old["summary"][name]
+        assert_same_summary(old["summary"][name], new["summary"]["metrics"][name], old["estimated"])
     assert new["summary"]["n"] == old["summary"]["ttft_s"]["n"]
     assert new["summary"]["steps"]["step_s"] == old["summary"]["step_s"]
     assert (
@@ -109,7 +109,7 @@ def assert_same_cell(old: dict, new: dict) -> None:
     )
     for name in ("tbot_s", "total_s"):  # derived anew: the median is that of before, to the bit
         assert median(samples["metrics"][name]) == new["summary"]["metrics"][name]["median"]
-    assert_same_speedup(old["speedup"], new["speedup"])
+    assert_same_speedup(old["speedup"], new["speedup"], old["estimated"])
     assert new["limit"]["basis"] == old["limit"]["basis"]
     for name, value in new["limit"]["metrics"].items():
         assert value == old["limit"][name]
@@ -127,14 +127,52 @@ def assert_same_cell(old: dict, new: dict) -> None:
         assert new["output_check"]["checked"] == ["logits", "cache"]
 
 
-def assert_same_speedup(old: dict | None, new: dict | None) -> None:
+def assert_same_summary(old: dict, new: dict, estimated: bool) -> None:
+    """Intervals of estimates now hold the error of the estimate."""
+    intervals = {"median_ci95", "mean_ci95"} if estimated else set()
+    assert {k: v for k, v in new.items() if k not in intervals} == {
+        k: v for k, v in old.items() if k not in intervals
+    }
+    assert all(is_wider(new[name], old[name]) for name in intervals)
+
+
+def is_wider(new: list[float], old: list[float]) -> bool:
+    return new[0] < old[0] * 0.99 and new[1] > old[1] * 1.01
+
+
+def assert_same_speedup(old: dict | None, new: dict | None, estimated: bool) -> None:
     if old is None:
         assert new is None
         return
     assert new["baseline"] == old["baseline"]
     assert new["plain_eager"] == old.get("plain_eager")  # none is published
     for name in ("ttft", "tbot", "total"):
-        assert old[name].items() <= new["metrics"][f"{name}_s"].items()
+        before, after = old[name], new["metrics"][f"{name}_s"]
+        if estimated:
+            assert after["ratio"] == before["ratio"]
+            assert is_wider(after["ci95"], before["ci95"])
+        else:
+            assert before.items() <= after.items()
+
+
+def test_no_published_estimate_leaves_out_the_measured_value():
+    """The interval of an estimate of version 1 held the noise of the runs alone."""
+
+    def cells(folder: str) -> dict:
+        (path,) = (path for path in PUBLISHED if path.parent.name == folder)
+        found = read_result(path)["cells"]
+        return {cell["name"]["variant"]: cell for cell in found if cell["num_layers"] == 32}
+
+    estimates, measured = cells("extrapolation"), cells("session")
+    assert len(estimates) == 3
+    for name, cell in estimates.items():
+        for metric in ("ttft_s", "tbot_s"):
+            low, high = cell["summary"]["metrics"][metric]["median_ci95"]
+            assert low < measured[name]["summary"]["metrics"][metric]["median"] < high
+            if found := cell["speedup"]:
+                truth = measured[name]["speedup"]["metrics"][metric]["ratio"]
+                assert found["metrics"][metric]["ci95"][0] < truth
+                assert truth < found["metrics"][metric]["ci95"][1]
 
 
 def median(values: list[float]) -> float:

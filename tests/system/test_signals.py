@@ -66,18 +66,38 @@ def test_what_nohup_ignores_stays_ignored():
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
 
 
-def test_ctrl_c_while_loading_is_one_line():
-    code = """
+@pytest.mark.parametrize(
+    ("program", "module", "work"),
+    [
+        ("benchmark_inference.py", "inference_benchmark.options.flags", "measured"),
+        ("compare_results.py", "inference_benchmark.reporting.comparison", "compared"),
+    ],
+)
+def test_ctrl_c_while_loading_is_one_line(program, module, work):
+    code = f"""
 import builtins, os, runpy, signal
 real = builtins.__import__
 def interrupted(name, *rest):
-    if name == "inference_benchmark.options.flags":
+    if name == "{module}":
         os.kill(os.getpid(), signal.SIGINT)
     return real(name, *rest)
 builtins.__import__ = interrupted
-runpy.run_path("benchmark_inference.py", run_name="__main__")
+runpy.run_path("{program}", run_name="__main__")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 130
-    line = "benchmark_inference.py: error: interrupted before anything was measured\n"
+    assert done.stderr == f"{program}: error: interrupted before anything was {work}\n"
+
+
+def test_ctrl_c_while_comparing_is_one_line():
+    code = """
+import os, runpy, signal, sys
+import inference_benchmark.reporting.comparison as comparison
+comparison.make_report = lambda request: os.kill(os.getpid(), signal.SIGINT)
+sys.argv = ["compare_results.py", "any.json"]
+runpy.run_path("compare_results.py", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 130
+    line = "compare_results.py: error: interrupted before anything was compared\n"
     assert done.stderr == line
