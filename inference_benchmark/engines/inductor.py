@@ -4,6 +4,7 @@ By default each type of layer is compiled once and reused for every layer, which
 instead of minutes; --compile-scope model compiles the forward as one graph.
 """
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +30,8 @@ def configure_inductor() -> None:
     torch._inductor.config.triton.enable_pdl = True
     # Routers are in fp32 on purpose, as published.
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+    # On a machine without a GPU it says that there is none.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 class InductorEngine(StepEngine):
