@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+_FILES = sorted((ROOT / "results" / "published").glob("*/*.json"))
+PUBLISHED = [path for path in _FILES if path.parent.name != "audit"]  # result files
 # The models are tiny: threads that wait for each other cost more than they bring.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -87,7 +87,8 @@ def _cold_start(cell: MeasuredCell) -> dict | None:
     record = cell.record
     if record.cold_start is None:
         return None
-    warmup_s = [run.total_s for run in record.warmup_runs]
+    is_wrong = record.status == "wrong_output"  # which has no times but those named so
+    warmup_s = [] if is_wrong else [run.total_s for run in record.warmup_runs]
     return {**record.cold_start, "warmup_s": warmup_s, "payback_tokens": None}
 
 

@@ -229,7 +229,7 @@ class Benchmark:
                 guarded(self.ranks, cell, self.preparation.check_timed)
         if self.device.type == "cuda":
             for cell in cells:
-                if cell.is_running:
+                if cell.is_running and cell.record.is_sound:  # a wrong answer has no speed
                     self._diagnose(cell)
         self._close(cells)
         self._show(cells)

@@ -11,6 +11,13 @@ from inference_benchmark.engines import ENGINES, listed
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.model.config import Precision
 from inference_benchmark.models import MODELS
+from inference_benchmark.reporting.audit_tables import (
+    Audit,
+    audit_cannot_see,
+    audit_faults,
+    audit_limits,
+    audit_summary,
+)
 from inference_benchmark.reporting.figures import (
     bases,
     headline_rates,
@@ -30,6 +37,7 @@ from inference_benchmark.reporting.figures import (
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import model_label, variant
 from inference_benchmark.reporting.reading import read_result
+from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
 from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
 from inference_benchmark.scenarios import SCENARIOS
@@ -178,7 +186,7 @@ def extrapolation_check() -> str:
     estimates, measured = (
         {
             (result["config"]["model_name"], variant(cell), cell["batch_size"]): (result, cell)
-            for result in _results(folder)
+            for result in reversed(_results(folder))  # of several sessions the first
             for cell in result["cells"]
             if cell["num_layers"] == result["config"]["full_num_layers"]
         }
@@ -204,8 +212,16 @@ def _estimate_and_truth(estimate: dict, measured: dict, metric: dict) -> list[st
 
 def summary() -> str:
     """What a session prints first, as it prints it."""
-    (result,) = _results("session")
-    return f"```text\n{summary_table(result)}\n```"
+    first, *_ = _results("session")
+    return f"```text\n{summary_table(first)}\n```"
+
+
+def between_sessions(folder: str) -> str:
+    """By how much the sessions of a set differ."""
+    results = _results(folder)
+    if len(results) < 2:
+        return "One session so far: nothing is known here of what differs between sessions."
+    return f"```text\n{set_table(results)}\n```"
 
 
 def _with_interval(cell: dict, metric: dict) -> str:
@@ -251,6 +267,15 @@ RESULT_FOLDERS = (
     "two_gpus",
     "four_gpus",
 )
+# Of the output check, not results of the benchmark; by device.
+AUDITS = (("cpu",), ("h200_faults", "h200_valid"))
+
+
+def audits() -> list[Audit]:
+    folder = PUBLISHED / "audit"
+    return [Audit.read(*(folder / f"{name}.json" for name in names)) for names in AUDITS]
+
+
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
@@ -268,7 +293,14 @@ FILES = {
     ROOT / "results" / "README.md": {
         folder: lambda folder=folder: published(folder) for folder in RESULT_FOLDERS
     }
-    | {"extrapolation_check": extrapolation_check},
+    | {
+        "extrapolation_check": extrapolation_check,
+        "between_sessions": lambda: between_sessions("session"),
+        "audit_summary": lambda: audit_summary(audits()),
+        "audit_faults": lambda: audit_faults(audits()),
+        "audit_limits": lambda: audit_limits(audits()),
+        "audit_cannot_see": lambda: audit_cannot_see(audits()),
+    },
 }
 
 if __name__ == "__main__":

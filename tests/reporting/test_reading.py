@@ -158,12 +158,17 @@ def assert_same_speedup(old: dict | None, new: dict | None, estimated: bool) -> 
 def test_no_published_estimate_leaves_out_the_measured_value():
     """The interval of an estimate of version 1 held the noise of the runs alone."""
 
-    def cells(folder: str) -> dict:
-        (path,) = (path for path in PUBLISHED if path.parent.name == folder)
-        found = read_result(path)["cells"]
+    def session(folder: str) -> dict:
+        return read_result(next(path for path in PUBLISHED if path.parent.name == folder))
+
+    def cells(result: dict) -> dict:
+        found = result["cells"]
         return {cell["name"]["variant"]: cell for cell in found if cell["num_layers"] == 32}
 
-    estimates, measured = cells("extrapolation"), cells("session")
+    files = session("extrapolation"), session("session")
+    if len({file["environment"]["git_commit"] for file in files}) > 1:
+        pytest.skip("what was estimated and what was measured are of different code")
+    estimates, measured = map(cells, files)
     assert len(estimates) == 3
     for name, cell in estimates.items():
         for metric in ("ttft_s", "tbot_s"):

@@ -1,12 +1,10 @@
 """The README says what the tables and the published results say."""
 
 import pytest
-from conftest import ROOT
+from conftest import PUBLISHED, ROOT
 
 from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.reading import read_result
-
-PUBLISHED = sorted((ROOT / "results" / "published").glob("*/*.json"))
 
 
 @pytest.mark.parametrize("path", readme.FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -31,3 +29,26 @@ def test_published_results_are_whole_and_checked(path):
             assert cell["output_check"]["passed"], cell["label"]
         assert cell["status"] == "ok"
         assert len(cell["samples"]["round"]) == cell["summary"]["n"] > 0
+
+
+@pytest.fixture(scope="module")
+def audits():
+    return readme.audits()
+
+
+def test_published_audits_hold_what_is_promised(audits):
+    cpu, gpu = audits
+    assert {each["fault"] for each in cpu.faults} == {each["fault"] for each in gpu.faults}
+    for audit in audits:
+        assert len(audit.faults) > 40
+        assert sum(each["listed"] and not each["caught"] for each in audit.faults) <= 3
+        assert audit.valid
+        assert all(each["passed"] for each in audit.valid)
+
+
+def test_what_cannot_be_seen_is_what_the_check_says_today(audits):
+    import inference_benchmark.output_check as output_check
+
+    said = output_check.__doc__.split("What the check cannot see")[1]
+    assert audits[0].cannot_see == said
+    assert said.count("\n- ") <= 3

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import ROOT
+from conftest import PUBLISHED, ROOT
 from fake_results import (
     FORWARD,
     fake_cell,
@@ -23,7 +23,6 @@ from inference_benchmark.reporting.tables import report
 from inference_benchmark.reporting.units import with_interval
 from inference_benchmark.reporting.version_1 import GENERATION
 
-PUBLISHED = sorted((ROOT / "results" / "published").glob("*/*.json"))
 REASON = {"code": "drift", "severity": "suspect", "message": "It drifts.", "remedy": "Wait."}
 PROFILE = {
     "kernel_s": 0.005,

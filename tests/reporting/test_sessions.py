@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comparing import one_line, report, rows, run, verdicts
-from conftest import ROOT
+from conftest import PUBLISHED
 from fake_results import ENVIRONMENT, fake_cell, fake_forward_cell, fake_result, save
 
 COMMITS = {"before": "a" * 40, "after": "b" * 40}
@@ -353,7 +353,7 @@ class TestManyComparisons:
 
 
 def test_all_published_files_at_once():
-    files = sorted(map(str, (ROOT / "results" / "published").glob("*/*.json")))
+    files = list(map(str, PUBLISHED))
     found = report(*files)
     assert len(found["rows"]) > 20
     assert any("of those that hold a cell" in note for note in found["notes"])

@@ -134,4 +134,5 @@ def test_wrong_outputs_have_no_speed(run):
     assert (wrong["samples"], wrong["summary"], wrong["speedup"]) == (None, None, None)
     assert wrong["wrong_output_samples"]["metrics"]["ttft_s"] == [0.1] * 3
     assert wrong["cold_start"]["payback_tokens"] is None
+    assert wrong["cold_start"]["warmup_s"] == []
     assert "WRONG" in out
