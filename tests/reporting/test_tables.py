@@ -11,7 +11,8 @@ THREE_RUNS = ("--num-iterations", "3", "--warmup-iterations", "0")
 @pytest.fixture
 def run(monkeypatch, capsys):
     """run({label: settings of its engine}, *flags) -> (exit code, stdout with details, result)."""
-    return whole_session(monkeypatch, capsys)
+    session = whole_session(monkeypatch, capsys)
+    return lambda engines, *flags: session(engines, "--details", *flags)
 
 
 def section(text: str, title: str) -> list[str]:
