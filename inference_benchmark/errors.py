@@ -25,13 +25,18 @@ class CannotRun(RuntimeError):
 
 
 def printable(text: object) -> str:
-    """On one line, with escapes for whatever a terminal would take for a command."""
-    return "".join(
-        character
-        if character.isprintable()
-        else character.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for character in str(text)
-    )
+    """On one line: line ends and tabs become spaces, and whatever else a terminal would take for a
+    command is written as an escape."""
+    text = str(text)
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character.isspace():
+        return " "
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

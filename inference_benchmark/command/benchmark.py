@@ -1,7 +1,6 @@
 """The main job: from a resolved request to tables and a result file."""
 
 import gc
-import json
 import os
 import re
 import sys
@@ -338,7 +337,7 @@ class Benchmark:
         if request.format == "csv":
             print(report_as(result, "csv"), end="")
         if request.format == "json" or self.ending.save_error is not None:
-            print(json.dumps(result, allow_nan=False))
+            print(report_as(result, "json"))
         self.out.flush()
         sys.stdout.flush()
 

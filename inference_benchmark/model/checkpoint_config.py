@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from pathlib import Path, PurePath
 
+from inference_benchmark.errors import printable
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.config_json import Unsupported
 from inference_benchmark.model.families import FAMILIES
@@ -30,11 +31,6 @@ class CheckpointError(RuntimeError):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
-
-
-def printable(text: str) -> str:
-    """The text with "?" for line breaks, escape sequences and whatever else a terminal obeys."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def read_model(folder: Path, expected: ModelConfig | None = None) -> ModelConfig:

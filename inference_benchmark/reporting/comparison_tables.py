@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
 
+from inference_benchmark.errors import printable
 from inference_benchmark.reporting.comparison import Report
 from inference_benchmark.reporting.conditions import GPU_UUIDS, Difference
 from inference_benchmark.reporting.judging import Measured, Row
-from inference_benchmark.reporting.reading import printable_text
+from inference_benchmark.reporting.saving import finite
 from inference_benchmark.reporting.units import (
     UNKNOWN,
     dollars,
@@ -105,7 +106,7 @@ def _numbers(measured: Measured, samples: str) -> tuple:
 
 
 def as_json(report: Report) -> str:
-    return json.dumps(asdict(report), indent=2, allow_nan=False)
+    return json.dumps(finite(asdict(report)), indent=2, allow_nan=False)
 
 
 PRINTERS: dict[str, Callable[[Report], str]] = {
@@ -273,7 +274,7 @@ def _block(row: Row) -> list[str]:
 
 def _joined(lines: Sequence[str]) -> str:
     """Names of files and folders may hold what a terminal takes for a command."""
-    return "\n".join(map(printable_text, lines)).rstrip()
+    return "\n".join(map(printable, lines)).rstrip()
 
 
 def _wrapped(text: str) -> list[str]:

@@ -20,6 +20,7 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.labels import model_label, variant
 from inference_benchmark.reporting.reading import printable, to_version_2
+from inference_benchmark.reporting.saving import finite
 from inference_benchmark.reporting.summary import summary_notes, summary_row
 from inference_benchmark.reporting.tables import headline, report
 
@@ -33,7 +34,7 @@ def report_as(result: dict, format: str, details: bool = False, legend: bool = T
         ValueError: no such format.
     """
     if format == "json":
-        return json.dumps(to_version_2(result), allow_nan=False)
+        return json.dumps(finite(to_version_2(result)), allow_nan=False)
     if format == "table":
         return report(result, details, legend)
     if format not in FORMATS:

@@ -85,7 +85,14 @@ class Progress:
             bar_format = "{desc} {n} of at most {total} runs, {elapsed}{postfix}"
             if total is None:
                 bar_format = "{desc}, run {n}, {elapsed}"
-            self._bar = tqdm(total=total, bar_format=bar_format, leave=False, dynamic_ncols=True)
+            self._bar = tqdm(
+                desc=name,
+                total=total,
+                initial=done,
+                bar_format=bar_format,
+                leave=False,
+                dynamic_ncols=True,
+            )
         self._bar.set_description_str(name, refresh=False)
         self._bar.set_postfix_str(describe(self._forecast), refresh=False)
         self._bar.n = done

@@ -2,8 +2,7 @@
 
 What is returned fits result.schema.json in all fields that it describes, so readers (tables,
 comparisons, pictures) look nothing over twice. Text in it is printable: control characters in
-labels, names and messages, which could move a terminal's cursor or break a table, are replaced here
-and nowhere else.
+labels, names and messages, which could move a terminal's cursor or break a table, are replaced.
 """
 
 import json
@@ -11,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from inference_benchmark.errors import printable as printable_text
 from inference_benchmark.reporting.shape import departure
 from inference_benchmark.reporting.version_1 import from_version_1
 
@@ -75,13 +75,6 @@ def printable(part: Any) -> Any:
     if isinstance(part, dict):
         return {printable_text(str(name)): printable(value) for name, value in part.items()}
     return part
-
-
-def printable_text(text: str) -> str:
-    """Line ends and tabs become spaces, other unprintable characters a question mark."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else " " if char.isspace() else "?" for char in text)
 
 
 def _may_hold_text(values: list) -> bool:

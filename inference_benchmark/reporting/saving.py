@@ -156,6 +156,15 @@ class _ListTexts:
         return known[2]
 
 
+def finite(value: Any) -> Any:
+    """Without the numbers that JSON does not have: null stands for them."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def file_name(result: dict) -> str:
     """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>, without .json; of an estimate the
     model reads <model>-est<SMALL>-<LARGE>."""

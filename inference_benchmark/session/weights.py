@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from inference_benchmark.errors import CannotRun
-from inference_benchmark.model.checkpoint_config import CheckpointError, printable
+from inference_benchmark.errors import CannotRun, printable
+from inference_benchmark.model.checkpoint_config import CheckpointError
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request

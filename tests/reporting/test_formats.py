@@ -54,7 +54,7 @@ def test_nothing_in_a_cell_can_end_a_markdown_table():
     assert markdown(["a"], [["x|y\nz"]]).splitlines()[2] == "| x\\|y z |"
     document = result()
     document["cells"][0]["label"] = "a|b\x1b[2J\nc"
-    assert "| a\\|b?[2J c |" in report_as(document, "markdown")
+    assert "| a\\|b\\x1b[2J c |" in report_as(document, "markdown")
 
 
 def test_csv_has_si_units_and_full_precision():
@@ -90,3 +90,9 @@ def test_no_other_format():
 @pytest.mark.parametrize("format", ["table", "markdown", "csv", "json"])
 def test_a_session_without_cells_has_every_form(format):
     assert report_as(fake_result([]), format)
+
+
+def test_a_number_that_json_does_not_have_is_null_and_loses_no_report():
+    document = result()
+    document["cells"][0]["gpu_state"] = {"power_w": float("nan")}
+    assert json.loads(report_as(document, "json"))["cells"][0]["gpu_state"] == {"power_w": None}

@@ -345,8 +345,8 @@ class TestText:
         path = tmp_path / "evil.json"
         path.write_text(json.dumps(document))
         result = read_result(path)
-        assert result["cells"][0]["label"] == "evil?[2J row b1"
-        assert result["config"]["model_name"] == "name ??"
+        assert result["cells"][0]["label"] == "evil\\x1b[2J row b1"
+        assert result["config"]["model_name"] == "name \\u202e\\ud800"
 
     def test_numbers_and_nulls_stay(self):
         assert printable({"a": [1.5, 2.5], "b": [None, 1, True], "c": None}) == {
