@@ -130,7 +130,7 @@ def test_the_top_level_holds_the_named_files_only():
 
 def test_the_readme_shows_every_folder():
     text = (ROOT / "README.md").read_text()
-    block = text.split("Where everything is:\n")[1].split("Each of these folders")[0]
+    block = text.split("Where everything is:\n")[1].split("The folders of the package")[0]
     shown = set(re.findall(r"^ {4,6}(\S+?)/?(?:  |$)", block, re.MULTILINE))
     folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert shown == folders | TOP_LEVEL - {"README.md", "LICENSE", "pyproject.toml"}

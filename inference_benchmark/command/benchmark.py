@@ -15,14 +15,13 @@ from inference_benchmark.analysis.result import header, make_result, running_res
 from inference_benchmark.command.ending import Ending
 from inference_benchmark.command.fit import arrange
 from inference_benchmark.command.many_sessions import current_session_set
+from inference_benchmark.command.report import print_report
 from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
 from inference_benchmark.options.request import Request
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank, join
 from inference_benchmark.reporting.card import card
-from inference_benchmark.reporting.explanation import costliest, explain
-from inference_benchmark.reporting.formats import report_as
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
 from inference_benchmark.reporting.summary import group_rows
@@ -39,7 +38,7 @@ from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
 from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
-from inference_benchmark.system.host_load import available_cpus, load_average
+from inference_benchmark.system.host_load import available_cpus, free_host_bytes, load_average
 
 
 def run(request: Request, command: list[str], started: float) -> int:
@@ -323,36 +322,8 @@ class Benchmark:
         measured = any(cell.record.timed_runs for cell in self.cells)
         state = "interrupted" if self.interrupted else "complete" if measured else "failed"
         result = self.ending.finish(state)
-        self.ending.print(lambda: self._print(result))
+        self.ending.print(lambda: print_report(result, self.request, self.ending, self.out))
         return self.ending.code(self._exit_code(result))
-
-    def _print(self, result: dict) -> None:
-        """The report, in the form that was asked for; json and csv stand alone on stdout."""
-        request = self.request
-        text = report_as(result, self._format(), request.details)
-        print(encodable(text, self.out.encoding), file=self.out)
-        self._print_profiles(result)
-        if self.ending.is_saved:
-            print(f"\nsaved: {self.ending.path}", file=self.out)
-        if request.format == "csv":
-            print(report_as(result, "csv"), end="")
-        if request.format == "json" or self.ending.save_error is not None:
-            print(report_as(result, "json"))
-        self.out.flush()
-        sys.stdout.flush()
-
-    def _format(self) -> str:
-        """Of the tables that people read."""
-        return "markdown" if self.request.format == "markdown" else "table"
-
-    def _print_profiles(self, result: dict) -> None:
-        for cell in result["cells"]:
-            if cell["estimated"]:
-                continue
-            if self.request.explain and self.device.type == "cuda":
-                print(f"\n{explain(cell)}", file=self.out)
-            if self.request.profile and cell["profile"]:
-                print(f"\n{costliest(cell)}", file=self.out)
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:
@@ -364,13 +335,3 @@ class Benchmark:
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED
-
-
-def free_host_bytes() -> int | None:
-    """Of this machine; None where it does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return None

@@ -14,39 +14,29 @@ with its own scores, and what it would have chosen itself is compared apart: few
 and timed runs it chooses itself, and how far eager is then from the exact forward is the floor.
 """
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
-from inference_benchmark.output_check.errors import CacheErrors, Finding, LogitErrors, finite, worst
+from inference_benchmark.output_check.errors import Finding, finite
+from inference_benchmark.output_check.floors import findings_of, floor_of, free_floor
 from inference_benchmark.output_check.needles import Plant, step_positions
+from inference_benchmark.output_check.parts import EXACT_TOKENS, Part, Routing, logits_of
 from inference_benchmark.output_check.recording import Recording, evenly
 from inference_benchmark.output_check.reference import Reference
+from inference_benchmark.output_check.sequences import compared_blocks, compared_rows
 from inference_benchmark.output_check.timed import Floor, TimedRun, replay, slices
-from inference_benchmark.output_check.tolerances import (
-    FACTORS,
-    NEEDLE_FACTOR,
-    ROUTING_LIMITS,
-    Factors,
-)
+from inference_benchmark.output_check.tolerances import FACTORS, ROUTING_LIMITS
 
 FORCED_STEPS = 32
 # Over 100, and more than are forced: whatever stops after so many steps or calls shows.
 FREE_STEPS = 130
 # Finite: a mask multiplies what it hides by zero, and zero times infinity is not zero.
 POISON = 2.0
-# The exact forward serves so many tokens of the first sequence of a prompt; shorter inputs whole.
-EXACT_TOKENS = 1056
 EXACT_SEQUENCES = 4
-# Of a larger batch so many sequences, in blocks, are compared before the timing; the replay of the
-# timed runs looks at all of them.
-_MOST_SEQUENCES = 16
-_BLOCK = 4
 
 
 @torch.inference_mode()
@@ -73,19 +63,6 @@ def check_before(
     return found | {"seconds": time.perf_counter() - started}
 
 
-@dataclass(eq=False)
-class _Part:
-    """A part of the check, with the errors that belong together."""
-
-    name: str
-    caches: CacheErrors
-    logits: LogitErrors
-
-    @classmethod
-    def named(cls, name: str, first_slot: int = 0) -> "_Part":
-        return cls(name, CacheErrors(first_slot), LogitErrors())
-
-
 class _Check:
     def __init__(self, engine, decoder: Decoder, precision: str, seed: int) -> None:
         self.engine = engine
@@ -104,22 +81,22 @@ class _Check:
         forced_prompt, free_prompt = prompts
         length = forced_prompt.shape[1]
         after_prompt = min(FORCED_STEPS, self.capacity - length)
-        prompt, decode = _Part.named("prompt"), _Part.named("decode", length)
-        empty, needles = _Part.named("empty cache"), _Part.named("needles")
+        prompt, decode = Part.named("prompt"), Part.named("decode", length)
+        empty, needles = Part.named("empty cache"), Part.named("needles")
         self._after_prompt(forced_prompt, after_prompt, prompt, decode)
         if after_prompt:
             self._from_empty(forced_prompt.shape[0], min(FORCED_STEPS, self.capacity), empty)
         if after_prompt and self.capacity > 2:
             self._needles(forced_prompt, needles)
         parts = [prompt, decode, empty, needles]
-        findings, floor = self._findings(parts), self._floor(parts, forced_prompt)
+        findings, floor = findings_of(parts, self.factors), self._floor(parts, forced_prompt)
         free = self._free_run(free_prompt, floor)
         self.engine.reset()
         return self._result(parts, findings, floor, free, after_prompt)
 
     # Forced steps
 
-    def _after_prompt(self, prompt: Tensor, count: int, of_prompt: _Part, of_steps: _Part) -> None:
+    def _after_prompt(self, prompt: Tensor, count: int, of_prompt: Part, of_steps: Part) -> None:
         length = prompt.shape[1]
         recording = self._recording(length, count)
         self.engine.reset(POISON)
@@ -129,7 +106,7 @@ class _Check:
         self._compare(recording, {of_prompt: slice(length), of_steps: slice(length, None)})
         self._count_unwritten(recording.length)
 
-    def _from_empty(self, batch: int, count: int, part: _Part) -> None:
+    def _from_empty(self, batch: int, count: int, part: Part) -> None:
         recording = self._recording(0, count)
         self.engine.reset(POISON)
         self._force(recording, batch, count)
@@ -152,12 +129,12 @@ class _Check:
         for token in tokens.to(self.engine.token.device):
             recording.force(token)
 
-    def _compare(self, recording: Recording, parts: dict[_Part, slice]) -> None:
+    def _compare(self, recording: Recording, parts: dict[Part, slice]) -> None:
         """With one forward over all tokens that went in."""
         tokens, choices = recording.tokens, recording.choices
         batch, length = tokens.shape
         exact_length = length if length <= 2 * EXACT_TOKENS else EXACT_TOKENS
-        for rows in _blocks(batch) or slices(batch, self.engine.plan.input_length, length):
+        for rows in compared_blocks(batch) or slices(batch, self.engine.plan.input_length, length):
             eager = self.eager.stream(tokens[rows])
             exact = None
             if rows.start == 0:
@@ -173,18 +150,18 @@ class _Check:
                     exact.layer(index, exact_cache, exact_chosen)
                 found = [tensor[rows] for tensor in self.engine.caches[index]]
                 for part, slots in parts.items():
-                    _add(part, index, found, own, exact_cache, slots, rows.start)
+                    part.add_cache(index, found, own, exact_cache, slots, rows.start)
             self.routing.add(eager.choices, chosen)
             of_prompt, of_steps = parts
             for position, found, own in _logits(recording, eager, rows):
                 is_known = exact is not None and position < exact_length
                 part = of_prompt if position == self.engine.plan.input_length - 1 else of_steps
-                other = _one(exact, position) if is_known else None
+                other = logits_of(exact, position) if is_known else None
                 part.logits.add(found, own, other, rows.start)
 
-    def _compare_steps(self, recording: Recording, part: _Part) -> None:
+    def _compare_steps(self, recording: Recording, part: Part) -> None:
         """With eager steps, which round as steps do, and one exact forward over all tokens."""
-        rows = _rows(recording.tokens.shape[0])
+        rows = compared_rows(recording.tokens.shape[0])
         tokens, choices = recording.tokens[rows], [each[rows] for each in recording.choices]
         batch, length = tokens.shape
         layers = range(len(self.engine.caches))
@@ -199,16 +176,16 @@ class _Check:
                 eager.layer(index, caches[index], chosen)
             self.routing.add(eager.choices, chosen)
             if position in recording.logits:
-                eager_logits[position] = _one(eager, 0)
+                eager_logits[position] = logits_of(eager, 0)
         exact = self.exact.stream(tokens[:some], 0, length)
         exact_chosen = [each[:some].flatten(0, 1) for each in choices]
         for index in layers:
             exact_cache = self.exact.empty_cache(index, some, length)
             exact.layer(index, exact_cache, exact_chosen)
             found = [tensor[rows] for tensor in self.engine.caches[index]]
-            _add(part, index, found, caches[index], exact_cache, slice(length))
+            part.add_cache(index, found, caches[index], exact_cache, slice(length))
         for position, own in eager_logits.items():
-            part.logits.add(recording.logits[position][rows], own, _one(exact, position))
+            part.logits.add(recording.logits[position][rows], own, logits_of(exact, position))
 
     def _count_unwritten(self, filled: int) -> None:
         for cache in self.engine.caches:
@@ -218,7 +195,7 @@ class _Check:
 
     # Needles
 
-    def _needles(self, prompt: Tensor, part: _Part) -> None:
+    def _needles(self, prompt: Tensor, part: Part) -> None:
         engine, batch = self.engine, prompt.shape[0]
         positions = step_positions(prompt.shape[1], self.capacity, self.seed)
         plant = Plant(self.decoder.config.layers, self.capacity, positions, self.seed)
@@ -234,9 +211,9 @@ class _Check:
             self._compare_planted(token, position, part)
         self._count_changed(plant, positions)
 
-    def _compare_planted(self, token: Tensor, position: int, part: _Part) -> None:
+    def _compare_planted(self, token: Tensor, position: int, part: Part) -> None:
         """One step of eager and of the exact forward on copies of the engine's own caches."""
-        engine, rows = self.engine, _rows(token.shape[0])
+        engine, rows = self.engine, compared_rows(token.shape[0])
         token = token[rows]
         some = min(token.shape[0], EXACT_SEQUENCES)
         chosen = [each[rows] for each in engine.choices]
@@ -253,9 +230,9 @@ class _Check:
             own_slot, exact_slot = (
                 [tensor[:, :, slot] for tensor in tensors] for tensors in (own, exact_cache)
             )
-            _add(part, index, found, own_slot, exact_slot, slice(None))
+            part.add_cache(index, found, own_slot, exact_slot, slice(None))
         self.routing.add(eager.choices, chosen)
-        part.logits.add(engine.logits[rows], _one(eager, 0), _one(exact, 0))
+        part.logits.add(engine.logits[rows], logits_of(eager, 0), logits_of(exact, 0))
 
     def _count_changed(self, plant: Plant, positions: Sequence[int]) -> None:
         """Slots that no step should have written, held against what was planted."""
@@ -278,7 +255,7 @@ class _Check:
         for _ in range(steps):
             recording.choose()
         self.failures += [f"free run: {text}" for text in recording.failures()]
-        rows = _rows(prompt.shape[0])
+        rows = compared_rows(prompt.shape[0])
         tokens = self.engine.tokens[rows, length : length + steps + 1]
         run = TimedRun(prompt[rows], tokens, length + steps)
         caches = [tuple(tensor[rows] for tensor in cache) for cache in self.engine.caches]
@@ -289,79 +266,17 @@ class _Check:
 
     # What was found
 
-    def _floor(self, parts: list[_Part], prompt: Tensor) -> Floor:
+    def _floor(self, parts: Sequence[Part], prompt: Tensor) -> Floor:
         """What free runs are held against: where the reference chooses experts itself, eager's own
         distance from an exact forward that does so too."""
-        if self.decoder.config.num_experts is not None:
-            return self._free_floor(prompt)
-        prompt_part, _, empty, _ = parts
-        caches = prompt_part.caches.floors()
-        for place, own in empty.caches.floors().items():
-            known = caches.get(place, (0.0, 0.0))
-            caches[place] = (max(known[0], own[0]), max(known[1], own[1]))
-        floors = [part.logits.floor() for part in parts[:3]]
-        logits = [each for each in floors if each is not None] or [(0.0, 0.0)]
-        return Floor(max(each[0] for each in logits), max(each[1] for each in logits), caches)
-
-    def _free_floor(self, prompt: Tensor) -> Floor:
-        """Beside eager's distance from the exact forward, where each chooses experts itself, how
-        far the outputs move when every token gets other experts than it should: no number of
-        choices that rounding tips moves them farther."""
-        tokens = prompt[:1, :EXACT_TOKENS]
-        length = tokens.shape[1]
-        eager, exact, tipped = (
-            reference.stream(tokens) for reference in (self.eager, self.exact, self.eager)
-        )
-        own_part, tipped_part = _Part.named("free"), _Part.named("tipped")
-        num_experts = self.decoder.config.num_experts
-        for index in range(len(self.engine.caches)):
-            caches = [
-                reference.empty_cache(index, 1, length)
-                for reference in (self.eager, self.exact, self.eager)
-            ]
-            eager.layer(index, caches[0])
-            exact.layer(index, caches[1])
-            tipped.layer(index, caches[2], [(each + 1) % num_experts for each in eager.choices])
-            _add(own_part, index, caches[0], caches[0], caches[1], slice(None))
-            _add(tipped_part, index, caches[0], caches[2], caches[0], slice(None))
-        for position in range(0, length, max(1, length // 64)):
-            own = _one(eager, position)
-            own_part.logits.add(own, own, _one(exact, position))
-            tipped_part.logits.add(own, _one(tipped, position), own)
-        per_token = sum(each.shape[-1] for each in eager.choices)
-        share = min(0.5, 3 * (self.routing.difference() or 0.0) * per_token + 0.02)
-        caches = {}
-        for place, (mean, most) in own_part.caches.floors().items():
-            tipped_mean, tipped_most = tipped_part.caches.floors()[place]
-            caches[place] = (
-                max(mean, math.sqrt(share) * tipped_mean),
-                max(most, 1.5 * tipped_most / self.factors.most),
-            )
-        mean, most = own_part.logits.floor()
-        return Floor(mean, most, caches, tipped_part.logits.floor()[0], share)
-
-    def _findings(self, parts: list[_Part]) -> list[Finding]:
-        prompt, decode, empty, needles = parts
-        floors = empty.caches.floors() | prompt.caches.floors()
-        known = [each for each in (empty.logits.floor(), prompt.logits.floor()) if each]
-        logits = max(known, default=(0.0, 0.0))
-        found = []
-        for part in parts:
-            factors = self.factors
-            if part is needles:
-                factors = Factors(
-                    factors.mean * NEEDLE_FACTOR,
-                    factors.head * 2 * NEEDLE_FACTOR,  # a few values each
-                    factors.most * NEEDLE_FACTOR,
-                    factors.least,
-                )
-            found += part.caches.findings(part.name, factors, floors)
-            found += part.logits.findings(part.name, factors, logits)
-        return worst(found)
+        if self.decoder.config.num_experts is None:
+            return floor_of(parts)
+        difference = self.routing.difference() or 0.0
+        return free_floor(self.eager, self.exact, prompt, difference, self.factors)
 
     def _result(
         self,
-        parts: list[_Part],
+        parts: list[Part],
         findings: list[Finding],
         floor: Floor,
         free: list[Finding],
@@ -396,61 +311,9 @@ class _Check:
         }
 
 
-class Routing:
-    """How many of the chosen experts the reference would not have chosen."""
-
-    def __init__(self) -> None:
-        self._differing: list[Tensor] = []
-        self._compared: list[int] = []
-
-    def add(self, own: Sequence[Tensor], chosen: Sequence[Tensor]) -> None:
-        for mine, given in zip(own, chosen, strict=True):
-            known = (given[:, :, None] == mine[:, None, :]).any(dim=-1)
-            self._differing.append((~known).sum())
-            self._compared.append(known.numel())
-
-    def difference(self) -> float | None:
-        """The share of all; None without mixtures of experts."""
-        if not self._compared:
-            return None
-        return sum(int(each) for each in self._differing) / sum(self._compared)
-
-
-def _blocks(batch: int) -> list[slice]:
-    """Of a large batch blocks of sequences, the first and the last among them; else none."""
-    if batch <= _MOST_SEQUENCES:
-        return []
-    count = _MOST_SEQUENCES // _BLOCK
-    starts = [number * (batch - _BLOCK) // (count - 1) for number in range(count)]
-    return [slice(start, start + _BLOCK) for start in starts]
-
-
-def _rows(batch: int) -> list[int] | slice:
-    """Which sequences are compared: an index of all, or of those in the blocks."""
-    blocks = _blocks(batch)
-    return [row for block in blocks for row in range(batch)[block]] or slice(None)
-
-
-def _add(
-    part: _Part, layer: int, found, eager, exact, slots: slice, first_sequence: int = 0
-) -> None:
-    """found, eager, exact: a layer's tensors [sequences, heads, slots, values], the engine's with
-    more slots than eager's have; exact ones may be None or shorter."""
-    for number, (mine, own, other) in enumerate(zip(found, eager, exact, strict=True)):
-        mine = mine[:, :, : own.shape[2]][:, :, slots]
-        other = None if other is None else other[:, :, slots]
-        part.caches.add(layer, number, mine, own[:, :, slots], other, first_sequence)
-
-
 def _logits(recording: Recording, stream, rows: slice):
     """(position, the engine's logits, the reference's), both [sequences, vocab]."""
     positions = sorted(recording.logits)
     for part, logits in stream.logits(positions):
         for number, position in enumerate(positions[part]):
             yield position, recording.logits[position][rows], logits[:, number]
-
-
-def _one(stream, position: int) -> Tensor:
-    """Logits [sequences, vocab] of one position."""
-    ((_, logits),) = stream.logits([position])
-    return logits[:, 0]

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
-from inference_benchmark.output_check.before import EXACT_TOKENS, Routing
 from inference_benchmark.output_check.errors import LogitErrors
+from inference_benchmark.output_check.parts import EXACT_TOKENS, Routing
 from inference_benchmark.output_check.reference import Reference
 from inference_benchmark.output_check.tolerances import FACTORS, ROUTING_LIMITS
 

@@ -1,4 +1,4 @@
-"""How busy the host's CPUs are with others: before a session, and while it runs. No torch.
+"""How busy the host's CPUs are with others, before a session and while it runs; its free memory. No torch.
 
 The load average of the last minute would count what this program itself did a moment ago, loading
 libraries or the session before this one, so that the processes that want a CPU are counted now.
@@ -43,4 +43,14 @@ def _running() -> int | None:
             line = next(line for line in file if line.startswith("procs_running"))
         return int(line.split()[1])
     except (OSError, StopIteration, ValueError, IndexError):
+        return None
+
+
+def free_host_bytes() -> int | None:
+    """Of this machine; None where it does not say."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":", 1) for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
         return None

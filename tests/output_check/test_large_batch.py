@@ -7,7 +7,7 @@ from step_engines import make_engine
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import check_before, check_timed_runs
-from inference_benchmark.output_check.before import _blocks, _rows
+from inference_benchmark.output_check.sequences import compared_blocks, compared_rows
 from inference_benchmark.output_check.timed import TimedRun
 from inference_benchmark.workloads.inputs import random_tokens
 
@@ -29,9 +29,26 @@ def before(decoder, engine) -> dict:
 
 
 def test_blocks_hold_the_first_and_the_last_sequence():
-    assert _blocks(16) == []
-    assert _rows(16) == slice(None)
-    assert _rows(256) == [0, 1, 2, 3, 84, 85, 86, 87, 168, 169, 170, 171, 252, 253, 254, 255]
+    assert compared_blocks(16) == []
+    assert compared_rows(16) == slice(None)
+    assert compared_rows(256) == [
+        0,
+        1,
+        2,
+        3,
+        84,
+        85,
+        86,
+        87,
+        168,
+        169,
+        170,
+        171,
+        252,
+        253,
+        254,
+        255,
+    ]
 
 
 def test_a_valid_engine_passes(decoder):
@@ -43,7 +60,7 @@ def test_a_valid_engine_passes(decoder):
 def test_a_fault_of_a_sequence_between_the_blocks_is_seen_in_the_timed_run(decoder):
     engine = make_engine("eager", decoder, BATCH, INPUT, INPUT + OUTPUT)
     healthy = engine.run_decoder
-    row = next(row for row in range(BATCH) if row not in _rows(BATCH))
+    row = next(row for row in range(BATCH) if row not in compared_rows(BATCH))
 
     def faulty(tokens, *rest):
         logits, token, *choices = healthy(tokens, *rest)
