@@ -63,7 +63,7 @@ def make_cell(plan: CellPlan | None = None, **engine) -> LiveCell:
 
 
 def whole_session(monkeypatch, capsys):
-    """run(engines, *flags) -> (exit code, stdout, result): a session of scripted engines.
+    """run(engines, *flags) -> (exit code, stdout with details, result), of scripted engines.
 
     engines: {label of the cell: settings of its engine}; others run steadily. A `check` of None
     is an engine whose outputs can't be checked.
@@ -80,7 +80,7 @@ def whole_session(monkeypatch, capsys):
         monkeypatch.setattr(Weights, "build", lambda self, *_: None)
         monkeypatch.setattr(benchmark, "free_host_bytes", lambda: None)
         monkeypatch.setattr(Generation, "check", lambda self, engine, *_: engine.check)
-        arguments = ["--device", "cpu", "--quiet"]
+        arguments = ["--device", "cpu", "--quiet", "--details"]
         for flag, value in (("--mode", "eager"), ("--model-name", "llama3.1-8b")):
             arguments += [] if flag in flags else [flag, value]
         arguments += ["--input-length", str(INPUT), "--output-length", str(OUTPUT)]

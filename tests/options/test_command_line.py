@@ -191,7 +191,7 @@ def test_a_gpu_that_is_not_there(capsys, monkeypatch):
 
 
 def test_a_model_that_does_not_fit_says_what_would(capsys, monkeypatch):
-    from inference_benchmark.session import benchmark
+    from inference_benchmark.command import benchmark
 
     monkeypatch.setattr(benchmark, "free_host_bytes", lambda: 100_000_000_000)
     code, err = run(
