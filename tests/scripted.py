@@ -63,7 +63,7 @@ def make_cell(plan: CellPlan | None = None, **engine) -> LiveCell:
 
 
 def whole_session(monkeypatch, capsys):
-    """run(engines, *flags) -> (exit code, stdout, result): a session of scripted engines.
+    """run(engines, *flags) -> (exit code, stdout with details, result), of scripted engines.
 
     engines: {label of the cell: settings of its engine}; others run steadily. A `check` of None
     is an engine whose outputs can't be checked.
