@@ -130,6 +130,19 @@ def test_one_forward_without_a_cache_in_every_engine():
     assert [cell["mode"] for cell in result["cells"]] == modes
 
 
+def test_generation_in_inductor_is_checked_and_compared():
+    lengths = ["--input-length", "8", "--output-length", "4", "--num-iterations", "2"]
+    done = run("--mode", "inductor", "eager", *lengths, "--warmup-iterations", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    validate(result)
+    inductor, eager = result["cells"]
+    assert inductor["output_check"]["passed"]
+    assert inductor["output_check"]["checked"] == ["tokens", "logits", "cache"]
+    assert inductor["cold_start"]["compile_decode_s"] > 0
+    assert inductor["speedup"]["baseline"] == eager["label"]
+
+
 def test_batch_sizes_are_groups_whose_rows_are_shown_when_they_are_done():
     done = run("--mode", "eager", "--batch-size", "1", "2", *FORWARD, "--json")
     assert done.returncode == 0, done.stderr

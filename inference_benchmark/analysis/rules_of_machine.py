@@ -173,15 +173,15 @@ def busy_cpus(evidence: Evidence) -> Reason | None:
     return Reason(
         "busy_cpus",
         "suspect",
-        f"The CPUs were shared: {'; '.join(seen)}.",
-        "Stop what else is running, or keep to CPUs of your own (taskset), and measure again.",
+        f"The CPUs were busy: {'; '.join(seen)}.",
+        "Stop what else runs, or keep to free CPUs (taskset).",
     )
 
 
 def _load_at_start(evidence: Evidence) -> Iterable[str]:
     load, cpus = evidence.load_average, evidence.cpus
     if load is not None and cpus and load / cpus > MAX_LOAD_PER_CPU:
-        yield f"{load:.1f} other process(es) wanted one of {cpus} at the start"
+        yield f"a load of {load:.1f} on {cpus} at the start"
 
 
 def _taken_away(evidence: Evidence) -> Iterable[str]:
@@ -190,10 +190,7 @@ def _taken_away(evidence: Evidence) -> Iterable[str]:
         return
     rate = evidence.involuntary_switches / seconds / (evidence.cpus or 1)
     if rate > MAX_SWITCHES_PER_S:
-        yield (
-            f"each was taken from this process {rate:,.0f} times a second "
-            f"(at most {MAX_SWITCHES_PER_S:.0f})"
-        )
+        yield f"each taken away {rate:,.0f} times a second (at most {MAX_SWITCHES_PER_S:.0f})"
 
 
 MACHINE_RULES: tuple[Rule, ...] = (

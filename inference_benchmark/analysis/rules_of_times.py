@@ -7,6 +7,7 @@ from inference_benchmark.analysis.reason import MIN_RUNS, Evidence, Reason, Rule
 from inference_benchmark.statistics.intervals import relative_half_width
 from inference_benchmark.statistics.stability import Step, fits_better_than_a_trend, trend_z
 from inference_benchmark.statistics.stability import step as find_step
+from inference_benchmark.statistics.stopping import stop_words
 
 # Twice the 1 % within which two results count as the same: beyond it a trend or a step over the runs
 # decides verdicts.
@@ -80,9 +81,8 @@ def scatter(evidence: Evidence) -> Reason | None:
     return Reason(
         "scatter",
         "suspect",
-        f"{name} scatters: the 95 % interval of its median is ±{worst:.1%} wide "
-        f"(at most {MAX_HALF_WIDTH:.0%}).",
-        "Measure more runs, or leave --num-iterations out: then runs are added until ±1 %.",
+        f"{name} scatters, its median is known to ±{worst:.1%} only (at most {MAX_HALF_WIDTH:.0%}).",
+        "Measure more runs, or leave out --num-iterations to measure until ±1%.",
     )
 
 
@@ -114,16 +114,19 @@ def _first_run_excess(times: Sequence[float]) -> float:
 
 
 def target_not_reached(evidence: Evidence) -> Reason | None:
+    """Of a few runs it is said already that they are few."""
     target, achieved = evidence.target_ci, evidence.achieved_ci
-    if target is None or (achieved is not None and achieved <= target):
+    if target is None or not evidence.is_long_enough:
+        return None
+    if achieved is not None and achieved <= target:
         return None
     reached = "is unknown" if achieved is None else f"is ±{achieved:.2%}"
-    stop = evidence.stop_reason or "unknown"
+    ended = stop_words(evidence.stop_reason)
     return Reason(
         "target_not_reached",
-        "suspect" if evidence.is_long_enough else "unverified",
-        f"The 95 % interval {reached}, the target ±{target:.2%} (stopped by: {stop}).",
-        "Allow more time or runs (--max-seconds, --num-iterations), or accept a wider --target-ci.",
+        "suspect",
+        f"The 95% interval {reached}, the target ±{target:.2%} (stopped: {ended}).",
+        "Allow more time (--max-seconds) or a wider --target-ci.",
     )
 
 
@@ -133,9 +136,8 @@ def too_few_runs(evidence: Evidence) -> Reason | None:
     return Reason(
         "too_few_runs",
         "unverified",
-        f"{evidence.runs} run(s) were measured; below {MIN_RUNS} there is no telling scatter, "
-        "trends and slow first runs.",
-        f"Measure at least {MIN_RUNS} runs, better 10 (--num-iterations).",
+        f"{evidence.runs} run{'s' * (evidence.runs != 1)}: fewer than {MIN_RUNS} show neither scatter nor trends.",
+        "Measure 10 (--num-iterations).",
     )
 
 

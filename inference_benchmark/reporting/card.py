@@ -116,7 +116,7 @@ def _device_line(environment: dict, config: dict) -> str:
     gpu, ranks = environment["gpu"], config["tensor_parallel"]
     parallel = "" if ranks == 1 else f", tensor parallel over {ranks} ranks"
     if gpu is None:
-        return f"CPU ({environment['cpu']}): a smoke run, no GPU is measured{parallel}"
+        return f"CPU ({environment['cpu']}), a smoke run{parallel}"
     several = "" if gpu["count"] == 1 else f"{gpu['count']} x "
     return f"{several}{gpu['name']}, {gigabytes(gpu['memory_bytes'])} GB{parallel}"
 

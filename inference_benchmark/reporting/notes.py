@@ -11,6 +11,7 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.labels import depths, joined, mode_and_batch
 from inference_benchmark.reporting.units import gigabytes, rate, seconds
+from inference_benchmark.statistics.stopping import stop_words
 
 _PER_GPU = "per_gpu_tokens_per_s"
 
@@ -92,7 +93,7 @@ def _what_intervals_hold(result: dict, cell: dict) -> str:
 
 def stop_note(cells: list[dict]) -> str:
     found = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
-    return f"stopped: {', '.join(found) or 'nothing was timed'}"
+    return f"stopped: {', '.join(map(stop_words, found)) or 'nothing was timed'}"
 
 
 def details_notes(result: dict) -> list[str]:

@@ -27,8 +27,8 @@ from inference_benchmark.statistics.verdicts import ADJUSTMENT
 
 _WIDTHS = {"speed-up": 12, "verdict": 10}  # at most, where a row does not fit a line
 _MEANINGS = {
-    "ttft_s": "time to first token",
-    "tbot_s": "time per further token",
+    "ttft_s": "time to 1st token",
+    "tbot_s": "per next one",
     "forward_s": "one forward over all tokens",
 }
 _RATIO_ROUNDING = 0.005  # of a speed-up as it is printed
@@ -114,16 +114,9 @@ def legend_line(result: dict) -> str:
     workload, cells = result["workload"], result["cells"]
     shown, main = headlines(workload), main_metric(workload, cells)
     said = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
-    if _has_interval(result):
-        said.append("±: 95% interval")
     if main is not None and any(reached(cell, main) for cell in cells):
-        said.append("limit: share of what the hardware allows")
-    return "; ".join([*said, "verdict: can it be trusted"])
-
-
-def _has_interval(result: dict) -> bool:
-    shown = headlines(result["workload"])
-    return any("±" in measured_text(cell, metric) for cell in result["cells"] for metric in shown)
+        said.append("limit: % reached")
+    return "; ".join([*said, "verdict: trust?"])
 
 
 def summary_notes(result: dict) -> list[str]:
@@ -136,6 +129,7 @@ def summary_notes(result: dict) -> list[str]:
     if apart:
         notes.append(f"not interleaved with others, measured one after the other: {joined(apart)}")
     few = [cell for cell in cells if main is not None and _lacks_interval(cell, main)]
+    few = [cell for cell in few if "too_few_runs" not in _reason_codes(cell)]
     if few:
         notes.append(f"too few runs for a 95% interval of the median: {joined(few, cells)}")
     return notes
@@ -143,6 +137,10 @@ def summary_notes(result: dict) -> list[str]:
 
 def _lacks_interval(cell: dict, main: dict) -> bool:
     return has_times(cell) and "±" not in measured_text(cell, main)
+
+
+def _reason_codes(cell: dict) -> set[str]:
+    return {reason["code"] for reason in (cell["validity"] or {"reasons": []})["reasons"]}
 
 
 def _check_notes(cells: list[dict]) -> list[str]:
@@ -178,8 +176,7 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
     apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
     if apart:
         note += (
-            "; it is the mean over rounds, each with itself, and where times moved from round to "
-            f"round the medians' own ratio differs: {', '.join(apart)}"
+            f"; times moved between rounds, so the medians' own ratio differs: {', '.join(apart)}"
         )
     return [note]
 

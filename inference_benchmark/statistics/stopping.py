@@ -101,3 +101,16 @@ class WarmupRule:
         is_still = len(set(compile_counts[-2:])) < 2
         previous, last = run_times[-2:]
         return is_still and abs(last - previous) <= self.agreement * min(previous, last)
+
+
+_WORDS = {
+    "fixed": "all runs made",
+    "converged": "intervals narrow enough",
+    "max_iterations": "the most runs made",
+    "timeout": "the time was up",
+}
+
+
+def stop_words(reason: str | None) -> str:
+    """A result file's stop_reason as people say it."""
+    return "unknown" if reason is None else _WORDS.get(reason, reason)

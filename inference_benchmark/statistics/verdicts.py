@@ -17,9 +17,7 @@ ALPHA_ACROSS_SESSIONS = 0.025
 BAND_WITHIN_SESSION = 0.01  # ratios this close to 1 are "same": interleaved cells of one session
 BAND_ACROSS_SESSIONS = 0.02  # clocks, temperature and placement differ between two sessions
 
-ADJUSTMENT = (
-    "verdicts allow for the number of comparisons, modes x metrics (Benjamini-Hochberg: p_adjusted)"
-)
+ADJUSTMENT = "verdicts adjusted for their number (Benjamini-Hochberg: p_adjusted)"
 
 _MOST_RUNS_NEEDED = 999
 

@@ -233,7 +233,7 @@ CASES = {
         "suspect",
         {"achieved_ci": 0.0123, "stop_reason": "timeout"},
         {"achieved_ci": 0.01},
-        "±1.23%, the target ±1.00% (stopped by: timeout)",
+        "±1.23%, the target ±1.00% (stopped: the time was up)",
     ),
     "precision unknown": (
         "target_not_reached",
@@ -261,21 +261,21 @@ CASES = {
         "suspect",
         {"device": "cpu", "gpu_state": None, "load_average": 2.5, "cpus": 8},
         {"device": "cpu", "gpu_state": None, "load_average": 2.0, "cpus": 8},
-        "2.5 other process(es) wanted one of 8",
+        "a load of 2.5 on 8 at the start",
     ),
     "CPU taken away": (
         "busy_cpus",
         "suspect",
         {"device": "cpu", "gpu_state": None, "involuntary_switches": 1000, "cpus": 2},  # in 9 s
         {"device": "cpu", "gpu_state": None, "involuntary_switches": 800, "cpus": 2},
-        "each was taken from this process 56 times a second",
+        "each taken away 56 times a second",
     ),
     "five runs": (
         "too_few_runs",
         "unverified",
         {"samples": {"TTFT": STEADY[:5], "TBOT": STEADY[:5]}},
         {"samples": {"TTFT": STEADY[:6], "TBOT": STEADY[:6]}},
-        "5 run(s)",
+        "5 runs: fewer",
     ),
 }
 

@@ -57,7 +57,7 @@ def test_fewer_layers_and_estimates_are_loud():
 def test_a_cpu_is_said_to_be_one():
     result = planned(fake_cell())
     result["environment"] |= {"gpu": None}
-    assert "CPU (x86_64): a smoke run, no GPU is measured" in card(result, 1e9, 2e9)
+    assert "CPU (x86_64), a smoke run; about" in card(result, 1e9, 2e9)
 
 
 @pytest.mark.parametrize("details", [False, True])

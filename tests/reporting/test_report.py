@@ -113,9 +113,9 @@ class TestSummary:
     def test_the_columns_are_explained_where_asked_for(self):
         result = fake_result([fake_cell()])
         words = " ".join(report(result).split())
-        assert "TTFT: time to first token; TBOT: time per further token" in words
-        assert "limit: share of what the hardware allows; verdict: can it be trusted" in words
-        assert "time to first token" not in report(result, legend=False)
+        assert "TTFT: time to 1st token; TBOT: per next one" in words
+        assert "limit: % reached; verdict: trust?" in words
+        assert "time to 1st token" not in report(result, legend=False)
 
     def test_cells_that_were_not_interleaved_are_named(self):
         group = {"batch_size": 1, "interleaved": False}
@@ -143,7 +143,7 @@ class TestSpeedups:
         cells[0]["speedup"] = fake_speedup("eager b1", tbot_s=1.45)
         words = " ".join(report(fake_result(cells)).split())
         assert "1.45x faster" in words
-        assert "it is the mean over rounds, each with itself, and where times moved" in words
+        assert "times moved between rounds, so the medians' own ratio differs" in words
         assert "the medians' own ratio differs: thunder b1 1.50x" in words
 
     @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
