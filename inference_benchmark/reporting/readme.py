@@ -45,7 +45,7 @@ from inference_benchmark.scenarios import SCENARIOS
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 _RATIO_ROUNDING = 0.001  # of a printed speed-up and of the medians it is held against
-HEADLINES = ("session", "models", "four_gpus")  # what the README itself shows
+HEADLINES = ("three_sessions", "models", "four_gpus")  # what the README itself shows
 
 
 def main() -> None:
@@ -212,7 +212,7 @@ def _estimate_and_truth(estimate: dict, measured: dict, metric: dict) -> list[st
 
 def summary() -> str:
     """What a session prints first, as it prints it."""
-    first, *_ = _results("session")
+    first, *_ = _results("three_sessions")
     return f"```text\n{summary_table(first)}\n```"
 
 
@@ -257,6 +257,9 @@ def _environment_line(result: dict) -> str:
 
 
 RESULT_FOLDERS = (
+    "three_sessions",
+    "before_the_rebuild",
+    "batch_sizes",
     "session",
     "main_job",
     "limits",
@@ -295,7 +298,7 @@ FILES = {
     }
     | {
         "extrapolation_check": extrapolation_check,
-        "between_sessions": lambda: between_sessions("session"),
+        "between_sessions": lambda: between_sessions("three_sessions"),
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),
         "audit_limits": lambda: audit_limits(audits()),
