@@ -49,7 +49,7 @@ def test_one_command_gives_tables_and_a_valid_file(tmp_path):
     assert all(len(steps) == 11 for steps in cell["samples"]["steps"]["step_s"])
     assert result["environment"]["gpu"] is None
     assert cell["limit"] is None
-    assert cell["validity"]["verdict"] == "suspect"
+    assert cell["validity"]["verdict"] == "unverified"
     assert not list(tmp_path.glob(".*"))
 
 

@@ -110,10 +110,10 @@ def run_session(setting: Setting, fault: str | None = None) -> tuple[int, list[d
 
 def _free(device: str) -> None:
     """What one session allocated must not count as taken in the next."""
-    gc.collect()
     if device == "cuda":
         import torch
 
+        gc.collect()
         torch.cuda.empty_cache()
 
 

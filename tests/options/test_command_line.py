@@ -77,7 +77,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--output", "results", "--overwrite"], "--output results is a directory"),
         (["--output", "/dev/null", "--overwrite"], "--output /dev/null is not a regular file"),
         (["--json", "--format", "csv"], "--json and --format csv exclude each other"),
-        (["--scenario", "chat\x1b[31m\nchat"], r"unknown scenario 'chat\x1b[31m\nchat'"),
+        (["--scenario", "chat\x1b[31m\nchat"], r"unknown scenario 'chat\x1b[31m chat'"),
         (["--\x1b[2Jxyz"], r"unrecognized arguments: --\x1b[2Jxyz"),
         (["--xyz"], "unrecognized arguments: --xyz\n"),
         (["--modle-name", "llama-tiny"], "did you mean --model-name?"),

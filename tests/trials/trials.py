@@ -86,7 +86,7 @@ def values() -> list[Trial]:
         wrong("a GPU's kernel on a CPU", "--attention", "flash_decode", code=CANNOT_RUN,
               words="is a GPU kernel"),
         wrong("CUDA graphs on a CPU", "--mode", "eager+graphs", words="need a CUDA GPU"),
-        wrong("escapes in a name", "--scenario", "chat\x1b[31m\nchat", words=r"chat\x1b[31m\nchat"),
+        wrong("escapes in a name", "--scenario", "chat\x1b[31m\nchat", words=r"chat\x1b[31m chat"),
         wrong("WORLD_SIZE=abc", "--mode", "eager", environment=torchrun | {"WORLD_SIZE": "abc"},
               words="WORLD_SIZE is 'abc'"),
         wrong("more ranks than the model divides by", "--mode", "eager",
