@@ -20,7 +20,8 @@ results/published holds three sessions of equal code and conditions, Llama 3.1 8
 inductor+graphs on two H200 (main_job and same_twice). The medians of their TTFT differ by 0.29 %
 (standard deviation), those of their TBOT by 0.02 %. Three sessions leave room for 1.3 %: the upper
 end of a one-sided 95 % interval, 0.29 % x sqrt(2 / 0.1026), the 5 % quantile of chi-squared of 2
-degrees."""
+degrees. A later set (three_sessions, on two H200s again) lies within it, 0.06 to 0.74 %, but for
+the TTFT of thunder, 2.4 %, whose runs scatter: for such a cell a saved set of its own is needed."""
 
 _ENOUGH_DEGREES = 4  # five sessions of one thing: Student's t is then 2.8 at 95 %, not 12.7
 _OWN_DEGREES = 2
