@@ -253,7 +253,7 @@ def test_one_forward_on_two_ranks():
 
 def test_two_depths_are_the_same_on_every_rank():
     flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *SHORT, *FEW]
-    done, _ = run_ranks(SIZE, *flags, "--mode", "eager", "--extrapolate", "1", "2", "--json")
+    done, _ = run_ranks(SIZE, *flags, "--mode", "eager", "--extrapolate", "1", "3", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     estimate, small, large = result["cells"]
