@@ -62,11 +62,13 @@ class TestPublished:
     def test_a_converted_file_fits_the_schema(self, path):
         result = read_result(path)
         VALIDATOR.validate(result)
-        assert result["state"] == "complete"
         assert to_version_2(result) is result
 
     def test_nothing_is_lost(self, path):
         before, after = json.loads(path.read_text()), read_result(path)
+        if before["schema_version"] == 2:
+            assert after == before
+            return
         assert before["config"].items() <= after["config"].items()
         assert (after["model"], after["warnings"]) == (before["model"], before["warnings"])
         assert (
