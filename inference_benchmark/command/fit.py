@@ -13,7 +13,6 @@ from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import choose, flag, pairs
 from inference_benchmark.options.request import Request
-from inference_benchmark.output_check.memory import replay_bytes
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
@@ -58,15 +57,12 @@ def need(cells: Cells) -> Need:
         [(cell.share, cell.precision, cell.batch_size) for cell in cells],
         workload.input_length,
         workload.cache_length,
-        check_bytes=replay_bytes(
-            largest.share,
-            largest.precision,
-            largest.batch_size,
-            workload.input_length,
-            workload.output_length,
-        ),
+        check_bytes=workload.check_bytes(largest.share, largest.precision, largest.batch_size),
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
+        ),
+        working_bytes=workload.working_bytes(
+            largest.share, largest.precision, largest.batch_size
         ),
     )
 

@@ -2,7 +2,7 @@
 
 To add one, write one file with a subclass of `Engine` and one entry of the table in
 engines/__init__.py. An engine implements the steps of the workloads that it serves: `prefill` and
-`decode` for generation, `forward` for one forward. Engines that execute the session's own weights
+`decode` for generation, `forward` for one forward, `train` for a training step. Engines that execute the session's own weights
 build on `StepEngine` (step_engine.py) and say only how they compile. No torch here.
 """
 
@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.training_config import TrainingConfig
+
+ALL_STEPS = frozenset({"prefill", "decode", "forward", "train"})
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Capabilities:
     evidence: what it can show to the output check: "cache", "logits", "tokens".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
-    steps: what it implements of "prefill", "decode" and "forward".
+    steps: what it implements of "prefill", "decode", "forward" and "train".
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -54,6 +57,7 @@ class EnginePlan:
 
     cache_length: slots of the KV cache per sequence; 0 where the workload keeps none.
     num_layers: of the session's model its first so many layers; None: all of them.
+    training: how to train, for an engine that is asked to.
     """
 
     batch_size: int
@@ -64,6 +68,7 @@ class EnginePlan:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    training: TrainingConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,10 @@ class Engine:
 
     def forward(self, input_ids) -> None:
         """One forward over [batch, input_length]; it leaves the logits of all positions."""
+        raise NotImplementedError
+
+    def train(self, token_ids) -> None:
+        """One training step over [batch, length + 1]; it leaves the loss and the gradients."""
         raise NotImplementedError
 
     def capture(self) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch._dynamo
 import torch._inductor.config
 
-from inference_benchmark.engines.base import EnginePlan, Resources
+from inference_benchmark.engines.base import ALL_STEPS, Capabilities, EnginePlan, Resources
 from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.decoder import Decoder, Forward
 
@@ -35,6 +35,8 @@ def configure_inductor() -> None:
 
 
 class InductorEngine(StepEngine):
+    capabilities = Capabilities(steps=ALL_STEPS)
+
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         self._counts_before = _counts()
         super().__init__(plan, resources)
@@ -49,8 +51,17 @@ class InductorEngine(StepEngine):
             return Forward(decoder, kernels, self._compile, all_positions=all_positions)
         return self._compile(Forward(decoder, kernels, all_positions=all_positions))
 
+    def compile_training(self, decoder: Decoder) -> Callable:
+        configure_inductor()
+        return self.loss_forward(decoder, self._compile)
+
     def _compile(self, function: Callable) -> Callable:
-        return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)
+        training = self.plan.training
+        # None: a shape that changes becomes a symbol at the second compilation.
+        dynamic = None if training is not None and training.dynamic_shapes else False
+        return torch.compile(
+            function, fullgraph=True, dynamic=dynamic, mode=self.plan.compile_mode
+        )
 
     def compile_count(self) -> int:
         return _counts()["graphs"]

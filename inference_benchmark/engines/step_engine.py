@@ -12,7 +12,9 @@ from torch import Tensor
 
 from inference_benchmark.engines.base import Engine, EnginePlan, Resources
 from inference_benchmark.model.cache import LayerCache, allocate_cache
-from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.decoder import Decoder, Transform
+from inference_benchmark.model.trainer import Trainer
+from inference_benchmark.model.training import LossForward
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -40,9 +42,12 @@ class StepEngine(Engine):
         if plan.num_layers is not None and plan.num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(plan.num_layers)
         self.has_cache = plan.cache_length > 0
-        self.run_decoder = self.compile(decoder)
         weight = decoder.norm.weight
         self.device = weight.device
+        self.trainer: Trainer | None = None
+        if plan.training is not None:
+            self.trainer = Trainer(decoder, plan.training, self.compile_training)
+        self.run_decoder = None if self.trainer else self.compile(decoder)
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -66,6 +71,32 @@ class StepEngine(Engine):
     def compile(self, decoder: Decoder) -> Callable:
         """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
         model.decoder.Forward; without a cache (logits of all positions, *choices)."""
+
+    def compile_training(self, decoder: Decoder) -> Callable:
+        """(tokens, targets) -> loss, with gradients, as model.training.LossForward."""
+        raise NotImplementedError
+
+    def loss_forward(
+        self, decoder: Decoder, transform: Transform | None = None, shared_heads: bool = True
+    ) -> Callable:
+        """Compiled by `transform` function by function, or whole."""
+        checkpointing = self.plan.training.activation_checkpointing
+        if transform is not None and self.plan.compile_scope == "model":
+            return transform(LossForward(decoder, None, checkpointing, shared_heads))
+        return LossForward(decoder, transform, checkpointing, shared_heads)
+
+    @property
+    def loss(self) -> Tensor:
+        """Of the newest training step, a scalar in fp32 on the device."""
+        return self.trainer.loss
+
+    def train(self, token_ids: Tensor) -> None:
+        """One training step; token_ids [batch, length + 1]."""
+        self.trainer.step(token_ids)
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """Of the newest training step, by weight."""
+        return self.trainer.gradient_norms()
 
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
@@ -149,7 +180,9 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def reset(self, fill: float = 0.0) -> None:
-        """A cache that holds `fill` in every slot, position 0, no tokens."""
+        """A cache that holds `fill` in every slot, position 0, no tokens; or initial weights."""
+        if self.trainer is not None:
+            self.trainer.reset()
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
@@ -168,4 +201,4 @@ class StepEngine(Engine):
         self._graph = self._graph_inputs = self._graph_logits = self.logits = None
         self.choices = self.replayed = self._graph_choices = []
         self.caches = []
-        self.run_decoder = None
+        self.run_decoder = self.trainer = None

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from inference_benchmark.engines.base import Capabilities
+from inference_benchmark.engines.base import ALL_STEPS, Capabilities
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.step_engine import StepEngine
@@ -99,7 +99,9 @@ _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 
 
 class ThunderEngine(StepEngine):
-    capabilities = Capabilities(weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}))
+    capabilities = Capabilities(
+        weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}), steps=ALL_STEPS
+    )
 
     def compile(self, decoder: Decoder) -> Callable:
         configure_inductor()  # some of thunder's executors compile with it
@@ -112,6 +114,12 @@ class ThunderEngine(StepEngine):
             return self._compile(Forward(decoder, kernels, all_positions=all_positions))
         per_layer = self._compile_layer if "transformerengine" in executors else None
         return Forward(decoder, kernels, self._compile, per_layer, all_positions)
+
+    def compile_training(self, decoder: Decoder) -> Callable:
+        """thunder's own autograd; its attention with gradients knows no shared heads."""
+        configure_inductor()
+        self._jitted = []
+        return self.loss_forward(decoder, self._compile, shared_heads=False)
 
     def _compile(self, function: Callable) -> Callable:
         if "dynamo" in self.plan.executors:

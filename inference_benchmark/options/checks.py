@@ -20,6 +20,9 @@ def check_combination(arguments: Namespace) -> None:
                 )
         if flag.needs is not None and flag.needs not in given:
             raise RequestError(f"{option(name)} does nothing without {option(flag.needs)}")
+        if flag.workloads and arguments.workload not in flag.workloads:
+            of = " or ".join(flag.workloads)
+            raise RequestError(f"{option(name)} does nothing without --workload {of}")
 
 
 def ignored_notices(arguments: Namespace, device: str) -> list[str]:

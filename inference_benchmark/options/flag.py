@@ -25,6 +25,8 @@ class Flag:
     excludes: flags that can't be given together with this one, and why.
     needs: a flag without which this one would do nothing.
     ignored_on: devices on which it does nothing, which a notice says.
+    workloads: those that it is of; with another one it is refused. Empty: all.
+    const: its value where it is given without one (nargs "?").
     """
 
     group: str
@@ -37,6 +39,8 @@ class Flag:
     excludes: Mapping[str, str] | None = None
     needs: str | None = None
     ignored_on: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    const: Any = None
 
 
 def flag(group: str, help: str, *, default: Any = None, **settings: Any) -> Any:
@@ -104,6 +108,8 @@ def _add(group, declared: Field, found: Flag) -> None:
         return
     if found.nargs is not None:
         settings["nargs"] = found.nargs
+    if found.const is not None:
+        settings["const"] = found.const
     if found.parse is not None:
         settings["type"] = found.parse
     if found.choices is not None:

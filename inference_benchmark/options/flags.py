@@ -11,6 +11,7 @@ from pathlib import Path
 from inference_benchmark import __version__
 from inference_benchmark.engines import listed
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
+from inference_benchmark.model.training_config import MIXED_PRECISION, OPTIMIZERS
 from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
@@ -99,8 +100,8 @@ class Flags:
     # workload
     workload: str = flag(
         "workload",
-        "what is timed: the generation of tokens after a prompt, or one forward pass over a whole "
-        "input, without a cache (default: generation)",
+        "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
+        "input, without a cache, or a training step over one (default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -134,6 +135,41 @@ class Flags:
         parse=values.positive_int,
         metavar="N",
         role="work",
+    )
+
+    # training
+    optimizer: str | None = flag(
+        "training",
+        "of a training step; none: gradients only (default: adamw)",
+        choices=OPTIMIZERS,
+        role="work",
+        workloads=("training",),
+    )
+    mixed_precision: str | None = flag(
+        "training",
+        "of --precision bf16: weights in bf16 of which the optimizer keeps an fp32 copy, or "
+        "fp32 weights under torch.autocast (default: master-weights)",
+        choices=MIXED_PRECISION,
+        role="condition",
+        workloads=("training",),
+    )
+    activation_checkpointing: bool | None = flag(
+        "training",
+        "keep a layer's inputs only, and compute it again in the backward",
+        default=False,
+        role="condition",
+        workloads=("training",),
+    )
+    dynamic_shapes: int | None = flag(
+        "training",
+        "a run makes a step at each of N lengths, a seeded list up to the input length, and "
+        "recompilations count (default N: 16)",
+        parse=values.positive_int,
+        nargs="?",
+        const=16,
+        metavar="N",
+        role="work",
+        workloads=("training",),
     )
 
     # execution

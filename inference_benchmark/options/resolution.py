@@ -28,6 +28,7 @@ from inference_benchmark.options.flag import flags_of
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
+from inference_benchmark.options.training import resolve_training
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import WORKLOADS
 
@@ -57,8 +58,11 @@ def resolve(arguments: Namespace) -> Request:
     model, notices = _model(arguments, device)
     extrapolation = _extrapolation(arguments, model)
     _check_context(model, input_length, output_length)
+    if WORKLOADS[arguments.workload].trains and arguments.cuda_graphs == "auto":
+        arguments.cuda_graphs = "off"
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
+    training = resolve_training(arguments, model, specs, ranks)
     _check_compile_flags(arguments, specs)
     _check_kernels(arguments, model, device)
     notices = _check_ranks(arguments, model, device, ranks) + notices
@@ -78,7 +82,7 @@ def resolve(arguments: Namespace) -> Request:
         "compile_scope": _compile_scope(arguments),
         "device": device,
         "json": arguments.format == "json",
-    }
+    } | training
     return Request(
         **(as_given | resolved),
         model=model,

@@ -61,7 +61,8 @@ def headline(result: dict) -> str:
     where = f"{ranks} x {where}" if gpu and ranks > 1 else where
     workload = result["workload"]["name"]
     named = "" if workload == "generation" else f"{workload}, "
-    line = f"{session_label(result)}, {named}{lengths(config)}, {config['precision']}, {where}"
+    how = "".join(f", {words}" for words in result["workload"].get("conditions", ()))
+    line = f"{session_label(result)}, {named}{lengths(config)}, {config['precision']}{how}, {where}"
     return wrap(line)
 
 

@@ -13,7 +13,7 @@ from inference_benchmark.workloads.base import Workload
 
 
 def make_workload(request: Request) -> Workload:
-    return WORKLOADS[request.workload].load()(request.input_length, request.output_length)
+    return WORKLOADS[request.workload].load().of(request)
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
@@ -49,6 +49,7 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        training=workload.training,
     )
     return CellPlan(
         spec=spec,
@@ -68,6 +69,8 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
+    if WORKLOADS[request.workload].trains:  # our kernels have no gradients
+        return KernelConfig()
     torch_only = spec.is_plain or request.device == "cpu"
     best = KernelConfig() if torch_only else KernelConfig(attention="flash_decode", linear="gemv")
     if not request.model.supports_flash_decode:

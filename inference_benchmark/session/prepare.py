@@ -91,7 +91,9 @@ class Preparation:
         record.cold_start["build_s"] = None if can.owns_weights else self.weights.build_s
         record.cold_start["load_s"] = None if can.owns_weights else self.weights.load_s
         record.cold_start["setup_s"] = time.perf_counter() - started
+        compiled = cell.engine.compile_count()
         self._first_calls(cell)
+        record.cold_start["compilations"] = cell.engine.compile_count() - compiled
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
         if can.evidence:

@@ -10,6 +10,7 @@ class WorkloadEntry:
     workload: str  # "module:Class", a subclass of workloads.base.Workload
     description: str
     reads_prompt_only: bool = False  # nothing is generated: --output-length has no meaning
+    trains: bool = False  # weights need gradients, and engines copies of them
 
     def load(self) -> type:
         module, name = self.workload.split(":")
@@ -27,6 +28,13 @@ _TABLE = (
         "inference_benchmark.workloads.forward:SingleForward",
         "one forward over batch x input length, logits of all positions, no KV cache",
         reads_prompt_only=True,
+    ),
+    WorkloadEntry(
+        "training",
+        "inference_benchmark.workloads.training:Training",
+        "a training step: forward, loss, backward and the optimiser, over batch x input length",
+        reads_prompt_only=True,
+        trains=True,
     ),
 )
 

@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.config import ModelConfig, Precision
+from inference_benchmark.model.training_config import TrainingConfig
 from inference_benchmark.workloads.cost import Cost, Phase
 
 
@@ -86,7 +87,7 @@ class Workload(ABC):
     """
 
     name: ClassVar[str]
-    steps_used: ClassVar[frozenset[str]]  # of an engine: "prefill", "decode", "forward"
+    steps_used: ClassVar[frozenset[str]]  # of an engine: "prefill", "decode", "forward", "train"
     metrics: ClassVar[tuple[Metric, ...]]
     rates: ClassVar[tuple[Rate, ...]]
     run_metric: ClassVar[str]  # the time of a run from its start to its end
@@ -103,6 +104,21 @@ class Workload(ABC):
         self.input_length = input_length
         self.output_length = output_length
 
+    @classmethod
+    def of(cls, request) -> "Workload":
+        """The workload that an options.request.Request asks for."""
+        return cls(request.input_length, request.output_length)
+
+    @property
+    def training(self) -> TrainingConfig | None:
+        """How engines are to train; None: they are not."""
+        return None
+
+    @property
+    def conditions(self) -> list[str]:
+        """In words, how the work is done where that can be chosen."""
+        return []
+
     @property
     def cache_length(self) -> int:
         """Slots of the KV cache that a sequence needs; 0: none is kept."""
@@ -111,7 +127,8 @@ class Workload(ABC):
     def record(self) -> dict:
         """For the result file."""
         metrics, rates = ([asdict(each) for each in group] for group in (self.metrics, self.rates))
-        return {"name": self.name, "metrics": metrics, "rates": rates}
+        found = {"name": self.name, "metrics": metrics, "rates": rates}
+        return found | ({"conditions": self.conditions} if self.conditions else {})
 
     def inputs(self, vocab_size: int, batch_size: int, seed: int, run: int, device) -> Any:
         """The prompts of a run [batch, input_length]: random, the same in every mode."""
@@ -175,8 +192,18 @@ class Workload(ABC):
         return None
 
     def output_bytes(self, model: ModelConfig, precision: Precision, batch_size: int) -> int:
-        """What a run leaves in memory beside the KV cache, where that is large."""
+        """What a cell keeps in memory beside the KV cache, where that is large."""
         return 0
+
+    def working_bytes(self, share: ModelConfig, precision: Precision, batch_size: int) -> int:
+        """What a run needs for a while, where that is more than a prefill does."""
+        return 0
+
+    def check_bytes(self, share: ModelConfig, precision: Precision, batch_size: int) -> int:
+        """What the output check holds at a time."""
+        from inference_benchmark.output_check.memory import replay_bytes
+
+        return replay_bytes(share, precision, batch_size, self.input_length, self.output_length)
 
     @abstractmethod
     def profiled(

@@ -1,0 +1,134 @@
+"""A training step: forward, loss, backward and the optimiser, on a copy of a decoder's weights."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.training_config import TrainingConfig
+
+# Small enough that modes which round differently stay together for some steps, large enough that
+# ten steps on one batch lower its loss.
+LEARNING_RATE = 1e-4
+
+MakeLoss = Callable[[Decoder], Callable[[Tensor, Tensor], Tensor]]
+
+
+class Trainer:
+    """Trains a copy of the decoder's weights; the decoder stays as it is.
+
+    make_loss(decoder) -> (tokens, targets) -> loss: the forward, as a mode executes it.
+    """
+
+    def __init__(self, decoder: Decoder, config: TrainingConfig, make_loss: MakeLoss) -> None:
+        self.config = config
+        self._initial = decoder
+        self.decoder = trainable_copy(decoder, config)
+        self._narrow = decoder.norm.weight.dtype
+        self._forward = make_loss(self.decoder)
+        self.weights = dict(_unique_parameters(self.decoder))
+        self._optimizer = _OPTIMIZERS[config.optimizer](list(self.weights.values()), config)
+        self.loss: Tensor | None = None  # of the newest step, a scalar in fp32
+
+    def step(self, token_ids: Tensor) -> None:
+        """token_ids [batch, length + 1]: each but the last predicts the next one. Leaves `loss`
+        and the gradients, until the next step."""
+        self._clear_gradients()
+        with torch.inference_mode(False), torch.enable_grad():
+            with self._autocast(token_ids.device.type):
+                loss = self._forward(
+                    token_ids[:, :-1].contiguous(), token_ids[:, 1:].contiguous()
+                )
+            loss.backward()
+        self._optimizer.step()
+        self.loss = loss.detach()
+
+    def _autocast(self, device_type: str):
+        if not self.config.is_autocast:
+            return nullcontext()
+        return torch.autocast(device_type, self._narrow)
+
+    def _clear_gradients(self) -> None:
+        for weight in self.weights.values():
+            weight.grad = None
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """Of the newest step, by weight; fp32 scalars on the device."""
+        return {
+            name: torch.linalg.vector_norm(weight.grad, dtype=torch.float32)
+            for name, weight in self.weights.items()
+            if weight.grad is not None
+        }
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """The initial weights, and an optimiser that has seen no step."""
+        self._clear_gradients()
+        initial = dict(_unique_parameters(self._initial))
+        for name, weight in self.weights.items():
+            weight.copy_(initial[name])
+        self._optimizer.reset()
+        self.loss = None
+
+
+def trainable_copy(decoder: Decoder, config: TrainingConfig) -> Decoder:
+    """With gradients, in fp32 unless there are master weights; RoPE tables keep their type."""
+    trainable = copy.deepcopy(decoder)
+    if not config.has_master_weights:
+        tables = trainable.rope_cos, trainable.rope_sin
+        trainable.float()
+        trainable.rope_cos, trainable.rope_sin = tables
+    return trainable.requires_grad_(True).train()
+
+
+def _unique_parameters(decoder: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """A tied head once."""
+    return decoder.named_parameters(remove_duplicate=True)
+
+
+class _AdamW:
+    """PyTorch's, in one kernel over all weights; of narrower weights an fp32 copy is updated."""
+
+    def __init__(self, weights: list[nn.Parameter], config: TrainingConfig) -> None:
+        self._weights = weights
+        self._updated = weights
+        self._has_masters = config.has_master_weights
+        if self._has_masters:
+            self._updated = [weight.detach().float().clone() for weight in weights]
+        self._adamw = torch.optim.AdamW(self._updated, lr=LEARNING_RATE, fused=True)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        if not self._has_masters:
+            self._adamw.step()
+            return
+        for master, weight in zip(self._updated, self._weights, strict=True):
+            master.grad = weight.grad.float()
+        self._adamw.step()
+        for master in self._updated:
+            master.grad = None
+        torch._foreach_copy_(self._weights, self._updated)
+
+    def reset(self) -> None:
+        for state in self._adamw.state.values():
+            for value in state.values():
+                value.zero_()
+        if self._has_masters:
+            torch._foreach_copy_(self._updated, self._weights)
+
+
+class _NoOptimizer:
+    def __init__(self, weights: list[nn.Parameter], config: TrainingConfig) -> None:
+        pass
+
+    def step(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
+
+
+_OPTIMIZERS = {"adamw": _AdamW, "none": _NoOptimizer}
