@@ -61,9 +61,7 @@ def need(cells: Cells) -> Need:
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
-        working_bytes=workload.working_bytes(
-            largest.share, largest.precision, largest.batch_size
-        ),
+        working_bytes=workload.working_bytes(largest.share, largest.precision, largest.batch_size),
     )
 
 

@@ -59,9 +59,7 @@ class InductorEngine(StepEngine):
         training = self.plan.training
         # None: a shape that changes becomes a symbol at the second compilation.
         dynamic = None if training is not None and training.dynamic_shapes else False
-        return torch.compile(
-            function, fullgraph=True, dynamic=dynamic, mode=self.plan.compile_mode
-        )
+        return torch.compile(function, fullgraph=True, dynamic=dynamic, mode=self.plan.compile_mode)
 
     def compile_count(self) -> int:
         return _counts()["graphs"]

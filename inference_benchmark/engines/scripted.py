@@ -8,7 +8,7 @@ any machine.
 import itertools
 from collections.abc import Iterator, Sequence
 
-from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
+from inference_benchmark.engines.base import ALL_STEPS, Capabilities, Engine, EnginePlan, Resources
 
 Script = Iterator[Sequence[float]]  # the gaps of each run in turn: [first step, next, next, ...]
 
@@ -18,13 +18,17 @@ class ScriptedEngine(Engine):
 
     Args:
         script: the gaps of each run in turn; without one, runs that vary by 0.1 %.
-        fail_at: at which prefill or forward, counted from 1, `error` is raised.
+        fail_at: at which prefill, forward or training step, counted from 1, `error` is raised.
         compile_counts: what compile_count() returns, call by call; the last one stays.
         log: takes `name` at each prefill or forward, to see who ran when.
     """
 
     capabilities = Capabilities(
-        clock="wall", capturable=False, evidence=frozenset(), owns_weights=True
+        clock="wall",
+        capturable=False,
+        evidence=frozenset(),
+        owns_weights=True,
+        steps=ALL_STEPS,
     )
 
     def __init__(
@@ -57,6 +61,9 @@ class ScriptedEngine(Engine):
     def forward(self, input_ids) -> None:
         self.forwards += 1
         self._begin_run()
+
+    def train(self, token_ids) -> None:
+        self.forward(token_ids)
 
     def _begin_run(self) -> None:
         if self._log is not None:

@@ -39,9 +39,7 @@ class Trainer:
         self._clear_gradients()
         with torch.inference_mode(False), torch.enable_grad():
             with self._autocast(token_ids.device.type):
-                loss = self._forward(
-                    token_ids[:, :-1].contiguous(), token_ids[:, 1:].contiguous()
-                )
+                loss = self._forward(token_ids[:, :-1].contiguous(), token_ids[:, 1:].contiguous())
             loss.backward()
         self._optimizer.step()
         self.loss = loss.detach()
@@ -106,7 +104,7 @@ class _AdamW:
             self._adamw.step()
             return
         for master, weight in zip(self._updated, self._weights, strict=True):
-            master.grad = weight.grad.float()
+            master.grad = None if weight.grad is None else weight.grad.float()
         self._adamw.step()
         for master in self._updated:
             master.grad = None

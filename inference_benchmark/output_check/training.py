@@ -144,9 +144,7 @@ def compare(found: Steps, reference: Steps, tolerances: Tolerances, part: str) -
         f"{part}: gradient norm": _worst(
             found.gradient_norms, reference.gradient_norms, steps, tolerances.gradient
         ),
-        f"{part}: a weight's gradient norm": _worst(
-            of_weights, expected, names, tolerances.weight
-        ),
+        f"{part}: a weight's gradient norm": _worst(of_weights, expected, names, tolerances.weight),
     }
 
 

@@ -15,12 +15,12 @@ from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.training_config import TrainingConfig
 from inference_benchmark.workloads.base import CHECK_RUNS, CheckContext, Metric, Rate, Run
 from inference_benchmark.workloads.cost import Cost, Phase
-from inference_benchmark.workloads.training import CHECKED_STEPS, Training
+from inference_benchmark.workloads.training_step import CHECKED_STEPS, TrainingStep
 
 _SHORTEST = 4  # lengths are from a fourth of the input length on
 
 
-class DynamicTraining(Training):
+class DynamicTraining(TrainingStep):
     """
     Args:
         num_lengths: steps of a run, each at another length up to input_length.
@@ -29,8 +29,8 @@ class DynamicTraining(Training):
 
     run_metric = "iterations_s"
     metrics = (
-        Metric("iterations_s", "all iterations", headline=True, watched=True),
         Metric("training_s", "iteration", headline=True),
+        Metric("iterations_s", "all iterations", headline=True, watched=True),
     )
     rates = (
         Rate("samples_per_s", "samples/s", "iterations_s", headline=True),

@@ -72,6 +72,14 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:sdpa", "--thunder-executors", "inductor"], "names its own executors"),
         (["--seed", "1", "--seed", "2"], "--seed: is given twice, with different values"),
         (["--workload", "forward", "--output-length", "3"], "leave out --output-length"),
+        (["--optimizer", "none"], "--optimizer does nothing without --workload training"),
+        (["--workload", "training", "--precision", "fp16"], "knows --precision bf16 and fp32"),
+        (["--workload", "training", "--attention", "sdpa"], "our kernels have no gradients"),
+        (["--workload", "training", "--extrapolate"], "estimates no training steps"),
+        (
+            ["--workload", "training", "--precision", "fp32", "--mixed-precision", "autocast"],
+            "--mixed-precision does nothing with --precision fp32",
+        ),
         (["--overwrite"], "--overwrite does nothing without --output"),
         (["--output", "README.md"], "--output README.md exists; --overwrite replaces it"),
         (["--output", "results", "--overwrite"], "--output results is a directory"),
@@ -153,6 +161,8 @@ def test_results_are_compared_where_the_work_is_the_same():
         "workload",
         "input_length",
         "output_length",
+        "optimizer",
+        "dynamic_shapes",
     }
 
 
