@@ -77,13 +77,13 @@ class StepEngine(Engine):
         raise NotImplementedError
 
     def loss_forward(
-        self, decoder: Decoder, transform: Transform | None = None, shared_heads: bool = True
+        self, decoder: Decoder, transform: Transform | None = None, **settings: bool
     ) -> Callable:
-        """Compiled by `transform` function by function, or whole."""
+        """Compiled by `transform` function by function, or whole; settings: of LossForward."""
         checkpointing = self.plan.training.activation_checkpointing
         if transform is not None and self.plan.compile_scope == "model":
-            return transform(LossForward(decoder, None, checkpointing, shared_heads))
-        return LossForward(decoder, transform, checkpointing, shared_heads)
+            return transform(LossForward(decoder, None, checkpointing, **settings))
+        return LossForward(decoder, transform, checkpointing, **settings)
 
     @property
     def loss(self) -> Tensor:

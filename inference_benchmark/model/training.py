@@ -29,6 +29,8 @@ class LossForward(nn.Module):
         transform: applied once to each distinct pure function, as in decoder.Forward.
         checkpointing: keep a layer's inputs only, and compute it again in the backward.
         shared_heads: as in KernelConfig.
+        transform_each: apply `transform` to each layer's function anew, for a compiler that keeps
+            something of each layer between steps.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class LossForward(nn.Module):
         transform: Transform | None = None,
         checkpointing: bool = False,
         shared_heads: bool = True,
+        transform_each: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -48,10 +51,12 @@ class LossForward(nn.Module):
         transform = transform or (lambda function: function)
         self.embed = transform(embed)
         functions = {
-            layer: transform(make_layer(layer, config.norm_eps, kernels))
-            for layer in config.layer_kinds
+            layer: make_layer(layer, config.norm_eps, kernels) for layer in config.layer_kinds
         }
-        self.layer_functions = [functions[layer] for layer in config.layers]
+        if not transform_each:
+            functions = {layer: transform(function) for layer, function in functions.items()}
+        found = [functions[layer] for layer in config.layers]
+        self.layer_functions = [transform(each) for each in found] if transform_each else found
         self.loss = transform(make_loss(config.norm_eps))
         self.checkpointing = checkpointing
 
