@@ -158,7 +158,12 @@ class ThunderEngine(StepEngine):
 
     def _transforms(self, function: Callable) -> list:
         """What rewrites the trace; FP8 weights belong to modules, so functions have none."""
-        if "transformerengine" in self.plan.executors and isinstance(function, nn.Module):
+        infers = self.plan.training is None
+        if (
+            "transformerengine" in self.plan.executors
+            and isinstance(function, nn.Module)
+            and infers
+        ):
             from thunder.transforms.te_inference import TEInference8BitTransform
 
             return [TEInference8BitTransform()]
