@@ -51,6 +51,9 @@ def _refuse(
     for name, default in _WITHOUT_EFFECT.items():
         if getattr(arguments, name) != default:
             raise RequestError(f"--{name}: our kernels have no gradients; leave it out with {what}")
+    with_ours = [spec.label for spec in specs if spec.kernels]
+    if with_ours:
+        raise RequestError(f"{with_ours[0]}: our kernels have no gradients: leave out +kernels")
     captured = [spec.label for spec in specs if spec.cuda_graphs]
     if captured:
         raise RequestError(f"{what} is not captured in a CUDA graph: leave out {captured[0]}")
