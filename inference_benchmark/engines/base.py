@@ -73,10 +73,15 @@ class EnginePlan:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the session lends to its engines: its weights, and the device to run on."""
+    """What the session lends to its engines: its weights, and the device to run on.
+
+    model: of another implementation, with the same weights (model/own_model.py); None: the decoder
+        is what is executed.
+    """
 
     decoder: Any = None
     device: Any = None
+    model: Any = None
 
 
 class Engine:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from torch import nn
+
 from inference_benchmark.engines.base import ALL_STEPS, Capabilities
 from inference_benchmark.engines.step_engine import StepEngine
 from inference_benchmark.model.decoder import Decoder, Forward
@@ -15,3 +17,6 @@ class EagerEngine(StepEngine):
 
     def compile_training(self, decoder: Decoder) -> Callable:
         return self.loss_forward(decoder)
+
+    def compile_model(self, model: nn.Module) -> Callable:
+        return model

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 import torch._dynamo
 import torch._inductor.config
+from torch import nn
 
 from inference_benchmark.engines.base import ALL_STEPS, Capabilities, EnginePlan, Resources
 from inference_benchmark.engines.step_engine import StepEngine
@@ -55,11 +56,18 @@ class InductorEngine(StepEngine):
         configure_inductor()
         return self.loss_forward(decoder, self._compile)
 
-    def _compile(self, function: Callable) -> Callable:
+    def compile_model(self, model: nn.Module) -> Callable:
+        """What torch.compile can't trace of it stays eager, as wherever a user calls it."""
+        configure_inductor()
+        return self._compile(model, fullgraph=False)
+
+    def _compile(self, function: Callable, fullgraph: bool = True) -> Callable:
         training = self.plan.training
         # None: a shape that changes becomes a symbol at the second compilation.
         dynamic = None if training is not None and training.dynamic_shapes else False
-        return torch.compile(function, fullgraph=True, dynamic=dynamic, mode=self.plan.compile_mode)
+        return torch.compile(
+            function, fullgraph=fullgraph, dynamic=dynamic, mode=self.plan.compile_mode
+        )
 
     def compile_count(self) -> int:
         return _counts()["graphs"]

@@ -8,11 +8,13 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inference_benchmark.engines.base import Engine, EnginePlan, Resources
+from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.cache import LayerCache, allocate_cache
 from inference_benchmark.model.decoder import Decoder, Transform
+from inference_benchmark.model.own_model import OwnForward, OwnLoss, can_generate
 from inference_benchmark.model.trainer import Trainer
 from inference_benchmark.model.training import LossForward
 
@@ -45,9 +47,16 @@ class StepEngine(Engine):
         weight = decoder.norm.weight
         self.device = weight.device
         self.trainer: Trainer | None = None
-        if plan.training is not None:
+        self.run_decoder: Callable | None = None
+        model = resources.model
+        if self.has_cache and model is not None and not can_generate(model):
+            raise CannotRun("it has no decode(input_ids, position, caches): nothing is generated")
+        if plan.training is None:
+            self.run_decoder = self.compile(decoder) if model is None else self._own(model)
+        elif model is None:
             self.trainer = Trainer(decoder, plan.training, self.compile_training)
-        self.run_decoder = None if self.trainer else self.compile(decoder)
+        else:
+            self.trainer = Trainer(model, plan.training, self._own_loss)
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -75,6 +84,16 @@ class StepEngine(Engine):
     def compile_training(self, decoder: Decoder) -> Callable:
         """(tokens, targets) -> loss, with gradients, as model.training.LossForward."""
         raise NotImplementedError
+
+    def compile_model(self, model: nn.Module) -> Callable:
+        """A whole model of another implementation, as it is called."""
+        raise NotImplementedError
+
+    def _own(self, model: nn.Module) -> Callable:
+        return self.compile_model(OwnForward(model))
+
+    def _own_loss(self, model: nn.Module) -> Callable:
+        return self.compile_model(OwnLoss(model))
 
     def loss_forward(
         self, decoder: Decoder, transform: Transform | None = None, **settings: bool

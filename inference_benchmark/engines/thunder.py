@@ -125,6 +125,11 @@ class ThunderEngine(StepEngine):
         )
         return _in_fp8(forward) if quantises else forward
 
+    def compile_model(self, model: nn.Module) -> Callable:
+        configure_inductor()
+        self._jitted = []
+        return self._compile(model)
+
     def _compile(self, function: Callable) -> Callable:
         if "dynamo" in self.plan.executors:
             from thunder.dynamo import thunderfx

@@ -28,6 +28,11 @@ def targets(decoder: Decoder, available: Container[str]) -> dict[str, Target]:
     return needed
 
 
+def all_targets(decoder: Decoder) -> dict[str, Target]:
+    """As `targets`, for whoever has no checkpoint: under the names that the family gives them."""
+    return dict(_all(decoder, "", ()))
+
+
 def _prefix(available: Container[str]) -> str:
     return next(
         (prefix for prefix in _TEXT_PREFIXES if f"{prefix}model.embed_tokens.weight" in available),

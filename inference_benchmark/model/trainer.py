@@ -1,4 +1,4 @@
-"""A training step: forward, loss, backward and the optimiser, on a copy of a decoder's weights."""
+"""A training step: forward, loss, backward and the optimiser, on a copy of a model's weights."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -7,29 +7,28 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.training_config import TrainingConfig
 
 # Small enough that modes which round differently stay together for some steps, large enough that
 # ten steps on one batch lower its loss.
 LEARNING_RATE = 1e-4
 
-MakeLoss = Callable[[Decoder], Callable[[Tensor, Tensor], Tensor]]
+MakeLoss = Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]
 
 
 class Trainer:
-    """Trains a copy of the decoder's weights; the decoder stays as it is.
+    """Trains a copy of the weights of a decoder or of another model, which stays as it is.
 
-    make_loss(decoder) -> (tokens, targets) -> loss: the forward, as a mode executes it.
+    make_loss(copy) -> (tokens, targets) -> loss: the forward, as a mode executes it.
     """
 
-    def __init__(self, decoder: Decoder, config: TrainingConfig, make_loss: MakeLoss) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, make_loss: MakeLoss) -> None:
         self.config = config
-        self._initial = decoder
-        self.decoder = trainable_copy(decoder, config)
-        self._narrow = decoder.norm.weight.dtype
-        self._forward = make_loss(self.decoder)
-        self.weights = dict(_unique_parameters(self.decoder))
+        self._initial = model
+        self.model = trainable_copy(model, config)
+        self._narrow = next(model.parameters()).dtype
+        self._forward = make_loss(self.model)
+        self.weights = dict(_unique_parameters(self.model))
         self._optimizer = _OPTIMIZERS[config.optimizer](list(self.weights.values()), config)
         self.loss: Tensor | None = None  # of the newest step, a scalar in fp32
 
@@ -72,19 +71,23 @@ class Trainer:
         self.loss = None
 
 
-def trainable_copy(decoder: Decoder, config: TrainingConfig) -> Decoder:
-    """With gradients, in fp32 unless there are master weights; RoPE tables keep their type."""
-    trainable = copy.deepcopy(decoder)
+def trainable_copy(model: nn.Module, config: TrainingConfig) -> nn.Module:
+    """With gradients, in fp32 unless there are master weights; tables keep their type."""
+    trainable = copy.deepcopy(model)
     if not config.has_master_weights:
-        tables = trainable.rope_cos, trainable.rope_sin
-        trainable.float()
-        trainable.rope_cos, trainable.rope_sin = tables
+        cast_parameters(trainable, torch.float32)
     return trainable.requires_grad_(True).train()
 
 
-def _unique_parameters(decoder: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Buffers keep the type that they have."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
+
+
+def _unique_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """A tied head once."""
-    return decoder.named_parameters(remove_duplicate=True)
+    return model.named_parameters(remove_duplicate=True)
 
 
 class _AdamW:

@@ -88,6 +88,14 @@ class Flags:
         metavar=("SMALL", "LARGE"),
         excludes={"num_layers": "an estimate is of the full model"},
     )
+    implementation: tuple[str, ...] = flag(
+        "model",
+        "whose build of the model, several are compared: default, transformers, or FILE.py:FUNCTION "
+        "of your own (see examples/own_model.py)",
+        nargs="+",
+        default=("default",),
+        metavar="BUILD",
+    )
     seed: int = flag(
         "model",
         "of weights and prompts (default: 0)",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.options.flags import Flags
 
 
@@ -22,6 +23,7 @@ class Request(Flags):
     tensor_parallel: int = 1
     extrapolation: Extrapolation | None = None
     workload: str = "generation"
+    implementations: tuple[Implementation, ...] = (OURS,)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:

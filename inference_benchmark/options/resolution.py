@@ -26,6 +26,7 @@ from inference_benchmark.options.checks import check_combination, ignored_notice
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of
 from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.implementations import resolve_implementations
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.training import resolve_training
@@ -62,6 +63,7 @@ def resolve(arguments: Namespace) -> Request:
         arguments.cuda_graphs = "off"
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
+    implementations = resolve_implementations(arguments, model, specs, ranks)
     training = resolve_training(arguments, model, specs, ranks)
     _check_compile_flags(arguments, specs)
     _check_kernels(arguments, specs, model, device)
@@ -90,6 +92,7 @@ def resolve(arguments: Namespace) -> Request:
         notices=tuple(notices),
         tensor_parallel=ranks,
         extrapolation=extrapolation,
+        implementations=implementations,
     )
 
 

@@ -1,5 +1,7 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
+from dataclasses import replace
+
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig
@@ -22,7 +24,11 @@ def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]
     workload = make_workload(request)
     return [
         [
-            _plan_cell(request, workload, batch_size, spec, model, one_shot)
+            replace(
+                _plan_cell(request, workload, batch_size, spec, model, one_shot),
+                implementation=implementation,
+            )
+            for implementation in request.implementations
             for spec in request.specs
             for model in request.measured_models
         ]

@@ -81,9 +81,10 @@ class Preparation:
 
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
+        model = self.weights.model_of(plan.implementation)
         held = self._allocated()
         started = time.perf_counter()
-        cell.engine = self._open_engine(plan, self._resources())
+        cell.engine = self._open_engine(plan, self._resources(model))
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
@@ -101,8 +102,8 @@ class Preparation:
         cell.engine.reset()
         record.memory["held_bytes"] = None if held is None else self._allocated() - held
 
-    def _resources(self) -> Resources:
-        return Resources(self.weights.decoder, self.device)
+    def _resources(self, model) -> Resources:
+        return Resources(self.weights.decoder, self.device, model)
 
     def _first_calls(self, cell: LiveCell) -> None:
         """The first call of each step, then the graph."""

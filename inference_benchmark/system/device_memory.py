@@ -1,13 +1,17 @@
 """What torch's allocator says about each cell, where several cells share one process."""
 
+from collections.abc import Callable
+
 import torch
 
 
 class MemoryTracker:
     """Brackets the runs of cells; a cell's figures are net of what the other cells hold."""
 
-    def __init__(self, cells: list) -> None:
+    def __init__(self, cells: list, idle_bytes: Callable = lambda plan: 0) -> None:
+        """idle_bytes(plan): of weights that a cell does not use."""
         self._cells = cells
+        self._idle_bytes = idle_bytes
         self._retries = 0
 
     def before_run(self, cell) -> None:
@@ -20,6 +24,7 @@ class MemoryTracker:
             for other in self._cells
             if other is not cell and other.engine is not None
         )
+        others += self._idle_bytes(cell.plan)
         memory = cell.record.memory
         peak = torch.cuda.max_memory_allocated() - others
         memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)

@@ -34,14 +34,14 @@ def test_loss_and_gradients_are_those_of_transformers(config):
     loss.backward()
     assert ours.loss.item() == pytest.approx(loss.item(), rel=1e-6)
     theirs = {name: weight.grad for name, weight in reference.named_parameters()}
-    layer = ours.decoder.layers[1]
+    layer = ours.model.layers[1]
     attention = [theirs[f"model.layers.1.self_attn.{name}_proj.weight"] for name in "qkv"]
     torch.testing.assert_close(layer.qkv_proj.weight.grad, torch.cat(attention))
     torch.testing.assert_close(
         layer.down_proj.weight.grad, theirs["model.layers.1.mlp.down_proj.weight"]
     )
     torch.testing.assert_close(
-        ours.decoder.embed_tokens.weight.grad, theirs["model.embed_tokens.weight"]
+        ours.model.embed_tokens.weight.grad, theirs["model.embed_tokens.weight"]
     )
     total = torch.stack(list(ours.gradient_norms().values())).norm()
     expected = torch.stack([gradient.norm() for gradient in theirs.values()]).norm()
@@ -95,7 +95,7 @@ def test_autocast_keeps_weights_and_gradients_in_fp32():
     ours.step(tokens())
     weight = ours.weights["layers.0.qkv_proj.weight"]
     assert weight.dtype == weight.grad.dtype == torch.float32
-    assert ours.decoder.rope_cos.dtype == torch.bfloat16
+    assert ours.model.rope_cos.dtype == torch.bfloat16
     exact = trainer(build_decoder(SMALL, "bf16", "cpu", 64).float())
     exact.step(tokens())
     # products were in bf16: near the exact gradient, and not the same
