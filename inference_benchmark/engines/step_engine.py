@@ -50,7 +50,9 @@ class StepEngine(Engine):
         self.run_decoder: Callable | None = None
         model = resources.model
         if self.has_cache and model is not None and not can_generate(model):
-            raise CannotRun("it has no decode(input_ids, position, caches): nothing is generated")
+            raise CannotRun(
+                "this implementation has no decode(input_ids, position, caches), which generation needs"
+            )
         if plan.training is None:
             self.run_decoder = self.compile(decoder) if model is None else self._own(model)
         elif model is None:

@@ -19,6 +19,7 @@ from inference_benchmark.reporting.figures import (
     summary_of,
     value_text,
 )
+from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.labels import session_label
 from inference_benchmark.reporting.layout import wrap
 from inference_benchmark.reporting.reading import printable, to_version_2
@@ -48,6 +49,7 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
     measured = [cell for cell in result["cells"] if has_times(cell)]
     if details and measured:
         parts += _details(result, measured)
+    parts.append(gains_table(result))
     parts += [
         "\n".join(map(wrap, notes.reasons(result["cells"]))),
         _last_notes(result, details, legend),
