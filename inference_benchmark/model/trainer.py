@@ -53,11 +53,12 @@ class Trainer:
             weight.grad = None
 
     def gradient_norms(self) -> dict[str, Tensor]:
-        """Of the newest step, by weight; fp32 scalars on the device."""
+        """Of the newest step, by weight; fp32 scalars on the device, 0 where there is none."""
         return {
             name: torch.linalg.vector_norm(weight.grad, dtype=torch.float32)
-            for name, weight in self.weights.items()
             if weight.grad is not None
+            else torch.zeros((), device=weight.device)
+            for name, weight in self.weights.items()
         }
 
     @torch.no_grad()
