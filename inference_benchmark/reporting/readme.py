@@ -151,7 +151,7 @@ def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[st
     return [
         model_label(config, cell),
         gpus,
-        _scenario(config),
+        ", ".join([_scenario(config), *workload.get("conditions", ())]),
         mode,
         str(cell["batch_size"]),
         *(_with_interval(cell, metric) for metric in headlines(workload)),
