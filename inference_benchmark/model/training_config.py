@@ -33,9 +33,9 @@ class TrainingConfig:
 
     def bytes_per_parameter(self, base_bytes: int) -> int:
         """Of weights, gradients and what the optimiser keeps: AdamW two fp32 values, and a master
-        copy where weights are in a narrower type (with gradients cast to fp32 while it runs)."""
+        copy where weights are in a narrower type."""
         kept = base_bytes if self.has_master_weights else 4
-        adamw = 8 + (4 + 4 if self.has_master_weights else 0)
+        adamw = 8 + (4 if self.has_master_weights else 0)
         return 2 * kept + (adamw if self.optimizer == "adamw" else 0)
 
     def record(self) -> dict:

@@ -37,7 +37,7 @@ class Tolerances:
 
 TOLERANCES = {
     "fp32": Tolerances(1e-4, 1e-3, 1e-2),
-    "bf16": Tolerances(2e-3, 1e-2, 5e-2),
+    "bf16": Tolerances(2e-3, 1e-2, 2e-2),
     "fp8": Tolerances(2e-2, 1e-1, 2e-1),
 }
 

@@ -81,6 +81,9 @@ class Preparation:
 
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
+        if self.weights.decoder is not None:
+            plan.workload.prepare_check(self._check_context(plan))
+            self.free()
         model = self.weights.model_of(plan.implementation)
         held = self._allocated()
         started = time.perf_counter()

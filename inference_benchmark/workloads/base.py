@@ -211,6 +211,9 @@ class Workload(ABC):
     ) -> list[ProfiledPhase]:
         """What a profile of this workload shows."""
 
+    def prepare_check(self, context: "CheckContext") -> None:
+        """What of the check is better done before an engine is opened, when there is more memory."""
+
     @abstractmethod
     def check(self, engine, context: "CheckContext") -> dict:
         """Compare an engine's outputs with the reference's, before the timing; see

@@ -98,33 +98,33 @@ class TrainingStep(SingleStep):
         return tokens * (layers + logits)
 
     def check_bytes(self, share: ModelConfig, precision: Precision, batch_size: int) -> int:
-        """The reference trains weights of its own."""
-        held = self.output_bytes(share, precision, batch_size)
-        return held + self.working_bytes(share, precision, batch_size)
+        """Nothing beside a run: the reference is made before the first engine is opened."""
+        return 0
 
     # The check
 
     def check(self, engine, context: CheckContext) -> dict:
         from inference_benchmark.output_check.training import check_training_before
 
-        reference = self.reference(context, engine.plan.batch_size)
-        return check_training_before(
-            engine, reference, self.check_batches(context), context.precision
-        )
+        batches = self.check_batches(context)
+        return check_training_before(engine, self.reference(context), batches, context.precision)
+
+    def prepare_check(self, context: CheckContext) -> None:
+        """The reference trains weights of its own, for which there is room now."""
+        self.reference(context)
 
     def check_batches(self, context: CheckContext) -> list[Any]:
         """Of each checked step: one batch, which has to be learned."""
         return [context.inputs(CHECK_RUNS[0])] * CHECKED_STEPS
 
-    def reference(self, context: CheckContext, batch_size: int):
+    def reference(self, context: CheckContext):
         """Of this depth and batch size, made once for all modes of the session."""
         from inference_benchmark.output_check.training import follow_reference
 
-        key = batch_size, context.decoder.config.num_layers
+        batches = self.check_batches(context)
+        key = len(batches[0]), context.decoder.config.num_layers
         if key not in self.references:
-            self.references[key] = follow_reference(
-                context.decoder, self.training, self.check_batches(context)
-            )
+            self.references[key] = follow_reference(context.decoder, self.training, batches)
         return self.references[key]
 
     def keep_output(self, engine, inputs):
@@ -134,6 +134,5 @@ class TrainingStep(SingleStep):
     def check_timed(self, engine, context: CheckContext, outputs, before: dict) -> dict:
         from inference_benchmark.output_check.training import check_after_training
 
-        reference = self.reference(context, engine.plan.batch_size)
-        batches = self.check_batches(context)
+        batches, reference = self.check_batches(context), self.reference(context)
         return check_after_training(engine, reference, batches, context.precision, outputs)
