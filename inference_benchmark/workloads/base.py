@@ -213,6 +213,7 @@ class Workload(ABC):
 
     def prepare_check(self, context: "CheckContext") -> None:
         """What of the check is better done before an engine is opened, when there is more memory."""
+        return None
 
     @abstractmethod
     def check(self, engine, context: "CheckContext") -> dict:
