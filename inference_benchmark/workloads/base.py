@@ -112,7 +112,7 @@ class Workload(ABC):
     @property
     def training(self) -> TrainingConfig | None:
         """How engines are to train; None: they are not."""
-        return None
+        return
 
     @property
     def conditions(self) -> list[str]:
@@ -189,7 +189,7 @@ class Workload(ABC):
 
     def s_per_token(self, medians: Mapping[str, float | None]) -> float | None:
         """Latency per output token from the medians of the metrics."""
-        return None
+        return
 
     def output_bytes(self, model: ModelConfig, precision: Precision, batch_size: int) -> int:
         """What a cell keeps in memory beside the KV cache, where that is large."""
@@ -213,7 +213,7 @@ class Workload(ABC):
 
     def prepare_check(self, context: "CheckContext") -> None:
         """What of the check is better done before an engine is opened, when there is more memory."""
-        return None
+        return
 
     @abstractmethod
     def check(self, engine, context: "CheckContext") -> dict:
@@ -223,14 +223,14 @@ class Workload(ABC):
     def keep_output(self, engine, inputs) -> Any:
         """What a timed run left, to be looked at after the timing; called right after each run.
         None: nothing can be kept."""
-        return None
+        return
 
     def check_timed(
         self, engine, context: "CheckContext", outputs: Sequence[Any], before: dict
     ) -> dict | None:
         """Compare what keep_output kept of the first and of the last timed run with the reference;
         see output_check.check_timed_runs. before: what `check` found."""
-        return None
+        return
 
 
 @dataclass(frozen=True)
