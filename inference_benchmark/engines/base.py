@@ -114,6 +114,9 @@ class Engine:
         """One training step over [batch, length + 1]; it leaves the loss and the gradients."""
         raise NotImplementedError
 
+    def forget_gradients(self) -> None:
+        """Give back the memory of what the newest training step left."""
+
     def capture(self) -> None:
         """Capture the step that the workload repeats in a CUDA graph, after it ran once."""
         raise NotImplementedError

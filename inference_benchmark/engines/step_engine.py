@@ -115,6 +115,9 @@ class StepEngine(Engine):
         """One training step; token_ids [batch, length + 1]."""
         self.trainer.step(token_ids)
 
+    def forget_gradients(self) -> None:
+        self.trainer.forget_gradients()
+
     def gradient_norms(self) -> dict[str, Tensor]:
         """Of the newest training step, by weight."""
         return self.trainer.gradient_norms()

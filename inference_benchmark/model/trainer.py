@@ -35,7 +35,7 @@ class Trainer:
     def step(self, token_ids: Tensor) -> None:
         """token_ids [batch, length + 1]: each but the last predicts the next one. Leaves `loss`
         and the gradients, until the next step."""
-        self._clear_gradients()
+        self.forget_gradients()
         with torch.inference_mode(False), torch.enable_grad():
             with self._autocast(token_ids.device.type):
                 loss = self._forward(token_ids[:, :-1].contiguous(), token_ids[:, 1:].contiguous())
@@ -48,7 +48,7 @@ class Trainer:
             return nullcontext()
         return torch.autocast(device_type, self._narrow)
 
-    def _clear_gradients(self) -> None:
+    def forget_gradients(self) -> None:
         for weight in self.weights.values():
             weight.grad = None
 
@@ -64,7 +64,7 @@ class Trainer:
     @torch.no_grad()
     def reset(self) -> None:
         """The initial weights, and an optimiser that has seen no step."""
-        self._clear_gradients()
+        self.forget_gradients()
         initial = dict(_unique_parameters(self._initial))
         for name, weight in self.weights.items():
             weight.copy_(initial[name])

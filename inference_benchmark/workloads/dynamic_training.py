@@ -85,6 +85,7 @@ class DynamicTraining(TrainingStep):
         clock.mark()
         self._steps(engine, inputs, clock.mark)
         gaps_s = clock.gaps_s()
+        engine.forget_gradients()
         return Run(gaps_s, time.perf_counter() - started)
 
     def times(self, run: Run) -> dict[str, float]:
