@@ -66,7 +66,9 @@ class LossForward(nn.Module):
         length = tokens.shape[1]
         cos, sin = decoder.rope_cos[:length], decoder.rope_sin[:length]
         residual = self.embed(tokens, decoder.embed_tokens.weight)
-        update = torch.zeros_like(residual, requires_grad=self.layers_are_compiled)
+        update = torch.zeros_like(residual)
+        if self.layers_are_compiled:
+            update.requires_grad_()
         for layer, function in zip(decoder.layers, self.layer_functions, strict=True):
             update, residual = self._layer(
                 function, update, residual, cos, sin, None, None, layer.weights(), ()

@@ -288,6 +288,8 @@ FILES = {
         "modes": modes,
         "executors": executors,
         "extrapolation_check": extrapolation_check,
+        "training": lambda: published("training"),
+        "own_model": lambda: published("own_model"),
         "example_engine": lambda: example("engine_aot_eager"),
         "example_workload": lambda: example("workload_prefill"),
         "example_model_family": lambda: example("model_family"),
