@@ -1,10 +1,9 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
-from dataclasses import replace
-
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.plan import CellPlan
@@ -24,10 +23,7 @@ def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]
     workload = make_workload(request)
     return [
         [
-            replace(
-                _plan_cell(request, workload, batch_size, spec, model, one_shot),
-                implementation=implementation,
-            )
+            _plan_cell(request, workload, batch_size, spec, model, implementation, one_shot)
             for implementation in request.implementations
             for spec in request.specs
             for model in request.measured_models
@@ -42,9 +38,14 @@ def _plan_cell(
     batch_size: int,
     spec: ModeSpec,
     model: ModelConfig,
+    implementation: Implementation,
     one_shot: bool,
 ) -> CellPlan:
-    kernels = choose_kernels(request, spec, one_shot)
+    kernels, kernel_choices = KernelConfig(), ()
+    if implementation.is_default and workload.training is None:  # others have no such choice
+        kernels = choose_kernels(request, spec, one_shot)
+        named = named_kernels(request.model, spec, request.device)
+        kernel_choices = _choices(kernels, named)
     engine = EnginePlan(
         batch_size=batch_size,
         input_length=workload.input_length,
@@ -64,16 +65,18 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        kernel_choices=_choices(kernels, named_kernels(request.model, spec)),
+        kernel_choices=kernel_choices,
         device=request.device,
+        implementation=implementation,
     )
 
 
-def named_kernels(model: ModelConfig, spec: ModeSpec) -> KernelConfig:
+def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConfig:
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        return KernelConfig()
+        can_choose = device != "cpu" and model.caches_heads
+        return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
         linear="gemv" if spec.weight_format is None else "torch",
@@ -86,9 +89,7 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
-    if WORKLOADS[request.workload].trains:  # our kernels have no gradients
-        return KernelConfig()
-    named = named_kernels(request.model, spec)
+    named = named_kernels(request.model, spec, request.device)
     linear = named.linear if request.linear == "auto" else request.linear
     return KernelConfig(
         named.attention if request.attention == "auto" else request.attention,
