@@ -48,6 +48,8 @@ def _refuse(
         raise RequestError("--mixed-precision does nothing with --precision fp32")
     if arguments.extrapolate is not None:
         raise RequestError("--extrapolate estimates no training steps: use --num-layers")
+    if arguments.compile_scope not in ("layer", "model"):
+        raise RequestError(f"--compile-scope {arguments.compile_scope} is not for {what}")
     for name, default in _WITHOUT_EFFECT.items():
         if getattr(arguments, name) != default:
             raise RequestError(f"--{name}: our kernels have no gradients; leave it out with {what}")
