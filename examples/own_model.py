@@ -17,7 +17,8 @@ That is enough for --workload forward and training. Optional:
 for generation. caches is a list with one (keys, values) per layer, each [batch, kv_heads,
 cache_length, head_dim], to be written in place: a prompt [batch, length] fills slots 0 .. length - 1,
 a single token [batch, 1] the slot `position`, an int64 tensor [1] on the device. Keys are stored as
-they are after RoPE. Without it generation is skipped, with that reason.
+they are after RoPE. Without it generation is skipped, with that reason. `write_cache` does it in a
+way that every mode can trace.
 
     load_weights(weights)
 
@@ -32,6 +33,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from inference_benchmark.model.cache import write_cache
+
 
 def build(config):
     return Llama(config)
@@ -41,6 +44,7 @@ class Attention(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.head_dim, size = config.head_dim, config.hidden_size
+        self.group = config.num_attention_heads // config.num_key_value_heads
         kv_size = config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(size, config.num_attention_heads * config.head_dim, bias=False)
         self.k_proj = nn.Linear(size, kv_size, bias=False)
@@ -53,20 +57,19 @@ class Attention(nn.Module):
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         q, k = self.rotate(q, cos, sin), self.rotate(k, cos, sin)
+        if cache is not None:
+            keys, values = write_cache(cache[0], k, position), write_cache(cache[1], v, position)
         if x.shape[1] > 1:
-            if cache is not None:
-                cache[0][:, :, : x.shape[1]] = k
-                cache[1][:, :, : x.shape[1]] = v
-            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            y = F.scaled_dot_product_attention(q, *self.shared(k, v), is_causal=True)
         else:
-            keys, values = cache
-            keys.index_copy_(2, position, k)
-            values.index_copy_(2, position, v)
-            filled = torch.arange(keys.shape[2], device=x.device) <= position
-            y = F.scaled_dot_product_attention(
-                q, keys, values, attn_mask=filled[None, None, None], enable_gqa=True
-            )
+            filled = (torch.arange(keys.shape[2], device=x.device) <= position)[None, None, None]
+            mask = filled.expand(len(x), 1, 1, -1)
+            y = F.scaled_dot_product_attention(q, *self.shared(keys, values), attn_mask=mask)
         return self.o_proj(y.transpose(1, 2).flatten(2))
+
+    def shared(self, *tensors):
+        """One KV head for each query head: not every compiler's attention knows shared ones."""
+        return [torch.repeat_interleave(x, self.group, dim=1) for x in tensors]
 
     def rotate(self, x, cos, sin):
         first, second = x.chunk(2, dim=-1)
