@@ -64,10 +64,11 @@ class Norm(torch.autograd.Function):
         x, weight, scales = ctx.saved_tensors
         rows, size = scales.numel(), x.shape[-1]
         dy, dx = dy.contiguous(), torch.empty_like(x)
-        programs = min(rows, 528)
+        each = triton.next_power_of_2(triton.cdiv(rows, 528))
+        programs = triton.cdiv(rows, each)
         partial = torch.empty(programs, size, dtype=torch.float32, device=x.device)
         norm_backward[(programs,)](
-            dy, x, weight, scales, dx, partial, rows, size, triton.next_power_of_2(size)
+            dy, x, weight, scales, dx, partial, rows, size, each, triton.next_power_of_2(size)
         )
         return dx, partial.sum(0).to(weight.dtype), None
 
@@ -132,24 +133,36 @@ if triton is not None:
         tl.store(y + row * size + column, result.to(y.dtype.element_ty), inside)
 
     @triton.jit
-    def norm_backward(dy, x, weight, scales, dx, partial, rows, size, block: tl.constexpr):
-        """Each program takes every so many-th row, and adds up its part of the weight's gradient."""
+    def norm_backward(
+        dy,
+        x,
+        weight,
+        scales,
+        dx,
+        partial,
+        rows,
+        size,
+        each: tl.constexpr,
+        block: tl.constexpr,
+    ):
+        """A program takes `each` rows, and adds up its part of the weight's gradient."""
         column = tl.arange(0, block)
-        inside = column < size
-        w = tl.load(weight + column, inside, 0.0).to(tl.float32)
+        w = tl.load(weight + column, column < size, 0.0).to(tl.float32)
         d_weight = tl.zeros((block,), tl.float32)
-        for row in range(tl.program_id(0), rows, tl.num_programs(0)):
+        for number in range(each):
+            row = tl.program_id(0) * each + number
+            inside = (column < size) & (row < rows)
             at = row.to(tl.int64) * size + column
             value = tl.load(x + at, inside, 0.0).to(tl.float32)
             gradient = tl.load(dy + at, inside, 0.0).to(tl.float32)
-            scale = tl.load(scales + row)
+            scale = tl.load(scales + row, row < rows, 0.0)
             normal = value * scale
             d_weight += gradient * normal
             gradient = gradient * w
             shared = tl.sum(gradient * normal) / size
             result = (gradient - normal * shared) * scale
             tl.store(dx + at, result.to(dx.dtype.element_ty), inside)
-        tl.store(partial + tl.program_id(0) * size + column, d_weight, inside)
+        tl.store(partial + tl.program_id(0) * size + column, d_weight, column < size)
 
     @triton.jit
     def rotate(
