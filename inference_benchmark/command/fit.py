@@ -12,6 +12,7 @@ from dataclasses import replace
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import choose, flag, pairs
+from inference_benchmark.model.implementation import OURS
 from inference_benchmark.options.request import Request
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.memory import Need, predict
@@ -61,6 +62,7 @@ def need(cells: Cells) -> Need:
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
+        further_copies=len({cell.implementation for cell in cells} - {OURS}),
         working_bytes=workload.working_bytes(largest.share, largest.precision, largest.batch_size),
     )
 

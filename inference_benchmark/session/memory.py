@@ -54,6 +54,7 @@ def predict(
     check_bytes: int = 0,
     output_bytes: int = 0,
     working_bytes: int = 0,
+    further_copies: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -64,6 +65,7 @@ def predict(
         cache_length: slots per sequence; 0: no cache.
         check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch keeps beside its cache.
+        further_copies: of the weights, in other implementations of the model.
         working_bytes: what a run needs for a while, where a prefill needs less.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
@@ -77,7 +79,7 @@ def predict(
         if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=config.weight_bytes(precision.stored) + sum(quantised),
+        weights=(1 + further_copies) * config.weight_bytes(precision.stored) + sum(quantised),
         kv_cache=sum(caches),
         activations=max(activation_bytes(config, precision, largest, input_length), working_bytes),
         check=check_bytes,
