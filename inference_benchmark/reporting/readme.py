@@ -40,6 +40,7 @@ from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
 from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
+from inference_benchmark.reporting.workload_tables import gains, training_costs
 from inference_benchmark.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,11 +119,17 @@ def published(*folders: str) -> str:
     results = [result for folder in folders for result in _results(folder)]
     if not results:
         return "No published measurements yet."
-    workloads = dict.fromkeys(result["workload"]["name"] for result in results)
-    tables = [_table([r for r in results if r["workload"]["name"] == name]) for name in workloads]
+    columns = dict.fromkeys(map(_columns, results))
+    tables = [_table([r for r in results if _columns(r) == alike]) for alike in columns]
     notes = dict.fromkeys(_environment_line(result) for result in results)
     notes |= dict.fromkeys(note for result in results for note in _disagreements(result))
     return "\n\n".join([*tables, "\n".join(notes)])
+
+
+def _columns(result: dict) -> tuple:
+    """Results with the same ones share a table."""
+    workload = result["workload"]
+    return workload["name"], tuple(metric["name"] for metric in workload["metrics"])
 
 
 def _results(folder: str) -> list[dict]:
@@ -267,6 +274,8 @@ RESULT_FOLDERS = (
     "extrapolation",
     "same_twice",
     "compile_scope",
+    "training_options",
+    "own_model",
     "two_gpus",
     "four_gpus",
 )
@@ -288,8 +297,10 @@ FILES = {
         "modes": modes,
         "executors": executors,
         "extrapolation_check": extrapolation_check,
+        "forward": lambda: published("forward"),
         "training": lambda: published("training"),
-        "own_model": lambda: published("own_model"),
+        "training_costs": lambda: training_costs(_results("training")),
+        "own_model": lambda: gains(_results("own_model")),
         "example_engine": lambda: example("engine_aot_eager"),
         "example_workload": lambda: example("workload_prefill"),
         "example_model_family": lambda: example("model_family"),
