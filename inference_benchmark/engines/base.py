@@ -64,6 +64,7 @@ class EnginePlan:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    compile_options: tuple[tuple[str, bool | int | str], ...] = ()  # of the compiler's own
 
 
 @dataclass(frozen=True)

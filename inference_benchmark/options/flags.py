@@ -152,6 +152,14 @@ class Flags:
         default="",
         metavar="LIST",
     )
+    thunder_options: str = flag(
+        "execution",
+        "comma-separated NAME=VALUE that thunder.jit takes, such as nv_enable_linear=true "
+        "(default: none)",
+        default="",
+        metavar="LIST",
+        role="condition",
+    )
     compile_mode: str = flag(
         "execution",
         "torch.compile's mode, for inductor (default: default)",

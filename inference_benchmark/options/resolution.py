@@ -14,6 +14,7 @@ from inference_benchmark.engines.spec import (
     check_packages,
     parse_executors,
     parse_mode,
+    parse_options,
     unknown,
 )
 from inference_benchmark.errors import CannotRun, RequestError
@@ -92,10 +93,13 @@ def resolve(arguments: Namespace) -> Request:
 def _check_executors(arguments) -> None:
     """Every flag that is given has to do something."""
     flag = "--thunder-executors"
+    parse_options(arguments.thunder_options)
     takers = tuple(entry.name for entry in ENGINES.values() if entry.takes_executors)
     taking = [text for text in arguments.mode if text.startswith(takers)]
     if arguments.thunder_executors and not taking:
         raise RequestError(f"{flag} needs --mode {' or '.join(takers)}")
+    if arguments.thunder_options and not taking:
+        raise RequestError(f"--thunder-options needs --mode {' or '.join(takers)}")
     if arguments.thunder_executors and all(":" in text for text in taking):
         raise RequestError(f"'{taking[0]}' names its own executors: leave out {flag}")
 

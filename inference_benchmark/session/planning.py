@@ -1,7 +1,7 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
 from inference_benchmark.engines.base import EnginePlan
-from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
@@ -48,6 +48,7 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        compile_options=_compile_options(request, spec),
     )
     return CellPlan(
         spec=spec,
@@ -57,7 +58,8 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        kernel_choices=_choices(kernels, named_kernels(request.model, spec, request.device)),
+        choices=_choices(kernels, named_kernels(request.model, spec, request.device))
+        + tuple(f"{name}={value}".lower() for name, value in _compile_options(request, spec)),
         device=request.device,
     )
 
@@ -88,6 +90,10 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
         experts="fused" if linear == "gemv" else "grouped",
         all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
     )
+
+
+def _compile_options(request: Request, spec: ModeSpec) -> tuple:
+    return parse_options(request.thunder_options) if spec.engine.takes_executors else ()
 
 
 def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:

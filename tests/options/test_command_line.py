@@ -35,6 +35,9 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:nvfuserr"], "did you mean nvfuser?"),
         (["--mode", "thunder", "--thunder-executors", "nvfusr"], "did you mean nvfuser?"),
         (["--mode", "eager", "--thunder-executors", "nvfuser"], "--mode thunder"),
+        (["--mode", "eager", "--thunder-options", "cache=x"], "--thunder-options needs --mode"),
+        (["--mode", "thunder", "--thunder-options", "nv_enable_linear"], "is no NAME=VALUE"),
+        (["--mode", "thunder", "--thunder-options", "a=1,a=2"], "named twice"),
         (["--mode", "eager:nvfuser"], "takes no executors"),
         (["--mode", "eager+graph"], "+graphs"),
         (["--mode", "eager+graphs"], "CUDA graphs need a CUDA GPU"),
@@ -348,6 +351,24 @@ def test_a_comparison_measures_its_baseline_along():
     assert [each.label for each in single.specs] == ["thunder"]
     named = parsed("--mode", "thunder", "--baseline", "inductor")
     assert [each.label for each in named.specs] == ["thunder", "inductor"]
+
+
+def test_options_of_thunder_are_values_and_stand_in_the_label(monkeypatch):
+    request = resolved_for_a_gpu(
+        monkeypatch,
+        *("--mode", "thunder:inductor", "eager+graphs", "--thunder-options"),
+        "nv_enable_linear=true,depth=3,cache=constant values",
+    )
+    with_options, plain = plan_cells(request)[0]
+    assert with_options.engine.compile_options == (
+        ("nv_enable_linear", True),
+        ("depth", 3),
+        ("cache", "constant values"),
+    )
+    assert with_options.variant == (
+        "thunder:inductor+graphs[nv_enable_linear=true, depth=3, cache=constant values]"
+    )
+    assert (plain.engine.compile_options, plain.variant) == ((), "eager+graphs")
 
 
 def resolved_for_a_gpu(monkeypatch, *arguments: str):
