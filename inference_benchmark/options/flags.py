@@ -60,7 +60,7 @@ class Flags:
     model_path: Path | None = flag(
         "model",
         "weights from a Hugging Face folder of safetensors files (default: random weights)",
-        parse=Path,
+        parse=values.path,
         metavar="DIR",
         role="condition",
     )
@@ -313,11 +313,14 @@ class Flags:
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",
-        parse=Path,
+        parse=values.path,
         default=Path("results"),
         metavar="DIR",
+        needs=("save_results", "sessions", "profile"),
     )
-    output: Path | None = flag("output", "write the JSON file FILE", parse=Path, metavar="FILE")
+    output: Path | None = flag(
+        "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)
 

@@ -7,6 +7,7 @@ argparse then names the type by the function's name.
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 _LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
 _SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
@@ -82,6 +83,13 @@ def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
         return float(digits) * (_PREFIXES[prefix.lower()] if prefix else _TERA)
     except ValueError:
         return None
+
+
+def path(text: str) -> Path:
+    """A shell variable that is not set must not mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
 
 
 def _short(text: str) -> str:

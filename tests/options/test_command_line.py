@@ -78,6 +78,11 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--seed", "1", "--seed", "2"], "--seed: is given twice, with different values"),
         (["--workload", "forward", "--output-length", "3"], "leave out --output-length"),
         (["--overwrite"], "--overwrite does nothing without --output"),
+        (
+            ["--output-dir", "here"],
+            "--output-dir does nothing without --save-results or --sessions or --profile",
+        ),
+        (["--session", "3"], "did you mean --sessions?"),  # taken as that, it started itself
         (["--output", "README.md"], "--output README.md exists; --overwrite replaces it"),
         (["--output", "results", "--overwrite"], "--output results is a directory"),
         (["--output", "/dev/null", "--overwrite"], "--output /dev/null is not a regular file"),
