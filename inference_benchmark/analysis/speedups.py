@@ -39,13 +39,14 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
 
 def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
     """The sound cell of unmodified PyTorch that does the same work."""
-    return _find(baseline_at(cuda_graphs=False).label, cell, cells)
+    return _find(baseline_at(False, cell.plan.workload.name).label, cell, cells)
 
 
 def _baseline(
     cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
 ) -> MeasuredCell | None:
-    label = wanted or baseline_at(cell.plan.spec.cuda_graphs).label
+    spec = cell.plan.spec
+    label = wanted or baseline_at(spec.cuda_graphs, spec.workload).label
     found = _find(label, cell, cells)
     return None if found is cell or not cell.record.is_sound else found
 

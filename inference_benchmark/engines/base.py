@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.layer_part import LayerPart
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,11 @@ class Capabilities:
     granularity: "steps" (each step is started by us), "stream" (it reports when each token came) or
         "total" (the time of a run is all there is).
     capturable: whether its step may be captured in a CUDA graph of ours.
-    evidence: what it can show to the output check: "cache", "logits", "tokens".
+    evidence: what it can show to the output check: "cache", "logits", "tokens"; of a part of a layer
+        "output".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
-    steps: what it implements of "prefill", "decode" and "forward".
+    steps: what it implements of "prefill", "decode", "forward" and "part".
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -54,6 +56,8 @@ class EnginePlan:
 
     cache_length: slots of the KV cache per sequence; 0 where the workload keeps none.
     num_layers: of the session's model its first so many layers; None: all of them.
+    mode: the name of the mode, for engines that serve several.
+    part: what is computed of a layer, where that is all.
     """
 
     batch_size: int
@@ -64,6 +68,8 @@ class EnginePlan:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    mode: str = ""
+    part: LayerPart | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,10 @@ class Engine:
 
     def graph_pool_bytes(self) -> int | None:
         """Memory that belongs to the captured graph alone; None without one."""
+        return None
+
+    def step_peak_bytes(self) -> int | None:
+        """Memory that one step takes beside what is there before it; None: not measured."""
         return None
 
     def close(self) -> None:

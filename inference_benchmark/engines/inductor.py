@@ -49,6 +49,9 @@ class InductorEngine(StepEngine):
             return Forward(decoder, kernels, self._compile, all_positions=all_positions)
         return self._compile(Forward(decoder, kernels, all_positions=all_positions))
 
+    def compile_function(self, function: Callable) -> Callable:
+        return self._compile(function)
+
     def _compile(self, function: Callable) -> Callable:
         return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)
 

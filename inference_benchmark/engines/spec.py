@@ -7,7 +7,8 @@ import importlib.util
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from inference_benchmark.engines import ENGINES, PLAIN, EngineEntry, listed
+from inference_benchmark.engines import EngineEntry
+from inference_benchmark.engines.parts import entries_of, listed_of, plain_of
 from inference_benchmark.errors import CannotRun, RequestError
 
 
@@ -62,10 +63,11 @@ class ModeSpec:
     name: str
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
+    workload: str = "generation"  # which decides what there is to be named
 
     @property
     def engine(self) -> EngineEntry:
-        return ENGINES[self.name]
+        return entries_of(self.workload)[self.name]
 
     @property
     def is_plain(self) -> bool:
@@ -92,9 +94,9 @@ class ModeSpec:
         return next((precision for precision in found if precision), None)
 
 
-def baseline_at(cuda_graphs: bool) -> ModeSpec:
+def baseline_at(cuda_graphs: bool, workload: str = "generation") -> ModeSpec:
     """What modes at this setting of CUDA graphs are held against unless something else is asked."""
-    return ModeSpec(PLAIN.name, (), cuda_graphs)
+    return ModeSpec(plain_of(workload).name, (), cuda_graphs, workload)
 
 
 def is_installed(executor: str) -> bool:
@@ -108,7 +110,13 @@ def unknown(kind: str, name: str, valid: list[str]) -> RequestError:
     return RequestError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
 
 
-def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: str) -> ModeSpec:
+def parse_mode(
+    text: str,
+    executors: tuple[str, ...],
+    cuda_graphs: str,
+    device: str,
+    workload: str = "generation",
+) -> ModeSpec:
     """Resolve what was typed for one mode.
 
     Args:
@@ -116,33 +124,40 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
         executors: from --thunder-executors, for a thunder mode that names none itself.
         cuda_graphs: auto, on or off; a suffix in text goes before it.
         device: "cuda" or "cpu"; there are no CUDA graphs on a CPU.
+        workload: what is timed: of a part of a layer the modes are its implementations.
 
     Raises:
         RequestError: an unknown name, or a combination that makes no sense.
     """
     body, _, suffix = text.partition("+")
     name, _, own_executors = body.partition(":")
-    if name not in ENGINES:
-        raise unknown("mode", name, listed())
+    entries = entries_of(workload)
+    if name not in entries:
+        raise unknown("mode", name, listed_of(workload))
     if suffix not in ("", "graphs", "nographs"):
         raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
     chosen = parse_executors(own_executors)
-    entry = ENGINES[name]
+    entry = entries[name]
     if chosen and not entry.takes_executors:
-        takers = ", ".join(each.name for each in ENGINES.values() if each.takes_executors)
-        raise RequestError(f"mode '{name}' takes no executors: only {takers} does")
+        takers = ", ".join(each.name for each in entries.values() if each.takes_executors)
+        raise RequestError(f"mode '{name}' takes no executors: only {takers or 'thunder'} does")
     if entry.takes_executors and not chosen:
         chosen = executors
-    return ModeSpec(name, chosen, _resolve_graphs(name, suffix, cuda_graphs, device))
+    if entries is not entries_of("generation") and suffix == "graphs":
+        raise RequestError(
+            f"'{text}': --workload {workload} times CUDA graphs beside launched kernels anyway: "
+            "leave out +graphs"
+        )
+    return ModeSpec(name, chosen, _resolve_graphs(entry, suffix, cuda_graphs, device), workload)
 
 
-def _resolve_graphs(name: str, suffix: str, cuda_graphs: str, device: str) -> bool:
+def _resolve_graphs(entry: EngineEntry, suffix: str, cuda_graphs: str, device: str) -> bool:
     wanted = {"graphs": "on", "nographs": "off"}.get(suffix, cuda_graphs)
     if device == "cpu":
         if wanted == "on":
             raise RequestError("CUDA graphs need a CUDA GPU; use --cuda-graphs auto or off")
         return False
-    return ENGINES[name].graphs_by_default if wanted == "auto" else wanted == "on"
+    return entry.graphs_by_default if wanted == "auto" else wanted == "on"
 
 
 def parse_executors(text: str) -> tuple[str, ...]:

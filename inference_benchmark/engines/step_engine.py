@@ -67,6 +67,10 @@ class StepEngine(Engine):
         """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
         model.decoder.Forward; without a cache (logits of all positions, *choices)."""
 
+    def compile_function(self, function: Callable) -> Callable:
+        """A pure function of tensors as this engine executes it, for what is a part of a model."""
+        return function
+
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
         """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""

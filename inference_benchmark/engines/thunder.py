@@ -113,6 +113,9 @@ class ThunderEngine(StepEngine):
         per_layer = self._compile_layer if "transformerengine" in executors else None
         return Forward(decoder, kernels, self._compile, per_layer, all_positions)
 
+    def compile_function(self, function: Callable) -> Callable:
+        return self._compile(function)
+
     def _compile(self, function: Callable) -> Callable:
         if "dynamo" in self.plan.executors:
             from thunder.dynamo import thunderfx

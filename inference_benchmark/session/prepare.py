@@ -94,6 +94,7 @@ class Preparation:
         self._first_calls(cell)
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
+        record.memory["step_peak_bytes"] = cell.engine.step_peak_bytes()
         if can.evidence:
             self._check(cell)
         cell.engine.reset()

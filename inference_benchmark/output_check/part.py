@@ -1,0 +1,107 @@
+"""The check of a part of a layer: every tensor that a step leaves, against the same in a wider type.
+
+The plain function in the tensors' own type gives the floor, as everywhere (tolerances.py). Held
+against it are the whole of a tensor, and its rows one by one, since a whole does not show a few wrong
+rows: a mask that is off by one changes early rows of a prompt only. In fp32 the whole is held to a
+fixed 1e-4, many times what sums in another order do, and a tenth of what TF32 does.
+"""
+
+import time
+
+from torch import Tensor
+
+from inference_benchmark.output_check.errors import Finding, relative_error
+from inference_benchmark.output_check.reference import WIDER
+from inference_benchmark.output_check.tolerances import FACTORS
+
+_FP32_MEAN = 1e-4
+Floors = dict[str, tuple[float, float]]
+
+
+def check_part_before(engine, number: int, precision: str) -> dict:
+    """Run a step, and its CUDA graph, on tensors that it has not seen, and compare.
+
+    Returns:
+        As check_before, with "floors" for check_timed_part.
+    """
+    engine.load(number)
+    engine.step()
+    if engine.has_graph:
+        launched = {name: tensor.clone() for name, tensor in engine.results().items()}
+        engine.replay()
+        found = {"": launched, "in a graph: ": engine.graph_results()}
+    else:
+        found = {"": engine.results()}
+    return _compare(engine, found, precision, None)
+
+
+def check_timed_part(engine, number: int, precision: str, before: dict) -> dict:
+    """What the last timed run left, on the tensors of this number.
+
+    Returns:
+        As check_timed_runs.
+    """
+    found = {"timed run: ": engine.results()}
+    if engine.has_graph:
+        found["timed run in a graph: "] = engine.graph_results()
+    record = _compare(engine, found, precision, before["floors"])
+    kept = ("passed", "measured", "failures", "seconds")
+    return {name: record[name] for name in kept} | {"replayed_runs": 1, "replayed_cache": False}
+
+
+def _compare(
+    engine, found: dict[str, dict[str, Tensor]], precision: str, floors: Floors | None
+) -> dict:
+    """found: by what precedes their names. floors: the plain function's own (mean, largest) errors;
+    without them they are measured."""
+    started = time.perf_counter()
+    problem = engine.problem
+    exact = problem.results(WIDER[problem.dtype])
+    if floors is None:
+        floors = {name: _errors(own, exact[name]) for name, own in problem.results().items()}
+    findings = [
+        finding
+        for prefix, tensors in found.items()
+        for name, tensor in tensors.items()
+        for finding in _findings(f"{prefix}{name}", tensor, exact[name], floors[name], precision)
+    ]
+    failures = [finding.phrase for finding in findings if not finding.passed]
+    mean, most = floors[problem.outputs[0]]
+    factors = FACTORS[precision]
+    return {
+        "passed": not failures,
+        "checked": ["output", *(["gradients"] if problem.part.backward else [])],
+        "tolerance": max(factors.most * most, 3 * factors.least),
+        "floor": mean,
+        "routing_difference": None,
+        "measured": {finding.what: finding.as_dict() for finding in findings},
+        "failures": failures,
+        "floors": floors,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _findings(
+    what: str, found: Tensor, exact: Tensor, floor: tuple[float, float], precision: str
+) -> list[Finding]:
+    if found.shape != exact.shape:
+        raise ValueError(f"{what} has shape {tuple(found.shape)}, not {tuple(exact.shape)}")
+    factors = FACTORS[precision]
+    mean, most = _errors(found, exact)
+    of_mean, of_most = floor
+    limit = max(factors.mean * of_mean, factors.least)
+    if precision == "fp32":
+        limit = _FP32_MEAN
+    return [
+        Finding(what, mean, limit, of_mean),
+        Finding(f"{what}: a row", most, max(factors.most * of_most, 3 * factors.least), of_most),
+    ]
+
+
+def _errors(found: Tensor, exact: Tensor) -> tuple[float, float]:
+    """Relative root mean square error of all values, and of the worst row."""
+    whole = relative_error(found.detach().flatten(), exact.flatten())
+    rows = relative_error(found.detach(), exact) if found.dim() > 1 else whole
+    return float(whole), float(rows.max())
+
+
