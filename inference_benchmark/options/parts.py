@@ -36,7 +36,9 @@ def check_part(arguments: Namespace, ranks: int) -> None:
             f"--workload {arguments.workload} knows --precision {', '.join(BASE_TYPES)}"
         )
     if ranks > 1:
-        raise RequestError(f"--workload {arguments.workload} runs on one GPU: start it without torchrun")
+        raise RequestError(
+            f"--workload {arguments.workload} runs on one GPU: start it without torchrun"
+        )
 
 
 def _takes_one_token(arguments: Namespace) -> bool:

@@ -28,7 +28,7 @@ class PartWorkload(Workload):
     """A subclass has the name of its part."""
 
     steps_used = frozenset({"part"})
-    backward_metric = Metric("backward_s", "backward", headline=True)
+    backward_metric = Metric("backward_pass_s", "backward", headline=True)
     graph_metric = Metric("graph_s", "in a graph", headline=True)
 
     def __init_subclass__(cls, **arguments) -> None:
@@ -56,7 +56,7 @@ class PartWorkload(Workload):
     def _metrics(cls, backward: bool) -> tuple[Metric, ...]:
         main = Metric(cls.run_metric, cls.name, headline=True, watched=True)
         if backward:
-            return Metric("forward_s", "forward", headline=True), cls.backward_metric, main
+            return Metric("forward_pass_s", "forward", headline=True), cls.backward_metric, main
         return cls.graph_metric, main
 
     def record(self) -> dict:
@@ -94,7 +94,7 @@ class PartWorkload(Workload):
     def times(self, run: Run) -> dict[str, float]:
         if self.part.backward:
             forward_s, backward_s = run.gaps_s
-            both = {"forward_s": forward_s, "backward_s": backward_s}
+            both = {"forward_pass_s": forward_s, "backward_pass_s": backward_s}
             return both | {self.run_metric: forward_s + backward_s}
         step_s, *further = run.gaps_s
         graph = {"graph_s": further[-1]} if further else {}
@@ -110,7 +110,7 @@ class PartWorkload(Workload):
                 phases[name] = Phase(
                     part.flops, part.bytes, part.attention_flops, part.attention_bytes
                 )
-                metrics[f"{name}_s"] = {name: 1}
+                metrics[f"{name}_pass_s"] = {name: 1}
         else:
             metrics["graph_s"] = {self.name: 1}
         return Cost(

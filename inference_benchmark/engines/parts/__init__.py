@@ -19,6 +19,7 @@ _FEED_FORWARD = "inference_benchmark.engines.parts.feed_forward"
 _COMPILED = "inference_benchmark.engines.parts.compiled"
 _HALF = frozenset({"bf16", "fp16"})
 _ANY = frozenset({"bf16", "fp16", "fp32"})
+_BOTH = frozenset({"prompt", "decode"})
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Implementation(EngineEntry):
     """
 
     function: str = ""
-    serves: frozenset[str] = frozenset({"prompt", "decode"})
+    serves: frozenset[str] = _BOTH
     has_backward: bool = True
     precisions: frozenset[str] = _ANY
-    needs_gpu: bool = False
+    needs_gpu: frozenset[str] = frozenset()  # of what it serves
     only: str | None = None
     by_default: bool = True
 
@@ -44,13 +45,14 @@ class Implementation(EngineEntry):
 
     def refusal(self, part: LayerPart, precision: str, device: str) -> str | None:
         """Why it can't compute this part; None where it can, as far as can be known so far."""
-        if ("decode" if part.decode else "prompt") not in self.serves:
+        wanted = "decode" if part.decode else "prompt"
+        if wanted not in self.serves:
             return f"serves {' and '.join(self.serves)} only"
         if part.backward and not self.has_backward:
             return "has no backward pass"
         if precision not in self.precisions:
             return f"has no {precision}, only {', '.join(sorted(self.precisions))}"
-        if self.needs_gpu and device == "cpu":
+        if wanted in self.needs_gpu and device == "cpu":
             return "needs a CUDA GPU"
         if self.only is not None and part.feed_forward != self.only:
             return f"computes {self.only} only"
@@ -89,20 +91,21 @@ _TABLE: dict[str, tuple[Implementation, ...]] = {
         _entry("math", f"{_ATTENTION}:math", "PyTorch's SDPA, operation by operation"),
         _entry("flash", f"{_ATTENTION}:flash", "PyTorch's SDPA, flash attention"),
         _entry("efficient", f"{_ATTENTION}:efficient", "PyTorch's SDPA, memory-efficient attention",
-               needs_gpu=True),
+               needs_gpu=_BOTH),
         _entry("cudnn", f"{_ATTENTION}:cudnn", "PyTorch's SDPA, cuDNN", precisions=_HALF,
-               needs_gpu=True),
-        _entry("flex", f"{_ATTENTION}:flex", "PyTorch's FlexAttention, compiled", needs_gpu=True),
+               needs_gpu=_BOTH),
+        _entry("flex", f"{_ATTENTION}:flex", "PyTorch's FlexAttention, compiled", needs_gpu=_BOTH),
         _entry("flash-attn", f"{_ATTENTION}:flash_attn", "the package flash-attn", precisions=_HALF,
-               needs_gpu=True, packages=("flash_attn",), install="pip install flash-attn"),
+               needs_gpu=_BOTH, packages=("flash_attn",), install="pip install flash-attn"),
         _entry("flashinfer", f"{_ATTENTION}:flashinfer", "the package FlashInfer, batch 1",
-               precisions=_HALF, needs_gpu=True, has_backward=False, packages=("flashinfer",),
+               precisions=_HALF, needs_gpu=_BOTH, has_backward=False, packages=("flashinfer",),
                install="pip install flashinfer-python"),
-        _entry("ours", f"{_ATTENTION}:ours", "what this project's decoder uses"),
+        _entry("ours", f"{_ATTENTION}:ours", "what this project's decoder uses",
+               needs_gpu=frozenset({"decode"})),
     ),
     "ffn": (
         *_modes("feed_forward"),
-        _entry("liger", f"{_FEED_FORWARD}:liger", "the package Liger, SwiGLU", needs_gpu=True,
+        _entry("liger", f"{_FEED_FORWARD}:liger", "the package Liger, SwiGLU", needs_gpu=_BOTH,
                only="swiglu", packages=("liger_kernel",), install="pip install liger-kernel"),
     ),
     "layer": _modes("layer"),
