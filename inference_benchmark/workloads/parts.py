@@ -5,7 +5,6 @@ same step once more in a CUDA graph, which has no launches to wait for. With a b
 directions are timed apart. No torch here.
 """
 
-import time
 from collections.abc import Callable
 
 from inference_benchmark.model.config import ModelConfig, Precision
