@@ -36,8 +36,8 @@ def check_part_before(engine, number: int, precision: str) -> dict:
     return _compare(engine, found, precision, None)
 
 
-def check_timed_part(engine, number: int, precision: str, before: dict) -> dict:
-    """What the last timed run left, on the tensors of this number.
+def check_timed_part(engine, precision: str, before: dict) -> dict:
+    """What the last timed run left, on the tensors that it had.
 
     Returns:
         As check_timed_runs.

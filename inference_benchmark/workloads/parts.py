@@ -162,7 +162,7 @@ class PartWorkload(Workload):
     def check_timed(self, engine, context: CheckContext, outputs, before: dict) -> dict:
         from inference_benchmark.output_check.part import check_timed_part
 
-        return check_timed_part(engine, outputs[-1], context.precision, before)
+        return check_timed_part(engine, context.precision, before)
 
 
 class Attention(PartWorkload):
