@@ -1,4 +1,6 @@
-"""What a user writes for a mode, NAME[:EXECUTORS][+graphs|+nographs], parsed and checked.
+"""What a user writes for a mode, NAME[:EXECUTORS][+graphs|+nographs][+kernels], parsed and checked.
+
+A name alone is what PyTorch and the compilers ship; `+kernels` puts this project's kernels in.
 
 Imports no torch: whatever can be wrong about a request is said before anything is loaded.
 """
@@ -10,6 +12,7 @@ from difflib import get_close_matches
 from inference_benchmark.engines import EngineEntry
 from inference_benchmark.engines.parts import entries_of, listed_of, plain_of
 from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.workloads import PARTS
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _EXECU
 
 GRAPH_COMPILE_MODES = ("reduce-overhead", "max-autotune")  # make CUDA graphs of their own
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", *GRAPH_COMPILE_MODES)
+_SUFFIXES = ("graphs", "nographs", "kernels")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class ModeSpec:
     name: str
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
+    kernels: bool = False  # this project's, instead of what PyTorch and the compiler ship
     workload: str = "generation"  # which decides what there is to be named
 
     @property
@@ -72,12 +77,13 @@ class ModeSpec:
     @property
     def is_plain(self) -> bool:
         """Whether this is unmodified PyTorch, launched operation by operation."""
-        return self.engine.is_plain and not self.cuda_graphs
+        return self.engine.is_plain and not self.cuda_graphs and not self.kernels
 
     @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
-        return f"{self.name}{executors}{'+graphs' if self.cuda_graphs else ''}"
+        graphs = "+graphs" if self.cuda_graphs else ""
+        return f"{self.name}{executors}{graphs}{'+kernels' if self.kernels else ''}"
 
     @property
     def shown_label(self) -> str:
@@ -94,9 +100,10 @@ class ModeSpec:
         return next((precision for precision in found if precision), None)
 
 
-def baseline_at(cuda_graphs: bool, workload: str = "generation") -> ModeSpec:
-    """What modes at this setting of CUDA graphs are held against unless something else is asked."""
-    return ModeSpec(plain_of(workload).name, (), cuda_graphs, workload)
+def baseline_at(cuda_graphs: bool, kernels: bool = False, workload: str = "generation") -> ModeSpec:
+    """What modes at this setting of CUDA graphs are held against unless something else is asked:
+    PyTorch as shipped; modes with this project's kernels also against PyTorch with these."""
+    return ModeSpec(plain_of(workload).name, (), cuda_graphs, kernels, workload)
 
 
 def is_installed(executor: str) -> bool:
@@ -120,7 +127,7 @@ def parse_mode(
     """Resolve what was typed for one mode.
 
     Args:
-        text: NAME[:EXECUTORS][+graphs|+nographs].
+        text: NAME[:EXECUTORS][+graphs|+nographs][+kernels].
         executors: from --thunder-executors, for a thunder mode that names none itself.
         cuda_graphs: auto, on or off; a suffix in text goes before it.
         device: "cuda" or "cpu"; there are no CUDA graphs on a CPU.
@@ -129,13 +136,12 @@ def parse_mode(
     Raises:
         RequestError: an unknown name, or a combination that makes no sense.
     """
-    body, _, suffix = text.partition("+")
+    body, *suffixes = text.split("+")
     name, _, own_executors = body.partition(":")
     entries = entries_of(workload)
     if name not in entries:
         raise unknown("mode", name, listed_of(workload))
-    if suffix not in ("", "graphs", "nographs"):
-        raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
+    _check_suffixes(entries[name], suffixes, workload)
     chosen = parse_executors(own_executors)
     entry = entries[name]
     if chosen and not entry.takes_executors:
@@ -143,16 +149,30 @@ def parse_mode(
         raise RequestError(f"mode '{name}' takes no executors: only {takers or 'thunder'} does")
     if entry.takes_executors and not chosen:
         chosen = executors
-    if entries is not entries_of("generation") and suffix == "graphs":
+    graphs = _resolve_graphs(entry, suffixes, cuda_graphs, device)
+    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, workload)
+
+
+def _check_suffixes(entry: EngineEntry, suffixes: list[str], workload: str) -> None:
+    name = entry.name
+    for suffix in suffixes:
+        if suffix not in _SUFFIXES:
+            valid = [f"+{valid}" for valid in _SUFFIXES]
+            raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
+    if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
+        raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")
+    if "kernels" in suffixes and not entry.takes_kernels:
+        raise RequestError(f"mode '{name}' has kernels of its own: leave out +kernels")
+    if "graphs" in suffixes and workload in PARTS:
         raise RequestError(
-            f"'{text}': --workload {workload} times CUDA graphs beside launched kernels anyway: "
-            "leave out +graphs"
+            f"--workload {workload} times CUDA graphs beside launched kernels: leave out +graphs"
         )
-    return ModeSpec(name, chosen, _resolve_graphs(entry, suffix, cuda_graphs, device), workload)
 
 
-def _resolve_graphs(entry: EngineEntry, suffix: str, cuda_graphs: str, device: str) -> bool:
-    wanted = {"graphs": "on", "nographs": "off"}.get(suffix, cuda_graphs)
+def _resolve_graphs(entry: EngineEntry, suffixes: list[str], cuda_graphs: str, device: str) -> bool:
+    wanted = cuda_graphs
+    if "graphs" in suffixes or "nographs" in suffixes:
+        wanted = "on" if "graphs" in suffixes else "off"
     if device == "cpu":
         if wanted == "on":
             raise RequestError("CUDA graphs need a CUDA GPU; use --cuda-graphs auto or off")
@@ -198,3 +218,7 @@ def check_packages(spec: ModeSpec, device: str) -> None:
             raise CannotRun(f"executor '{name}' needs the package {package}: {executor.install}")
         if executor.needs_gpu and device == "cpu":
             raise CannotRun(f"executor '{name}' needs a CUDA GPU")
+    if spec.kernels and spec.engine.needs_weights and device == "cpu":
+        raise CannotRun(
+            f"mode '{spec.label}': this project's kernels need a CUDA GPU; leave out +kernels"
+        )

@@ -65,15 +65,20 @@ def _part(arguments: Namespace, length: int) -> LayerPart:
 
 
 def usable(arguments: Namespace, device: str) -> tuple[str, ...]:
-    """The implementations that are timed where none is named: those that can serve and are there."""
+    """The implementations that are timed where none is named: those that can serve and are there,
+    and with this project's kernels where these have something to do."""
     part = _part(arguments, 1)
-    return tuple(
+    found = [
         entry.name
         for entry in IMPLEMENTATIONS[arguments.workload].values()
         if entry.by_default
         and entry.refusal(part, arguments.precision, device) is None
         and all(map(importlib.util.find_spec, entry.packages))
-    )
+    ]
+    entries = IMPLEMENTATIONS[arguments.workload]
+    if device == "cpu" or arguments.backward or not (arguments.decode or part.kind == "layer"):
+        return tuple(found)
+    return (*found, *(f"{name}+kernels" for name in found if entries[name].takes_kernels))
 
 
 def check_implementation(arguments: Namespace, entry: Implementation, device: str) -> None:

@@ -8,7 +8,7 @@ directions are timed apart. No torch here.
 from collections.abc import Callable
 
 from inference_benchmark.model.config import ModelConfig, Precision
-from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.model.layer_part import FEED_FORWARDS, LayerPart
 from inference_benchmark.workloads.base import (
     CHECK_RUNS,
     CheckContext,
@@ -39,17 +39,20 @@ class PartWorkload(Workload):
         )
         cls.metrics = cls._metrics(backward=False)
 
-    def __init__(self, part: LayerPart) -> None:
-        super().__init__(part.length, 0)
-        self.part = part
-        self.metrics = self._metrics(part.backward)
+    def __init__(self, input_length: int, output_length: int = 0, **options) -> None:
+        """options: as LayerPart has them."""
+        super().__init__(input_length, 0)
+        self.part = LayerPart(self.name, input_length, **options)
+        self.metrics = self._metrics(self.part.backward)
 
     @classmethod
     def for_request(cls, request, length: int) -> "PartWorkload":
-        part = LayerPart(
-            cls.name, length, request.decode, request.backward, request.feed_forward or "swiglu"
+        return cls(
+            length,
+            decode=request.decode,
+            backward=request.backward,
+            feed_forward=request.feed_forward or FEED_FORWARDS[0],
         )
-        return cls(part)
 
     @classmethod
     def _metrics(cls, backward: bool) -> tuple[Metric, ...]:

@@ -151,8 +151,8 @@ def test_what_was_timed_is_checked_and_not_only_what_came_before():
 
 
 def test_times_of_a_run_are_the_launched_step_and_the_graph():
-    workload = Attention(LayerPart("attention", 64))
+    workload = Attention(64)
     assert workload.times(Run([3e-5, 1e-4, 2e-5], None)) == {"attention_s": 3e-5, "graph_s": 2e-5}
     assert workload.times(Run([3e-3], None)) == {"attention_s": 3e-3}
-    both = Attention(LayerPart("attention", 64, backward=True)).times(Run([1e-3, 2e-3], None))
+    both = Attention(64, backward=True).times(Run([1e-3, 2e-3], None))
     assert both["attention_s"] == pytest.approx(3e-3)

@@ -68,7 +68,14 @@ def _entry(name: str, function: str, description: str, **fields) -> Implementati
 def _mode(name: str, function: str, **fields) -> Implementation:
     """An engine of the table, which compiles the part alone."""
     engine = ENGINES[name]
-    kept = ("packages", "install", "is_plain", "takes_executors", "takes_compile_mode")
+    kept = (
+        "packages",
+        "install",
+        "is_plain",
+        "takes_executors",
+        "takes_kernels",
+        "takes_compile_mode",
+    )
     return _entry(
         name,
         f"{_COMPILED}:{function}",
