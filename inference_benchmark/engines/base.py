@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.model.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Capabilities:
         "output".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
+    samples: whether it can draw tokens as --sampling multinomial does.
     steps: what it implements of "prefill", "decode", "forward" and "part".
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
@@ -38,6 +40,7 @@ class Capabilities:
     devices: frozenset[str] = frozenset({"cuda", "cpu"})
     weight_formats: frozenset[str] = frozenset({"bf16", "fp16", "fp32"})
     steps: frozenset[str] = frozenset({"prefill", "decode", "forward"})
+    samples: bool = False
 
     def record(self, clock: str) -> dict:
         """For the result file; clock is the one that was used."""
@@ -58,6 +61,7 @@ class EnginePlan:
     num_layers: of the session's model its first so many layers; None: all of them.
     mode: the name of the mode, for engines that serve several.
     part: what is computed of a layer, where that is all.
+    sampling: how tokens are drawn; None: the most likely one is taken.
     """
 
     batch_size: int
@@ -70,6 +74,7 @@ class EnginePlan:
     compile_scope: str = "layer"
     mode: str = ""
     part: LayerPart | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

@@ -200,11 +200,36 @@ class Flags:
     )
     compile_scope: str = flag(
         "execution",
-        "compile one layer and reuse it, or the whole model (default: layer)",
-        choices=("layer", "model"),
+        "compile one layer and reuse it, the whole model, or the whole decode step with the choice "
+        "of the next token (default: layer)",
+        choices=("layer", "model", "step"),
         default="layer",
         role="condition",
         not_for=PARTS,
+    )
+    sampling: str | None = flag(  # None: greedy, which older files do not name
+        "execution",
+        "of the next token: the most likely one, or one drawn from the distribution, seeded "
+        "(default: greedy)",
+        choices=("greedy", "multinomial"),
+        role="condition",
+        serves=("generation",),
+    )
+    temperature: float | None = flag(
+        "execution",
+        "of --sampling multinomial (default: 1)",
+        parse=values.temperature,
+        metavar="T",
+        role="condition",
+        needs="sampling",
+    )
+    top_k: int | None = flag(
+        "execution",
+        "of --sampling multinomial: among the K most likely tokens (default: all)",
+        parse=values.positive_int,
+        metavar="K",
+        role="condition",
+        needs="sampling",
     )
     cuda_graphs: str = flag(
         "execution",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.workloads import WORKLOADS
 
@@ -32,6 +33,13 @@ class Request(Flags):
     def input_lengths(self) -> tuple[int, ...]:
         """Of a layer's part those to be timed, one after the other."""
         return self.sequence_lengths or (self.input_length,)
+
+    @property
+    def drawn(self) -> Sampling | None:
+        """How tokens are drawn; None: the most likely one is taken."""
+        if self.sampling is None:
+            return None
+        return Sampling(self.temperature or 1.0, self.top_k, self.seed)
 
     @property
     def is_part(self) -> bool:

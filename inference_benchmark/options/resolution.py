@@ -25,7 +25,7 @@ from inference_benchmark.models import MODELS
 from inference_benchmark.options import parts
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
-from inference_benchmark.options.flag import flags_of
+from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
@@ -93,6 +93,7 @@ def resolve(arguments: Namespace) -> Request:
         "batch_size": tuple(dict.fromkeys(arguments.batch_size)),
         "baseline": baseline,
         "compile_scope": _compile_scope(arguments),
+        "sampling": _sampling(arguments),
         "device": device,
         "json": arguments.format == "json",
     }
@@ -125,6 +126,13 @@ def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
     if arguments.compile_mode != "default" and not takes_mode:
         raise RequestError(
             f"--compile-mode {arguments.compile_mode} needs --mode {' or '.join(takers)}"
+        )
+    if arguments.compile_scope == "step" and arguments.workload != "generation":
+        raise RequestError("--compile-scope step needs --workload generation")
+    if arguments.compile_scope == "step" and arguments.compile_mode in GRAPH_COMPILE_MODES:
+        raise RequestError(
+            f"--compile-mode {arguments.compile_mode} makes CUDA graphs, which can't hold a step "
+            "that updates its inputs: leave out --compile-scope step"
         )
     if arguments.compile_scope != "layer" and all(spec.engine.is_plain for spec in specs):
         raise RequestError(
@@ -279,6 +287,16 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
             f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "
             "kernel of this project; leave out +kernels"
         )
+
+
+def _sampling(arguments) -> str | None:
+    """None for the most likely token."""
+    if arguments.sampling == "multinomial":
+        return arguments.sampling
+    for name in ("temperature", "top_k"):
+        if getattr(arguments, name) is not None:
+            raise RequestError(f"{option(name)} needs --sampling multinomial")
+    return None
 
 
 def _compile_scope(arguments) -> str:

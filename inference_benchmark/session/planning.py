@@ -53,6 +53,7 @@ def _plan_cell(
         compile_scope=request.compile_scope,
         mode=spec.name,
         part=workload.part,
+        sampling=request.drawn,
     )
     return CellPlan(
         spec=spec,
