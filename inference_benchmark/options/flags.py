@@ -175,6 +175,10 @@ class Flags:
         serves=PARTS,
     )
 
+    check_setup: bool = flag(
+        "workload", "print what is installed and usable here, and exit", default=False
+    )
+
     # execution
     mode: tuple[str, ...] = flag(
         "execution",

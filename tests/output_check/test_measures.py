@@ -20,12 +20,13 @@ from inference_benchmark.output_check.memory import replay_bytes, sequences_at_a
 from inference_benchmark.output_check.needles import Plant, step_positions
 from inference_benchmark.output_check.recording import evenly
 from inference_benchmark.output_check.reference import Reference
-from inference_benchmark.output_check.timed import Floor, _Ties, slices
+from inference_benchmark.output_check.timed import Floor, TimedRun, _Ties, slices
 from inference_benchmark.output_check.tolerances import FACTORS, combined_noise, most_ties
 
 TINY = MODELS["llama-tiny"].with_layers(2)
 
-RUN = TimedRun(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64), 1)
+NO_TOKENS = torch.zeros(1, 1, dtype=torch.int64)
+RUN = TimedRun(NO_TOKENS, NO_TOKENS, 1)
 
 
 def test_relative_error_of_vectors():
