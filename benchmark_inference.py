@@ -48,6 +48,10 @@ def main(argv: list[str] | None = None) -> int:
         print(list_scenarios(), flush=True)
         return ExitCode.MEASURED
     try:
+        if arguments.check_setup:
+            from inference_benchmark.command.check_setup import check_setup
+
+            return check_setup(arguments.device)
         request = resolve(arguments)
         if arguments.sessions > 1:
             return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
