@@ -60,6 +60,16 @@ _TABLE = (
         takes_compile_mode=True,
     ),
     EngineEntry(
+        "transformers",
+        "inference_benchmark.engines.transformers:TransformersEngine",
+        "Hugging Face transformers' generate",
+        graphs_by_default=False,
+        packages=("transformers",),
+        install="pip install transformers",
+        has_own_loop=True,
+        suffixes=("static", "static+compile"),
+    ),
+    EngineEntry(
         "scripted",
         "inference_benchmark.engines.scripted:ScriptedEngine",
         "no model at all: durations from a script, to try the tables and the files",
