@@ -23,6 +23,10 @@ class EngineEntry:
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
     needs_weights: bool = True  # those of the session; otherwise it brings its own, or has none
+    copies_weights: bool = False  # it holds a copy of them beside the session's
+    has_own_loop: bool = False  # it generates by itself: no CUDA graph of ours, no other workload
+    in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
+    suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
     is_listed: bool = True  # in --help
 
     def load(self) -> type:
@@ -54,6 +58,16 @@ _TABLE = (
         "torch.compile, full graph, static shapes",
         graphs_by_default=True,
         takes_compile_mode=True,
+    ),
+    EngineEntry(
+        "transformers",
+        "inference_benchmark.engines.transformers:TransformersEngine",
+        "Hugging Face transformers' generate",
+        graphs_by_default=False,
+        packages=("transformers",),
+        install="pip install transformers",
+        has_own_loop=True,
+        suffixes=("static", "static+compile"),
     ),
     EngineEntry(
         "scripted",

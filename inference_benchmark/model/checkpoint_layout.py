@@ -82,6 +82,17 @@ class Target:
             shape = self.shard.full_shape(shape)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
 
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor as the checkpoint has it: our own memory, a view of it.
+
+        Raises:
+            ValueError: ours is laid out otherwise, or a part of it only.
+        """
+        if self.arrange is not unchanged or self.shard is not None:
+            raise ValueError("this tensor is laid out otherwise than in a checkpoint")
+        return self.view
+
     def fill(self, value: Tensor) -> None:
         arranged = self.arrange(value)
         if self.shard is None:

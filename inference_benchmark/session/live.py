@@ -17,6 +17,11 @@ class LiveCell(MeasuredCell):
     def is_running(self) -> bool:
         return self.engine is not None and self.record.error is None
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether its engine is driven step by step."""
+        return self.engine is not None and self.engine.capabilities.granularity == "steps"
+
     def fail(self, status: str, error: str) -> None:
         """The cell becomes a row with a reason; the session goes on with the others."""
         self.record.status, self.record.error = status, error

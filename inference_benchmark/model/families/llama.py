@@ -1,7 +1,7 @@
 """Llama 2, 3.1 and 3.2: grouped-query attention and a dense feed-forward network in every layer."""
 
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.config_json import common, heads, size
+from inference_benchmark.model.config_json import common, heads, size, written
 from inference_benchmark.model.family import Family, by_name
 from inference_benchmark.model.parts import (
     DenseFeedForward,
@@ -43,4 +43,8 @@ def read(name: str, config: dict) -> ModelConfig:
     )
 
 
-FAMILY = Family("llama", PRESETS, {"LlamaForCausalLM": read})
+def write(model: ModelConfig) -> dict:
+    return written(model, "LlamaForCausalLM", "llama")
+
+
+FAMILY = Family("llama", PRESETS, {"LlamaForCausalLM": read}, write=write)
