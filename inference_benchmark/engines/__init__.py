@@ -26,6 +26,7 @@ class EngineEntry:
     copies_weights: bool = False  # it holds a copy of them beside the session's
     has_own_loop: bool = False  # it generates by itself: no CUDA graph of ours, no other workload
     in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
+    cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
     is_listed: bool = True  # in --help
 
@@ -68,6 +69,19 @@ _TABLE = (
         install="pip install transformers",
         has_own_loop=True,
         suffixes=("static", "static+compile"),
+    ),
+    EngineEntry(
+        "tinygrad",
+        "inference_benchmark.engines.tinygrad:TinygradEngine",
+        "a Llama in tinygrad, in a process of its own",
+        graphs_by_default=False,
+        packages=("tinygrad",),
+        install="pip install tinygrad",
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
+        cpu_program="clang",
+        suffixes=("beam",),
     ),
     EngineEntry(
         "scripted",

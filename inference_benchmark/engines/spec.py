@@ -4,6 +4,8 @@ Imports no torch: whatever can be wrong about a request is said before anything 
 """
 
 import importlib.util
+import shutil
+import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -62,6 +64,7 @@ class ModeSpec:
     name: str
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
+    options: tuple[str, ...] = ()  # suffixes that are the engine's own
 
     @property
     def engine(self) -> EngineEntry:
@@ -75,7 +78,8 @@ class ModeSpec:
     @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
-        return f"{self.name}{executors}{'+graphs' if self.cuda_graphs else ''}"
+        own = "".join(f"+{option}" for option in self.options)
+        return f"{self.name}{executors}{own}{'+graphs' if self.cuda_graphs else ''}"
 
     @property
     def shown_label(self) -> str:
@@ -124,6 +128,8 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     name, _, own_executors = body.partition(":")
     if name not in ENGINES:
         raise unknown("mode", name, listed())
+    if ENGINES[name].has_own_loop:
+        return _parse_own_loop(ENGINES[name], body, suffix)
     if suffix not in ("", "graphs", "nographs"):
         raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
     chosen = parse_executors(own_executors)
@@ -134,6 +140,18 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     if entry.takes_executors and not chosen:
         chosen = executors
     return ModeSpec(name, chosen, _resolve_graphs(name, suffix, cuda_graphs, device))
+
+
+def _parse_own_loop(entry: EngineEntry, body: str, suffix: str) -> ModeSpec:
+    """Of an engine that generates by itself: nothing of ours is captured, compiled or put in."""
+    if body != entry.name:
+        raise RequestError(f"mode '{entry.name}' takes no executors")
+    if suffix and suffix not in entry.suffixes:
+        valid = [f"+{option}" for option in entry.suffixes]
+        if not valid:
+            raise RequestError(f"mode '{entry.name}' has no suffixes: leave out +{suffix}")
+        raise unknown(f"suffix of mode '{entry.name}':", f"+{suffix}", valid)
+    return ModeSpec(entry.name, (), False, options=tuple(suffix.split("+")) if suffix else ())
 
 
 def _resolve_graphs(name: str, suffix: str, cuda_graphs: str, device: str) -> bool:
@@ -169,13 +187,34 @@ def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
         )
 
 
-def check_packages(spec: ModeSpec, device: str) -> None:
-    """Raise CannotRun with the package's name and how to install it."""
+def _is_here(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _is_there(package: str, python: str) -> bool:
+    """Whether another interpreter has a package."""
+    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> None:
+    """Raise CannotRun with the package's name and how to install it.
+
+    python: another interpreter that the engine runs in.
+    """
     for package in spec.engine.packages:
-        if importlib.util.find_spec(package) is None:
+        if not (_is_here(package) if python is None else _is_there(package, python)):
+            where = "" if python is None else f" in {python}"
             raise CannotRun(
-                f"mode '{spec.name}' needs the package {package}: {spec.engine.install}"
+                f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"
             )
+    program = spec.engine.cpu_program
+    if program is not None and device == "cpu" and shutil.which(program) is None:
+        raise CannotRun(f"mode '{spec.name}' needs {program} on a CPU: apt install {program}")
     for name in spec.executors:
         executor = EXECUTORS[name]
         if not is_installed(name):

@@ -197,6 +197,15 @@ class Flags:
         default="auto",
         role="condition",
     )
+    engine_python: tuple[tuple[str, str], ...] = flag(
+        "execution",
+        "the Python that an engine in a process of its own runs in: vllm=/venv/bin/python "
+        "(default: this one)",
+        parse=values.engine_python,
+        nargs="+",
+        default=(),
+        metavar="ENGINE=PATH",
+    )
     device: str = flag(
         "execution",
         "default: auto",

@@ -3,6 +3,7 @@ is built. Imports no torch, but to look for a GPU.
 """
 
 import resource
+import shutil
 from argparse import Namespace
 
 from inference_benchmark.engines import ENGINES, PLAIN
@@ -20,11 +21,12 @@ from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
+from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
-from inference_benchmark.options.checks import check_combination, ignored_notices
+from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
-from inference_benchmark.options.flag import flags_of
+from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
@@ -64,8 +66,9 @@ def resolve(arguments: Namespace) -> Request:
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
+    pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
-        check_packages(spec, device)
+        check_packages(spec, device, pythons.get(spec.name))
     as_given = {name: getattr(arguments, name) for name in flags_of(Flags)}
     resolved = {
         "model_name": model.name,
@@ -100,6 +103,46 @@ def _check_executors(arguments) -> None:
         raise RequestError(f"'{taking[0]}' names its own executors: leave out {flag}")
 
 
+def _check_own_loops(
+    arguments, specs: list[ModeSpec], model: ModelConfig, ranks: int
+) -> dict[str, str]:
+    """What engines with a loop of their own can't do; returns the Python of those that have one."""
+    own = [spec for spec in specs if spec.engine.has_own_loop]
+    given = given_flags(arguments) & {"cuda_graphs", "attention", "linear"}
+    if given and len(own) == len(specs):
+        name = sorted(given)[0]
+        raise RequestError(f"{option(name)} does nothing for {own[0].label}, whose loop is its own")
+    for spec in own:
+        if WORKLOADS[arguments.workload].reads_prompt_only:
+            raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
+        if arguments.extrapolate is not None:
+            raise RequestError(
+                f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "
+                "copy: use --num-layers"
+            )
+        if ranks > 1:
+            raise CannotRun(f"mode '{spec.label}' runs on one GPU here, not on {ranks} ranks")
+        if arguments.precision not in BASE_TYPES:
+            raise CannotRun(
+                f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
+                f"{arguments.precision}"
+            )
+        if spec.engine.needs_weights and FAMILIES[model.family].write is None:
+            names = ", ".join(name for name, family in FAMILIES.items() if family.write)
+            raise CannotRun(
+                f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"
+            )
+    pythons = dict(arguments.engine_python)
+    for name, path in pythons.items():
+        if name not in [spec.name for spec in own if spec.engine.in_worker]:
+            raise RequestError(
+                f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
+            )
+        if shutil.which(path) is None:
+            raise CannotRun(f"--engine-python {name}={path}: there is no such program")
+    return pythons
+
+
 def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
     takers = [entry.name for entry in ENGINES.values() if entry.takes_compile_mode]
     takes_mode = any(spec.engine.takes_compile_mode for spec in specs)
@@ -107,7 +150,8 @@ def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
         raise RequestError(
             f"--compile-mode {arguments.compile_mode} needs --mode {' or '.join(takers)}"
         )
-    if arguments.compile_scope != "layer" and all(spec.engine.is_plain for spec in specs):
+    compiled = [s for s in specs if not s.engine.is_plain and not s.engine.has_own_loop]
+    if arguments.compile_scope != "layer" and not compiled:
         raise RequestError(
             f"--compile-scope {arguments.compile_scope} does nothing for {PLAIN.name}, "
             "which compiles none"

@@ -88,6 +88,14 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
+def engine_python(text: str) -> tuple[str, str]:
+    """(engine, path) of ENGINE=PATH."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not ENGINE=PATH")
+    return name, path
+
+
 positive_int = whole_number(1)
 natural = whole_number(0)
 seed = whole_number(0, _SEEDS - 1)

@@ -49,6 +49,8 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        options=spec.options,
+        python=dict(request.engine_python).get(spec.name),
     )
     return CellPlan(
         spec=spec,
