@@ -9,8 +9,9 @@ import json
 import math
 from collections.abc import Callable
 
+from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.parts import Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.model.parts import Llama3RopeScaling, Rope, RopeFactors, YarnRopeScaling
 
 # Far beyond any model, and small enough that what is computed from it ends.
 _LARGEST = {"num_hidden_layers": 1024, "block_count": 1024}  # of config.json, of GGUF
@@ -174,7 +175,9 @@ def written(model: ModelConfig, architecture: str, model_type: str) -> dict:
     )
 
 
-def _written_scaling(scaling: Llama3RopeScaling) -> dict:
+def _written_scaling(scaling: Llama3RopeScaling | YarnRopeScaling | RopeFactors) -> dict:
+    if not isinstance(scaling, Llama3RopeScaling):
+        raise CannotRun(f"a config.json of Llama's can't say {type(scaling).__name__}")
     return {
         "rope_type": "llama3",
         "factor": scaling.factor,

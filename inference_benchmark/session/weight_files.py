@@ -8,6 +8,9 @@ from pathlib import Path
 
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.weights import base_type
+
+_GGUF_NAME = "model.gguf"
 
 
 class WeightFiles:
@@ -35,6 +38,19 @@ class WeightFiles:
         from inference_benchmark.model.checkpoint_export import export_safetensors
 
         return self._once("safetensors", export_safetensors)
+
+    def gguf(self, vocabulary: str = "none") -> Path:
+        """A GGUF file in the weights' own type. vocabulary: as model.gguf.writer has it.
+
+        Raises:
+            CannotRun: the weights can't be handed over, or there is no room for them.
+        """
+        from inference_benchmark.model.gguf.writer import write_gguf
+
+        def write(decoder: Decoder, folder: Path) -> None:
+            write_gguf(decoder, folder / _GGUF_NAME, base_type(decoder), vocabulary)
+
+        return self._once(f"gguf-{vocabulary}", write) / _GGUF_NAME
 
     def _once(self, form: str, write: Callable[[Decoder, Path], None]) -> Path:
         """The folder of this form; write(decoder, folder) fills it."""

@@ -82,10 +82,18 @@ def test_the_configuration_comes_back(tmp_path):
     _, path = written(tmp_path, SCALED)
     model = read_model(path)
     assert isinstance(model.rope.scaling, RopeFactors)
-    assert model.rope.scaling.factors[0] == 1  # the fastest is kept,
-    assert model.rope.scaling.factors[-1] == 8  # the slowest is stretched
+    assert model.rope.scaling.values[0] == 1  # the fastest is kept,
+    assert model.rope.scaling.values[-1] == 8  # the slowest is stretched
     assert replace(model, rope=SCALED.rope, name="plain") == SCALED
     assert model.name == "model"
+
+
+def test_llama_3_1_is_known_by_its_factors(tmp_path):
+    """So other programs can be told of it, whose configurations have no factors."""
+    config = replace(PLAIN, rope=Rope(500000.0, Llama3RopeScaling(8.0)))
+    decoder, path = written(tmp_path, config)
+    assert read_model(path).rope == replace(config.rope, interleaved=True)
+    assert torch.equal(logits_of(decoder), logits_of(read(path)))
 
 
 def test_the_package_reads_the_same_values(tmp_path):
@@ -121,14 +129,16 @@ def test_ids_come_back_from_their_text():
         ids_of("A")
 
 
-def test_the_file_has_a_character_for_every_token(tmp_path):
-    _, path = written(tmp_path, PLAIN, vocabulary="characters")
+@pytest.mark.parametrize("config", [PLAIN, TIED], ids=("plain", "tied"))
+def test_each_token_has_a_character_and_the_end_a_token_of_its_own(tmp_path, config):
+    decoder, path = written(tmp_path, config, vocabulary="characters")
     fields = gguf.GGUFReader(path).fields
-    assert ids_of("".join(fields["tokenizer.ggml.tokens"].contents())) == list(range(96))
+    assert ids_of("".join(fields["tokenizer.ggml.tokens"].contents())) == list(range(97))
+    assert fields["tokenizer.ggml.eos_token_id"].contents() == 96
     assert fields["tokenizer.ggml.add_bos_token"].contents() is False
-    assert torch.equal(
-        logits_of(build_decoder(PLAIN, "fp32", "cpu", LENGTH, 3)), logits_of(read(path))
-    )
+    logits = logits_of(read(path))
+    assert torch.equal(logits[:, :96], logits_of(decoder))
+    assert not logits[:, 96].any()
 
 
 # Through the command line

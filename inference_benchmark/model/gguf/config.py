@@ -14,6 +14,7 @@ from inference_benchmark.model.gguf.names import ROPE_FACTORS
 from inference_benchmark.model.parts import (
     DenseFeedForward,
     GroupedQueryAttention,
+    Llama3RopeScaling,
     Rope,
     RopeFactors,
 )
@@ -22,6 +23,7 @@ ARCHITECTURE = "llama"
 FAMILIES = ("llama", "mistral")  # whose models are stored under that name
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 _SPLIT = "split.count"
+_FACTOR_TOLERANCE = 1e-5  # of fp32, computed in another order
 
 
 def model_of(file: GgufFile) -> ModelConfig:
@@ -107,4 +109,17 @@ def _rope(file: GgufFile, settings: dict, head_dim: int) -> Rope:
         raise GgufError(f"is damaged: {ROPE_FACTORS} does not hold {head_dim // 2} factors")
     if all(value == 1.0 for value in factors):
         return Rope(theta, None, interleaved=True)
-    return Rope(theta, RopeFactors(tuple(factors)), interleaved=True)
+    return Rope(theta, _scaling(theta, factors), interleaved=True)
+
+
+def _scaling(theta: float, factors: list[float]) -> Llama3RopeScaling | RopeFactors:
+    """Llama 3.1's as config.json would say it, where the factors are those of published models: so
+    it can be handed on to programs that read no factors."""
+    published = Llama3RopeScaling(max(factors))
+    same = all(
+        math.isclose(factor, expected, rel_tol=_FACTOR_TOLERANCE)
+        for factor, expected in zip(
+            factors, published.factors(theta, 2 * len(factors)), strict=True
+        )
+    )
+    return published if same and min(factors) < max(factors) else RopeFactors(tuple(factors))

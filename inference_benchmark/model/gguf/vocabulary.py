@@ -7,17 +7,16 @@ are its tokens, and the characters of an answer are the tokens that were generat
 
 from inference_benchmark.errors import CannotRun
 
-VOCABULARIES = ("none", "characters")
 _PLANES = (
     range(0xF0000, 0xFFFFE),
     range(0x100000, 0x10FFFE),
 )  # private use, 65,534 characters each
 _LARGEST = sum(map(len, _PLANES))
-_NORMAL = 1  # a token that is neither unknown, control, user-defined nor a byte
-# The model needs tokens of these roles. Being ordinary ones, they can be generated: the end of the
-# text then ends an answer early, which is what its length has to be looked at for.
-END_OF_TEXT = 2
-_UNKNOWN = 0
+_NORMAL, _CONTROL = 1, 3  # types of tokens, as llama.cpp numbers them
+# These engines stop at the end of the text and can't be told not to. So that no token of the model
+# ends it, a further one does: its row of the head is zero, so its logit is 0, and as long as any
+# other is positive, it is never the largest.
+NUM_ADDED = {"none": 0, "characters": 1}
 
 
 def text_of(ids: list[int]) -> str:
@@ -48,7 +47,9 @@ def _id(character: str) -> int:
 
 
 def add_vocabulary(writer, vocabulary: str, size: int) -> None:
-    """Write the tokenizer's part of the metadata. writer: a gguf.GGUFWriter.
+    """Write the tokenizer's part of the metadata.
+
+    writer: a gguf.GGUFWriter. size: tokens of the model, without those that are added.
 
     Raises:
         CannotRun: more tokens than there are characters.
@@ -56,15 +57,14 @@ def add_vocabulary(writer, vocabulary: str, size: int) -> None:
     if vocabulary == "none":
         writer.add_tokenizer_model("none")
         return
-    if size > _LARGEST:
+    if size >= _LARGEST:
         raise CannotRun(f"{size} tokens: only {_LARGEST} characters of Unicode are for private use")
     writer.add_tokenizer_model("llama")  # SentencePiece: joins only what the vocabulary has joined
-    writer.add_token_list([_character(token) for token in range(size)])
-    writer.add_token_scores([0.0] * size)
-    writer.add_token_types([_NORMAL] * size)
-    writer.add_unk_token_id(_UNKNOWN)
-    writer.add_bos_token_id(min(1, size - 1))
-    writer.add_eos_token_id(min(END_OF_TEXT, size - 1))
+    writer.add_token_list([_character(token) for token in range(size + 1)])
+    writer.add_token_scores([0.0] * (size + 1))
+    writer.add_token_types([_NORMAL] * size + [_CONTROL])
+    for add_role in (writer.add_unk_token_id, writer.add_bos_token_id, writer.add_eos_token_id):
+        add_role(size)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
     writer.add_add_space_prefix(False)

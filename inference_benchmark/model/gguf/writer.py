@@ -5,8 +5,10 @@ so the rows that make queries and keys are put into that order; norms are fp32; 
 of RoPE is a tensor of factors. One tensor after the other is taken from the device to the file.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from inference_benchmark.model.checkpoint_names import targets
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.gguf.names import ROPE_FACTORS, to_gguf
-from inference_benchmark.model.gguf.vocabulary import add_vocabulary
+from inference_benchmark.model.gguf.vocabulary import NUM_ADDED, add_vocabulary
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention, YarnRopeScaling
 from inference_benchmark.model.rope import rope_factors
 
@@ -48,9 +50,10 @@ def write_gguf(
 
     _check(decoder, file_type)
     writer = GGUFWriter(path, "llama")
-    _add_metadata(writer, decoder.config, file_type)
+    num_added = NUM_ADDED[vocabulary]
+    _add_metadata(writer, decoder.config, file_type, num_added)
     add_vocabulary(writer, vocabulary, decoder.config.vocab_size)
-    tensors = list(_tensors(decoder, FILE_TYPES[file_type]))
+    tensors = list(_tensors(decoder, FILE_TYPES[file_type], num_added))
     try:
         for tensor in tensors:
             tensor.announce(writer)
@@ -65,7 +68,7 @@ def write_gguf(
 
 @dataclass(frozen=True)
 class _StoredTensor:
-    """value: as our decoder has it; arrange: into the order of its rows in the file."""
+    """value: as our decoder has it; arrange: into its rows in the file."""
 
     name: str
     value: Tensor
@@ -78,8 +81,8 @@ class _StoredTensor:
 
         tensor_type = GGMLQuantizationType[self.type_name]
         block, block_bytes = GGML_QUANT_SIZES[tensor_type]
-        num_bytes = self.value.numel() // block * block_bytes
-        shape = tuple(self.value.shape)
+        shape = tuple(self.arrange(self.value.to("meta")).shape)
+        num_bytes = math.prod(shape) // block * block_bytes
         writer.add_tensor_info(self.name, shape, np.dtype(np.float32), num_bytes, tensor_type)
 
     def stored(self) -> np.ndarray:
@@ -92,17 +95,25 @@ class _StoredTensor:
         return quants.quantize(value.float().cpu().numpy(), GGMLQuantizationType[self.type_name])
 
 
-def _tensors(decoder: Decoder, matrix_type: str) -> Iterator[_StoredTensor]:
+def _tensors(decoder: Decoder, matrix_type: str, num_added: int) -> Iterator[_StoredTensor]:
     config = decoder.config
-    to_pairs = rope_pairs(config.rope_dim, config.rope_dim)
+    arrangements = {"q_proj": rope_pairs(config.rope_dim, config.rope_dim)}
+    arrangements["k_proj"] = arrangements["q_proj"]
+    if num_added:
+        arrangements |= dict.fromkeys(("embed_tokens", "lm_head"), partial(_with_rows, num_added))
     factors = rope_factors(config.rope, config.rope_dim)
     if factors is not None:
         yield _StoredTensor(ROPE_FACTORS, factors, "F32")
     for name, target in targets(decoder, _AllNames()).items():
-        is_rotated = name.endswith(("q_proj.weight", "k_proj.weight"))
+        module = name.split(".")[-2]
         type_name = matrix_type if target.view.dim() == 2 else "F32"
-        arrange = to_pairs if is_rotated else unchanged
+        arrange = arrangements.get(module, unchanged)
         yield _StoredTensor(to_gguf(name), target.view, type_name, arrange)
+
+
+def _with_rows(count: int, weight: Tensor) -> Tensor:
+    """weight [vocab, hidden], and as many rows of zeros after it."""
+    return torch.cat((weight, weight.new_zeros(count, weight.shape[1])))
 
 
 class _AllNames:
@@ -139,7 +150,7 @@ def _is_llama(config: ModelConfig) -> bool:
     return is_dense and has_factors and attention == plain
 
 
-def _add_metadata(writer, config: ModelConfig, file_type: str) -> None:
+def _add_metadata(writer, config: ModelConfig, file_type: str, num_added: int) -> None:
     from gguf import GGML_QUANT_VERSION, LlamaFileType
 
     prefix = "ALL" if file_type == "fp32" else "MOSTLY"
@@ -147,7 +158,7 @@ def _add_metadata(writer, config: ModelConfig, file_type: str) -> None:
     writer.add_name(config.name)
     writer.add_file_type(LlamaFileType[f"{prefix}_{FILE_TYPES[file_type]}"])
     writer.add_quantization_version(GGML_QUANT_VERSION)
-    writer.add_vocab_size(config.vocab_size)
+    writer.add_vocab_size(config.vocab_size + num_added)
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_layers)
