@@ -7,6 +7,7 @@ torch.
 
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,28 @@ class EngineEntry:
     in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
     cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
+    max_batch_size: int | None = None
+    # Of one that is a server: "module:function" that takes its URL (--ollama-url) before anything is
+    # loaded, and raises CannotRun where nothing answers.
+    server_check: str = ""
+    note: str = ""  # what is said wherever its name is listed
     is_listed: bool = True  # in --help
 
     def load(self) -> type:
-        module, name = self.engine.split(":")
-        return getattr(import_module(module), name)
+        return _load(self.engine)
+
+    def check_server(self, url: str) -> None:
+        _load(self.server_check)(url)
+
+    @property
+    def shown_name(self) -> str:
+        return f"{self.name} ({self.note})" if self.note else self.name
+
+
+def _load(path: str) -> Any:
+    """Of "module:name"."""
+    module, name = path.split(":")
+    return getattr(import_module(module), name)
 
 
 _TABLE = (
@@ -84,6 +102,19 @@ _TABLE = (
         suffixes=("beam",),
     ),
     EngineEntry(
+        "ollama",
+        "inference_benchmark.engines.ollama:OllamaEngine",
+        "Ollama's server over HTTP, batch 1: written to its documented API, not run here",
+        graphs_by_default=False,
+        packages=("gguf",),
+        install="pip install gguf",
+        copies_weights=True,
+        has_own_loop=True,
+        max_batch_size=1,
+        server_check="inference_benchmark.engines.ollama_client:check_server",
+        note="not run here",
+    ),
+    EngineEntry(
         "scripted",
         "inference_benchmark.engines.scripted:ScriptedEngine",
         "no model at all: durations from a script, to try the tables and the files",
@@ -100,6 +131,11 @@ PLAIN: EngineEntry = next(entry for entry in _TABLE if entry.is_plain)
 def listed() -> list[str]:
     """Names of the engines that --help shows."""
     return [entry.name for entry in ENGINES.values() if entry.is_listed]
+
+
+def shown() -> list[str]:
+    """The same with what is to be said of each."""
+    return [ENGINES[name].shown_name for name in listed()]
 
 
 def register(entry: EngineEntry) -> None:

@@ -67,6 +67,7 @@ class EnginePlan:
     num_layers: of the session's model its first so many layers; None: all of them.
     options: suffixes of the mode that are the engine's own.
     python: the interpreter of the engine's worker process; None: the one that runs this.
+    ollama_url: where Ollama's server is.
     """
 
     batch_size: int
@@ -79,6 +80,7 @@ class EnginePlan:
     compile_scope: str = "layer"
     options: tuple[str, ...] = ()
     python: str | None = None
+    ollama_url: str = ""
 
 
 @dataclass(frozen=True)

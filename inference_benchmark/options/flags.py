@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import listed
+from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
@@ -140,7 +140,7 @@ class Flags:
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(listed())}; several are "
+        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(shown())}; several are "
         "measured in turn (default: thunder)",
         nargs="+",
         default=("thunder",),
@@ -205,6 +205,13 @@ class Flags:
         nargs="+",
         default=(),
         metavar="ENGINE=PATH",
+    )
+    ollama_url: str = flag(
+        "execution",
+        "Ollama's server, for mode ollama (default: http://127.0.0.1:11434)",
+        parse=values.url,
+        default="http://127.0.0.1:11434",
+        metavar="URL",
     )
     device: str = flag(
         "execution",

@@ -30,6 +30,7 @@ from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.request import Request
+from inference_benchmark.options.servers import check_servers
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import WORKLOADS
 
@@ -69,6 +70,7 @@ def resolve(arguments: Namespace) -> Request:
     pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         check_packages(spec, device, pythons.get(spec.name))
+    check_servers(arguments, specs)
     as_given = {name: getattr(arguments, name) for name in flags_of(Flags)}
     resolved = {
         "model_name": model.name,
@@ -122,6 +124,9 @@ def _check_own_loops(
             )
         if ranks > 1:
             raise CannotRun(f"mode '{spec.label}' runs on one GPU here, not on {ranks} ranks")
+        most = spec.engine.max_batch_size
+        if most is not None and max(arguments.batch_size) > most:
+            raise CannotRun(f"mode '{spec.label}' runs batch {most} only: --batch-size {most}")
         if arguments.precision not in BASE_TYPES:
             raise CannotRun(
                 f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "

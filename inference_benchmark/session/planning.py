@@ -51,6 +51,7 @@ def _plan_cell(
         compile_scope=request.compile_scope,
         options=spec.options,
         python=dict(request.engine_python).get(spec.name),
+        ollama_url=request.ollama_url,
     )
     return CellPlan(
         spec=spec,
