@@ -162,4 +162,4 @@ def _counters(last: dict) -> dict:
     counters = {name: None if ns is None else ns / 1e9 for name, ns in counters.items()}
     steps = last["eval_count"] - 1
     is_known = counters["eval_s"] is not None and steps > 0
-    return counters | {"tbot_s": counters["eval_s"] / steps if is_known else None}
+    return counters | {"s_per_step": counters["eval_s"] / steps if is_known else None}

@@ -83,7 +83,7 @@ def test_tokens_times_and_the_servers_counters(server, files):
                 "prompt_eval_s": 0.005,
                 "eval_s": 0.012,
                 "total_s": 0.009,
-                "tbot_s": pytest.approx(0.012 / 5),
+                "s_per_step": pytest.approx(0.012 / 5),
             }
         ]
         assert engine.facts()["server_runs"] is engine.server_runs
