@@ -13,7 +13,7 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.parts import Llama3RopeScaling, Rope, YarnRopeScaling
 
 # Far beyond any model, and small enough that what is computed from it ends.
-_LARGEST = {"num_hidden_layers": 1024}
+_LARGEST = {"num_hidden_layers": 1024, "block_count": 1024}  # of config.json, of GGUF
 _LARGEST_NUMBER = 2**31
 
 

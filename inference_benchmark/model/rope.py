@@ -10,7 +10,12 @@ import math
 import torch
 from torch import Tensor
 
-from inference_benchmark.model.rope_config import Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.model.rope_config import (
+    Llama3RopeScaling,
+    Rope,
+    RopeFactors,
+    YarnRopeScaling,
+)
 
 
 def rope_tables(
@@ -20,11 +25,11 @@ def rope_tables(
 
     Angles are computed in fp32 and rounded to dtype once, as the published models do.
     """
-    exponents = torch.arange(0, rope_dim, 2, dtype=torch.float32, device=device) / rope_dim
-    inverse_frequencies = 1.0 / (rope.theta**exponents)
+    inverse_frequencies = _inverse_frequencies(rope, rope_dim, device)
     factor = 1.0
-    if isinstance(rope.scaling, Llama3RopeScaling):
-        inverse_frequencies = _stretch_llama3(inverse_frequencies, rope.scaling)
+    factors = rope_factors(rope, rope_dim, device)
+    if factors is not None:
+        inverse_frequencies = inverse_frequencies / factors
     elif isinstance(rope.scaling, YarnRopeScaling):
         inverse_frequencies = _stretch_yarn(inverse_frequencies, rope.scaling, rope.theta)
         factor = rope.scaling.table_factor
@@ -34,7 +39,22 @@ def rope_tables(
     return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
 
-def _stretch_llama3(inverse_frequencies: Tensor, scaling: Llama3RopeScaling) -> Tensor:
+def _inverse_frequencies(rope: Rope, rope_dim: int, device: torch.device | str) -> Tensor:
+    exponents = torch.arange(0, rope_dim, 2, dtype=torch.float32, device=device) / rope_dim
+    return 1.0 / (rope.theta**exponents)
+
+
+def rope_factors(rope: Rope, rope_dim: int, device: torch.device | str = "cpu") -> Tensor | None:
+    """[rope_dim / 2], fp32: by what each frequency is divided; None where that does not describe
+    the scaling, or there is none."""
+    if isinstance(rope.scaling, RopeFactors):
+        return torch.tensor(rope.scaling.factors, dtype=torch.float32, device=device)
+    if isinstance(rope.scaling, Llama3RopeScaling):
+        return _llama3_factors(_inverse_frequencies(rope, rope_dim, device), rope.scaling)
+    return None
+
+
+def _llama3_factors(inverse_frequencies: Tensor, scaling: Llama3RopeScaling) -> Tensor:
     """Slow rotations stretched by the factor, fast ones kept, those between blended linearly."""
     wavelengths = 2 * math.pi / inverse_frequencies
     turns = scaling.original_context_length / wavelengths  # over the original context
@@ -43,7 +63,7 @@ def _stretch_llama3(inverse_frequencies: Tensor, scaling: Llama3RopeScaling) -> 
         blend = (turns >= low).to(turns.dtype)
     else:
         blend = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-    return inverse_frequencies * (blend + (1 - blend) / scaling.factor)
+    return 1.0 / (blend + (1 - blend) / scaling.factor)
 
 
 def _stretch_yarn(inverse_frequencies: Tensor, scaling: YarnRopeScaling, theta: float) -> Tensor:

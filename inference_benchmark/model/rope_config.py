@@ -45,10 +45,18 @@ class YarnRopeScaling:
 
 
 @dataclass(frozen=True)
+class RopeFactors:
+    """By what each of a head's frequencies is divided, the fastest first: how GGUF files write
+    Llama 3.1's scaling, and linear scaling where all are equal."""
+
+    factors: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Rope:
     """interleaved: checkpoints of this model store the two values of a rotated pair side by side,
     not half a head apart; checkpoint_layout.py sorts them once, when they are read."""
 
     theta: float
-    scaling: Llama3RopeScaling | YarnRopeScaling | None = None
+    scaling: Llama3RopeScaling | YarnRopeScaling | RopeFactors | None = None
     interleaved: bool = False

@@ -59,9 +59,10 @@ class Flags:
     )
     model_path: Path | None = flag(
         "model",
-        "weights from a Hugging Face folder of safetensors files (default: random weights)",
+        "weights from a Hugging Face folder of safetensors files, or from a GGUF file "
+        "(default: random weights)",
         parse=Path,
-        metavar="DIR",
+        metavar="PATH",
         role="condition",
     )
     precision: str = flag(
