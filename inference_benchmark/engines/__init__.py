@@ -17,6 +17,8 @@ class EngineEntry:
     graphs_by_default: bool
     packages: tuple[str, ...] = ()  # import names that must be there
     install: str = ""  # how to get them
+    # Those that this process needs for it, wherever the engine runs: pip install of the same name.
+    own_packages: tuple[str, ...] = ()
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
@@ -73,6 +75,29 @@ _TABLE = (
         install="pip install transformers",
         has_own_loop=True,
         suffixes=("static", "static+compile"),
+    ),
+    EngineEntry(
+        "vllm",
+        "inference_benchmark.engines.vllm:VllmEngine",
+        "vLLM, in a process of its own",
+        graphs_by_default=False,
+        packages=("vllm",),
+        install="pip install vllm==0.26.0 (its Python: --engine-python vllm=PATH)",
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
+    ),
+    EngineEntry(
+        "llama.cpp",
+        "inference_benchmark.engines.llama_cpp:LlamaCppEngine",
+        "llama.cpp by llama-cpp-python, in a process of its own",
+        graphs_by_default=False,
+        packages=("llama_cpp",),
+        install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
+        own_packages=("gguf",),
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
     ),
     EngineEntry(
         "tinygrad",

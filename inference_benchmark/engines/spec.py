@@ -232,6 +232,11 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
             raise CannotRun(
                 f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"
             )
+    for package in spec.engine.own_packages:
+        if not _is_here(package):
+            raise CannotRun(
+                f"mode '{spec.name}' needs the package {package}: pip install {package}"
+            )
     program = spec.engine.cpu_program
     if program is not None and device == "cpu" and shutil.which(program) is None:
         raise CannotRun(f"mode '{spec.name}' needs {program} on a CPU: apt install {program}")
