@@ -18,8 +18,11 @@ class EngineEntry:
     graphs_by_default: bool
     packages: tuple[str, ...] = ()  # import names that must be there
     install: str = ""  # how to get them
+    # Those that this process needs for it, wherever the engine runs: pip install of the same name.
+    own_packages: tuple[str, ...] = ()
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
+    takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
@@ -62,6 +65,7 @@ _TABLE = (
         packages=("thunder",),
         install="pip install lightning-thunder",
         takes_executors=True,
+        takes_kernels=True,
         prefers_executor="nvfuser",
     ),
     EngineEntry(
@@ -70,12 +74,14 @@ _TABLE = (
         "plain PyTorch, one kernel per operation",
         graphs_by_default=False,
         is_plain=True,
+        takes_kernels=True,
     ),
     EngineEntry(
         "inductor",
         "inference_benchmark.engines.inductor:InductorEngine",
         "torch.compile, full graph, static shapes",
         graphs_by_default=True,
+        takes_kernels=True,
         takes_compile_mode=True,
     ),
     EngineEntry(
@@ -87,6 +93,29 @@ _TABLE = (
         install="pip install transformers",
         has_own_loop=True,
         suffixes=("static", "static+compile"),
+    ),
+    EngineEntry(
+        "vllm",
+        "inference_benchmark.engines.vllm:VllmEngine",
+        "vLLM, in a process of its own",
+        graphs_by_default=False,
+        packages=("vllm",),
+        install="pip install vllm==0.26.0 (its Python: --engine-python vllm=PATH)",
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
+    ),
+    EngineEntry(
+        "llama.cpp",
+        "inference_benchmark.engines.llama_cpp:LlamaCppEngine",
+        "llama.cpp by llama-cpp-python, in a process of its own",
+        graphs_by_default=False,
+        packages=("llama_cpp",),
+        install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
+        own_packages=("gguf",),
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
     ),
     EngineEntry(
         "tinygrad",
@@ -119,6 +148,7 @@ _TABLE = (
         "inference_benchmark.engines.scripted:ScriptedEngine",
         "no model at all: durations from a script, to try the tables and the files",
         graphs_by_default=False,
+        takes_kernels=True,
         needs_weights=False,
         is_listed=False,
     ),

@@ -13,6 +13,7 @@ To add one: a subclass with `generate`, its `capabilities`, and what it can say 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -55,6 +56,8 @@ class StreamEngine(Engine):
         steps=frozenset({"generate"}),
     )
     newest: Stream | None = None
+    # Of how many sequences logits may be asked for; None: of any number.
+    most_logit_sequences: ClassVar[int | None] = None
 
     @abstractmethod
     def generate(self, prompts: TokenIds, output_length: int) -> Stream:

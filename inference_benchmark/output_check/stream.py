@@ -51,8 +51,9 @@ def check_stream_before(
     checked, error = ["tokens"], None
     if "logits" in engine.capabilities.evidence:
         checked.append("logits")
-        forced = min(FORCED_TOKENS, output_length - 1, _fitting(prompts[0], decoder))
-        errors, problems = _compare_logits(engine, eager, exact, prompts[0], forced)
+        some = prompts[0][: engine.most_logit_sequences]
+        forced = min(FORCED_TOKENS, output_length - 1, _fitting(some, decoder))
+        errors, problems = _compare_logits(engine, eager, exact, some, forced)
         failures += problems
         error = finite(errors.most())
         mean_and_most = (floor.logits, floor.most_logits)
