@@ -145,7 +145,8 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     if entry.takes_executors and not chosen:
         chosen = executors
     graphs = _resolve_graphs(name, suffixes, cuda_graphs, device)
-    return ModeSpec(name, chosen, graphs, "kernels" in suffixes)
+    own = tuple(suffix for suffix in suffixes if suffix in entry.suffixes)
+    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, own)
 
 
 def _parse_own_loop(entry: EngineEntry, body: str, suffixes: list[str]) -> ModeSpec:
@@ -162,9 +163,10 @@ def _parse_own_loop(entry: EngineEntry, body: str, suffixes: list[str]) -> ModeS
 
 
 def _check_suffixes(name: str, suffixes: list[str]) -> None:
+    known = (*_SUFFIXES, *ENGINES[name].suffixes)
     for suffix in suffixes:
-        if suffix not in _SUFFIXES:
-            valid = [f"+{valid}" for valid in _SUFFIXES]
+        if suffix not in known:
+            valid = [f"+{valid}" for valid in known]
             raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
     if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
         raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")
@@ -226,6 +228,8 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
 
     python: another interpreter that the engine runs in.
     """
+    if spec.engine.needs_gpu and device == "cpu":
+        raise CannotRun(f"mode '{spec.name}' needs a CUDA GPU")
     for package in spec.engine.packages:
         if not (_is_here(package) if python is None else _is_there(package, python)):
             where = "" if python is None else f" in {python}"
