@@ -21,6 +21,34 @@ from inference_benchmark.workloads import WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
 _FIXES_RUNS = "it fixes the number of runs"
+# Flags that do nothing for the answer to a question.
+_BENCHMARK_ONLY = [
+    "workload",
+    "scenario",
+    "batch_size",
+    "input_length",
+    "output_length",
+    "extrapolate",
+    "num_iterations",
+    "warmup_iterations",
+    "target_ci",
+    "max_seconds",
+    "sessions",
+    "baseline",
+    "strict",
+    "profile",
+    "explain",
+    "gpu_price",
+    "gpu_bandwidth",
+    "gpu_peak",
+    "measure_ceilings",
+    "details",
+    "format",
+    "json",
+    "save_results",
+    "output_dir",
+    "output",
+]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -136,6 +164,23 @@ class Flags:
         metavar="N",
         role="work",
     )
+
+    # a question
+    prompt: str | None = flag(
+        "a question",
+        "print the answer of the model in --model-path to this text, as it comes, and its times",
+        metavar="TEXT",
+        needs="model_path",
+        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
+    )
+    max_new_tokens: int | None = flag(
+        "a question",
+        "the longest answer (default: 256)",
+        parse=values.positive_int,
+        metavar="N",
+        needs="prompt",
+    )
+    timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
 
     # execution
     mode: tuple[str, ...] = flag(

@@ -6,6 +6,7 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
 from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,7 @@ class Request(Flags):
     notices: tuple[str, ...] = ()
     tensor_parallel: int = 1
     extrapolation: Extrapolation | None = None
+    question: Question | None = None  # instead of a benchmark
     workload: str = "generation"
 
     @property

@@ -29,6 +29,7 @@ from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
+from inference_benchmark.options.question import check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.scenarios import SCENARIOS
@@ -58,6 +59,9 @@ def resolve(arguments: Namespace) -> Request:
     _check_address_space()
     device = _find_device(arguments.device)
     model, notices = _model(arguments, device)
+    question = read_question(arguments)
+    if question is not None:
+        input_length, output_length = len(question.ids), question.max_new_tokens
     extrapolation = _extrapolation(arguments, model)
     _check_context(model, input_length, output_length)
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
@@ -67,6 +71,7 @@ def resolve(arguments: Namespace) -> Request:
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
+    check_question(question, specs, model, ranks)
     pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         check_packages(spec, device, pythons.get(spec.name))
@@ -91,6 +96,7 @@ def resolve(arguments: Namespace) -> Request:
         notices=tuple(notices),
         tensor_parallel=ranks,
         extrapolation=extrapolation,
+        question=question,
     )
 
 
