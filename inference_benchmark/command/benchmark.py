@@ -96,7 +96,13 @@ class Benchmark:
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self.weights = Weights()
         self.preparation = Preparation(
-            self.weights, self.device, request.seed, self.ranks, self.progress.stage, open_engine
+            self.weights,
+            self.device,
+            request.seed,
+            self.ranks,
+            self.progress.stage,
+            open_engine,
+            own,
         )
         self.ending = Ending(request, self._result)
         self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done

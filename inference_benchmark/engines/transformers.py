@@ -50,20 +50,23 @@ class TransformersEngine(StreamEngine):
         return StaticCache(config=self._model.config, max_cache_len=self.plan.cache_length)
 
     def generate(self, prompts: TokenIds, output_length: int) -> Stream:
-        input_ids = torch.tensor(prompts, device=self._device)
+        input_ids = self._ids(prompts)
         self._synchronize()
         self._streamer.start()
         output = self._call(input_ids, output_length, streamer=self._streamer)
         tokens = output[:, input_ids.shape[1] :].tolist()
         return Stream(tokens, self._streamer.token_times_s())
 
+    # Whoever calls may be in inference mode, in which `generate` would be compiled once more, and
+    # whose tensors could not be written outside of it.
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _call(self, input_ids: Tensor, output_length: int, **arguments) -> Tensor:
         """transformers' own loop; a static cache is emptied for it."""
         from transformers import GenerationConfig
 
         if self._cache is not None:
-            with torch.no_grad():
-                self._cache.reset()
+            self._cache.reset()
             arguments["past_key_values"] = self._cache
         config = GenerationConfig(
             max_new_tokens=output_length,
@@ -94,8 +97,8 @@ class TransformersEngine(StreamEngine):
         """Through the very loop that is timed: a logits processor sees them and forces the token."""
         from transformers import LogitsProcessorList
 
-        forcing = _Forcing(torch.tensor(forced, device=self._device))
-        input_ids = torch.tensor(prompts, device=self._device)
+        forcing = _Forcing(self._ids(forced))
+        input_ids = self._ids(prompts)
         length = len(forced[0]) + 1
         self._call(input_ids, length, logits_processor=LogitsProcessorList([forcing]))
         return torch.stack(forcing.logits, dim=1)
@@ -116,6 +119,10 @@ class TransformersEngine(StreamEngine):
             "compile_mode": config.mode if config else None,
             "scheduling": "generate; a streamer waits for each token",
         }
+
+    @torch.inference_mode(False)
+    def _ids(self, tokens: TokenIds) -> Tensor:
+        return torch.tensor(tokens, device=self._device)
 
     def _synchronize(self) -> None:
         if self._device.type == "cuda":

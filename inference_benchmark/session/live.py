@@ -12,6 +12,7 @@ from inference_benchmark.session.record import MeasuredCell
 class LiveCell(MeasuredCell):
     engine: Engine | None = None
     clock_type: Any = None
+    pids: frozenset[int] = frozenset()  # of its worker processes, as the driver numbers them
 
     @property
     def is_running(self) -> bool:

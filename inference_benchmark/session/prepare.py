@@ -4,7 +4,8 @@ Each step's cost is the cell's cold start; none of it reaches the timed runs.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.system.clock import CLOCKS
+from inference_benchmark.system.gpu_state import OwnProcesses
 from inference_benchmark.workloads.base import CheckContext
 
 OpenEngine = Callable[[CellPlan, Resources], Engine]
@@ -59,7 +61,9 @@ class Preparation:
         ranks: Ranks,
         on_stage: Callable[[str], None] = lambda stage: None,
         open_engine: OpenEngine = open_engine,
+        own: OwnProcesses | None = None,
     ) -> None:
+        self._own = own
         self.weights = weights
         self.device = device
         self.seed = seed
@@ -84,7 +88,8 @@ class Preparation:
         held = self._allocated()
         started = time.perf_counter()
         written_s = self._written_s()
-        cell.engine = self._open_engine(plan, self._resources())
+        with self._watching(cell):
+            cell.engine = self._open_engine(plan, self._resources())
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
@@ -104,6 +109,17 @@ class Preparation:
             self._check(cell)
         cell.engine.reset()
         record.memory["held_bytes"] = None if held is None else self._allocated() - held
+
+    @contextmanager
+    def _watching(self, cell: LiveCell) -> Iterator[None]:
+        """What appears on the GPUs while a worker process starts is the cell's."""
+        if self._own is None or not cell.plan.spec.engine.in_worker:
+            yield
+            return
+        before = set(self._own.pids)
+        with self._own.starting():
+            yield
+        cell.pids = frozenset(self._own.pids - before)
 
     def _resources(self) -> Resources:
         return Resources(self.weights.decoder, self.device, self.weights.files, self.seed)
