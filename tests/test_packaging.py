@@ -10,7 +10,8 @@ from pathlib import Path
 from conftest import ROOT
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import ENGINES
+from inference_benchmark.engines.parts import entries_of
+from inference_benchmark.workloads import WORKLOADS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGE = ROOT / "inference_benchmark"
@@ -51,7 +52,8 @@ def test_what_is_imported_is_required():
     imported = {name for path in PACKAGE.rglob("*.py") for name in imports_of(path)}
     foreign = imported - set(sys.stdlib_module_names) - {"inference_benchmark"}
     optional = {"transformer_engine", "nvfuser", "nvfuser_direct", "gguf", "tokenizers", "jinja2"}
-    optional |= {package for entry in ENGINES.values() for package in entry.packages}
+    entries = [entry for workload in WORKLOADS for entry in entries_of(workload).values()]
+    optional |= {package for entry in entries for package in entry.packages}
     assert foreign - required <= optional
 
 

@@ -11,7 +11,7 @@ QUESTION = "What has no speed?"
 ANSWER = "A wrong answer has no speed, and what is checked is what was timed."
 TEMPLATE = "{% for message in messages %}<ask>{{ message['content'] }}<say>{% endfor %}"
 _SPECIAL = ("<end>", "<ask>", "<say>")
-_STEPS = 60
+_STEPS = 150
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -57,5 +57,5 @@ def _trained(tokenizer: Tokenizer) -> LlamaForCausalLM:
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.05, loss.item()
+    assert loss.item() < 0.005, loss.item()
     return model.eval()

@@ -1,7 +1,8 @@
 """torch.compile with the inductor backend: whole graphs, static shapes.
 
 By default each type of layer is compiled once and reused for every layer, which costs seconds
-instead of minutes; --compile-scope model compiles the forward as one graph.
+instead of minutes; --compile-scope model compiles the forward as one graph, --compile-scope step a
+decode step with all that it leaves for the next one.
 """
 
 import logging
@@ -15,7 +16,7 @@ import torch._inductor.config
 
 from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.engines.step_engine import StepEngine
-from inference_benchmark.model.decoder import Decoder, Forward
+from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 
 # Dynamo counts compilations per code object, which types of layers, prompt and token, and cells of
 # several batch sizes share.
@@ -44,10 +45,15 @@ class InductorEngine(StepEngine):
         # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
         # with less work of the host than a kernel of ours takes.
         kernels = replace(self.plan.kernels, fills_cache=False)
-        all_positions = not self.has_cache
-        if self.plan.compile_scope == "layer":
-            return Forward(decoder, kernels, self._compile, all_positions=all_positions)
-        return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
+        if self.plan.compile_scope == "model":
+            return self._compile(Forward(decoder, kernels, **further))
+        if self.plan.compile_scope == "step":  # prompts are compiled by layer
+            self.run_step = self._compile(DecodeStep(Forward(decoder, kernels, **further)))
+        return Forward(decoder, kernels, self._compile, **further)
+
+    def compile_function(self, function: Callable) -> Callable:
+        return self._compile(function)
 
     def _compile(self, function: Callable) -> Callable:
         return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)

@@ -28,7 +28,7 @@ from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.routed_experts import routed_experts
 from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
-from inference_benchmark.model.decoder import Decoder, Forward
+from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 from inference_benchmark.parallel.collectives import all_gather, all_reduce
 
 
@@ -99,19 +99,26 @@ _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 
 
 class ThunderEngine(StepEngine):
-    capabilities = Capabilities(weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}))
+    capabilities = Capabilities(
+        samples=True, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
+    )
 
     def compile(self, decoder: Decoder) -> Callable:
         configure_inductor()  # some of thunder's executors compile with it
         self._jitted: list[Callable] = []
         kernels, executors = self.plan.kernels, self.plan.executors
-        all_positions = not self.has_cache
+        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
         if _ATTENTION_EXECUTORS & set(executors):
             kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if self.plan.compile_scope == "model":
-            return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+            return self._compile(Forward(decoder, kernels, **further))
+        if self.plan.compile_scope == "step":  # prompts are compiled by layer
+            self.run_step = self._compile(DecodeStep(Forward(decoder, kernels, **further)))
         per_layer = self._compile_layer if "transformerengine" in executors else None
-        return Forward(decoder, kernels, self._compile, per_layer, all_positions)
+        return Forward(decoder, kernels, self._compile, per_layer, **further)
+
+    def compile_function(self, function: Callable) -> Callable:
+        return self._compile(function)
 
     def _compile(self, function: Callable) -> Callable:
         if "dynamo" in self.plan.executors:

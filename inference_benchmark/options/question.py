@@ -21,7 +21,7 @@ class Question:
     max_new_tokens: int
 
 
-def read_question(arguments: Namespace) -> Question | None:
+def read_question(arguments: Namespace, model: ModelConfig) -> Question | None:
     """What is asked of the model, which has been found; None without --prompt.
 
     Raises:
@@ -39,7 +39,8 @@ def read_question(arguments: Namespace) -> Question | None:
     ids = tokenizer.encode(arguments.prompt)
     if not ids:
         raise RequestError("--prompt holds no token")
-    return Question(tokenizer, tuple(ids), arguments.max_new_tokens or _MAX_NEW_TOKENS)
+    room = max(1, model.context_length - len(ids))
+    return Question(tokenizer, tuple(ids), arguments.max_new_tokens or min(_MAX_NEW_TOKENS, room))
 
 
 def check_question(

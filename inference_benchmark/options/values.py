@@ -116,5 +116,6 @@ seed = whole_number(0, _SEEDS - 1)
 share = number(1.0)
 seconds = number(3.2e7)  # a year
 price = number(1e6)
+temperature = number(1e3)
 bandwidth = rate("B/s", ("b/s", "bps", "bytes/s"), 0.01, 100)
 peak = rate("FLOP/s", ("flop/s", "flops", "flops/s"), 0.01, 100_000)

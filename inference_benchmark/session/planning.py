@@ -10,22 +10,25 @@ from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Workload
 
 
-def make_workload(request: Request) -> Workload:
-    return WORKLOADS[request.workload].load()(request.input_length, request.output_length)
+def make_workload(request: Request, length: int | None = None) -> Workload:
+    """At this input length; None: the request's, the longest where there are several."""
+    workload = WORKLOADS[request.workload].load()
+    return workload.for_request(request, length or request.input_length)
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each batch size, one per mode and depth that is measured.
+    """The cells of each input length and batch size, one per mode and depth that is measured.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
-    workload = make_workload(request)
+    workloads = [make_workload(request, length) for length in request.input_lengths]
     return [
         [
             _plan_cell(request, workload, batch_size, spec, model, one_shot)
             for spec in request.specs
             for model in request.measured_models
         ]
+        for workload in workloads
         for batch_size in request.batch_sizes
     ]
 
@@ -51,6 +54,9 @@ def _plan_cell(
         options=spec.options,
         python=dict(request.engine_python).get(spec.name),
         ollama_url=request.ollama_url,
+        mode=spec.name,
+        part=workload.part,
+        sampling=request.drawn,
     )
     return CellPlan(
         spec=spec,

@@ -26,6 +26,9 @@ def copied(trained, tmp_path):
 
 
 def ask(folder, *arguments: str, question: str = QUESTION, most: int = 100) -> int:
+    """The most likely tokens, unless a temperature is given."""
+    if "--temperature" not in arguments:
+        arguments += ("--sampling", "greedy")
     return benchmark_inference.main(
         ["--model-path", str(folder), "--prompt", question, "--device", "cpu", "--mode", "eager"]
         + ["--precision", "fp32", "--max-new-tokens", str(most), *arguments]
@@ -71,6 +74,19 @@ def test_a_wrong_answer_has_no_speed(trained, capsys, monkeypatch):
 
 def test_quiet_prints_the_answer_alone(trained, capsys):
     assert ask(trained, "--quiet") == 0
+    assert capsys.readouterr().out.strip() == ANSWER
+
+
+def test_it_is_drawn_by_seed(copied, capsys):
+    """A model that knows one answer gives it at the usual temperature; a hot one says what it likes,
+    and the same to the same seed. Both are checked."""
+    drawn = []
+    for seed in ("3", "3", "4"):
+        assert ask(copied, "--temperature", "30", "--top-k", "40", "--seed", seed, most=12) == 0
+        drawn.append(capsys.readouterr().out.splitlines()[0])
+    assert drawn[0] == drawn[1] != drawn[2]
+    flags = ["--model-path", str(copied), "--prompt", QUESTION, "--device", "cpu", "--quiet"]
+    assert benchmark_inference.main([*flags, "--mode", "eager", "--precision", "fp32"]) == 0
     assert capsys.readouterr().out.strip() == ANSWER
 
 
@@ -158,6 +174,7 @@ def test_a_gguf_file_has_no_tokenizer_here(copied, capsys):
     [
         (["--prompt", "hi"], "--prompt does nothing without --model-path"),
         (["--timing"], "--timing does nothing without --prompt"),
+        (["--temperature", "2"], "--temperature does nothing without --sampling or --prompt"),
         (["--max-new-tokens", "3"], "--max-new-tokens does nothing without --prompt"),
         (["--prompt", "hi", "--model-path", "x", "--scenario", "chat"], "not a benchmark"),
         (["--prompt", "hi", "--model-path", "x", "--save-results"], "not a benchmark"),
