@@ -51,7 +51,9 @@ def test_one_command_gives_tables_and_a_valid_file(tmp_path):
     assert cell["limit"] is None
     reasons = {reason["code"] for reason in cell["validity"]["reasons"]}
     assert "too_few_runs" in reasons  # and on a busy machine what is busy there
-    assert cell["validity"]["verdict"] == ("suspect" if reasons - {"too_few_runs"} else "unverified")
+    assert cell["validity"]["verdict"] == (
+        "suspect" if reasons - {"too_few_runs"} else "unverified"
+    )
     assert not list(tmp_path.glob(".*"))
 
 

@@ -79,9 +79,16 @@ def _planned_engine(cell: MeasuredCell) -> dict:
         "clock": _timer(cell),
         "granularity": "steps",
         "process": "own",
-        "weights": "session" if cell.plan.spec.engine.needs_weights else "own",
+        "weights": _weights(cell),
         "evidence": [],
     }
+
+
+def _weights(cell: MeasuredCell) -> str:
+    entry = cell.plan.spec.engine
+    if entry.copies_weights:
+        return "copy"
+    return "session" if entry.needs_weights else "own"
 
 
 def _cold_start(cell: MeasuredCell) -> dict | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import listed
+from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.layer_part import FEED_FORWARDS
 from inference_benchmark.model.weight_format import PRECISIONS
@@ -22,6 +22,34 @@ from inference_benchmark.workloads import PARTS, WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
 _FIXES_RUNS = "it fixes the number of runs"
+# Flags that do nothing for the answer to a question.
+_BENCHMARK_ONLY = [
+    "workload",
+    "scenario",
+    "batch_size",
+    "input_length",
+    "output_length",
+    "extrapolate",
+    "num_iterations",
+    "warmup_iterations",
+    "target_ci",
+    "max_seconds",
+    "sessions",
+    "baseline",
+    "strict",
+    "profile",
+    "explain",
+    "gpu_price",
+    "gpu_bandwidth",
+    "gpu_peak",
+    "measure_ceilings",
+    "details",
+    "format",
+    "json",
+    "save_results",
+    "output_dir",
+    "output",
+]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -60,9 +88,10 @@ class Flags:
     )
     model_path: Path | None = flag(
         "model",
-        "weights from a Hugging Face folder of safetensors files (default: random weights)",
+        "weights from a Hugging Face folder of safetensors files, or from a GGUF file "
+        "(default: random weights)",
         parse=values.path,
-        metavar="DIR",
+        metavar="PATH",
         role="condition",
         not_for=PARTS,
     )
@@ -178,11 +207,27 @@ class Flags:
     check_setup: bool = flag(
         "workload", "print what is installed and usable here, and exit", default=False
     )
+    # a question
+    prompt: str | None = flag(
+        "a question",
+        "print the answer of the model in --model-path to this text, as it comes, and its times",
+        metavar="TEXT",
+        needs="model_path",
+        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
+    )
+    max_new_tokens: int | None = flag(
+        "a question",
+        "the longest answer (default: 256, or what the context has room for)",
+        parse=values.positive_int,
+        metavar="N",
+        needs="prompt",
+    )
+    timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
 
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(listed())}: as "
+        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(shown())}: as "
         "their makers ship them; +kernels: with this project's kernels; several are measured in "
         "turn (default: thunder)",
         nargs="+",
@@ -222,26 +267,26 @@ class Flags:
     sampling: str | None = flag(  # None: greedy, which older files do not name
         "execution",
         "of the next token: the most likely one, or one drawn from the distribution, seeded "
-        "(default: greedy)",
+        "(default: greedy; multinomial for --prompt)",
         choices=("greedy", "multinomial"),
         role="condition",
         serves=("generation",),
     )
     temperature: float | None = flag(
         "execution",
-        "of --sampling multinomial (default: 1)",
+        "of --sampling multinomial (default: 1), of the answer to --prompt (default: 0.85)",
         parse=values.temperature,
         metavar="T",
         role="condition",
-        needs="sampling",
+        needs=("sampling", "prompt"),
     )
     top_k: int | None = flag(
         "execution",
-        "of --sampling multinomial: among the K most likely tokens (default: all)",
+        "of both: among the K most likely tokens (default: all)",
         parse=values.positive_int,
         metavar="K",
         role="condition",
-        needs="sampling",
+        needs=("sampling", "prompt"),
     )
     cuda_graphs: str = flag(
         "execution",
@@ -274,6 +319,22 @@ class Flags:
         choices=("auto", "nccl", "one_shot"),
         default="auto",
         role="condition",
+    )
+    engine_python: tuple[tuple[str, str], ...] = flag(
+        "execution",
+        "the Python that an engine in a process of its own runs in: vllm=/venv/bin/python "
+        "(default: this one)",
+        parse=values.engine_python,
+        nargs="+",
+        default=(),
+        metavar="ENGINE=PATH",
+    )
+    ollama_url: str = flag(
+        "execution",
+        "Ollama's server, for mode ollama (default: http://127.0.0.1:11434)",
+        parse=values.url,
+        default="http://127.0.0.1:11434",
+        metavar="URL",
     )
     device: str = flag(
         "execution",
