@@ -51,6 +51,8 @@ class Generator:
         if settings["device"] == "cuda":
             arguments["compilation_config"] = {"cudagraph_capture_sizes": [batch]}
             arguments["gpu_memory_utilization"] = self._share(folder, arguments)
+        else:
+            arguments["enforce_eager"] = True  # compiling serves tests there, and takes minutes
         return arguments
 
     def _cache_bytes(self, folder):
