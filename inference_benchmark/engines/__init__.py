@@ -22,6 +22,8 @@ class EngineEntry:
     own_packages: tuple[str, ...] = ()
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
+    compiles_flex: bool = False  # FlexAttention, which without a compiler is slow
+    shipped_attention: str = "sdpa"  # of a decode step, as its makers' own users would choose it
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
@@ -83,6 +85,8 @@ _TABLE = (
         graphs_by_default=True,
         takes_kernels=True,
         takes_compile_mode=True,
+        compiles_flex=True,
+        shipped_attention="flex",
     ),
     EngineEntry(
         "transformers",

@@ -175,9 +175,9 @@ class Flags:
     )
     attention: str = flag(
         "execution",
-        "of a decode step; auto: flash_decode, our kernel, in modes with +kernels, else sdpa "
-        "(default: auto)",
-        choices=("auto", "sdpa", "flash_decode"),
+        "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
+        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
     )

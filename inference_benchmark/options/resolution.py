@@ -293,6 +293,19 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
+    if arguments.attention in ("matmul", "flex") and not model.caches_heads:
+        raise CannotRun(
+            f"--attention {arguments.attention} can't serve the attention of {model.name}; leave it "
+            "at auto"
+        )
+    if arguments.attention == "flex":
+        unfit = next((spec for spec in specs if not spec.engine.compiles_flex), None)
+        if unfit is not None:
+            takers = [entry.name for entry in ENGINES.values() if entry.compiles_flex]
+            raise RequestError(
+                f"--attention flex needs a compiler that fuses it ({', '.join(takers)}), which "
+                f"'{unfit.label}' is not"
+            )
     with_ours = next((spec for spec in specs if spec.kernels), None)
     if with_ours and (arguments.attention, arguments.linear) == ("sdpa", "torch"):
         raise RequestError(

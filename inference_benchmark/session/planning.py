@@ -60,16 +60,17 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        kernel_choices=_choices(kernels, named_kernels(request.model, spec)),
+        kernel_choices=_choices(kernels, named_kernels(request.model, spec, request.device)),
         device=request.device,
     )
 
 
-def named_kernels(model: ModelConfig, spec: ModeSpec) -> KernelConfig:
+def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConfig:
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        return KernelConfig()
+        can_choose = device != "cpu" and model.caches_heads
+        return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
         linear="gemv" if spec.weight_format is None else "torch",
@@ -82,7 +83,7 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
-    named = named_kernels(request.model, spec)
+    named = named_kernels(request.model, spec, request.device)
     linear = named.linear if request.linear == "auto" else request.linear
     return KernelConfig(
         named.attention if request.attention == "auto" else request.attention,

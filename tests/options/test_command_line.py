@@ -373,7 +373,8 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
         return [cell.variant for cell in plan_cells(request)[0]]
 
     assert variants("inductor") == ["inductor+graphs"]
-    assert variants("inductor", "--attention", "sdpa") == ["inductor+graphs"]
+    assert variants("inductor", "--attention", "sdpa") == ["inductor+graphs[sdpa]"]
+    assert variants("eager", "--attention", "sdpa") == ["eager"]
     assert variants("inductor", "--attention", "flash_decode") == ["inductor+graphs[flash_decode]"]
     assert variants("eager+kernels", "--linear", "torch") == ["eager+kernels[torch linear]"]
     assert variants("eager", "--attention", "flash_decode", "--linear", "gemv") == [
@@ -391,6 +392,7 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
             ("inductor+kernels", "--attention", "sdpa", "--linear", "torch"),
             "leave nothing of mode 'inductor.graphs.kernels'",
         ),
+        (("inductor", "eager", "--attention", "flex"), "which 'eager' is not"),
         (("inductor+kernels", "--workload", "forward"), "has no kernel of this project"),
     ],
 )
