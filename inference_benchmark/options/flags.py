@@ -432,6 +432,13 @@ class Flags:
     details: bool = flag(
         "output", "print all tables: throughput, latency, memory, cold start", default=False
     )
+    table: str = flag(
+        "output",
+        "engines: also what one asks of an engine: load, cold start, steady state, peak rates, "
+        "memory, clock and check (default: summary)",
+        choices=("summary", "engines"),
+        default="summary",
+    )
     format: str = flag(
         "output",
         "of the tables on stdout; json: the result as the last line, tables to stderr "
