@@ -207,6 +207,7 @@ class Flags:
     check_setup: bool = flag(
         "workload", "print what is installed and usable here, and exit", default=False
     )
+
     # a question
     prompt: str | None = flag(
         "a question",
