@@ -299,7 +299,8 @@ class Flags:
     attention: str = flag(
         "execution",
         "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
-        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        "in modes with +kernels, flex in inductor, sdpa in plain eager and on a CPU, else matmul "
+        "(default: auto)",
         choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
