@@ -29,7 +29,7 @@ from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
 from inference_benchmark.session.plan import Group, SessionPlan
-from inference_benchmark.session.planning import make_workload, plan_cells
+from inference_benchmark.session.planning import make_workloads, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
@@ -136,7 +136,7 @@ class Benchmark:
         precisions = {cell.plan.precision.compute for cell in self.cells}
         return SessionFacts(
             request=request,
-            workload=make_workload(request),
+            workload=make_workloads(request)[0],
             environment=environment,
             ceilings={name: self._ceilings(preset, name) for name in precisions},
             prices=price_range(preset, request.gpu_price) if gpu else None,
@@ -200,8 +200,8 @@ class Benchmark:
 
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
-            workload = self.facts.workload
-            length = max(workload.input_length, workload.cache_length)
+            workloads = make_workloads(self.request)
+            length = max(max(each.input_length, each.cache_length) for each in workloads)
             stage = self.progress.stage
             self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()

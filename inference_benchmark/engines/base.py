@@ -23,7 +23,8 @@ class Capabilities:
     evidence: what it can show to the output check: "cache", "logits", "tokens".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
-    steps: what it implements of "prefill", "decode" and "forward".
+    steps: what it implements of "prefill", "decode" and "forward", and "fill" where a prefill can
+        continue a cache that `fill` has filled.
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -54,6 +55,7 @@ class EnginePlan:
 
     cache_length: slots of the KV cache per sequence; 0 where the workload keeps none.
     num_layers: of the session's model its first so many layers; None: all of them.
+    context_depth: slots that are filled before a prefill, whose prompt stands behind them.
     """
 
     batch_size: int
@@ -64,6 +66,7 @@ class EnginePlan:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    context_depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class Engine:
 
     def reset(self, fill: float = 0.0) -> None:
         """Forget all tokens; every slot of the cache holds `fill`."""
+
+    def fill(self, seed: int) -> None:
+        """As reset, but every slot of the cache holds random values (model.cache.fill_cache);
+        returns when they are there."""
+        raise NotImplementedError
 
     def force(self, token, position: int) -> None:
         """Make the next decode step take this token [batch, 1] at this position."""

@@ -44,10 +44,9 @@ class InductorEngine(StepEngine):
         # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
         # with less work of the host than a kernel of ours takes.
         kernels = replace(self.plan.kernels, fills_cache=False)
-        all_positions = not self.has_cache
         if self.plan.compile_scope == "layer":
-            return Forward(decoder, kernels, self._compile, all_positions=all_positions)
-        return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+            return Forward(decoder, kernels, self._compile, **self.forward_options)
+        return self._compile(Forward(decoder, kernels, **self.forward_options))
 
     def _compile(self, function: Callable) -> Callable:
         return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)

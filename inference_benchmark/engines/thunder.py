@@ -15,7 +15,6 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from inference_benchmark.engines.base import Capabilities
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.step_engine import StepEngine
@@ -99,19 +98,20 @@ _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 
 
 class ThunderEngine(StepEngine):
-    capabilities = Capabilities(weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}))
+    capabilities = replace(
+        StepEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
+    )
 
     def compile(self, decoder: Decoder) -> Callable:
         configure_inductor()  # some of thunder's executors compile with it
         self._jitted: list[Callable] = []
         kernels, executors = self.plan.kernels, self.plan.executors
-        all_positions = not self.has_cache
         if _ATTENTION_EXECUTORS & set(executors):
             kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if self.plan.compile_scope == "model":
-            return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+            return self._compile(Forward(decoder, kernels, **self.forward_options))
         per_layer = self._compile_layer if "transformerengine" in executors else None
-        return Forward(decoder, kernels, self._compile, per_layer, all_positions)
+        return Forward(decoder, kernels, self._compile, per_layer, **self.forward_options)
 
     def _compile(self, function: Callable) -> Callable:
         if "dynamo" in self.plan.executors:

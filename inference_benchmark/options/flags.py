@@ -21,6 +21,7 @@ from inference_benchmark.workloads import WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
 _FIXES_RUNS = "it fixes the number of runs"
+_HAS_LENGTHS = "a depth takes --input-length and --output-length"
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -99,8 +100,8 @@ class Flags:
     # workload
     workload: str = flag(
         "workload",
-        "what is timed: the generation of tokens after a prompt, or one forward pass over a whole "
-        "input, without a cache (default: generation)",
+        "what is timed: the generation of tokens after a prompt, one forward pass over a whole input, "
+        "without a cache, or what --depth times (default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -121,9 +122,18 @@ class Flags:
         default=(1,),
         metavar="N",
     )
+    depth: tuple[int, ...] | None = flag(
+        "workload",
+        "time further tokens behind contexts of N tokens, which fill the cache with random values: a "
+        "prefill of 512 (or --input-length) and decode steps; several make several cells",
+        parse=values.natural,
+        nargs="+",
+        metavar="N",
+        excludes={"scenario": _HAS_LENGTHS},
+    )
     input_length: int | None = flag(
         "workload",
-        "prompt tokens (default: 2048)",
+        "prompt tokens (default: 2048; 512 with --depth)",
         parse=values.positive_int,
         metavar="N",
         role="work",

@@ -176,7 +176,7 @@ def _disagreements(result: dict) -> list[str]:
 
 
 def _scenario(config: dict) -> str:
-    if config["workload"] != "generation":
+    if config["output_length"] is None:
         return f"{config['workload']} of {config['input_length']}"
     return config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
 

@@ -68,7 +68,7 @@ def headline(result: dict) -> str:
 def lengths(config: dict) -> str:
     """chat 1000 -> 1000; of a workload that generates nothing there is an input only."""
     scenario = config["scenario"] or "own lengths"
-    if config["workload"] != "generation" or config["output_length"] is None:
+    if config["output_length"] is None:
         return f"{config['input_length']} tokens"
     return f"{scenario} {config['input_length']} -> {config['output_length']}"
 

@@ -1,7 +1,7 @@
 """What a session is going to do, fixed before anything runs: groups of cells. No torch.
 
-A cell is one mode at one batch size and depth of the model. Cells of one batch size are a group:
-they are prepared together, measured in turn, and closed before the next group begins. Where the
+A cell is one mode at one batch size, depth of the context and depth of the model. Cells of one batch
+size and context are a group: they are prepared together, measured in turn, and closed before the next group begins. Where the
 modes of a group do not fit into memory together, each mode is a group of its own, and the cells say
 that they were not interleaved.
 """
@@ -42,6 +42,10 @@ class CellPlan:
     def batch_size(self) -> int:
         return self.engine.batch_size
 
+    @property
+    def context_depth(self) -> int | None:
+        return self.workload.context_depth
+
     @cached_property
     def variant(self) -> str:
         """The mode as it is shown."""
@@ -49,7 +53,8 @@ class CellPlan:
 
     @cached_property
     def label(self) -> str:
-        return " ".join(filter(None, (self.variant, f"b{self.batch_size}", self.depth)))
+        context = None if self.context_depth is None else f"d{self.context_depth}"
+        return " ".join(filter(None, (self.variant, f"b{self.batch_size}", context, self.depth)))
 
     @property
     def name(self) -> dict:
@@ -58,6 +63,7 @@ class CellPlan:
             "mode": self.spec.name,
             "variant": self.variant,
             "batch_size": self.batch_size,
+            "context_depth": self.context_depth,
             "depth": self.depth,
         }
 
@@ -77,10 +83,9 @@ class CellPlan:
 
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
-        return (self.batch_size, self.model.num_layers) == (
-            other.batch_size,
-            other.model.num_layers,
-        )
+        return all(
+            getattr(self, name) == getattr(other, name) for name in ("batch_size", "context_depth")
+        ) and (self.model.num_layers == other.model.num_layers)
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,9 @@ class Group:
     @property
     def name(self) -> str:
         modes = dict.fromkeys(cell.variant for cell in self.cells)
-        return f"batch {self.batch_size}: {', '.join(modes)}"
+        context = self.cells[0].context_depth
+        where = "" if context is None else f", depth {context}"
+        return f"batch {self.batch_size}{where}: {', '.join(modes)}"
 
 
 @dataclass(frozen=True)

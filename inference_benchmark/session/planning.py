@@ -12,16 +12,20 @@ from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Workload
 
 
-def make_workload(request: Request) -> Workload:
-    return WORKLOADS[request.workload].load()(request.input_length, request.output_length)
+def make_workloads(request: Request) -> list[Workload]:
+    """What is timed; several where it is timed at several depths of the context."""
+    workload = WORKLOADS[request.workload].load()
+    lengths = request.input_length, request.output_length
+    if request.depth is None:
+        return [workload(*lengths)]
+    return [workload(*lengths, depth) for depth in request.depth]
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each batch size, one per mode and depth that is measured.
+    """The cells of each batch size and context, one per mode and depth of the model.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
-    workload = make_workload(request)
     return [
         [
             _plan_cell(request, workload, batch_size, spec, model, one_shot)
@@ -29,6 +33,7 @@ def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]
             for model in request.measured_models
         ]
         for batch_size in request.batch_sizes
+        for workload in make_workloads(request)
     ]
 
 
@@ -49,6 +54,7 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        context_depth=workload.context_depth or 0,
     )
     return CellPlan(
         spec=spec,
