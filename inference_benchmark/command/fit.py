@@ -64,10 +64,12 @@ def need(cells: Cells) -> Need:
             largest.batch_size,
             workload.input_length,
             workload.output_length,
+            workload.context_depth or 0,
         ),
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
+        context_depth=workload.context_depth or 0,
     )
 
 
