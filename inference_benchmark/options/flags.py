@@ -114,10 +114,11 @@ class Flags:
         excludes={"input_length": _SETS_LENGTHS, "output_length": _SETS_LENGTHS},
     )
     list_scenarios: bool = flag("workload", "print the table and exit", default=False)
-    batch_size: tuple[int, ...] = flag(
+    batch_size: tuple[int | str, ...] = flag(
         "workload",
-        "sequences at once; several make several cells (default: 1)",
-        parse=values.positive_int,
+        "sequences at once; several make several cells; sweep: powers of two, up to what is predicted "
+        "to fit (default: 1)",
+        parse=values.batch_size,
         nargs="+",
         default=(1,),
         metavar="N",
@@ -311,6 +312,11 @@ class Flags:
     )
     json: bool = flag("output", "the same as --format json", default=False)
     save_results: bool = flag("output", "write a JSON file, under a name of its own", default=False)
+    save_prompts: bool = flag(
+        "output",
+        "write the token ids of all timed runs beside the JSON file, for another program",
+        default=False,
+    )
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",

@@ -22,6 +22,7 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
+from inference_benchmark.options import values
 from inference_benchmark.options.checks import (
     check_combination,
     given_flags,
@@ -61,6 +62,8 @@ def resolve(arguments: Namespace) -> Request:
     device = _find_device(arguments.device)
     model, notices = _model(arguments, device)
     extrapolation = _extrapolation(arguments, model)
+    if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
+        raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
     depths = None if arguments.depth is None else tuple(dict.fromkeys(arguments.depth))
     _check_context(model, max(depths or (0,)), input_length, output_length)
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
@@ -248,6 +251,10 @@ def _check_output(arguments) -> None:
         raise RequestError(f"--json and --format {arguments.format} exclude each other")
     if arguments.json:
         arguments.format = "json"
+    if arguments.save_prompts and not arguments.save_results and arguments.output is None:
+        raise RequestError(
+            "--save-prompts writes beside the result: add --save-results or --output"
+        )
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
     if arguments.save_results or arguments.profile:

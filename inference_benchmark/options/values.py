@@ -88,6 +88,17 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
+SWEEP = "sweep"
+
+
+def batch_size(text: str) -> int | str:
+    """A number of sequences, or "sweep"."""
+    return SWEEP if text == SWEEP else positive_int(text)
+
+
+batch_size.__name__ = "whole number"
+
+
 positive_int = whole_number(1)
 natural = whole_number(0)
 seed = whole_number(0, _SEEDS - 1)

@@ -126,6 +126,10 @@ class Workload(ABC):
         """The first calls, in which engines compile: timed(stage, action) runs and times each; the
         stages are named as in the result file's cold_start."""
 
+    def token_ids(self, inputs) -> dict[str, list]:
+        """The tokens of a run's inputs as lists, by what they are."""
+        return {"token_ids": inputs.tolist()}
+
     def before_run(self, engine, inputs) -> None:
         """Bring the engine to where a run starts; not timed, and returns when it is there."""
         return

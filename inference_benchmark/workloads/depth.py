@@ -84,6 +84,12 @@ class Depth(Workload):
         tokens = random_tokens(vocab_size, batch_size, length, seed, run, device)
         return DepthInputs(tokens[:, :-1], tokens[:, -1:], seed)
 
+    def token_ids(self, inputs: DepthInputs) -> dict[str, list]:
+        return {
+            "token_ids": inputs.prompt.tolist(),
+            "first_decode_token_ids": inputs.token.tolist(),
+        }
+
     def before_run(self, engine, inputs: DepthInputs) -> None:
         engine.fill(inputs.fill_seed)
 
