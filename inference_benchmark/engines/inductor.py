@@ -25,6 +25,9 @@ _RECOMPILE_LIMIT = 256
 def configure_inductor() -> None:
     """Settings of every engine that compiles with inductor; process-wide, as inductor has them."""
     torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+    # A product of one row becomes a reduction that fuses with what surrounds it and reads its matrix
+    # faster than the library's kernels; each kernel's block sizes are tuned on the spot.
+    torch._inductor.config.coordinate_descent_tuning = True
     # Programmatic dependent launch (from Hopper on): a kernel is launched before its predecessor
     # has drained. Off by default in PyTorch.
     torch._inductor.config.triton.enable_pdl = True
