@@ -51,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         request = resolve(arguments)
         if arguments.sessions > 1:
             return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
+        if arguments.cache_state is not None:
+            return _cache_states(arguments, sys.argv[1:] if argv is None else argv)
         from inference_benchmark.command.benchmark import (
             run,  # loads torch: only now is something to be run
         )
@@ -83,6 +85,19 @@ def _many_sessions(arguments, words: list[str]) -> int:
         output=arguments.output,
         quiet=arguments.quiet,
         json=arguments.json or arguments.format == "json",
+    )
+
+
+def _cache_states(arguments, words: list[str]) -> int:
+    from inference_benchmark.command.cache_states import run_cache_states
+
+    return run_cache_states(
+        words,
+        arguments.cache_state,
+        arguments.output_dir,
+        output=arguments.output,
+        quiet=arguments.quiet,
+        json_wanted=arguments.format == "json",
     )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.analysis.result import header, make_result, running_result
+from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
 from inference_benchmark.command.fit import arrange, with_batch_sizes
 from inference_benchmark.command.many_sessions import current_session_set
@@ -144,6 +145,7 @@ class Benchmark:
             prices=price_range(preset, request.gpu_price) if gpu else None,
             command=command,
             session_set=current_session_set(),
+            cache_state=current_cache_state(),
             load_average=load_average() if self.device.type == "cpu" else None,
             cpus=available_cpus(),
             warnings=list(request.notices),

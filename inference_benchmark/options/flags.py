@@ -20,6 +20,8 @@ from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
+CACHE_STATES = ("cold", "warm")
+
 _FIXES_RUNS = "it fixes the number of runs"
 _HAS_LENGTHS = "a depth takes --input-length and --output-length"
 
@@ -252,6 +254,14 @@ class Flags:
         parse=values.positive_int,
         default=1,
         metavar="N",
+    )
+    cache_state: tuple[str, ...] | None = flag(
+        "benchmark",
+        "make a session with an empty compile cache (cold), one with a filled one (warm), or both, "
+        "and show what each took to start",
+        choices=CACHE_STATES,
+        nargs="+",
+        excludes={"sessions": "of several sessions only the first finds an empty cache"},
     )
     baseline: str | None = flag(
         "benchmark",
