@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
         print(list_scenarios(), flush=True)
         return ExitCode.MEASURED
     try:
+        if arguments.sweep is not None:
+            return _sweep(arguments, sys.argv[1:] if argv is None else argv)
         request = resolve(arguments)
         if arguments.sessions > 1:
             return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
@@ -73,6 +75,12 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(f"out of memory: {str(error) or 'see ulimit -v'}", ExitCode.CANNOT_RUN)
     except KeyboardInterrupt:
         return _complain("interrupted before anything was measured", signals.exit_code())
+
+
+def _sweep(arguments, words: list[str]) -> int:
+    from inference_benchmark.command.sweep import run_sweep
+
+    return run_sweep(arguments, words)
 
 
 def _many_sessions(arguments, words: list[str]) -> int:

@@ -248,6 +248,16 @@ class Flags:
         metavar="S",
         role="record",
     )
+    sweep: Path | None = flag(
+        "benchmark",
+        "make a session of each combination of the flags' values in FILE, and pass over what is in "
+        "--output-dir already",
+        parse=Path,
+        metavar="FILE.toml",
+        excludes=dict.fromkeys(
+            ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
+        ),
+    )
     sessions: int = flag(
         "benchmark",
         "make N sessions, each a process of its own, and save them as one set (default: 1)",
