@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from inference_benchmark.command.expected_time import Clock, about, expected_s
-from inference_benchmark.command.saved_work import Machine
+from inference_benchmark.command.saved_work import Machine, find_session, read_folder
 from inference_benchmark.command.sweep import run_sweep
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.hardware import Ceilings
@@ -96,12 +96,29 @@ def test_what_is_there_is_not_measured_again(run, tmp_path):
     assert "1 to measure, about 2 min\n" in said.err
     assert "4 of 4 sessions are complete" in said.out
 
-    _, measured, _ = run("--quiet")
-    assert measured == []
-    _, measured, _ = run("--seed", "1")  # is another session
-    assert len(measured) == 4
-    _, measured, _ = run(machine=Machine(None, "another commit"))
-    assert len(measured) == 4
+    results = read_folder(tmp_path / "out")
+    words = [
+        "--device",
+        "cpu",
+        "--model-name",
+        "llama-tiny",
+        "--mode",
+        "eager",
+        "--num-iterations",
+        "10",
+    ]
+
+    def is_there(*flags: str, machine: Machine = HERE) -> bool:
+        request = resolve(make_parser().parse_args([*words, *flags]))
+        return find_session(request, results, machine) is not None
+
+    assert is_there()
+    assert is_there("--quiet", "--batch-size", "8")
+    assert not is_there("--seed", "1")
+    assert not is_there("--batch-size", "2")
+    assert not is_there("--input-length", "5")
+    assert not is_there(machine=Machine(None, "another commit"))
+    assert is_there(machine=Machine("a GPU, unused here", "abc"))
 
 
 def test_an_unfinished_session_is_measured_again(run, tmp_path):
