@@ -102,6 +102,7 @@ def need(cells: Cells) -> Need:
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
         context_depth=workload.context_depth or 0,
+        num_copies=sum(cell.spec.engine.copies_weights for cell in cells),
     )
 
 

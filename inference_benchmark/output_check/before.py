@@ -150,12 +150,12 @@ class _Check:
             chosen = [each[rows].flatten(0, 1) for each in choices]
             exact_chosen = [each[:1, :exact_length].flatten(0, 1) for each in choices]
             for index in range(len(self.engine.caches)):
-                own = self.context.reference_cache(self.eager, index, rows, length)
+                own = self.context.reference_cache(self.eager, index, range(batch)[rows], length)
                 eager.layer(index, own, chosen)
                 exact_cache = (None,) * len(own)
                 if exact is not None:
                     exact_cache = self.context.reference_cache(
-                        self.exact, index, slice(1), exact_length
+                        self.exact, index, range(1), exact_length
                     )
                     exact.layer(index, exact_cache, exact_chosen)
                 found = [tensor[rows] for tensor in self.engine.caches[index]]
@@ -210,11 +210,13 @@ class _Check:
         self.failures += [f"free run: {text}" for text in recording.failures()]
         rows = compared_rows(prompt.shape[0])
         tokens = self.engine.tokens[rows, length : length + steps + 1]
-        run = TimedRun(prompt[rows], tokens, length + steps, self.depth, self.seed)
+        chosen = None if isinstance(rows, slice) else rows
+        run = TimedRun(
+            prompt[rows], tokens, length + steps, chosen, self.depth, fill_seed=self.seed
+        )
         caches = [tuple(tensor[rows] for tensor in cache) for cache in self.engine.caches]
-        sequences = rows if isinstance(rows, list) else None
         found, failures = replay(
-            self.eager, run, floor, self.precision, "free run", caches, self.context, sequences
+            self.eager, run, floor, self.precision, "free run", caches, self.context
         )
         self.failures += failures
         self.unwritten_changed += self.context.changed(slice(self.depth, length + steps))

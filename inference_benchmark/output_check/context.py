@@ -5,6 +5,7 @@ layer, wherever they are needed: for the reference, which attends to the very sa
 see whether a slot was changed that nothing should have written.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,17 +41,15 @@ class Context:
             return cache
         return tuple(tensor.fill_(POISON) for tensor in cache)
 
-    def reference_cache(self, reference: Reference, index: int, rows, length: int) -> LayerCache:
-        """A reference's cache of a layer, tensors [sequences, heads, depth + length, dim], of which
-        the slots up to the depth are filled as the engine's are.
-
-        rows: an index of the sequences.
-        """
+    def reference_cache(
+        self, reference: Reference, index: int, rows: Sequence[int], length: int
+    ) -> LayerCache:
+        """A reference's cache of a layer, tensors [rows, heads, depth + length, dim], of which the
+        slots up to the depth are filled as those of the engine's sequences `rows` are."""
+        cache = reference.empty_cache(index, len(rows), self.depth + length)
         if not self.depth:
-            count = self.engine.caches[index][0][rows].shape[0]
-            return reference.empty_cache(index, count, length)
-        filled = [tensor[rows, :, : self.depth] for tensor in self.layer(index)]
-        cache = reference.empty_cache(index, filled[0].shape[0], self.depth + length)
+            return cache
+        filled = [tensor[list(rows), :, : self.depth] for tensor in self.layer(index)]
         for tensor, values in zip(cache, filled, strict=True):
             tensor[:, :, : self.depth].copy_(values)
         return cache

@@ -16,12 +16,14 @@ def variant(cell: dict) -> str:
 
 def mode_and_batch(cell: dict) -> str:
     """A label without its depth of the model."""
-    return f"{variant(cell)} {_batch(cell)}"
+    return f"{variant(cell)} {batch_and_length(cell)}"
 
 
-def batch_and_depth(cell: dict) -> str:
-    """b1, or b1 4L: a label without its mode."""
-    return f"{_batch(cell)} {cell['name']['depth'] or ''}".rstrip()
+def batch_and_length(cell: dict) -> str:
+    """b1, or b1 s512 of a part of a layer, or b1 d4096 behind a context."""
+    depth = context_depth(cell)
+    further = cell["name"].get("length") or ("" if depth is None else f"d{depth}")
+    return f"b{cell['name']['batch_size']} {further}".rstrip()
 
 
 def context_depth(cell: dict) -> int | None:
@@ -29,9 +31,9 @@ def context_depth(cell: dict) -> int | None:
     return cell["name"].get("context_depth")
 
 
-def _batch(cell: dict) -> str:
-    depth = context_depth(cell)
-    return f"b{cell['name']['batch_size']}" + ("" if depth is None else f" d{depth}")
+def batch_and_depth(cell: dict) -> str:
+    """b1, or b1 4L: a label without its mode."""
+    return f"{batch_and_length(cell)} {cell['name']['depth'] or ''}".rstrip()
 
 
 def joined(cells: Sequence[dict], everything: Sequence[dict] = ()) -> str:

@@ -1,7 +1,7 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
 from inference_benchmark.engines.base import EnginePlan
-from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
@@ -10,17 +10,22 @@ from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Workload
 
 
-def make_workloads(request: Request) -> list[Workload]:
-    """What is timed; several where it is timed at several depths of the context."""
+def make_workload(request: Request, length: int | None = None) -> Workload:
+    """At this input length; None: the request's, the longest where there are several."""
     workload = WORKLOADS[request.workload].load()
-    lengths = request.input_length, request.output_length
+    return workload.for_request(request, length or request.input_length)
+
+
+def make_workloads(request: Request) -> list[Workload]:
+    """At each length, and behind a context of each depth, that is asked for."""
+    workloads = [make_workload(request, length) for length in request.input_lengths]
     if request.depth is None:
-        return [workload(*lengths)]
-    return [workload(*lengths, depth) for depth in request.depth]
+        return workloads
+    return [workload.behind(depth) for workload in workloads for depth in request.depth]
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each batch size and context, one per mode and depth of the model.
+    """The cells of each input length, batch size and context, one per mode and depth of the model.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
@@ -30,8 +35,8 @@ def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]
             for spec in request.specs
             for model in request.measured_models
         ]
-        for batch_size in request.batch_sizes
         for workload in make_workloads(request)
+        for batch_size in request.batch_sizes
     ]
 
 
@@ -53,6 +58,13 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        compile_options=_compile_options(request, spec),
+        options=spec.options,
+        python=dict(request.engine_python).get(spec.name),
+        ollama_url=request.ollama_url,
+        mode=spec.name,
+        part=workload.part,
+        sampling=request.drawn,
         context_depth=workload.context_depth or 0,
     )
     return CellPlan(
@@ -63,7 +75,8 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        kernel_choices=_choices(kernels, named_kernels(request.model, spec, request.device)),
+        choices=_choices(kernels, named_kernels(request.model, spec, request.device))
+        + tuple(f"{name}={value}".lower() for name, value in _compile_options(request, spec)),
         device=request.device,
     )
 
@@ -94,6 +107,10 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
         experts="fused" if linear == "gemv" else "grouped",
         all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
     )
+
+
+def _compile_options(request: Request, spec: ModeSpec) -> tuple:
+    return parse_options(request.thunder_options) if spec.engine.takes_executors else ()
 
 
 def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:

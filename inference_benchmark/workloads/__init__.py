@@ -12,6 +12,7 @@ class WorkloadEntry:
     reads_prompt_only: bool = False  # nothing is generated: --output-length has no meaning
     has_depths: bool = False  # it is timed at each context depth of --depth
     input_length: int = 2048  # where neither --input-length nor a scenario says so
+    is_part: bool = False  # of one layer: its modes are implementations of that part
 
     def load(self) -> type:
         module, name = self.workload.split(":")
@@ -37,9 +38,32 @@ _TABLE = (
         has_depths=True,
         input_length=512,
     ),
+    WorkloadEntry(
+        "attention",
+        "inference_benchmark.workloads.parts:Attention",
+        "the attention of one layer: queries, keys and values in, no projections",
+        reads_prompt_only=True,
+        is_part=True,
+    ),
+    WorkloadEntry(
+        "ffn",
+        "inference_benchmark.workloads.parts:FeedForward",
+        "the feed-forward network of one layer",
+        reads_prompt_only=True,
+        is_part=True,
+    ),
+    WorkloadEntry(
+        "layer",
+        "inference_benchmark.workloads.parts:Layer",
+        "one whole decoder layer",
+        reads_prompt_only=True,
+        is_part=True,
+    ),
 )
 
 WORKLOADS: dict[str, WorkloadEntry] = {entry.name: entry for entry in _TABLE}
+
+PARTS = tuple(entry.name for entry in _TABLE if entry.is_part)
 
 
 def register(entry: WorkloadEntry) -> None:

@@ -66,6 +66,10 @@ class Depth(Workload):
         super().__init__(input_length, output_length)
         self.context_depth = context_depth
 
+    def behind(self, context_depth: int) -> "Depth":
+        """The same behind a context of this depth."""
+        return Depth(self.input_length, self.output_length, context_depth)
+
     @property
     def cache_length(self) -> int:
         """Room for both one after the other: the output check makes steps after a prompt."""
@@ -198,8 +202,8 @@ class Depth(Workload):
             inputs.prompt,
             inputs.first_token.to("cpu", copy=True),
             None,
-            depth,
-            inputs.fill_seed,
+            context_depth=depth,
+            fill_seed=inputs.fill_seed,
             overwritten=self.output_length,
         )
         decode = TimedRun.of(engine, inputs.token, self.output_length, depth, inputs.fill_seed)

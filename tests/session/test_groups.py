@@ -57,7 +57,7 @@ def test_a_sweep_of_several_depths_has_the_same_sizes_at_each():
     places = [
         (cell.batch_size, cell.context_depth) for cells in plan_cells(swept) for cell in cells
     ]
-    assert places == [(size, depth) for size in (1, 2, 4, 8) for depth in (0, 65536)]
+    assert places == [(size, depth) for depth in (0, 65536) for size in (1, 2, 4, 8)]
 
 
 def test_a_sweep_is_refused_where_nothing_is_known_or_fits():
