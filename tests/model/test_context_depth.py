@@ -11,6 +11,8 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention, Rope
 from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS
+from inference_benchmark.output_check import check_before
 
 BATCH, FURTHER, STEPS = 2, 12, 3
 OURS = KernelConfig(attention="flash_decode", linear="gemv")
@@ -101,3 +103,34 @@ def test_a_fill_is_the_same_for_every_cache_of_its_shape():
     assert one.caches[1][1].std() == pytest.approx(1.0, abs=0.05)
     other.fill(seed=2)
     assert not torch.equal(one.caches[1][0], other.caches[1][0])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("value_dim", [64, 32], ids=["grouped", "latent"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
+def test_the_operator_on_a_gpu_sees_what_the_reference_sees(dtype, value_dim):
+    """Through views of a longer cache, as prompts have them."""
+    kv_heads = 2 if value_dim == 64 else 8
+    q = torch.randn(2, 8, 40, 64, device="cuda", dtype=dtype)
+    k = torch.randn(2, kv_heads, 500, 64, device="cuda", dtype=dtype)[:, :, :300]
+    v = torch.randn(2, kv_heads, 500, value_dim, device="cuda", dtype=dtype)[:, :, :300]
+    found = causal._continued_operator(q, k, v, 0.3)
+    expected = causal._continued_reference(q.double(), k.double(), v.double(), 0.3)
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-4
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+    assert found.transpose(1, 2).is_contiguous()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["eager", "inductor", "thunder"])
+@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["sdpa", "ours"])
+def test_on_a_gpu_the_check_passes_behind_a_context(name, kernels):
+    decoder = build_decoder(MODELS["llama-tiny"].with_layers(2), "bf16", "cuda", 600)
+    engine = make_engine(name, decoder, 2, 64, 600, kernels, context_depth=500)
+    prompts = [torch.randint(1000, (2, 64), device="cuda") for _ in range(2)]
+    engine.fill(0)
+    engine.prefill(prompts[0])
+    engine.decode()
+    engine.capture()
+    found = check_before(engine, decoder, prompts, "bf16", seed=1)
+    assert found["passed"], found["failures"]
