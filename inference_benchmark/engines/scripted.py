@@ -8,7 +8,7 @@ any machine.
 import itertools
 from collections.abc import Iterator, Sequence
 
-from inference_benchmark.engines.base import ALL_STEPS, Capabilities, Engine, EnginePlan, Resources
+from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
 
 Script = Iterator[Sequence[float]]  # the gaps of each run in turn: [first step, next, next, ...]
 
@@ -28,7 +28,7 @@ class ScriptedEngine(Engine):
         capturable=False,
         evidence=frozenset(),
         owns_weights=True,
-        steps=ALL_STEPS,
+        steps=Capabilities().steps | {"fill", "train"},
     )
 
     def __init__(
@@ -57,6 +57,12 @@ class ScriptedEngine(Engine):
 
     def decode(self) -> None:
         self.decodes += 1
+
+    def fill(self, seed: int) -> None:
+        pass
+
+    def force(self, token, position: int) -> None:
+        pass
 
     def forward(self, input_ids) -> None:
         self.forwards += 1

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from inference_benchmark.engines.base import Engine, EnginePlan, Resources
+from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.model.cache import LayerCache, allocate_cache
+from inference_benchmark.model.cache import LayerCache, allocate_cache, fill_cache
 from inference_benchmark.model.decoder import Decoder, Transform
 from inference_benchmark.model.own_model import OwnForward, OwnLoss, can_generate
 from inference_benchmark.model.trainer import Trainer
@@ -24,7 +24,7 @@ _CAPTURE_WARMUP_STEPS = 3
 class StepEngine(Engine):
     """Runs a decoder step by step: a prefill, then decode steps that feed themselves; or forwards.
 
-    `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its greedy choice,
+    `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
     step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
     each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
@@ -35,8 +35,11 @@ class StepEngine(Engine):
     [input_length, input_length + output_length), and `position` is that of the last one.
 
     Without a cache (`plan.cache_length` 0) the engine serves `forward` only, which leaves `logits`
-    [batch, input_length, vocab].
+    [batch, input_length, vocab]. With `plan.context_depth` a prompt stands behind that many slots,
+    which `fill` has filled, and attends to them: all slots above are then later by as many.
     """
+
+    capabilities = Capabilities(samples=True, steps=Capabilities().steps | {"fill"})
 
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         super().__init__(plan, resources)
@@ -44,6 +47,8 @@ class StepEngine(Engine):
         if plan.num_layers is not None and plan.num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(plan.num_layers)
         self.has_cache = plan.cache_length > 0
+        # With --compile-scope step: (token, position, tokens, caches, replayed), see DecodeStep.
+        self.run_step: Callable | None = None
         weight = decoder.norm.weight
         self.device = weight.device
         self.trainer: Trainer | None = None
@@ -78,10 +83,23 @@ class StepEngine(Engine):
         self._graph_logits: Tensor | None = None
         self._graph_choices: list[Tensor] = []
 
+    @property
+    def forward_options(self) -> dict:
+        """Of model.decoder.Forward, what follows from the plan in every engine."""
+        return {
+            "all_positions": not self.has_cache,
+            "context_depth": self.plan.context_depth,
+            "sampling": self.plan.sampling,
+        }
+
     @abstractmethod
     def compile(self, decoder: Decoder) -> Callable:
         """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
         model.decoder.Forward; without a cache (logits of all positions, *choices)."""
+
+    def compile_function(self, function: Callable) -> Callable:
+        """A pure function of tensors as this engine executes it, for what is a part of a model."""
+        return function
 
     def compile_training(self, decoder: Decoder) -> Callable:
         """(tokens, targets) -> loss, with gradients, as model.training.LossForward."""
@@ -89,7 +107,7 @@ class StepEngine(Engine):
 
     def compile_model(self, model: nn.Module) -> Callable:
         """A whole model of another implementation, as it is called."""
-        raise NotImplementedError
+        raise CannotRun(f"mode '{self.plan.mode}' executes this project's build of the model only")
 
     def _own(self, model: nn.Module) -> Callable:
         return self.compile_model(OwnForward(model))
@@ -124,12 +142,14 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
-        """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
-        length = input_ids.shape[1]
-        self.position.zero_()
+        """input_ids [batch, input_length]: fills the cache from slot context_depth on, leaves the
+        first token."""
+        start = self.plan.context_depth
+        end = start + input_ids.shape[1]
+        self.position.fill_(start)
         self._step(input_ids)
-        self.position.fill_(length)
-        self.tokens[:, length : length + 1].copy_(self.token)
+        self.position.fill_(end)
+        self.tokens[:, end : end + 1].copy_(self.token)
 
     @torch.inference_mode()
     def decode(self) -> None:
@@ -141,6 +161,12 @@ class StepEngine(Engine):
             self.logits, self.choices = self._graph_logits, self._graph_choices
 
     def _decode_step(self) -> None:
+        if self.run_step is not None:
+            replayed = (self.replayed,) if self.replayed else ()
+            self.logits, *self.choices = self.run_step(
+                self.token, self.position, self.tokens, self.caches, *replayed
+            )
+            return
         self._step(self.token)
         self.position.add_(1)
         self.tokens.index_copy_(1, self.position, self.token)
@@ -210,6 +236,18 @@ class StepEngine(Engine):
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
+        self._forget_tokens()
+
+    @torch.inference_mode()
+    def fill(self, seed: int) -> None:
+        """A cache of random values, position 0, no tokens."""
+        for index, cache in enumerate(self.caches):
+            fill_cache(cache, index, seed)
+        self._forget_tokens()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _forget_tokens(self) -> None:
         self.token.zero_()
         self.position.zero_()
         self.tokens.fill_(-1)
@@ -225,4 +263,4 @@ class StepEngine(Engine):
         self._graph = self._graph_inputs = self._graph_logits = self.logits = None
         self.choices = self.replayed = self._graph_choices = []
         self.caches = []
-        self.run_decoder = self.trainer = None
+        self.run_decoder = self.run_step = self.trainer = None

@@ -23,6 +23,8 @@ from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.part_modules import file_of, weight_shards
 from inference_benchmark.model.parts import Attention, FeedForward, LayerConfig
 from inference_benchmark.model.rope import rope_tables
+from inference_benchmark.model.sampler import sample
+from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.collectives import make_all_gather, make_all_reduce
 from inference_benchmark.parallel.sharding import Shard, WeightShards
@@ -133,6 +135,8 @@ class Forward(nn.Module):
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
         all_positions: whether it returns the logits of all positions and no next token.
+        sampling: how the next token is drawn; None: the most likely one is taken.
+        context_depth: filled slots of the cache that a prompt stands behind and attends to.
     """
 
     def __init__(
@@ -142,15 +146,17 @@ class Forward(nn.Module):
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
         all_positions: bool = False,
+        sampling: Sampling | None = None,
+        context_depth: int = 0,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         transform = transform or (lambda function: function)
         config = decoder.config
         uses_mask = any(needs_mask(layer.attention, kernels) for layer in config.layer_kinds)
-        self.begin = transform(make_begin(uses_mask))
+        self.begin = transform(make_begin(uses_mask, context_depth))
         functions = {
-            layer: make_layer(layer, config.norm_eps, kernels, decoder.weight_format)
+            layer: make_layer(layer, config.norm_eps, kernels, decoder.weight_format, context_depth)
             for layer in config.layer_kinds
         }
         if layer_transform is None:
@@ -161,10 +167,10 @@ class Forward(nn.Module):
                 layer_transform(module, functions[layer])
                 for module, layer in zip(decoder.layers, config.layers, strict=True)
             ]
-        make = make_finish_all if all_positions else make_finish
-        self.finish = transform(
-            make(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
-        )
+        head = (config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+        finish = make_finish_all(*head) if all_positions else make_finish(*head, sampling)
+        self.finish = transform(finish)
+        self._samples = sampling is not None
 
     def forward(
         self,
@@ -175,14 +181,15 @@ class Forward(nn.Module):
     ) -> tuple[Tensor, ...]:
         """
         Args:
-            tokens: [batch, length], int64: a prompt from position 0, or one token per sequence.
+            tokens: [batch, length], int64: a prompt from position context_depth on, or one token
+                per sequence.
             position: [1], int64: where a single token stands; ignored for a prompt.
             caches: one tuple of tensors per layer, updated in place; None: a prompt that leaves
                 nothing behind.
             chosen: experts that each mixture has to use, as another forward returned them.
 
         Returns:
-            logits [batch, vocab] of the last position, the greedy next token [batch, 1] (with
+            logits [batch, vocab] of the last position, the next token [batch, 1] (with
             all_positions: logits [batch, length, vocab] alone), and for each mixture of experts its
             own choice [batch * length, experts per token].
         """
@@ -206,18 +213,38 @@ class Forward(nn.Module):
                 update, residual, cos, sin, position, mask, weights, cache, *replayed
             )
             choices += choice
-        head = self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight)
+        drawn = (position,) if self._samples else ()
+        head = self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight, *drawn)
         return (*head, *choices)
 
 
+class DecodeStep(nn.Module):
+    """The whole of a decode step: a forward, and what it leaves for the next step, in place.
+
+    (token [batch, 1], position [1], tokens [batch, slots], caches, replayed) -> (logits, *choices).
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self.run_forward = forward
+
+    def forward(self, token, position, tokens, caches, chosen=None) -> tuple[Tensor, ...]:
+        logits, chosen_token, *choices = self.run_forward(token, position, caches, chosen)
+        token.copy_(chosen_token)
+        position.add_(1)
+        tokens.index_copy_(1, position, token)
+        return (logits, *choices)
+
+
 @lru_cache
-def make_begin(uses_mask: bool) -> Callable:
+def make_begin(uses_mask: bool, context_depth: int = 0) -> Callable:
     def begin(tokens, position, some_cache, embedding, rope_cos, rope_sin):
         residual = F.embedding(tokens, embedding)
         length = tokens.shape[1]
         mask = None
         if length > 1:
-            cos, sin = rope_cos[:length], rope_sin[:length]
+            rows = slice(context_depth, context_depth + length)
+            cos, sin = rope_cos[rows], rope_sin[rows]
         else:
             cos = torch.index_select(rope_cos, 0, position)
             sin = torch.index_select(rope_sin, 0, position)
@@ -235,6 +262,7 @@ def make_layer(
     norm_eps: float,
     kernels: KernelConfig,
     weight_format: WeightFormat | None = None,
+    context_depth: int = 0,
 ) -> Callable:
     """The pure function of such a layer; the same object for all layers that are equal.
 
@@ -242,7 +270,7 @@ def make_layer(
     """
     linear = make_linear(kernels.linear, weight_format)
     attention, feed_forward = config.attention, config.feed_forward
-    attend = file_of(attention).make_function(attention, norm_eps, kernels, linear)
+    attend = file_of(attention).make_function(attention, norm_eps, kernels, linear, context_depth)
     feed = file_of(feed_forward).make_function(feed_forward, kernels, linear)
     all_reduce = make_all_reduce(kernels.all_reduce)
 
@@ -261,17 +289,32 @@ def make_layer(
 
 @lru_cache
 def make_finish(
-    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+    norm_eps: float,
+    linear_backend: str,
+    all_reduce: str = "none",
+    num_ranks: int = 1,
+    sampling: Sampling | None = None,
 ) -> Callable:
+    """With sampling the function takes the position of the first token that went in as well: a
+    token is drawn with the random numbers of the position where it will stand."""
     linear = make_linear(linear_backend)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
-    def finish(update, residual, norm_weight, head_weight):
+    def last_logits(update, residual, norm_weight, head_weight):
         last = residual[:, -1] + update[:, -1]
-        logits = all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
+        return all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
+
+    def finish(update, residual, norm_weight, head_weight):
+        logits = last_logits(update, residual, norm_weight, head_weight)
         return logits, torch.argmax(logits, dim=-1, keepdim=True)
 
-    return finish
+    def finish_sampled(update, residual, norm_weight, head_weight, position):
+        logits = last_logits(update, residual, norm_weight, head_weight)
+        where = position + update.shape[1]
+        state = torch.cat((torch.full_like(where, sampling.seed), where))
+        return logits, sample(logits, sampling.temperature, sampling.top_k, state)
+
+    return finish if sampling is None else finish_sampled
 
 
 @lru_cache

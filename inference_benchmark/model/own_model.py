@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.model.checkpoint_names import all_targets
+from inference_benchmark.model.checkpoint_names import tensors
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.implementation import TRANSFORMERS, Implementation, PlainConfig
 from inference_benchmark.model.trainer import cast_parameters
@@ -49,7 +49,7 @@ def build_own_model(implementation: Implementation, decoder: Decoder) -> nn.Modu
 
 def named_weights(decoder: Decoder) -> dict[str, Tensor]:
     """Views of the decoder's weights, by their names in a Hugging Face checkpoint."""
-    return {name: target.view for name, target in all_targets(decoder).items()}
+    return tensors(decoder)
 
 
 def _find_build(implementation: Implementation):

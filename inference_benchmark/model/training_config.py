@@ -45,11 +45,10 @@ class TrainingConfig:
     @property
     def words(self) -> list[str]:
         """As tables say it."""
-        said = {"adamw": "AdamW", "none": "no optimiser"}
-        types = {"master-weights": "fp32 master weights", "autocast": "autocast of fp32 weights"}
-        words = [said[self.optimizer]]
-        if self.mixed_precision is not None and self.optimizer + self.mixed_precision != (
-            "nonemaster-weights"
-        ):
-            words.append(types[self.mixed_precision])
+        words = ["no optimizer" if self.optimizer == "none" else "AdamW"]
+        if self.is_autocast:
+            words.append("autocast of fp32 weights")
+        elif self.has_master_weights:
+            keeps_copy = self.optimizer != "none"
+            words.append("fp32 master weights" if keeps_copy else "bf16 weights")
         return words + ["activation checkpointing"] * self.activation_checkpointing

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import listed
+from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
+from inference_benchmark.model.layer_part import FEED_FORWARDS
 from inference_benchmark.model.training_config import MIXED_PRECISION, OPTIMIZERS
 from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
@@ -18,10 +19,45 @@ from inference_benchmark.options import values
 from inference_benchmark.options.flag import add_flags, flag
 from inference_benchmark.options.parser import Parser
 from inference_benchmark.scenarios import SCENARIOS
-from inference_benchmark.workloads import WORKLOADS
+from inference_benchmark.workloads import PARTS, WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
+CACHE_STATES = ("cold", "warm")
+
 _FIXES_RUNS = "it fixes the number of runs"
+_HAS_LENGTHS = "a depth takes --input-length and --output-length"
+# Flags that do nothing for the answer to a question.
+_BENCHMARK_ONLY = [
+    "workload",
+    "scenario",
+    "batch_size",
+    "depth",
+    "input_length",
+    "output_length",
+    "extrapolate",
+    "num_iterations",
+    "warmup_iterations",
+    "target_ci",
+    "max_seconds",
+    "sweep",
+    "sessions",
+    "cache_state",
+    "baseline",
+    "strict",
+    "profile",
+    "explain",
+    "gpu_price",
+    "gpu_bandwidth",
+    "gpu_peak",
+    "measure_ceilings",
+    "details",
+    "format",
+    "json",
+    "save_results",
+    "save_prompts",
+    "output_dir",
+    "output",
+]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -60,10 +96,12 @@ class Flags:
     )
     model_path: Path | None = flag(
         "model",
-        "weights from a Hugging Face folder of safetensors files (default: random weights)",
-        parse=Path,
-        metavar="DIR",
+        "weights from a Hugging Face folder of safetensors files, or from a GGUF file "
+        "(default: random weights)",
+        parse=values.path,
+        metavar="PATH",
         role="condition",
+        not_for=PARTS,
     )
     precision: str = flag(
         "model",
@@ -78,6 +116,7 @@ class Flags:
         parse=values.positive_int,
         metavar="N",
         role="work",
+        not_for=PARTS,
     )
     extrapolate: tuple[int, ...] | None = flag(
         "model",
@@ -87,6 +126,7 @@ class Flags:
         nargs="*",
         metavar=("SMALL", "LARGE"),
         excludes={"num_layers": "an estimate is of the full model"},
+        not_for=PARTS,
     )
     implementation: tuple[str, ...] = flag(
         "model",
@@ -95,6 +135,7 @@ class Flags:
         nargs="+",
         default=("default",),
         metavar="BUILD",
+        serves=("generation", "forward", "training"),
     )
     seed: int = flag(
         "model",
@@ -109,7 +150,8 @@ class Flags:
     workload: str = flag(
         "workload",
         "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
-        "input, without a cache, or a training step over one (default: generation)",
+        "input, without a cache, what --depth times, a training step, or a part of one layer "
+        "(default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -120,22 +162,34 @@ class Flags:
         metavar="NAME",
         role="record",
         excludes={"input_length": _SETS_LENGTHS, "output_length": _SETS_LENGTHS},
+        not_for=PARTS,
     )
     list_scenarios: bool = flag("workload", "print the table and exit", default=False)
-    batch_size: tuple[int, ...] = flag(
+    batch_size: tuple[int | str, ...] = flag(
         "workload",
-        "sequences at once; several make several cells (default: 1)",
-        parse=values.positive_int,
+        "sequences at once; several make several cells; sweep: powers of two, up to what is predicted "
+        "to fit (default: 1)",
+        parse=values.batch_size,
         nargs="+",
         default=(1,),
         metavar="N",
     )
+    depth: tuple[int, ...] | None = flag(
+        "workload",
+        "time further tokens behind contexts of N tokens, which fill the cache with random values: a "
+        "prefill of 512 (or --input-length) and decode steps; several make several cells",
+        parse=values.natural,
+        nargs="+",
+        metavar="N",
+        excludes={"scenario": _HAS_LENGTHS},
+    )
     input_length: int | None = flag(
         "workload",
-        "prompt tokens (default: 2048)",
+        "prompt tokens (default: 2048; 512 with --depth)",
         parse=values.positive_int,
         metavar="N",
         role="work",
+        not_for=PARTS,
     )
     output_length: int | None = flag(
         "workload",
@@ -143,7 +197,61 @@ class Flags:
         parse=values.positive_int,
         metavar="N",
         role="work",
+        not_for=PARTS,
     )
+    sequence_lengths: tuple[int, ...] | None = flag(
+        "workload",
+        "of a part of a layer: tokens of the prompt, or slots of the cache with --decode (default: "
+        "512 1024 2048 4096; 128 256 on a CPU)",
+        parse=values.positive_int,
+        nargs="+",
+        metavar="N",
+        role="record",  # cells differ in it, and hold their own
+        serves=PARTS,
+    )
+    decode: bool = flag(
+        "workload",
+        "of a part of a layer: one token per sequence, with a cache, instead of a prompt",
+        default=False,
+        role="record",  # the workload's name in a result says so
+        serves=PARTS,
+    )
+    backward: bool = flag(
+        "workload",
+        "of a part of a layer: gradients too",
+        default=False,
+        role="record",
+        serves=PARTS,
+    )
+    feed_forward: str | None = flag(
+        "workload",
+        "of --workload ffn: the model's own, or the classic network of two matrices with four "
+        "times the hidden size between them (default: swiglu)",
+        choices=FEED_FORWARDS,
+        role="record",
+        serves=PARTS,
+    )
+
+    check_setup: bool = flag(
+        "workload", "print what is installed and usable here, and exit", default=False
+    )
+
+    # a question
+    prompt: str | None = flag(
+        "a question",
+        "print the answer of the model in --model-path to this text, as it comes, and its times",
+        metavar="TEXT",
+        needs="model_path",
+        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
+    )
+    max_new_tokens: int | None = flag(
+        "a question",
+        "the longest answer (default: 256, or what the context has room for)",
+        parse=values.positive_int,
+        metavar="N",
+        needs="prompt",
+    )
+    timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
 
     # training
     optimizer: str | None = flag(
@@ -151,7 +259,7 @@ class Flags:
         "of a training step; none: gradients only (default: adamw)",
         choices=OPTIMIZERS,
         role="work",
-        workloads=("training",),
+        serves=("training",),
     )
     mixed_precision: str | None = flag(
         "training",
@@ -159,14 +267,14 @@ class Flags:
         "fp32 weights under torch.autocast (default: master-weights)",
         choices=MIXED_PRECISION,
         role="condition",
-        workloads=("training",),
+        serves=("training",),
     )
     activation_checkpointing: bool | None = flag(
         "training",
         "keep a layer's inputs only, and compute it again in the backward",
         default=False,
         role="condition",
-        workloads=("training",),
+        serves=("training",),
     )
     dynamic_shapes: int | None = flag(
         "training",
@@ -177,13 +285,13 @@ class Flags:
         const=16,
         metavar="N",
         role="work",
-        workloads=("training",),
+        serves=("training",),
     )
 
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(listed())}: as "
+        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(shown())}: as "
         "their makers ship them; +kernels: with this project's kernels; several are measured in "
         "turn (default: thunder)",
         nargs="+",
@@ -196,6 +304,14 @@ class Flags:
         default="",
         metavar="LIST",
     )
+    thunder_options: str = flag(
+        "execution",
+        "comma-separated NAME=VALUE that thunder.jit takes, such as nv_enable_linear=true "
+        "(default: none)",
+        default="",
+        metavar="LIST",
+        role="condition",
+    )
     compile_mode: str = flag(
         "execution",
         "torch.compile's mode, for inductor (default: default)",
@@ -205,21 +321,49 @@ class Flags:
     )
     compile_scope: str = flag(
         "execution",
-        "compile one layer and reuse it, or the whole model (default: layer)",
-        choices=("layer", "model"),
+        "compile one layer and reuse it, the whole model, or the whole decode step with the choice "
+        "of the next token (default: layer)",
+        choices=("layer", "model", "step"),
         default="layer",
         role="condition",
+        not_for=PARTS,
+    )
+    sampling: str | None = flag(  # None: greedy, which older files do not name
+        "execution",
+        "of the next token: the most likely one, or one drawn from the distribution, seeded "
+        "(default: greedy; multinomial for --prompt)",
+        choices=("greedy", "multinomial"),
+        role="condition",
+        serves=("generation",),
+    )
+    temperature: float | None = flag(
+        "execution",
+        "of --sampling multinomial (default: 1), of the answer to --prompt (default: 0.85)",
+        parse=values.temperature,
+        metavar="T",
+        role="condition",
+        needs=("sampling", "prompt"),
+    )
+    top_k: int | None = flag(
+        "execution",
+        "of both: among the K most likely tokens (default: all)",
+        parse=values.positive_int,
+        metavar="K",
+        role="condition",
+        needs=("sampling", "prompt"),
     )
     cuda_graphs: str = flag(
         "execution",
         "capture the decode step; auto: on for thunder and inductor, off for eager (default: auto)",
         choices=("auto", "on", "off"),
         default="auto",
+        not_for=PARTS,
     )
     attention: str = flag(
         "execution",
         "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
-        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        "in modes with +kernels, flex in inductor, sdpa in plain eager and on a CPU, else matmul "
+        "(default: auto)",
         choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
@@ -240,6 +384,22 @@ class Flags:
         choices=("auto", "nccl", "one_shot"),
         default="auto",
         role="condition",
+    )
+    engine_python: tuple[tuple[str, str], ...] = flag(
+        "execution",
+        "the Python that an engine in a process of its own runs in: vllm=/venv/bin/python "
+        "(default: this one)",
+        parse=values.engine_python,
+        nargs="+",
+        default=(),
+        metavar="ENGINE=PATH",
+    )
+    ollama_url: str = flag(
+        "execution",
+        "Ollama's server, for mode ollama (default: http://127.0.0.1:11434)",
+        parse=values.url,
+        default="http://127.0.0.1:11434",
+        metavar="URL",
     )
     device: str = flag(
         "execution",
@@ -279,12 +439,30 @@ class Flags:
         metavar="S",
         role="record",
     )
+    sweep: Path | None = flag(
+        "benchmark",
+        "make a session of each combination of the flags' values in FILE, and pass over what is in "
+        "--output-dir already",
+        parse=Path,
+        metavar="FILE.toml",
+        excludes=dict.fromkeys(
+            ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
+        ),
+    )
     sessions: int = flag(
         "benchmark",
         "make N sessions, each a process of its own, and save them as one set (default: 1)",
         parse=values.positive_int,
         default=1,
         metavar="N",
+    )
+    cache_state: tuple[str, ...] | None = flag(
+        "benchmark",
+        "make a session with an empty compile cache (cold), one with a filled one (warm), or both, "
+        "and show what each took to start",
+        choices=CACHE_STATES,
+        nargs="+",
+        excludes={"sessions": "of several sessions only the first finds an empty cache"},
     )
     baseline: str | None = flag(
         "benchmark",
@@ -337,6 +515,13 @@ class Flags:
     details: bool = flag(
         "output", "print all tables: throughput, latency, memory, cold start", default=False
     )
+    table: str = flag(
+        "output",
+        "engines: also what one asks of an engine: load, cold start, steady state, peak rates, "
+        "memory, clock and check (default: summary)",
+        choices=("summary", "engines"),
+        default="summary",
+    )
     format: str = flag(
         "output",
         "of the tables on stdout; json: the result as the last line, tables to stderr "
@@ -346,14 +531,22 @@ class Flags:
     )
     json: bool = flag("output", "the same as --format json", default=False)
     save_results: bool = flag("output", "write a JSON file, under a name of its own", default=False)
+    save_prompts: bool = flag(
+        "output",
+        "write the token ids of all timed runs beside the JSON file, for another program",
+        default=False,
+    )
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",
-        parse=Path,
+        parse=values.path,
         default=Path("results"),
         metavar="DIR",
+        needs=("save_results", "sessions", "profile"),
     )
-    output: Path | None = flag("output", "write the JSON file FILE", parse=Path, metavar="FILE")
+    output: Path | None = flag(
+        "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)
 

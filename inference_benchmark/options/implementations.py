@@ -48,6 +48,14 @@ def _refuse(
         raise RequestError(f"{what} and --extrapolate exclude each other: use --num-layers")
     if getattr(arguments, "activation_checkpointing", False):
         raise RequestError(f"--activation-checkpointing is of our layers; leave it out with {what}")
-    ours = [spec.label for spec in specs if spec.kernels or spec.weight_format]
+    if arguments.compile_scope == "step":
+        raise RequestError(f"{what} is compiled whole: leave out --compile-scope step")
+    if arguments.sampling == "multinomial":
+        raise RequestError(f"{what} decodes greedily: leave out --sampling multinomial")
+    ours = [
+        spec.label
+        for spec in specs
+        if spec.kernels or spec.weight_format or spec.engine.has_own_loop
+    ]
     if ours:
-        raise RequestError(f"{what}: {ours[0]} is for our own build of the model")
+        raise RequestError(f"{what}: {ours[0]} has a build of its own or of this project only")

@@ -10,8 +10,8 @@ from inference_benchmark.model.training_config import MIXED_PRECISION, OPTIMIZER
 from inference_benchmark.workloads import WORKLOADS
 
 _FLAGS = ("optimizer", "mixed_precision", "activation_checkpointing", "dynamic_shapes")
-# Of our kernels, which have no gradients, and of what training has not.
-_WITHOUT_EFFECT = {"attention": "auto", "linear": "auto"}
+# Our kernels have no gradients.
+_KERNELS = {"attention": "auto", "linear": "auto"}
 
 
 def resolve_training(
@@ -25,10 +25,10 @@ def resolve_training(
     if not WORKLOADS[arguments.workload].trains:
         return dict.fromkeys(_FLAGS)
     _refuse(arguments, model, specs, ranks)
-    mixed = None if arguments.precision == "fp32" else arguments.mixed_precision
+    is_mixed = arguments.precision != "fp32"
     return {
         "optimizer": arguments.optimizer or OPTIMIZERS[0],
-        "mixed_precision": mixed or (None if arguments.precision == "fp32" else MIXED_PRECISION[0]),
+        "mixed_precision": (arguments.mixed_precision or MIXED_PRECISION[0]) if is_mixed else None,
         "activation_checkpointing": arguments.activation_checkpointing,
         "dynamic_shapes": arguments.dynamic_shapes,
     }
@@ -50,7 +50,7 @@ def _refuse(
         raise RequestError("--extrapolate estimates no training steps: use --num-layers")
     if arguments.compile_scope not in ("layer", "model"):
         raise RequestError(f"--compile-scope {arguments.compile_scope} is not for {what}")
-    for name, default in _WITHOUT_EFFECT.items():
+    for name, default in _KERNELS.items():
         if getattr(arguments, name) != default:
             raise RequestError(f"--{name}: our kernels have no gradients; leave it out with {what}")
     with_ours = [spec.label for spec in specs if spec.kernels]

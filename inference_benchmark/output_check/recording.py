@@ -10,17 +10,20 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from inference_benchmark.output_check.choice import wrong_choices
 from inference_benchmark.output_check.memory import KEPT_LOGIT_BYTES
 
 
 class Recording:
-    """One sequence of steps of an engine from position 0 on, with what went in and came out.
+    """One sequence of steps of an engine from `start` on, with what went in and came out.
 
     `tokens` [batch, fed] went in; `logits` holds those of the positions for which keeps(position);
     `choices` of each mixture the experts [batch, fed, k].
     """
 
-    def __init__(self, engine, keeps: Callable[[int], bool] = lambda position: True) -> None:
+    def __init__(
+        self, engine, keeps: Callable[[int], bool] = lambda position: True, start: int = 0
+    ) -> None:
         self._engine = engine
         self._keeps = keeps
         self._fed: list[Tensor] = []
@@ -29,7 +32,7 @@ class Recording:
         self._wrong_choices = torch.zeros((), dtype=torch.int64, device=engine.token.device)
         self._lost_tokens = self._wrong_choices.clone()
         self._wrong_positions = self._wrong_choices.clone()
-        self.length = 0
+        self.length = start  # of the context, what was there before included
 
     @property
     def tokens(self) -> Tensor:
@@ -66,24 +69,19 @@ class Recording:
             if number == len(self._choices):
                 self._choices.append([])
             self._choices[number].append(choice.clone().view(batch, count, -1))
-        self._wrong_choices += not_the_best(engine.logits, engine.token)
+        self._wrong_choices += wrong_choices(
+            engine.logits, engine.token, engine.plan.sampling, engine.position
+        )
         self._lost_tokens += (engine.tokens[:, self.length : self.length + 1] != engine.token).sum()
         self._wrong_positions += (engine.position != self.length).sum()
 
     def failures(self) -> list[str]:
         found = {
-            "tokens chosen are not the best of their own logits": self._wrong_choices,
+            "tokens chosen are not those of their own logits": self._wrong_choices,
             "tokens are not in the buffer": self._lost_tokens,
             "steps ended at a wrong position": self._wrong_positions,
         }
         return [f"{int(count)} {what}" for what, count in found.items() if int(count)]
-
-
-def not_the_best(logits: Tensor, token: Tensor) -> Tensor:
-    """How many of the tokens [batch, 1] are not the best of logits [batch, vocab]; rounding the
-    logits after the choice changes no order, so this is exact."""
-    chosen = logits.gather(-1, token.clamp(0, logits.shape[-1] - 1))
-    return (~(chosen >= logits.amax(dim=-1, keepdim=True))).sum()
 
 
 def evenly(count: int, batch: int, vocab_size: int, value_bytes: int) -> int:

@@ -22,18 +22,24 @@ class Need:
     runtime: int = RUNTIME_BYTES
     outputs: int = 0  # logits of all positions, of workloads that leave them
     cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
+    copies: int = 0  # what engines of other projects hold of the weights, and their processes
 
     @property
     def total(self) -> int:
         cells = self.kv_cache + max(self.activations, self.check) + self.outputs
-        return self.weights + max(cells, self.cutting) + self.runtime
+        return self.weights + max(cells, self.cutting) + self.runtime + self.copies
 
 
 def activation_bytes(
-    config: ModelConfig, precision: Precision, batch_size: int, input_length: int
+    config: ModelConfig,
+    precision: Precision,
+    batch_size: int,
+    input_length: int,
+    context_depth: int = 0,
 ) -> int:
     """Live tensors at the widest point of a prefill: residual, update, hidden and one more of their
-    size, and what the widest part of a layer holds; the logits of the last position, once in fp32.
+    size, and what the widest part of a layer holds; the logits of the last position, once in fp32;
+    and what attention makes of the context that is there before it.
     """
     widest = max(
         max(
@@ -44,7 +50,9 @@ def activation_bytes(
     )
     per_token = 4 * config.hidden_size + widest
     logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
-    return batch_size * input_length * per_token * precision.base_bytes + logits
+    expanded = max(kind.attention.expanded_values_per_token() for kind in config.layer_kinds)
+    tokens = input_length * per_token + context_depth * expanded
+    return batch_size * tokens * precision.base_bytes + logits
 
 
 def predict(
@@ -53,8 +61,9 @@ def predict(
     cache_length: int,
     check_bytes: int = 0,
     output_bytes: int = 0,
+    context_depth: int = 0,
+    num_copies: int = 0,
     working_bytes: int = 0,
-    further_copies: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -65,7 +74,9 @@ def predict(
         cache_length: slots per sequence; 0: no cache.
         check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch keeps beside its cache.
-        further_copies: of the weights, in other implementations of the model.
+        context_depth: of the cache's slots those that are filled before a prompt.
+        num_copies: engines in processes of their own and other implementations of the model, each
+            with a copy of the weights.
         working_bytes: what a run needs for a while, where a prefill needs less.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
@@ -79,13 +90,16 @@ def predict(
         if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=(1 + further_copies) * config.weight_bytes(precision.stored) + sum(quantised),
+        weights=config.weight_bytes(precision.stored) + sum(quantised),
         kv_cache=sum(caches),
-        activations=max(activation_bytes(config, precision, largest, input_length), working_bytes),
+        activations=max(
+            activation_bytes(config, precision, largest, input_length, context_depth), working_bytes
+        ),
         check=check_bytes,
         outputs=len(cells) * output_bytes,
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
+        copies=num_copies * (config.weight_bytes(precision) + RUNTIME_BYTES),
     )
 
 

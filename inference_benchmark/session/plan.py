@@ -1,7 +1,8 @@
 """What a session is going to do, fixed before anything runs: groups of cells. No torch.
 
-A cell is one mode at one batch size and depth of the model. Cells of one batch size are a group:
-they are prepared together, measured in turn, and closed before the next group begins. Where the
+A cell is one mode at one batch size, depth of the model, depth of the context where that is asked
+for, and, of a layer's part, length of sequences. Cells of one batch size, context and length are a
+group: they are prepared together, measured in turn, and closed before the next group begins. Where the
 modes of a group do not fit into memory together, each mode is a group of its own, and the cells say
 that they were not interleaved.
 """
@@ -24,7 +25,7 @@ class CellPlan:
     """One mode at one batch size and depth.
 
     model: the whole of it at this depth, of which each of num_ranks ranks has a share.
-    kernel_choices: single kernels that --attention and --linear chose against the mode's name.
+    choices: what was asked for beyond the mode's name, single kernels and compiler options.
     implementation: whose build of the model it executes.
     depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
         model, which never runs.
@@ -36,7 +37,7 @@ class CellPlan:
     precision: Precision
     engine: EnginePlan
     num_ranks: int = 1
-    kernel_choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     depth: str | None = None
     device: str = "cuda"
     implementation: Implementation = OURS
@@ -47,16 +48,27 @@ class CellPlan:
     def batch_size(self) -> int:
         return self.engine.batch_size
 
+    @property
+    def context_depth(self) -> int | None:
+        return self.workload.context_depth
+
     @cached_property
     def variant(self) -> str:
         """The mode as it is shown: "inductor+graphs[flash_decode]", "eager@my_model"."""
-        choices = f"[{', '.join(self.kernel_choices)}]" if self.kernel_choices else ""
+        choices = f"[{', '.join(self.choices)}]" if self.choices else ""
         whose = "" if self.implementation.is_default else f"@{self.implementation.name}"
         return self.spec.shown_label + choices + whose
 
+    @property
+    def length(self) -> str | None:
+        """s512 where cells of a session differ in the length of their sequences."""
+        return None if self.engine.part is None else f"s{self.engine.part.length}"
+
     @cached_property
     def label(self) -> str:
-        return " ".join(filter(None, (self.variant, f"b{self.batch_size}", self.depth)))
+        context = None if self.context_depth is None else f"d{self.context_depth}"
+        parts = (self.variant, f"b{self.batch_size}", self.length, context, self.depth)
+        return " ".join(filter(None, parts))
 
     @property
     def name(self) -> dict:
@@ -66,6 +78,8 @@ class CellPlan:
             "variant": self.variant,
             "kernels": self.spec.kernels,
             "batch_size": self.batch_size,
+            "context_depth": self.context_depth,
+            "length": self.length,
             "depth": self.depth,
         }
 
@@ -85,10 +99,16 @@ class CellPlan:
 
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
-        return (self.batch_size, self.model.num_layers) == (
-            other.batch_size,
-            other.model.num_layers,
+        mine, others = (
+            (
+                cell.batch_size,
+                cell.model.num_layers,
+                cell.workload.input_length,
+                cell.context_depth,
+            )
+            for cell in (self, other)
         )
+        return mine == others
 
 
 @dataclass(frozen=True)
@@ -105,7 +125,10 @@ class Group:
     @property
     def name(self) -> str:
         modes = dict.fromkeys(cell.variant for cell in self.cells)
-        return f"batch {self.batch_size}: {', '.join(modes)}"
+        cell = self.cells[0]
+        context = None if cell.context_depth is None else f"depth {cell.context_depth}"
+        place = ", ".join(filter(None, (f"batch {cell.batch_size}", cell.length, context)))
+        return f"{place}: {', '.join(modes)}"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
 from inference_benchmark.engines.base import EnginePlan
-from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.kernel_choice import KernelConfig
@@ -11,16 +11,25 @@ from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Workload
 
 
-def make_workload(request: Request) -> Workload:
-    return WORKLOADS[request.workload].load().of(request)
+def make_workload(request: Request, length: int | None = None) -> Workload:
+    """At this input length; None: the request's, the longest where there are several."""
+    workload = WORKLOADS[request.workload].load()
+    return workload.for_request(request, length or request.input_length)
+
+
+def make_workloads(request: Request) -> list[Workload]:
+    """At each length, and behind a context of each depth, that is asked for."""
+    workloads = [make_workload(request, length) for length in request.input_lengths]
+    if request.depth is None:
+        return workloads
+    return [workload.behind(depth) for workload in workloads for depth in request.depth]
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each batch size, one per mode and depth that is measured.
+    """The cells of each input length, batch size and context, one per mode and depth of the model.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
-    workload = make_workload(request)
     return [
         [
             _plan_cell(request, workload, batch_size, spec, model, implementation, one_shot)
@@ -28,6 +37,7 @@ def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]
             for spec in request.specs
             for model in request.measured_models
         ]
+        for workload in make_workloads(request)
         for batch_size in request.batch_sizes
     ]
 
@@ -41,11 +51,13 @@ def _plan_cell(
     implementation: Implementation,
     one_shot: bool,
 ) -> CellPlan:
-    kernels, kernel_choices = KernelConfig(), ()
+    kernels, choices = KernelConfig(), ()
     if implementation.is_default and workload.training is None:  # others have no such choice
         kernels = choose_kernels(request, spec, one_shot)
         named = named_kernels(request.model, spec, request.device)
-        kernel_choices = _choices(kernels, named)
+        choices = _choices(kernels, named)
+    options = _compile_options(request, spec)
+    choices += tuple(f"{name}={value}".lower() for name, value in options)
     engine = EnginePlan(
         batch_size=batch_size,
         input_length=workload.input_length,
@@ -55,6 +67,14 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        compile_options=options,
+        options=spec.options,
+        python=dict(request.engine_python).get(spec.name),
+        ollama_url=request.ollama_url,
+        mode=spec.name,
+        part=workload.part,
+        sampling=request.drawn,
+        context_depth=workload.context_depth or 0,
         training=workload.training,
     )
     return CellPlan(
@@ -65,7 +85,7 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        kernel_choices=kernel_choices,
+        choices=choices,
         device=request.device,
         implementation=implementation,
     )
@@ -75,7 +95,7 @@ def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConf
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        can_choose = device != "cpu" and model.caches_heads
+        can_choose = device != "cpu" and model.caches_heads and not spec.is_plain
         return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
@@ -97,6 +117,10 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
         experts="fused" if linear == "gemv" else "grouped",
         all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
     )
+
+
+def _compile_options(request: Request, spec: ModeSpec) -> tuple:
+    return parse_options(request.thunder_options) if spec.engine.takes_executors else ()
 
 
 def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:

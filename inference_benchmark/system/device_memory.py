@@ -4,9 +4,15 @@ from collections.abc import Callable
 
 import torch
 
+from inference_benchmark.system.process_memory import used_bytes
+
 
 class MemoryTracker:
-    """Brackets the runs of cells; a cell's figures are net of what the other cells hold."""
+    """Brackets the runs of cells; a cell's figures are net of what the other cells hold.
+
+    Of a cell whose engine computes in processes of its own the driver is asked: `process_bytes` is
+    what these held at most after a run, contexts and reserved pools included.
+    """
 
     def __init__(self, cells: list, idle_bytes: Callable = lambda plan: 0) -> None:
         """idle_bytes(plan): of weights that a cell does not use."""
@@ -26,6 +32,11 @@ class MemoryTracker:
         )
         others += self._idle_bytes(cell.plan)
         memory = cell.record.memory
+        if cell.engine.capabilities.process == "workers":
+            held = used_bytes(cell.pids)
+            if held is not None:
+                memory["process_bytes"] = max(held, memory.get("process_bytes") or 0)
+            return
         peak = torch.cuda.max_memory_allocated() - others
         memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)
         memory["current_allocated_bytes"] = torch.cuda.memory_allocated() - others

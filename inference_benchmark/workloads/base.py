@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.config import ModelConfig, Precision
+from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.model.training_config import TrainingConfig
 from inference_benchmark.workloads.cost import Cost, Phase
 
@@ -46,7 +47,8 @@ class Run:
     """Raw times of one run: the gaps between the marks that its clock made."""
 
     gaps_s: list[float]
-    wall_s: float  # the same span by the host's clock, to cross-check the device's
+    # The same span by the host's clock, to cross-check the device's; None: it tells nothing.
+    wall_s: float | None
 
     @property
     def total_s(self) -> float:
@@ -99,15 +101,19 @@ class Workload(ABC):
     # How far estimates from two depths were off, relative, by metric; others as the default.
     estimate_errors: ClassVar[Mapping[str, float]] = {}
     estimate_error: ClassVar[float] = 0.017
+    # Slots of the cache that are filled before a run; None where a run begins with an empty one.
+    context_depth: int | None = None
 
     def __init__(self, input_length: int, output_length: int) -> None:
         self.input_length = input_length
         self.output_length = output_length
 
+    part: ClassVar[LayerPart | None] = None  # where that is all that is timed
+
     @classmethod
-    def of(cls, request) -> "Workload":
-        """The workload that an options.request.Request asks for."""
-        return cls(request.input_length, request.output_length)
+    def for_request(cls, request, length: int) -> Self:
+        """The workload that a request asks for, at this input length."""
+        return cls(length, request.output_length)
 
     @property
     def training(self) -> TrainingConfig | None:
@@ -123,6 +129,10 @@ class Workload(ABC):
     def cache_length(self) -> int:
         """Slots of the KV cache that a sequence needs; 0: none is kept."""
         return 0
+
+    def serves(self, steps: frozenset[str]) -> bool:
+        """Whether an engine that implements these can run it."""
+        return self.steps_used <= steps
 
     def record(self) -> dict:
         """For the result file."""
@@ -140,6 +150,14 @@ class Workload(ABC):
     def prepare(self, engine, inputs, timed: Callable[[str, Callable[[], None]], None]) -> None:
         """The first calls, in which engines compile: timed(stage, action) runs and times each; the
         stages are named as in the result file's cold_start."""
+
+    def token_ids(self, inputs) -> dict[str, list]:
+        """The tokens of a run's inputs as lists, by what they are."""
+        return {"token_ids": inputs.tolist()}
+
+    def before_run(self, engine, inputs) -> None:
+        """Bring the engine to where a run starts; not timed, and returns when it is there."""
+        return
 
     @abstractmethod
     def time(self, engine, clock_type, inputs) -> Run:
@@ -203,7 +221,9 @@ class Workload(ABC):
         """What the output check holds at a time."""
         from inference_benchmark.output_check.memory import replay_bytes
 
-        return replay_bytes(share, precision, batch_size, self.input_length, self.output_length)
+        depth = self.context_depth or 0
+        lengths = self.input_length, self.output_length
+        return replay_bytes(share, precision, batch_size, *lengths, depth)
 
     @abstractmethod
     def profiled(

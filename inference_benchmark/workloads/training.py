@@ -10,7 +10,7 @@ _PATIENCE_S = 600.0
 
 class Training(TrainingStep):
     @classmethod
-    def of(cls, request) -> TrainingStep:
+    def for_request(cls, request, length: int) -> TrainingStep:
         config = TrainingConfig(
             optimizer=request.optimizer,
             mixed_precision=request.mixed_precision,
@@ -18,9 +18,9 @@ class Training(TrainingStep):
             dynamic_shapes=request.dynamic_shapes is not None,
         )
         if request.dynamic_shapes is None:
-            return cls(request.input_length, 0, config)
+            return cls(length, 0, config)
         return DynamicTraining(
-            request.input_length,
+            length,
             config,
             request.dynamic_shapes,
             request.seed,
