@@ -22,7 +22,9 @@ def depth_picture(subject: Subject) -> Picture | None:
     cells.sort(key=context_depth)
     if len({context_depth(plotted) for plotted in cells}) < 2:
         return None
-    axes = [RateAxis(each, each["title"], each["title"]) for each in headline_rates(subject.workload)]
+    axes = [
+        RateAxis(each, each["title"], each["title"]) for each in headline_rates(subject.workload)
+    ]
     read = [(axis, _read(axis, cells)) for axis in axes]
     read = [(axis, readings) for axis, readings in read if readings]
     if not read:
@@ -56,7 +58,9 @@ def _draw(subject: Subject, read: list[tuple[RateAxis, Readings]]):
     depths = sorted({context_depth(plotted) for plotted, _ in read[0][1]})
     positive = [depth for depth in depths if depth]
     axes[-1][0].set_xscale("symlog", base=2, linthresh=positive[0], linscale=0.6)
-    axes[-1][0].set_xticks(depths, [f"{depth // 1024}k" if depth >= 1024 else tick(depth) for depth in depths])
+    axes[-1][0].set_xticks(
+        depths, [f"{depth // 1024}k" if depth >= 1024 else tick(depth) for depth in depths]
+    )
     axes[-1][0].minorticks_off()
     axes[-1][0].set_xlabel("tokens in the cache before the run, per sequence")
     figure.legend(loc="outside upper left", ncols=2)

@@ -84,8 +84,10 @@ def _label(subject: Subject, plotted: PlottedCell) -> str:
 def _sentence(subject: Subject, cells: list[PlottedCell]) -> str:
     most = max(cells, key=lambda p: p.cell["memory"]["peak_allocated_bytes"])
     peak = most.cell["memory"]["peak_allocated_bytes"]
-    text = f"{subject.name(most)} takes the most, {gigabytes(peak)} GB" if len(cells) > 1 else (
-        f"{subject.name(most)} takes {gigabytes(peak)} GB"
+    text = (
+        f"{subject.name(most)} takes the most, {gigabytes(peak)} GB"
+        if len(cells) > 1
+        else (f"{subject.name(most)} takes {gigabytes(peak)} GB")
     )
     if capacity := _capacity(cells):
         text += f", {percent(peak / capacity)} of the GPU's memory"
@@ -111,7 +113,10 @@ def _table(subject: Subject, title: str, cells: list[PlottedCell]) -> Table:
     rows = [
         [
             subject.name(plotted),
-            *(number(value, gigabytes(value)) for value in map(plotted.cell["memory"].get, fields.values())),
+            *(
+                number(value, gigabytes(value))
+                for value in map(plotted.cell["memory"].get, fields.values())
+            ),
         ]
         for plotted in cells
     ]

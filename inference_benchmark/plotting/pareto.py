@@ -27,7 +27,7 @@ from inference_benchmark.plotting.style import (
     plain_log,
 )
 from inference_benchmark.plotting.subject import PlottedCell, Subject, context_depth, series_of
-from inference_benchmark.reporting.figures import bases, headline_rates, is_smoke, verdict_words
+from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import percent, significant
 
 _LOG_FROM = 6  # the ratio of the largest value to the least from which an axis is logarithmic
@@ -54,8 +54,8 @@ def pareto_pictures(subject: Subject) -> list[Picture]:
     x, throughput = _speed_axis(subject), _throughput_axis(subject)
     if x is None or throughput is None or len(set(map(context_depth, subject.timed))) > 1:
         return []
-    axes = [("pareto", throughput), *_alternatives(subject, throughput)]
-    pictures = [_picture(subject, name, x, y) for name, y in axes]
+    axes = [("Throughput", "pareto", throughput), *_alternatives(throughput)]
+    pictures = [_picture(subject, what, name, x, y) for what, name, y in axes]
     return [picture for picture in pictures if picture is not None]
 
 
@@ -82,26 +82,27 @@ def _throughput_axis(subject: Subject) -> RateAxis | None:
     return RateAxis(shown[0], label, title)
 
 
-def _alternatives(subject: Subject, throughput: RateAxis) -> list[tuple[str, Axis]]:
+def _alternatives(throughput: RateAxis) -> list[tuple[str, str, Axis]]:
     tokens = "output" if throughput.rate["name"] == _PER_GPU else "total"
     of = "output tokens" if tokens == "output" else "tokens"
     cost = f"$ per million {of}\n= $/GPU-hour / ({of}/hour/GPU); bar: price range"
     energy = f"J per {of.removesuffix('s')}\n= energy of the GPUs / {of}"
     return [
-        ("pareto-cost", CostAxis(throughput, tokens, cost, f"$/M {of}")),
-        ("pareto-energy", EnergyAxis(energy, "J/token")),
+        ("Cost", "pareto-cost", CostAxis(throughput, tokens, cost, f"$/M {of}")),
+        ("Energy", "pareto-energy", EnergyAxis(energy, "J/token")),
     ]
 
 
-def _picture(subject: Subject, name: str, x: Axis, y: Axis) -> Picture | None:
+def _picture(subject: Subject, what: str, name: str, x: Axis, y: Axis) -> Picture | None:
     points = _points(subject, x, y)
     if not points:
         return None
     front = _front(points, x, y)
     curve = _curve(subject, points, x, y)
+    against = "speed for each user" if isinstance(x, RateAxis) else x.title
     return Picture(
         name=name,
-        title=f"{y.title} against {x.title}",
+        title=f"{what} against {against}",
         sentence=_sentence(subject, points, front, curve, x, y),
         figure=_draw(subject, points, front, curve, x, y),
         tables=[_table(subject, points, front, x, y)],
@@ -193,17 +194,18 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
             linestyle=(0, (4, 2)),
             marker=".",
             zorder=1.5,
-            label=f"the hardware's limit ({', '.join(bases([p.plotted.cell for p in points]))})",
+            label=f"limit of the GPU ({', '.join(bases([p.plotted.cell for p in points]))})",
         )
-    axes.plot(
-        [point.x.value for point in front],
-        [point.y.value for point in front],
-        color=INK,
-        linewidth=4,
-        alpha=0.18,
-        solid_capstyle="round",
-        label="front: no other cell is better in both",
-    )
+    if len(front) > 1:
+        axes.plot(
+            [point.x.value for point in front],
+            [point.y.value for point in front],
+            color=INK,
+            linewidth=4,
+            alpha=0.18,
+            solid_capstyle="round",
+            label="front: no other is better in both",
+        )
     for name, group in _by_series(points).items():
         _draw_series(axes, subject, name, group, front)
     _scale(axes, points, curve, x, y)
@@ -311,19 +313,17 @@ def _text(value: float) -> str:
 
 
 def _table(subject, points, front, x: Axis, y: Axis) -> Table:
-    headers = ["cell", x.title, "95 %", y.title, "range" if isinstance(y, CostAxis) else "95 %"]
-    headers += [f"limit of {y.title}", "reached", "front", "verdict"]
+    headers = ["cell", x.title, y.title, "range" if isinstance(y, CostAxis) else "95 %"]
+    headers += ["limit", "reached", "front"]
     rows = [
         [
             subject.name(p.plotted),
             number(p.x.value, significant(p.x.value)),
-            _interval(p.x),
             number(p.y.value, significant(p.y.value)),
             _interval(p.y),
             number(p.y.limit, p.y.limit and significant(p.y.limit)),
             number(p.y.limit and _share(p.y, y), p.y.limit and percent(_share(p.y, y))),
-            "front" if pooled in front else "",
-            ", ".join(verdict_words(p.plotted.cell, is_smoke(p.plotted.result))) or "-",
+            "front" if pooled in front else "-",
         ]
         for pooled in points
         for p in pooled.sessions

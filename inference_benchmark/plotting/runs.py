@@ -163,8 +163,10 @@ def _sentence(subject: Subject, metric: dict, rows: list[_Runs]) -> str:
     clocks = [value for row in rows for value in _state(row, "sm_clock_hz", 1e-9)]
     if clocks:
         low, high = min(value[2] for value in clocks), max(value[4] for value in clocks)
-        text += f"; the clock stayed between {low:.2f} and {high:.2f} GHz" if low < high else (
-            f"; the clock stayed at {low:.2f} GHz"
+        text += (
+            f"; the clock stayed between {low:.2f} and {high:.2f} GHz"
+            if low < high
+            else (f"; the clock stayed at {low:.2f} GHz")
         )
     hot = [value[4] for row in rows for value in _state(row, "temperature_c", 1.0)]
     if hot:

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inference_benchmark.plotting.picture import Picture, Table, listed, number
-from inference_benchmark.plotting.style import BAND, INK, LIMIT, SERIES, new_figure, plain_log, row_labels
+from inference_benchmark.plotting.style import (
+    BAND,
+    INK,
+    LIMIT,
+    SERIES,
+    new_figure,
+    plain_log,
+    row_labels,
+)
 from inference_benchmark.plotting.subject import Subject
 from inference_benchmark.reporting.figures import speedup_of
 from inference_benchmark.statistics.verdicts import BAND_WITHIN_SESSION
@@ -30,6 +38,7 @@ class ForestRow:
     ratio: float
     ci95: Sequence[float] | None
     verdict: str
+    band: float = BAND_WITHIN_SESSION  # within which it counts as the same
 
 
 def speedup_picture(subject: Subject) -> Picture | None:
@@ -50,12 +59,11 @@ def speedup_picture(subject: Subject) -> Picture | None:
     return forest("speedups", "Speed-up over the baseline of the session", rows)
 
 
-def forest(
-    name: str, title: str, rows: Sequence[ForestRow], band: float = BAND_WITHIN_SESSION
-) -> Picture | None:
+def forest(name: str, title: str, rows: Sequence[ForestRow]) -> Picture | None:
     """rows from top to bottom; None where there are none."""
     if not rows:
         return None
+    band = max(row.band for row in rows)
     return Picture(
         name=name,
         title=title,
@@ -76,7 +84,15 @@ def _draw(rows: Sequence[ForestRow], band: float):
             axes.hlines(place, *row.ci95, color=color, linewidth=2)
             axes.vlines(row.ci95, place - 0.12, place + 0.12, color=color, linewidth=1.2)
         label = row.verdict if used.pop(row.verdict, True) is None else None
-        axes.plot(row.ratio, place, marker=marker, color=color, markersize=8, linestyle="none", label=label)
+        axes.plot(
+            row.ratio,
+            place,
+            marker=marker,
+            color=color,
+            markersize=8,
+            linestyle="none",
+            label=label,
+        )
     names = [f"{row.metric}  {row.name}" for row in rows]
     row_labels(axes, names, 0.22, [f"{row.ratio:.3f} {row.verdict}" for row in rows])
     values = [value for row in rows for value in (row.ratio, *(row.ci95 or ()))]

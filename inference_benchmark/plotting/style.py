@@ -1,6 +1,6 @@
 """One look for all pictures: colours by role, markers and hatches that tell modes apart without them.
 
-A picture is 520 units wide, so that its text stays legible on a phone and two of them stand side by
+A picture is 475 units wide, so that its text stays legible on a phone and two of them stand side by
 side on a desk. Colours are written as those of light paper; svg.py exchanges them in the dark.
 """
 
@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from inference_benchmark.reporting.units import significant
 
-WIDTH_IN = 7.2  # at 72 units an inch
+WIDTH_IN = 6.6  # at 72 units an inch
 _FONT_SIZE = 12
 
 # By role: light, dark.
@@ -124,9 +124,15 @@ def look(place: int) -> Look:
 
 
 def new_figure(height: float, rows: int = 1, columns: int = 1, **arguments):
-    """(figure, axes [rows, columns]); height in units, of which the width has 520."""
+    """(figure, axes [rows, columns]); height in units, of which the width has 475."""
     figure = Figure(figsize=(WIDTH_IN, height / 72), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **arguments)
+
+
+def settle(figure: Figure) -> None:
+    """Lay it out once, and not anew for each file."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 _TICKS = ((30, (1, 2, 5)), (3e3, (1, 3)), (math.inf, (1,)))  # by the ratio of the axis' ends
@@ -149,9 +155,7 @@ def tick(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def row_labels(
-    axes: Axes, labels: Sequence[str], above: float, right: Sequence[str] = ()
-) -> None:
+def row_labels(axes: Axes, labels: Sequence[str], above: float, right: Sequence[str] = ()) -> None:
     """Names over the rows of a chart, from its left edge on: long ones need no room beside it.
     right: what stands at the right end of each."""
     across = axes.get_yaxis_transform()
@@ -165,8 +169,12 @@ def row_labels(
     axes.set_ylim(len(labels) - 0.45, -0.9)
 
 
-# Where a label may stand around its point, in units: right of it first.
-_OFFSETS = ((8, 0), (0, 10), (0, -12), (-8, 0), (8, 10), (8, -11), (-8, 10), (-8, -11), (0, 20), (-4, -19))
+# Where a label may stand around its point, in units: right of it first, farther away last.
+_OFFSETS = tuple(
+    (8 * x * far, y * (5 + 6 * far))
+    for far in (1, 2, 3)
+    for x, y in ((1, 0), (0, 1), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
+)
 
 
 def label_points(

@@ -90,7 +90,9 @@ def context_depth(plotted: PlottedCell) -> int | None:
 
 def subjects(results: Sequence[tuple[str, dict]]) -> list[Subject]:
     """(file name, result) pairs by what was measured, in the order in which it comes."""
-    cells = [PlottedCell(result, cell, file) for file, result in results for cell in result["cells"]]
+    cells = [
+        PlottedCell(result, cell, file) for file, result in results for cell in result["cells"]
+    ]
     looks = {name: look(place) for place, name in enumerate(dict.fromkeys(map(series_of, cells)))}
     groups: dict[tuple, list[PlottedCell]] = {}
     for plotted in cells:

@@ -32,8 +32,12 @@ class StyleSheet:
         return self._classes.setdefault(style, f"p{len(self._classes):x}")
 
     def css(self) -> str:
-        rules = [f".{name}{{{_COLOR.sub(_variable, style)}}}" for style, name in self._classes.items()]
-        return "\n".join((f".picture{{font-family:{_FONT}}}.picture *{{stroke-linejoin:round}}", *rules))
+        rules = [
+            f".{name}{{{_COLOR.sub(_variable, style)}}}" for style, name in self._classes.items()
+        ]
+        return "\n".join(
+            (f".picture{{font-family:{_FONT}}}.picture *{{stroke-linejoin:round}}", *rules)
+        )
 
 
 def variables() -> str:
@@ -62,7 +66,7 @@ def inline(figure: Figure, name: str, title: str, description: str, sheet: Style
     _, _, width, height = root.get("viewBox").split()
     head = (
         f'<svg class="picture" viewBox="0 0 {width} {height}" role="img" '
-        f'aria-labelledby="{name}-title {name}-description">'
+        f'aria-labelledby="{name}-title" aria-describedby="{name}-description">'
         f'<title id="{name}-title">{escape(title)}</title>'
         f'<desc id="{name}-description">{escape(description)}</desc>'
     )
