@@ -21,8 +21,9 @@ from inference_benchmark.errors import (
 
 try:
     from inference_benchmark.options.parser import Parser
+    from inference_benchmark.options.plots_package import check_plots_package
     from inference_benchmark.reporting.comparison_request import expand_folders
-    from inference_benchmark.reporting.reading import ResultFileError
+    from inference_benchmark.reporting.reading import STANDARD_INPUT, ResultFileError
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
@@ -95,10 +96,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.compare and len(options.files) < _SETS:
         parser.error("--compare needs two sets or more: a file or a folder each")
+    if options.compare and STANDARD_INPUT in options.files:
+        parser.error("--compare needs files: standard input can be read only once")
     try:
-        from inference_benchmark.plotting.installed import check_installed
-
-        check_installed()
+        check_plots_package()
         written = _draw(options)
     except (ComparisonError, ResultFileError) as error:
         parser.error(str(error))

@@ -10,7 +10,11 @@ from inference_benchmark.plotting.sources import SourceSet, read_set
 from inference_benchmark.plotting.speedups import ForestRow, forest
 from inference_benchmark.plotting.style import house_style, settle
 from inference_benchmark.reporting.comparison import Report, make_report
-from inference_benchmark.reporting.comparison_request import ComparisonRequest, expand_folders
+from inference_benchmark.reporting.comparison_request import (
+    ComparisonRequest,
+    expand_folders,
+    resolve_files,
+)
 from inference_benchmark.reporting.judging import Row
 
 _ORDER = ("slower", "inconclusive", "same", "faster")
@@ -34,17 +38,18 @@ def compare_sets(names: Sequence[str]) -> Page:
 
 def sets_of(request: ComparisonRequest) -> list[SourceSet]:
     """The sides of a request of compare_results.py; each file is one where none are named."""
+    request, _ = resolve_files(request)
     if request.before:
-        sides = {"before": request.before, "after": request.after}
-        return [read_set(name, expand_folders(files)) for name, files in sides.items()]
-    files = expand_folders(request.files)
-    return [read_set(name, [file]) for name, file in zip(_set_titles(files), files, strict=True)]
+        return [read_set("before", request.before), read_set("after", request.after)]
+    titles = _set_titles(request.files)
+    return [read_set(name, [file]) for name, file in zip(titles, request.files, strict=True)]
 
 
 def comparison_page(sets: Sequence[SourceSet], reports: Sequence[Report]) -> Page:
     rows = [row for report in reports for row in report.rows]
     with house_style():
-        picture = forest("comparison", "Speed-up over the baseline", list(_forest_rows(rows)))
+        over = sets[0].name if len(sets) > 1 else "the baseline"
+        picture = forest("comparison", f"Speed-up over {over}", list(_forest_rows(rows)))
         if picture is not None:
             settle(picture.figure)
     page = Page(
@@ -52,7 +57,7 @@ def comparison_page(sets: Sequence[SourceSet], reports: Sequence[Report]) -> Pag
         title=f"Comparison: {', '.join(one.name for one in sets)}",
         first_title="What changed",
         first=[picture] if picture is not None else [],
-        first_html="".join(map(_said, reports)),
+        first_html=_short_names("".join(map(_said, reports)), reports),
     )
     page.draw()
     return page
@@ -86,7 +91,9 @@ def _said(report: Report) -> str:
         ("Remarks", [*report.notes, *report.to_decide]),
     ]
     text = "".join(
-        html.tag("h3", title) + html.bullets(lines, class_="note") for title, lines in parts if lines
+        html.tag("h3", title) + html.bullets(lines, class_="note")
+        for title, lines in parts
+        if lines
     )
     if not report.differences:
         return text
@@ -99,6 +106,14 @@ def _said(report: Report) -> str:
         for each in report.differences
     ]
     return text + html.table(Table("What differs", ["condition", "values", "effect"], rows))
+
+
+def _short_names(text: str, reports: Sequence[Report]) -> str:
+    """Files without their folders, which the list of sessions need not repeat in every line."""
+    rows = [row for report in reports for row in report.rows]
+    for file in {file for row in rows for file in (*row.files, *row.baseline_files)}:
+        text = text.replace(html.text(file), html.text(Path(file).name))
+    return text
 
 
 def _set_titles(names: Sequence[str]) -> list[str]:

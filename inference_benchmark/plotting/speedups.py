@@ -93,7 +93,7 @@ def _draw(rows: Sequence[ForestRow], band: float):
             linestyle="none",
             label=label,
         )
-    names = [f"{row.metric}  {row.name}" for row in rows]
+    names = [f"{row.metric}: {row.name}" for row in rows]
     row_labels(axes, names, 0.22, [f"{row.ratio:.3f} {row.verdict}" for row in rows])
     values = [value for row in rows for value in (row.ratio, *(row.ci95 or ()))]
     low, high = min(*values, 1 - band), max(*values, 1 + band)

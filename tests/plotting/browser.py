@@ -70,7 +70,7 @@ class Browser:
         return self
 
     def __exit__(self, *_) -> None:
-        session, self._session = self._session, None
+        self._session = None
         self.call("Browser.close")
         self._process.wait(timeout=20)
         os.close(self._out)

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from inference_benchmark.errors import CannotRun
 
 
-def check_installed() -> None:
+def check_plots_package() -> None:
     """
     Raises:
         CannotRun: matplotlib is missing.
