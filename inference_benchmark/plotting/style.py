@@ -132,7 +132,7 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **arguments):
 def settle(figure: Figure) -> None:
     """Lay it out once, and not anew for each file."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
 
 
 _TICKS = ((30, (1, 2, 5)), (3e3, (1, 3)), (math.inf, (1,)))  # by the ratio of the axis' ends
