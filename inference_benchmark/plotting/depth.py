@@ -6,7 +6,7 @@ prefill, so both rates fall; the question is whether they fall as the hardware's
 
 from inference_benchmark.plotting.axes_of_rates import RateAxis, Reading
 from inference_benchmark.plotting.picture import Picture, Table, listed, number
-from inference_benchmark.plotting.style import LIMIT, new_figure, plain_log, tick
+from inference_benchmark.plotting.style import LIMIT, legend, new_figure, plain_log, tick
 from inference_benchmark.plotting.subject import PlottedCell, Subject, context_depth, series_of
 from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import UNKNOWN, percent, rate
@@ -63,7 +63,7 @@ def _draw(subject: Subject, read: list[tuple[RateAxis, Readings]]):
     )
     axes[-1][0].minorticks_off()
     axes[-1][0].set_xlabel("tokens in the cache before the run, per sequence")
-    figure.legend(loc="outside upper left", ncols=2)
+    legend(figure)
     return figure
 
 

@@ -13,6 +13,7 @@ from inference_benchmark.plotting.style import (
     LIMIT,
     MUTED,
     SERIES,
+    legend,
     new_figure,
     row_labels,
 )
@@ -93,13 +94,19 @@ def _kinds(bars: list[_Bar]) -> list[str]:
 
 
 def _draw(subject: Subject, bars: list[_Bar]):
+    """In multiples of each cell's limit, so that a batch of 1 is seen beside one of 128; in ms
+    where a limit is unknown."""
     figure, ((axes,),) = new_figure(len(bars) * _ROW + 100)
+    has_limits = all(bar.limit_s for bar in bars)
+    units = [bar.limit_s if has_limits else 1e-3 for bar in bars]
+    left = [0.0] * len(bars)
     for place, kind in enumerate(_kinds(bars)):
         is_idle = kind == _IDLE
+        widths = [bar.parts.get(kind, 0) / unit for bar, unit in zip(bars, units, strict=True)]
         axes.barh(
             range(len(bars)),
-            [bar.parts.get(kind, 0) * 1e3 for bar in bars],
-            left=[_before(bar, kind, bars) * 1e3 for bar in bars],
+            widths,
+            left=left,
             height=0.42,
             color="none" if is_idle else SERIES[place % len(SERIES)],
             edgecolor=MUTED if is_idle else "none",
@@ -107,21 +114,21 @@ def _draw(subject: Subject, bars: list[_Bar]):
             hatch=None if is_idle else HATCHES[place % len(HATCHES)],
             label=kind,
         )
-    for row, bar in enumerate(bars):
-        if bar.limit_s:
-            label = "limit" if bar is bars[0] else None
-            axes.vlines(
-                bar.limit_s * 1e3, row - 0.3, row + 0.3, color=LIMIT, linewidth=3, label=label
-            )
+        left = [before + width for before, width in zip(left, widths, strict=True)]
     row_labels(axes, [_label(subject, bar) for bar in bars], above=0.24)
-    axes.set_xlabel("ms; empty: time of the timed steps in which no kernel ran")
-    figure.legend(loc="outside upper left", ncols=3)
+    if has_limits:
+        axes.vlines(
+            [1] * len(bars),
+            [row - 0.21 for row in range(len(bars))],
+            [row + 0.3 for row in range(len(bars))],
+            color=LIMIT,
+            linewidth=3,
+            label="limit",
+        )
+    unit = "times the limit" if has_limits else "ms"
+    axes.set_xlabel(f"{unit}; empty: time of the timed steps in which no kernel ran")
+    legend(figure)
     return figure
-
-
-def _before(bar: _Bar, kind: str, bars: list[_Bar]) -> float:
-    kinds = _kinds(bars)
-    return sum(bar.parts.get(other, 0) for other in kinds[: kinds.index(kind)])
 
 
 def _label(subject: Subject, bar: _Bar) -> str:

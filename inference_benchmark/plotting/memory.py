@@ -1,7 +1,15 @@
 """Memory: what a cell was predicted to need, and what it took at its peak."""
 
 from inference_benchmark.plotting.picture import Picture, Table, number
-from inference_benchmark.plotting.style import HATCHES, INK, LIMIT, SERIES, new_figure, row_labels
+from inference_benchmark.plotting.style import (
+    HATCHES,
+    INK,
+    LIMIT,
+    SERIES,
+    legend,
+    new_figure,
+    row_labels,
+)
 from inference_benchmark.plotting.subject import PlottedCell, Subject
 from inference_benchmark.reporting.units import gigabytes, percent
 
@@ -53,7 +61,7 @@ def _draw(subject: Subject, cells: list[PlottedCell]):
         if predicted:
             axes.vlines(
                 predicted / 1e9,
-                row - 0.3,
+                row - 0.21,
                 row + 0.3,
                 color=LIMIT,
                 linewidth=3,
@@ -64,7 +72,7 @@ def _draw(subject: Subject, cells: list[PlottedCell]):
         axes.axvline(capacity / 1e9, color=INK, linestyle=(0, (4, 2)), label="the GPU's memory")
     row_labels(axes, [_label(subject, plotted) for plotted in cells], above=0.24)
     axes.set_xlabel("GB")
-    figure.legend(loc="outside upper left", ncols=2)
+    legend(figure)
     return figure
 
 

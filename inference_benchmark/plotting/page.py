@@ -163,13 +163,17 @@ def _section(section: Section, prefix: str, sheet: StyleSheet) -> str:
             html.table(overview_table(subject, caption))
             + html.bullets(reasons(subject), class_="note")
         )
-    cards = [
-        _card(picture, f"{prefix}-{place}-{name}", sheet, of=set_name if several else "")
-        for name in _names(section)
-        for place, (set_name, _, pictures) in enumerate(section.subjects)
-        if (picture := _named(pictures, name)) is not None
-    ]
-    return "".join(parts) + html.tag("div", "".join(cards), class_="pictures")
+    grids = []
+    for name in _names(section):
+        cards = [
+            _card(picture, f"{prefix}-{place}-{name}", sheet, of=set_name if several else "")
+            for place, (set_name, _, pictures) in enumerate(section.subjects)
+            if (picture := _named(pictures, name)) is not None
+        ]
+        grids.append("".join(cards))
+    if not several:  # else each picture has a row of its own
+        grids = ["".join(grids)]
+    return "".join(parts) + "".join(html.tag("div", grid, class_="pictures") for grid in grids)
 
 
 def _card(picture: Picture, name: str, sheet: StyleSheet, of: str = "") -> str:

@@ -23,6 +23,7 @@ from inference_benchmark.plotting.style import (
     INK,
     LIMIT,
     label_points,
+    legend,
     new_figure,
     plain_log,
 )
@@ -211,12 +212,12 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
     _scale(axes, points, curve, x, y)
     axes.set_xlabel(x.label)
     axes.set_ylabel(y.label)
-    figure.legend(loc="outside upper left", ncols=2)
+    legend(figure)
     labels = [(p.x.value, p.y.value, f"b{p.batch_size}", p in front) for p in points]
     if len({p.batch_size for p in points}) == 1:  # the title says it
         labels = []
     labels += _curve_labels(points, curve)
-    label_points(axes, labels, [each[:2] for each in curve])
+    label_points(axes, labels, [[each[:2] for each in curve]])
     return figure
 
 

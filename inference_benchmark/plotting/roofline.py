@@ -9,11 +9,18 @@ from dataclasses import dataclass
 
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.plotting.arithmetic import ceilings_of, cost_of
-from inference_benchmark.plotting.picture import Picture, Table, number
-from inference_benchmark.plotting.style import INK, LIMIT, label_points, new_figure, plain_log
+from inference_benchmark.plotting.picture import Entry, Picture, Table, number
+from inference_benchmark.plotting.style import (
+    INK,
+    LIMIT,
+    label_points,
+    legend,
+    new_figure,
+    plain_log,
+)
 from inference_benchmark.plotting.subject import PlottedCell, Subject, series_of
 from inference_benchmark.reporting.figures import median
-from inference_benchmark.reporting.units import percent, significant
+from inference_benchmark.reporting.units import UNKNOWN, percent, significant
 
 _TERA = 1e12
 
@@ -102,13 +109,14 @@ def _draw(subject: Subject, steps: list[_Step], ceilings: Ceilings):
     plain_log(axes, "y")
     axes.set_xlabel("FLOPs per byte of memory traffic that the algorithm needs")
     axes.set_ylabel("TFLOP/s per GPU")
-    figure.legend(loc="outside upper left", ncols=2)
+    legend(figure)
     labels = [
         (s.intensity, s.reached / _TERA, f"{s.phase} b{s.plotted.cell['batch_size']}", True)
         for s in _labelled(steps)
     ]
     roof = [(left, left * slope), (ridge, ridge * slope), (right, ridge * slope)]
-    label_points(axes, labels, roof)
+    markers = [[(step.intensity, step.reached / _TERA)] for step in steps]
+    label_points(axes, labels, [roof, *markers])
     return figure
 
 
@@ -143,7 +151,7 @@ def _draw_series(axes, subject: Subject, name: str, phase: str, steps: list[_Ste
         markerfacecolor=look.color if is_filled else "none",
         markeredgecolor=INK if is_filled else look.color,
         markeredgewidth=1.2,
-        label=f"{phase}, {title}",
+        label=title if is_filled else None,  # each phase is named beside its points
     )
 
 
@@ -163,18 +171,27 @@ def _sentence(subject: Subject, steps: list[_Step], ceilings: Ceilings) -> str:
 
 
 def _table(subject: Subject, steps: list[_Step]) -> Table:
-    return Table(
-        "Roofline of each phase, per GPU",
-        ["cell", "phase", "FLOPs/byte", "TFLOP/s", "roof TFLOP/s", "reached"],
-        [
-            [
-                subject.name(step.plotted),
-                step.phase,
-                number(step.intensity, significant(step.intensity)),
-                number(step.reached / _TERA, significant(step.reached / _TERA)),
-                number(step.allowed / _TERA, significant(step.allowed / _TERA)),
-                number(step.reached / step.allowed, percent(step.reached / step.allowed)),
-            ]
-            for step in steps
-        ],
-    )
+    """A row per cell, phases side by side."""
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    of_cell = {(step.plotted, step.phase): step for step in steps}
+    rows = []
+    for plotted in dict.fromkeys(step.plotted for step in steps):
+        row: list[Entry] = [subject.name(plotted)]
+        for phase in phases:
+            row += _columns(of_cell.get((plotted, phase)))
+        rows.append(row)
+    headers = ["cell"]
+    for phase in phases:
+        headers += [f"{phase} FLOPs/byte", "TFLOP/s", "of its roof"]
+    return Table("Roofline of each phase, per GPU", headers, rows)
+
+
+def _columns(step: _Step | None) -> list[Entry]:
+    if step is None:
+        return [UNKNOWN] * 3
+    share = step.reached / step.allowed
+    return [
+        number(step.intensity, significant(step.intensity)),
+        number(step.reached / _TERA, significant(step.reached / _TERA)),
+        number(share, percent(share)),
+    ]

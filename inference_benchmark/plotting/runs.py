@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from inference_benchmark.plotting.picture import Picture, Table, number
-from inference_benchmark.plotting.style import GRID, LIMIT, SERIES, new_figure, row_labels
+from inference_benchmark.plotting.style import (
+    GRID,
+    LIMIT,
+    SERIES,
+    new_figure,
+    row_labels,
+    signed_percent,
+)
 from inference_benchmark.plotting.subject import PlottedCell, Subject
 from inference_benchmark.reporting.figures import summary_of, value_text
 
@@ -93,9 +100,11 @@ def _draw(subject: Subject, metric: dict, rows: list[_Runs]):
             color=look.color,
             linestyle="none",
         )
-    right = [f"{value_text(row.median, metric)} ms {_range(row)}" for row in rows]
+    right = [f"{value_text(row.median, metric)} ms {_range(row, reach)}" for row in rows]
     row_labels(strips, [subject.name(row.plotted) for row in rows], 0.3, right)
-    strips.set_title(f"a row is {2 * reach:.2%} high, its line the median; up: slower")
+    strips.set_title(
+        f"a row is {signed_percent(2 * reach, reach)[1:]} high, its line the median; up: slower"
+    )
     for (panel,), (title, unit, values) in zip(axes[1:], states, strict=True):
         _draw_state(panel, title, unit, values)
     has_starts = all(row.plotted.cell["samples"]["started"] for row in rows)
@@ -103,8 +112,9 @@ def _draw(subject: Subject, metric: dict, rows: list[_Runs]):
     return figure
 
 
-def _range(row: _Runs) -> str:
-    return f"{min(row.deviations):+.2%} .. {max(row.deviations):+.2%}"
+def _range(row: _Runs, reach: float, between: str = " .. ") -> str:
+    ends = min(row.deviations), max(row.deviations)
+    return between.join(signed_percent(end, reach) for end in ends)
 
 
 _STATES = (("SM clock", "sm_clock_hz", "GHz", 1e-9), ("temperature", "temperature_c", "°C", 1.0))
@@ -158,7 +168,7 @@ def _sentence(subject: Subject, metric: dict, rows: list[_Runs]) -> str:
     count = sum(len(row.values) for row in rows)
     text = (
         f"{count} runs: {metric['title']} scatters most in {subject.name(widest.plotted)}, from "
-        f"{min(widest.deviations):+.2%} to {max(widest.deviations):+.2%} of its median"
+        f"{_range(widest, max(map(abs, widest.deviations)), ' to ')} of its median"
     )
     clocks = [value for row in rows for value in _state(row, "sm_clock_hz", 1e-9)]
     if clocks:

@@ -10,6 +10,7 @@ from inference_benchmark.plotting.style import (
     INK,
     LIMIT,
     SERIES,
+    legend,
     new_figure,
     plain_log,
     row_labels,
@@ -101,7 +102,7 @@ def _draw(rows: Sequence[ForestRow], band: float):
     if high / low > 3:
         plain_log(axes, "x")
     axes.set_xlabel("speed-up: time of the baseline / time of the cell (right: faster)")
-    figure.legend(loc="outside upper left", ncols=3)
+    legend(figure)
     return figure
 
 

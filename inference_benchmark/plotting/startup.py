@@ -1,7 +1,7 @@
 """What comes before the first fast token, by stage, and when a slow start has paid back."""
 
 from inference_benchmark.plotting.picture import Picture, Table, number
-from inference_benchmark.plotting.style import HATCHES, SERIES, new_figure, row_labels
+from inference_benchmark.plotting.style import HATCHES, SERIES, legend, new_figure, row_labels
 from inference_benchmark.plotting.subject import PlottedCell, Subject
 from inference_benchmark.reporting.units import UNKNOWN, rate, seconds
 
@@ -60,7 +60,7 @@ def _draw(subject: Subject, starts: dict[PlottedCell, dict[str, float]]):
     labels = [_label(subject, plotted, stages) for plotted, stages in starts.items()]
     row_labels(axes, labels, above=0.24)
     axes.set_xlabel("s")
-    figure.legend(loc="outside upper left", ncols=4)
+    legend(figure)
     return figure
 
 

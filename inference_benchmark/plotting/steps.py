@@ -35,7 +35,7 @@ def steps_pictures(subject: Subject) -> list[Picture]:
             title="Steps along a run",
             sentence=_sentence_along(subject, rows),
             figure=_draw_along(subject, rows),
-            tables=[],
+            tables=[_table_along(subject, rows)],
         ),
         Picture(
             name="distribution",
@@ -99,10 +99,30 @@ def _sentence_along(subject: Subject, rows: list[_Steps]) -> str:
     )
 
 
-def _drift(row: _Steps) -> float:
+def _ends(row: _Steps) -> tuple[float, float]:
+    """Median steps of the first and of the last tenth of the runs, over the median of all."""
     tenth = max(1, row.relative.shape[1] // 10)
-    first, last = (np.median(part) for part in (row.relative[:, :tenth], row.relative[:, -tenth:]))
-    return float(last / first - 1)
+    ends = row.relative[:, :tenth], row.relative[:, -tenth:]
+    return float(np.median(ends[0])), float(np.median(ends[1]))
+
+
+def _drift(row: _Steps) -> float:
+    first, last = _ends(row)
+    return last / first - 1
+
+
+def _table_along(subject: Subject, rows: list[_Steps]) -> Table:
+    body = []
+    for row in rows:
+        ends = [end * row.median_s for end in _ends(row)]
+        drift = _drift(row)
+        times = (number(end, milliseconds(end)) for end in ends)
+        body.append([subject.name(row.plotted), *times, number(drift, f"{drift:+.1%}")])
+    return Table(
+        "Median steps of the first and of the last tenth of the runs",
+        ["cell", "first ms", "last ms", "change"],
+        body,
+    )
 
 
 _SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -126,7 +146,7 @@ def _draw_distribution(subject: Subject, rows: list[_Steps]):
         )
         axes.plot(p50, place, marker="|", markersize=15, markeredgewidth=2, color=INK)
     axes.set_xscale("symlog", linthresh=1)
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
     right = [f"median {milliseconds(row.median_s)} ms" for row in rows]
     row_labels(axes, [subject.name(row.plotted) for row in rows], 0.22, right)
     axes.set_title("thick: the middle half and 5 to 95 %; thin: all steps")

@@ -71,7 +71,6 @@ _SETTINGS = {
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same everywhere
     "axes.titlesize": _FONT_SIZE,
     "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
     "axes.labelsize": 11,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
@@ -129,6 +128,23 @@ def new_figure(height: float, rows: int = 1, columns: int = 1, **arguments):
     return figure, figure.subplots(rows, columns, squeeze=False, **arguments)
 
 
+_CHARACTER, _HANDLE = 6.6, 42  # units: of a legend's text, and what stands beside it
+
+
+def legend(figure: Figure) -> None:
+    """Above the panels, where nothing is drawn; in as many columns as its texts allow."""
+    texts = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    if texts:
+        width = _CHARACTER * max(map(len, texts)) + _HANDLE
+        figure.legend(loc="outside upper left", ncols=max(1, int(WIDTH_IN * 72 / width)))
+
+
+def signed_percent(share: float, reach: float) -> str:
+    """+0.04 %, with as many decimals as the largest share that is shown beside it asks for."""
+    decimals = 1 if reach >= 0.02 else 2 if reach >= 0.0005 else 4
+    return f"{share:+.{decimals}%}"
+
+
 def settle(figure: Figure) -> None:
     """Lay it out once, and not anew for each file."""
     figure.draw_without_rendering()
@@ -180,17 +196,17 @@ _OFFSETS = tuple(
 def label_points(
     axes: Axes,
     labels: Sequence[tuple[float, float, str, bool]],
-    line: Sequence[tuple[float, float]] = (),
+    avoid: Sequence[Sequence[tuple[float, float]]] = (),
 ) -> None:
-    """Text beside points (x, y, text, is_strong), none over another or over a line of points; one
-    without room is left out unless it is strong. To be called last, when the axes have their size.
-    """
+    """Text beside points (x, y, text, is_strong), none over another or over what is to be avoided,
+    lines of points or lone ones; one without room is left out unless it is strong. To be called
+    last, when the axes have their size."""
     figure = axes.figure
     figure.draw_without_rendering()
     to_units = figure.dpi / 72
     points = [axes.transData.transform((x, y)) for x, y, *_ in labels]
     taken = [(px - 5, py - 5, px + 5, py + 5) for px, py in points]
-    taken += [(px - 2, py - 2, px + 2, py + 2) for px, py in _dense(axes, line)]
+    taken += [(px - 3, py - 3, px + 3, py + 3) for line in avoid for px, py in _dense(axes, line)]
     frame = axes.get_window_extent()
     for (px, py), (x, y, text, is_strong) in sorted(
         zip(points, labels, strict=True), key=lambda item: not item[1][3]
@@ -225,7 +241,7 @@ def label_points(
 def _dense(axes: Axes, line: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Places on a line, close together."""
     places = [axes.transData.transform(point) for point in line]
-    return [
+    return places[:1] + [
         tuple(start + (end - start) * step / 12)
         for start, end in pairwise(places)
         for step in range(13)

@@ -135,7 +135,7 @@ class TestKernels:
         cell["samples"]["steps"] = {"step_s": [[0.006] * 4]}
         (picture,) = drawn(kernel_pictures, subject_of(cell))
         bars = [bar for bar in picture.figure.axes[0].patches if bar.get_width() > 0]
-        assert sum(bar.get_width() for bar in bars) == pytest.approx(6)
+        assert sum(bar.get_width() for bar in bars) == pytest.approx(6 / 3)  # times the limit
         assert len({(bar.get_hatch(), bar.get_facecolor()) for bar in bars}) == 3
 
 
