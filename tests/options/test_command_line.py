@@ -10,9 +10,11 @@ from inference_benchmark import benchmark_inference
 from inference_benchmark.engines import spec
 from inference_benchmark.engines.spec import parse_mode
 from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.options import resolution
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.identity import IDENTITY_FIELDS, identity_config
 from inference_benchmark.options.resolution import resolve
+from inference_benchmark.session.planning import plan_cells
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -33,6 +35,9 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:nvfuserr"], "did you mean nvfuser?"),
         (["--mode", "thunder", "--thunder-executors", "nvfusr"], "did you mean nvfuser?"),
         (["--mode", "eager", "--thunder-executors", "nvfuser"], "--mode thunder"),
+        (["--mode", "eager", "--thunder-options", "cache=x"], "--thunder-options needs --mode"),
+        (["--mode", "thunder", "--thunder-options", "nv_enable_linear"], "is no NAME=VALUE"),
+        (["--mode", "thunder", "--thunder-options", "a=1,a=2"], "named twice"),
         (["--mode", "eager:nvfuser"], "takes no executors"),
         (["--mode", "eager+graph"], "+graphs"),
         (["--mode", "eager+graphs"], "CUDA graphs need a CUDA GPU"),
@@ -72,7 +77,24 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:sdpa", "--thunder-executors", "inductor"], "names its own executors"),
         (["--seed", "1", "--seed", "2"], "--seed: is given twice, with different values"),
         (["--workload", "forward", "--output-length", "3"], "leave out --output-length"),
+        (["--decode"], "--decode needs --workload attention or ffn or layer"),
+        (["--workload", "attention", "--scenario", "chat"], "has no use for --scenario"),
+        (["--workload", "attention", "--mode", "inductor"], "unknown mode 'inductor'"),
+        (["--workload", "attention", "--mode", "flsh"], "did you mean flash?"),
+        (["--workload", "layer", "--mode", "eager+graphs"], "leave out +graphs"),
+        (["--workload", "layer", "--decode", "--backward"], "a step has no gradients"),
+        (["--workload", "layer", "--feed-forward", "gelu"], "--feed-forward needs --workload ffn"),
+        (["--workload", "ffn", "--decode", "--sequence-lengths", "9"], "does not see the context"),
+        (["--temperature", "0.5"], "--temperature does nothing without --sampling"),
+        (["--sampling", "greedy", "--top-k", "5"], "--top-k needs --sampling multinomial"),
+        (["--sampling", "multinomial", "--workload", "forward"], "needs --workload generation"),
+        (["--workload", "forward", "--compile-scope", "step", "--mode", "inductor"], "generation"),
         (["--overwrite"], "--overwrite does nothing without --output"),
+        (
+            ["--output-dir", "here"],
+            "--output-dir does nothing without --save-results or --sessions or --profile",
+        ),
+        (["--session", "3"], "did you mean --sessions?"),  # taken as that, it started itself
         (["--output", "README.md"], "--output README.md exists; --overwrite replaces it"),
         (["--output", "results", "--overwrite"], "--output results is a directory"),
         (["--output", "/dev/null", "--overwrite"], "--output /dev/null is not a regular file"),
@@ -160,6 +182,9 @@ def test_results_are_compared_where_the_work_is_the_same():
     ("arguments", "words"),
     [
         (["--attention", "flash_decode"], "GPU kernel"),
+        (["--workload", "attention", "--mode", "cudnn"], "--mode cudnn needs a CUDA GPU"),
+        (["--workload", "attention", "--mode", "flashinfer", "--precision", "fp32"], "no fp32"),
+        (["--workload", "ffn", "--model-name", "llama4-scout"], "mixture of experts"),
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
@@ -280,6 +305,9 @@ def test_compile_modes_with_graphs_of_their_own_are_refused_inside_ours():
         ("inductor+nographs", "on", "inductor"),
         ("thunder:inductor", "off", "thunder:inductor"),
         ("thunder:dynamo,inductor_cat", "auto", "thunder:dynamo,inductor_cat+graphs"),
+        ("inductor+kernels", "auto", "inductor+graphs+kernels"),
+        ("eager+kernels", "auto", "eager+kernels"),
+        ("thunder:sdpa+kernels+nographs", "auto", "thunder:sdpa+kernels"),
     ],
 )
 def test_mode_labels_say_what_is_used(text, graphs, label):
@@ -290,6 +318,8 @@ def test_thunder_without_nvfuser_says_so(monkeypatch):
     monkeypatch.setattr(spec, "is_installed", lambda executor: executor != "nvfuser")
     shown = parse_mode("thunder", (), "auto", "cuda").shown_label
     assert shown == "thunder[no nvfuser]+graphs"
+    shown = parse_mode("thunder+kernels", (), "auto", "cuda").shown_label
+    assert shown == "thunder[no nvfuser]+graphs+kernels"
     assert (
         parse_mode("thunder:inductor", (), "auto", "cuda").shown_label == "thunder:inductor+graphs"
     )
@@ -341,6 +371,80 @@ def test_a_comparison_measures_its_baseline_along():
     assert [each.label for each in single.specs] == ["thunder"]
     named = parsed("--mode", "thunder", "--baseline", "inductor")
     assert [each.label for each in named.specs] == ["thunder", "inductor"]
+
+
+def test_options_of_thunder_are_values_and_stand_in_the_label(monkeypatch):
+    request = resolved_for_a_gpu(
+        monkeypatch,
+        *("--mode", "thunder:inductor", "eager+graphs", "--thunder-options"),
+        "nv_enable_linear=true,depth=3,cache=constant values",
+    )
+    with_options, plain = plan_cells(request)[0]
+    assert with_options.engine.compile_options == (
+        ("nv_enable_linear", True),
+        ("depth", 3),
+        ("cache", "constant values"),
+    )
+    assert with_options.variant == (
+        "thunder:inductor+graphs[nv_enable_linear=true, depth=3, cache=constant values]"
+    )
+    assert (plain.engine.compile_options, plain.variant) == ((), "eager+graphs")
+
+
+def resolved_for_a_gpu(monkeypatch, *arguments: str):
+    monkeypatch.setattr(resolution, "_find_device", lambda wanted: "cuda")
+    return resolve(make_parser().parse_args(list(arguments)))
+
+
+def test_kernels_are_measured_beside_what_ships(monkeypatch):
+    request = resolved_for_a_gpu(monkeypatch, "--mode", "inductor+kernels", "inductor")
+    assert [each.label for each in request.specs] == [
+        "inductor+graphs+kernels",
+        "inductor+graphs",
+        "eager+graphs",
+        "eager+graphs+kernels",
+    ]
+    only_shipped = resolved_for_a_gpu(monkeypatch, "--mode", "inductor", "eager+graphs")
+    assert not any(each.kernels for each in only_shipped.specs)
+
+
+def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
+    def variants(*arguments: str) -> list[str]:
+        request = resolved_for_a_gpu(monkeypatch, "--mode", *arguments)
+        return [cell.variant for cell in plan_cells(request)[0]]
+
+    assert variants("inductor") == ["inductor+graphs"]
+    assert variants("inductor", "--attention", "sdpa") == ["inductor+graphs[sdpa]"]
+    assert variants("eager", "--attention", "sdpa") == ["eager"]
+    assert variants("inductor", "--attention", "flash_decode") == ["inductor+graphs[flash_decode]"]
+    assert variants("eager+kernels", "--linear", "torch") == ["eager+kernels[torch linear]"]
+    assert variants("eager", "--attention", "flash_decode", "--linear", "gemv") == [
+        "eager[flash_decode, gemv]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inductor+kernel",), "did you mean .kernels"),
+        (("inductor+graphs+nographs",), "repeats or contradicts itself"),
+        (("inductor+kernels+kernels",), "repeats or contradicts itself"),
+        (
+            ("inductor+kernels", "--attention", "sdpa", "--linear", "torch"),
+            "leave nothing of mode 'inductor.graphs.kernels'",
+        ),
+        (("inductor", "eager", "--attention", "flex"), "which 'eager' is not"),
+        (("inductor+kernels", "--workload", "forward"), "has no kernel of this project"),
+    ],
+)
+def test_kernels_that_would_do_nothing_are_refused(monkeypatch, arguments, message):
+    with pytest.raises(RequestError, match=message):
+        resolved_for_a_gpu(monkeypatch, "--mode", *arguments)
+
+
+def test_kernels_need_a_gpu():
+    with pytest.raises(CannotRun, match="kernels need a CUDA GPU; leave out .kernels"):
+        parsed("--mode", "inductor+kernels")
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list-scenarios"])
