@@ -477,6 +477,13 @@ class Flags:
         default=False,
         ignored_on=("cpu",),
     )
+    nvtx: bool = flag(
+        "benchmark",
+        "mark prefill, steps and layers for Nsight; a captured step shows as one",
+        default=False,
+        role="condition",
+        ignored_on=("cpu",),
+    )
     explain: bool = flag(
         "benchmark",
         "print where the time goes, by kind of kernel",
@@ -542,10 +549,15 @@ class Flags:
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile"),
+        needs=("save_results", "sessions", "profile", "report", "sweep"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
+    report: bool = flag(
+        "output",
+        "write a page with pictures of the results (HTML) at the end; needs matplotlib",
+        default=False,
     )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)
