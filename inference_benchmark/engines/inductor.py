@@ -65,12 +65,12 @@ class InductorEngine(StepEngine):
         return self._compile(function)
 
     def compile_training(self, decoder: Decoder) -> Callable:
-        configure_inductor()
+        configure_inductor(self.plan)
         return self.loss_forward(decoder, self._compile)
 
     def compile_model(self, model: nn.Module) -> Callable:
         """What torch.compile can't trace of it stays eager, as wherever a user calls it."""
-        configure_inductor()
+        configure_inductor(self.plan)
         return self._compile(model, fullgraph=False)
 
     def _compile(self, function: Callable, fullgraph: bool = True) -> Callable:

@@ -124,7 +124,7 @@ class ThunderEngine(StepEngine):
 
     def compile_training(self, decoder: Decoder) -> Callable:
         """thunder's own autograd; its attention with gradients knows no shared heads."""
-        configure_inductor()
+        configure_inductor(self.plan)
         self._jitted = []
         quantises = any(EXECUTORS[name].weight_format for name in self.plan.executors)
         forward = self.loss_forward(
@@ -133,7 +133,7 @@ class ThunderEngine(StepEngine):
         return _in_fp8(forward) if quantises else forward
 
     def compile_model(self, model: nn.Module) -> Callable:
-        configure_inductor()
+        configure_inductor(self.plan)
         self._jitted = []
         return self._compile(model)
 
