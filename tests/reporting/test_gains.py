@@ -34,7 +34,7 @@ def test_time_and_memory_saved_by_hand():
     ours = cell("eager b1", None, 2_000_000_000)
     theirs = cell("eager@mine b1", "mine", 1_500_000_000, ttft_s=1.25, tbot_s=1.6)
     title, _, _, first, second = table(ours, theirs)
-    assert title == "against eager b1, peak memory"
+    assert title == "against default in the same mode; memory: peak"
     assert first.split() == (
         [
             "eager@mine",
