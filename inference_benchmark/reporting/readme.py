@@ -40,7 +40,7 @@ from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
 from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
-from inference_benchmark.reporting.workload_tables import gains, training_costs
+from inference_benchmark.reporting.workload_tables import gains, training_costs, training_errors
 from inference_benchmark.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -291,7 +291,6 @@ RESULT_FOLDERS = (
     "same_twice",
     "compile_scope",
     "training_options",
-    "own_model",
     "two_gpus",
     "four_gpus",
 )
@@ -327,6 +326,10 @@ FILES = {
     }
     | {
         "extrapolation_check": extrapolation_check,
+        "own_model": lambda: f"{published('own_model')}\n\n{gains(_results('own_model'))}",
+        "training_errors": lambda: training_errors(
+            _results("training") + _results("training_options")
+        ),
         "between_sessions": lambda: between_sessions("three_sessions"),
         "cold_start": lambda: cold_starts("cold_start"),
         "audit_summary": lambda: audit_summary(audits()),

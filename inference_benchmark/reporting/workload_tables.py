@@ -34,8 +34,27 @@ def _count(cell: dict, name: str) -> str:
     return UNKNOWN if found is None else f"{found:.0f}"
 
 
+def training_errors(results: Sequence[dict]) -> str:
+    """Of each measure of the check of training steps the largest error of all sound cells."""
+    found: dict[str, tuple[float, float, str]] = {}
+    cells = [cell for result in results for cell in result["cells"] if has_times(cell)]
+    for cell in cells:
+        for what, entry in cell["output_check"]["measured"].items():
+            worst = entry["error"], entry["limit"], cell["label"]
+            found[what] = max(found.get(what, worst), worst)
+    rows = [
+        [what, f"{limit:.2g}", f"{error:.2g}", label]
+        for what, (error, limit, label) in found.items()
+    ]
+    if not rows:
+        return "No published measurements yet."
+    return markdown(["relative error of", "allowed", "largest", "in"], rows)
+
+
 def gains(results: Sequence[dict]) -> str:
     """The table of gains of each session, as a session prints it."""
+    if not results:
+        return "No published measurements yet."
     return "\n\n".join(
         f"```text\n{result['workload']['name']}, {model_label(result['config'])}: "
         f"{gains_table(result)}\n```"
