@@ -107,6 +107,8 @@ def _throughput(result: dict, cells: list[dict]) -> str:
     rates = result["workload"]["rates"]
     if result["config"]["tensor_parallel"] == 1:
         rates = [each for each in rates if each["name"] != _PER_GPU]
+    if not any(map(_counts_tokens, rates)):
+        return ""
     rows = [
         [
             cell["label"],
@@ -122,6 +124,15 @@ def _throughput(result: dict, cells: list[dict]) -> str:
 def _amount(each: dict) -> str:
     """What a rate counts: output_tokens_per_s is output, of tokens_per_s there is no more to say."""
     return each["name"].removesuffix("tokens_per_s").strip("_").replace("_", " ")
+
+
+def _rate_title(each: dict) -> str:
+    """With its unit, tokens per second where it counts tokens."""
+    return f"{_amount(each)} tok/s".strip() if _counts_tokens(each) else each["title"]
+
+
+def _counts_tokens(each: dict) -> bool:
+    return each["name"].endswith("tokens_per_s")
 
 
 def _operating_points(result: dict, cells: list[dict]) -> str:
@@ -266,7 +277,7 @@ def _variance(result: dict, cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    headers = ["cell", *(f"{_amount(each)} tok/s".strip() for each in rates)]
+    headers = ["cell", *(_rate_title(each) for each in rates)]
     headers += [f"{metric['title']} ms" for metric in shown]
     headers += [f"{main['title']} median 95% ms"] if main else []
     return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)
