@@ -55,6 +55,10 @@ def main(argv: list[str] | None = None) -> int:
         request = resolve(arguments)
         if arguments.sessions > 1:
             return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
+        if request.question is not None:
+            from inference_benchmark.command.answer import run_prompt
+
+            return run_prompt(request)
         from inference_benchmark.command.benchmark import (
             run,  # loads torch: only now is something to be run
         )

@@ -6,6 +6,8 @@ Imports no torch: whatever can be wrong about a request is said before anything 
 """
 
 import importlib.util
+import shutil
+import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -68,6 +70,7 @@ class ModeSpec:
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
     kernels: bool = False  # this project's, instead of what PyTorch and the compiler ship
+    options: tuple[str, ...] = ()  # suffixes that are the engine's own
     workload: str = "generation"  # which decides what there is to be named
 
     @property
@@ -82,8 +85,9 @@ class ModeSpec:
     @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
+        own = "".join(f"+{option}" for option in self.options)
         graphs = "+graphs" if self.cuda_graphs else ""
-        return f"{self.name}{executors}{graphs}{'+kernels' if self.kernels else ''}"
+        return f"{self.name}{executors}{own}{graphs}{'+kernels' if self.kernels else ''}"
 
     @property
     def shown_label(self) -> str:
@@ -103,7 +107,7 @@ class ModeSpec:
 def baseline_at(cuda_graphs: bool, kernels: bool = False, workload: str = "generation") -> ModeSpec:
     """What modes at this setting of CUDA graphs are held against unless something else is asked:
     PyTorch as shipped; modes with this project's kernels also against PyTorch with these."""
-    return ModeSpec(plain_of(workload).name, (), cuda_graphs, kernels, workload)
+    return ModeSpec(plain_of(workload).name, (), cuda_graphs, kernels, workload=workload)
 
 
 def is_installed(executor: str) -> bool:
@@ -141,6 +145,8 @@ def parse_mode(
     entries = entries_of(workload)
     if name not in entries:
         raise unknown("mode", name, listed_of(workload))
+    if entries[name].has_own_loop:
+        return _parse_own_loop(entries[name], body, suffixes)
     _check_suffixes(entries[name], suffixes, workload)
     chosen = parse_executors(own_executors)
     entry = entries[name]
@@ -150,14 +156,28 @@ def parse_mode(
     if entry.takes_executors and not chosen:
         chosen = executors
     graphs = _resolve_graphs(entry, suffixes, cuda_graphs, device)
-    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, workload)
+    own = tuple(suffix for suffix in suffixes if suffix in entry.suffixes)
+    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, own, workload)
+
+
+def _parse_own_loop(entry: EngineEntry, body: str, suffixes: list[str]) -> ModeSpec:
+    """Of an engine that generates by itself: nothing of ours is captured, compiled or put in."""
+    if body != entry.name:
+        raise RequestError(f"mode '{entry.name}' takes no executors")
+    suffix = "+".join(suffixes)
+    if suffix and suffix not in entry.suffixes:
+        valid = [f"+{option}" for option in entry.suffixes]
+        if not valid:
+            raise RequestError(f"mode '{entry.name}' has no suffixes: leave out +{suffix}")
+        raise unknown(f"suffix of mode '{entry.name}':", f"+{suffix}", valid)
+    return ModeSpec(entry.name, (), False, options=tuple(suffixes))
 
 
 def _check_suffixes(entry: EngineEntry, suffixes: list[str], workload: str) -> None:
-    name = entry.name
+    name, known = entry.name, (*_SUFFIXES, *entry.suffixes)
     for suffix in suffixes:
-        if suffix not in _SUFFIXES:
-            valid = [f"+{valid}" for valid in _SUFFIXES]
+        if suffix not in known:
+            valid = [f"+{valid}" for valid in known]
             raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
     if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
         raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")
@@ -194,6 +214,28 @@ def parse_executors(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_options(text: str) -> tuple[tuple[str, bool | int | str], ...]:
+    """(name, value) of each NAME=VALUE; true, false and whole numbers become such.
+
+    Raises:
+        RequestError: a part is no NAME=VALUE, or a name stands twice.
+    """
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    for name, _, value in parts:
+        if not name.isidentifier() or not value:
+            raise RequestError(f"--thunder-options: '{name}' is no NAME=VALUE: '{text}'")
+    names = [name for name, _, _ in parts]
+    if len(set(names)) < len(names):
+        raise RequestError(f"an option is named twice in '{text}'")
+    return tuple((name, _option_value(value)) for name, _, value in parts)
+
+
+def _option_value(text: str) -> bool | int | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return int(text) if text.isdecimal() else text
+
+
 def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
     """Refuse CUDA graphs inside CUDA graphs."""
     is_captured = any(spec.engine.takes_compile_mode and spec.cuda_graphs for spec in specs)
@@ -204,13 +246,41 @@ def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
         )
 
 
-def check_packages(spec: ModeSpec, device: str) -> None:
-    """Raise CannotRun with the package's name and how to install it."""
+def _is_here(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _is_there(package: str, python: str) -> bool:
+    """Whether another interpreter has a package."""
+    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> None:
+    """Raise CannotRun with the package's name and how to install it.
+
+    python: another interpreter that the engine runs in.
+    """
+    if spec.engine.needs_gpu and device == "cpu":
+        raise CannotRun(f"mode '{spec.name}' needs a CUDA GPU")
     for package in spec.engine.packages:
-        if importlib.util.find_spec(package) is None:
+        if not (_is_here(package) if python is None else _is_there(package, python)):
+            where = "" if python is None else f" in {python}"
             raise CannotRun(
-                f"mode '{spec.name}' needs the package {package}: {spec.engine.install}"
+                f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"
             )
+    for package in spec.engine.own_packages:
+        if not _is_here(package):
+            raise CannotRun(
+                f"mode '{spec.name}' needs the package {package}: pip install {package}"
+            )
+    program = spec.engine.cpu_program
+    if program is not None and device == "cpu" and shutil.which(program) is None:
+        raise CannotRun(f"mode '{spec.name}' needs {program} on a CPU: apt install {program}")
     for name in spec.executors:
         executor = EXECUTORS[name]
         if not is_installed(name):

@@ -96,6 +96,7 @@ def _register_operators():
 _OPERATORS = _register_operators()
 # Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
 _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
+_OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
 class ThunderEngine(StepEngine):
@@ -104,7 +105,7 @@ class ThunderEngine(StepEngine):
     )
 
     def compile(self, decoder: Decoder) -> Callable:
-        configure_inductor()  # some of thunder's executors compile with it
+        configure_inductor(self.plan)  # some of thunder's executors compile with it
         self._jitted: list[Callable] = []
         kernels, executors = self.plan.kernels, self.plan.executors
         further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
@@ -121,13 +122,18 @@ class ThunderEngine(StepEngine):
         return self._compile(function)
 
     def _compile(self, function: Callable) -> Callable:
+        options = dict(self.plan.compile_options)
         if "dynamo" in self.plan.executors:
             from thunder.dynamo import thunderfx
 
-            jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
+            jitted = thunderfx(
+                function, executors=self._executors(), fullgraph=True, dynamic=False, **options
+            )
         else:
             transforms = self._transforms(function)
-            jitted = thunder.jit(function, executors=self._executors(), transforms=transforms)
+            jitted = thunder.jit(
+                function, executors=self._executors(), transforms=transforms, **options
+            )
         self._jitted.append(jitted)
         return jitted
 
@@ -186,6 +192,7 @@ class ThunderEngine(StepEngine):
                 if executor is not None:
                     (fusions if bound.sym.is_fusion else operations)[executor] += 1
         self._refuse_idle_executors(operations + fusions)
+        self._refuse_idle_options()
         return {
             "executors": dict(operations + fusions),
             "fused_regions": sum(fusions.values()),
@@ -199,6 +206,20 @@ class ThunderEngine(StepEngine):
                 raise CannotRun(
                     f"executor '{name}' does nothing in this model's trace "
                     f"(used: {', '.join(sorted(used)) or 'none'}): timing it would mislabel the rest"
+                )
+
+    def _refuse_idle_options(self) -> None:
+        """Options that thunder itself takes always count; the others are for executors to ask for."""
+        asked = {
+            name
+            for function in self._thunder_functions()
+            for name in thunder.compile_stats(function).last_compile_reasons
+        }
+        for name, _ in self.plan.compile_options:
+            if name not in asked and name not in _OWN_OPTIONS:
+                raise CannotRun(
+                    f"--thunder-options {name} does nothing in this model's trace: no executor "
+                    "asked for it"
                 )
 
 

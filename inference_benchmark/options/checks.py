@@ -18,8 +18,11 @@ def check_combination(arguments: Namespace) -> None:
                 raise RequestError(
                     f"{option(name)} and {option(other)} exclude each other: {reason}"
                 )
-        if flag.needs is not None and flag.needs not in given:
-            raise RequestError(f"{option(name)} does nothing without {option(flag.needs)}")
+        needs = (flag.needs,) if isinstance(flag.needs, str) else flag.needs or ()
+        if needs and not given & set(needs):
+            raise RequestError(
+                f"{option(name)} does nothing without {' or '.join(map(option, needs))}"
+            )
         _check_workload(name, flag, arguments.workload)
 
 

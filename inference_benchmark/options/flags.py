@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import listed
+from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.layer_part import FEED_FORWARDS
 from inference_benchmark.model.weight_format import PRECISIONS
@@ -22,6 +22,34 @@ from inference_benchmark.workloads import PARTS, WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
 _FIXES_RUNS = "it fixes the number of runs"
+# Flags that do nothing for the answer to a question.
+_BENCHMARK_ONLY = [
+    "workload",
+    "scenario",
+    "batch_size",
+    "input_length",
+    "output_length",
+    "extrapolate",
+    "num_iterations",
+    "warmup_iterations",
+    "target_ci",
+    "max_seconds",
+    "sessions",
+    "baseline",
+    "strict",
+    "profile",
+    "explain",
+    "gpu_price",
+    "gpu_bandwidth",
+    "gpu_peak",
+    "measure_ceilings",
+    "details",
+    "format",
+    "json",
+    "save_results",
+    "output_dir",
+    "output",
+]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -60,9 +88,10 @@ class Flags:
     )
     model_path: Path | None = flag(
         "model",
-        "weights from a Hugging Face folder of safetensors files (default: random weights)",
-        parse=Path,
-        metavar="DIR",
+        "weights from a Hugging Face folder of safetensors files, or from a GGUF file "
+        "(default: random weights)",
+        parse=values.path,
+        metavar="PATH",
         role="condition",
         not_for=PARTS,
     )
@@ -179,10 +208,27 @@ class Flags:
         "workload", "print what is installed and usable here, and exit", default=False
     )
 
+    # a question
+    prompt: str | None = flag(
+        "a question",
+        "print the answer of the model in --model-path to this text, as it comes, and its times",
+        metavar="TEXT",
+        needs="model_path",
+        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
+    )
+    max_new_tokens: int | None = flag(
+        "a question",
+        "the longest answer (default: 256, or what the context has room for)",
+        parse=values.positive_int,
+        metavar="N",
+        needs="prompt",
+    )
+    timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
+
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(listed())}: as "
+        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(shown())}: as "
         "their makers ship them; +kernels: with this project's kernels; several are measured in "
         "turn (default: thunder)",
         nargs="+",
@@ -194,6 +240,14 @@ class Flags:
         f"comma-separated, of {', '.join(EXECUTORS)} (default: thunder's own choice)",
         default="",
         metavar="LIST",
+    )
+    thunder_options: str = flag(
+        "execution",
+        "comma-separated NAME=VALUE that thunder.jit takes, such as nv_enable_linear=true "
+        "(default: none)",
+        default="",
+        metavar="LIST",
+        role="condition",
     )
     compile_mode: str = flag(
         "execution",
@@ -214,26 +268,26 @@ class Flags:
     sampling: str | None = flag(  # None: greedy, which older files do not name
         "execution",
         "of the next token: the most likely one, or one drawn from the distribution, seeded "
-        "(default: greedy)",
+        "(default: greedy; multinomial for --prompt)",
         choices=("greedy", "multinomial"),
         role="condition",
         serves=("generation",),
     )
     temperature: float | None = flag(
         "execution",
-        "of --sampling multinomial (default: 1)",
+        "of --sampling multinomial (default: 1), of the answer to --prompt (default: 0.85)",
         parse=values.temperature,
         metavar="T",
         role="condition",
-        needs="sampling",
+        needs=("sampling", "prompt"),
     )
     top_k: int | None = flag(
         "execution",
-        "of --sampling multinomial: among the K most likely tokens (default: all)",
+        "of both: among the K most likely tokens (default: all)",
         parse=values.positive_int,
         metavar="K",
         role="condition",
-        needs="sampling",
+        needs=("sampling", "prompt"),
     )
     cuda_graphs: str = flag(
         "execution",
@@ -244,9 +298,9 @@ class Flags:
     )
     attention: str = flag(
         "execution",
-        "of a decode step; auto: flash_decode, our kernel, in modes with +kernels, else sdpa "
-        "(default: auto)",
-        choices=("auto", "sdpa", "flash_decode"),
+        "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
+        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
     )
@@ -266,6 +320,22 @@ class Flags:
         choices=("auto", "nccl", "one_shot"),
         default="auto",
         role="condition",
+    )
+    engine_python: tuple[tuple[str, str], ...] = flag(
+        "execution",
+        "the Python that an engine in a process of its own runs in: vllm=/venv/bin/python "
+        "(default: this one)",
+        parse=values.engine_python,
+        nargs="+",
+        default=(),
+        metavar="ENGINE=PATH",
+    )
+    ollama_url: str = flag(
+        "execution",
+        "Ollama's server, for mode ollama (default: http://127.0.0.1:11434)",
+        parse=values.url,
+        default="http://127.0.0.1:11434",
+        metavar="URL",
     )
     device: str = flag(
         "execution",
@@ -363,6 +433,13 @@ class Flags:
     details: bool = flag(
         "output", "print all tables: throughput, latency, memory, cold start", default=False
     )
+    table: str = flag(
+        "output",
+        "engines: also what one asks of an engine: load, cold start, steady state, peak rates, "
+        "memory, clock and check (default: summary)",
+        choices=("summary", "engines"),
+        default="summary",
+    )
     format: str = flag(
         "output",
         "of the tables on stdout; json: the result as the last line, tables to stderr "
@@ -375,11 +452,14 @@ class Flags:
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",
-        parse=Path,
+        parse=values.path,
         default=Path("results"),
         metavar="DIR",
+        needs=("save_results", "sessions", "profile"),
     )
-    output: Path | None = flag("output", "write the JSON file FILE", parse=Path, metavar="FILE")
+    output: Path | None = flag(
+        "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)
 

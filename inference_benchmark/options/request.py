@@ -7,7 +7,10 @@ from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.question import Question
 from inference_benchmark.workloads import WORKLOADS
+
+_ANSWER_TEMPERATURE = 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Request(Flags):
     notices: tuple[str, ...] = ()
     tensor_parallel: int = 1
     extrapolation: Extrapolation | None = None
+    question: Question | None = None  # instead of a benchmark
     workload: str = "generation"
 
     @property
@@ -39,7 +43,8 @@ class Request(Flags):
         """How tokens are drawn; None: the most likely one is taken."""
         if self.sampling is None:
             return None
-        return Sampling(self.temperature or 1.0, self.top_k, self.seed)
+        usual = 1.0 if self.question is None else _ANSWER_TEMPERATURE
+        return Sampling(self.temperature or usual, self.top_k, self.seed)
 
     @property
     def is_part(self) -> bool:

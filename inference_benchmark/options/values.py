@@ -7,6 +7,8 @@ argparse then names the type by the function's name.
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
 
 _LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
 _SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
@@ -84,8 +86,36 @@ def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
         return None
 
 
+def path(text: str) -> Path:
+    """A shell variable that is not set must not mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
+
+
+def engine_python(text: str) -> tuple[str, str]:
+    """(engine, path) of ENGINE=PATH."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not ENGINE=PATH")
+    return name, path
+
+
+def url(text: str) -> str:
+    """http://HOST[:PORT], or https."""
+    try:
+        parts = urlsplit(text)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_one = is_one and parts.username is None  # it stands in the result file
+    except ValueError:  # the port is no number
+        is_one = False
+    if not is_one:
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not http://HOST:PORT")
+    return text.rstrip("/")
 
 
 positive_int = whole_number(1)

@@ -5,6 +5,8 @@ tokens of timed runs afterwards, `merge` makes one record of both, `combine` one
 
 What the check cannot see, because random weights give it nothing to be seen by:
 
+- of an engine that shows tokens alone: what moves no logit by more than rounding does; the tokens of
+  its runs are those that rounding explains, nothing is known of its cache.
 - a prompt's attention that leaves out a small part of a long prompt: attention over random keys is
   an average, to which one part in a hundred adds less than rounding; decode steps have needles for
   it, but a prefill makes its own keys. A fault of more than that shows in the cache.
@@ -19,12 +21,14 @@ What the check cannot see, because random weights give it nothing to be seen by:
 from inference_benchmark.output_check.before import check_before
 from inference_benchmark.output_check.forward import check_forward_before, check_timed_forward
 from inference_benchmark.output_check.record import combine, merge
+from inference_benchmark.output_check.stream import check_stream_before
 from inference_benchmark.output_check.timed import TimedRun, check_timed_runs
 
 __all__ = [
     "TimedRun",
     "check_before",
     "check_forward_before",
+    "check_stream_before",
     "check_timed_forward",
     "check_timed_runs",
     "combine",

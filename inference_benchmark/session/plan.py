@@ -24,7 +24,7 @@ class CellPlan:
     """One mode at one batch size and depth.
 
     model: the whole of it at this depth, of which each of num_ranks ranks has a share.
-    kernel_choices: single kernels that --attention and --linear chose against the mode's name.
+    choices: what was asked for beyond the mode's name, single kernels and compiler options.
     depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
         model, which never runs.
     """
@@ -35,7 +35,7 @@ class CellPlan:
     precision: Precision
     engine: EnginePlan
     num_ranks: int = 1
-    kernel_choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     depth: str | None = None
     device: str = "cuda"
     interleaved: bool = True
@@ -48,7 +48,7 @@ class CellPlan:
     @cached_property
     def variant(self) -> str:
         """The mode as it is shown: "inductor+graphs[flash_decode]"."""
-        choices = f"[{', '.join(self.kernel_choices)}]" if self.kernel_choices else ""
+        choices = f"[{', '.join(self.choices)}]" if self.choices else ""
         return self.spec.shown_label + choices
 
     @property

@@ -117,6 +117,10 @@ class Workload(ABC):
         """Slots of the KV cache that a sequence needs; 0: none is kept."""
         return 0
 
+    def serves(self, steps: frozenset[str]) -> bool:
+        """Whether an engine that implements these can run it."""
+        return self.steps_used <= steps
+
     def record(self) -> dict:
         """For the result file."""
         metrics, rates = ([asdict(each) for each in group] for group in (self.metrics, self.rates))
