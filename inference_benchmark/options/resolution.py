@@ -74,7 +74,7 @@ def resolve(arguments: Namespace) -> Request:
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
-        parts.check_model(arguments, model, arguments.sequence_lengths)
+        parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
     _check_context(model, input_length, output_length)
     specs = [
