@@ -18,6 +18,8 @@ from inference_benchmark.reporting.units import UNKNOWN, megabytes, percent, sig
 
 def parts_section(results: Sequence[dict], environment_line: Callable[[dict], str]) -> str:
     """A table per file, and what they ran on."""
+    if not results:
+        return "No published measurements yet."
     tables = [f"{part_title(result)}:\n\n{part_markdown(result)}" for result in results]
     return "\n\n".join([*tables, "\n".join(dict.fromkeys(map(environment_line, results)))])
 
