@@ -76,7 +76,7 @@ class Request(Flags):
     def measured_models(self) -> tuple[ModelConfig, ...]:
         """What runs, the deepest one last: the model, or the depths that it is estimated from."""
         if self.is_part:
-            return (self.model.with_layers(1),)
+            return (self.model.one_layer(),)
         if self.extrapolation is None:
             return (self.model,)
         return tuple(map(self.model.with_layers, self.extrapolation.from_layers))

@@ -78,7 +78,7 @@ def resolve(arguments: Namespace) -> Request:
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
-        parts.check_model(arguments, model, arguments.sequence_lengths)
+        parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
     if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
         raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")

@@ -36,6 +36,7 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
+from inference_benchmark.reporting.part_readme import parts_section
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
@@ -155,7 +156,8 @@ def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[st
     config, workload, gpu = result["config"], result["workload"], result["environment"]["gpu"]
     main = main or main_metric(workload, result["cells"])
     mode = variant(cell)
-    mode += ", model scope" if config.get("compile_scope") == "model" else ""
+    scope = config.get("compile_scope")
+    mode += f", {scope} scope" if scope in ("model", "step") else ""
     gpus = str(gpu["count"]) if gpu else UNKNOWN
     return [
         model_label(config, cell),
@@ -311,6 +313,8 @@ FILES = {
         "models": models,
         "modes": modes,
         "executors": executors,
+        "parts": lambda: parts_section(_results("parts"), _environment_line),
+        "whole_step": lambda: published("whole_step"),
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),
         "training": lambda: published("training"),

@@ -111,6 +111,8 @@ def _throughput(result: dict, cells: list[dict]) -> str:
     rates = result["workload"]["rates"]
     if result["config"]["tensor_parallel"] == 1:
         rates = [each for each in rates if each["name"] != _PER_GPU]
+    if not any(map(_counts_tokens, rates)):
+        return ""
     others = any(not _counts_tokens(each) for each in rates)
     rows = [
         [
@@ -286,13 +288,14 @@ def _variance(result: dict, cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    headers = ["cell", *(_rate_header(each) for each in rates)]
+    headers = ["cell", *(_rate_title(each) for each in rates)]
     headers += [f"{metric['title']} ms" for metric in shown]
     headers += [f"{main['title']} median 95% ms"] if main else []
     return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)
 
 
-def _rate_header(each: dict) -> str:
+def _rate_title(each: dict) -> str:
+    """With its unit, tokens per second where it counts tokens."""
     return f"{_amount(each)} tok/s".strip() if _counts_tokens(each) else each["title"]
 
 

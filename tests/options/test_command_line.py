@@ -197,7 +197,7 @@ def test_results_are_compared_where_the_work_is_the_same():
         (["--attention", "flash_decode"], "GPU kernel"),
         (["--workload", "attention", "--mode", "cudnn"], "--mode cudnn needs a CUDA GPU"),
         (["--workload", "attention", "--mode", "flashinfer", "--precision", "fp32"], "no fp32"),
-        (["--workload", "ffn", "--model-name", "llama4-scout"], "mixture of experts"),
+        (["--workload", "ffn", "--model-name", "llama4-scout", "--backward"], "no backward pass"),
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
