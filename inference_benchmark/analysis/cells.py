@@ -22,6 +22,7 @@ def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True
         "name": plan.name,
         "mode": plan.spec.name,
         "batch_size": plan.batch_size,
+        "input_length": plan.workload.input_length,
         "num_layers": model.num_layers,
         "options": {
             "cuda_graphs": plan.spec.cuda_graphs,

@@ -33,6 +33,7 @@ class EngineEntry:
     has_own_loop: bool = False  # it generates by itself: no CUDA graph of ours, no other workload
     in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
     precision: str | None = None  # that it converts the weights to; None: the session's
+    needs_gpu: bool = False
     cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
     max_batch_size: int | None = None
@@ -183,6 +184,18 @@ _TABLE = (
         max_batch_size=1,
         server_check="inference_benchmark.engines.ollama_client:check_server",
         note="not run here",
+    ),
+    EngineEntry(
+        "tensorrt",
+        "inference_benchmark.engines.tensorrt:TensorrtEngine",
+        "torch-tensorrt, static shapes: written to its documentation, never run here",
+        graphs_by_default=False,
+        packages=("torch_tensorrt",),
+        install="pip install torch-tensorrt, whose libraries come from NVIDIA's index",
+        copies_weights=True,
+        needs_gpu=True,
+        suffixes=("optimised",),
+        note="written, not run",
     ),
     EngineEntry(
         "scripted",

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.model.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,13 @@ class Capabilities:
     granularity: "steps" (each step is started by us), "stream" (it reports when each token came) or
         "total" (the time of a run is all there is).
     capturable: whether its step may be captured in a CUDA graph of ours.
-    evidence: what it can show to the output check: "cache", "logits", "tokens".
+    evidence: what it can show to the output check: "cache", "logits", "tokens"; of a part of a layer
+        "output".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
     takes_weights: whether it loads a copy of the session's weights, as files or in memory.
-    steps: what it implements of "prefill", "decode", "generate" and "forward".
+    samples: whether it can draw tokens as --sampling multinomial does.
+    steps: what it implements of "prefill", "decode", "generate", "forward" and "part".
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -40,6 +44,7 @@ class Capabilities:
     devices: frozenset[str] = frozenset({"cuda", "cpu"})
     weight_formats: frozenset[str] = frozenset({"bf16", "fp16", "fp32"})
     steps: frozenset[str] = frozenset({"prefill", "decode", "forward"})
+    samples: bool = False
 
     @property
     def weights(self) -> str:
@@ -68,6 +73,9 @@ class EnginePlan:
     options: suffixes of the mode that are the engine's own.
     python: the interpreter of the engine's worker process; None: the one that runs this.
     ollama_url: where Ollama's server is.
+    mode: the name of the mode, for engines that serve several.
+    part: what is computed of a layer, where that is all.
+    sampling: how tokens are drawn; None: the most likely one is taken.
     """
 
     batch_size: int
@@ -78,9 +86,13 @@ class EnginePlan:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    compile_options: tuple[tuple[str, bool | int | str], ...] = ()  # of the compiler's own
     options: tuple[str, ...] = ()
     python: str | None = None
     ollama_url: str = ""
+    mode: str = ""
+    part: LayerPart | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,10 @@ class Engine:
 
     def graph_pool_bytes(self) -> int | None:
         """Memory that belongs to the captured graph alone; None without one."""
+        return None
+
+    def step_peak_bytes(self) -> int | None:
+        """Memory that one step takes beside what is there before it; None: not measured."""
         return None
 
     def close(self) -> None:

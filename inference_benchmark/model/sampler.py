@@ -22,6 +22,18 @@ def sampler_state(seed: int, device: torch.device | str = "cpu") -> Tensor:
     return torch.tensor([seed, 0], dtype=torch.int64, device=device)
 
 
+def advantages(
+    logits: Tensor, temperature: float, state: Tensor, sequences: Tensor | None = None
+) -> Tensor:
+    """What decides between the tokens of logits [batch, vocab], in units of logits over the
+    temperature: of those that take part the largest is drawn. For whoever looks at a choice later.
+
+    sequences: [batch], int64, which of a batch's sequences the rows are; None: all of them.
+    """
+    tokens = torch.arange(logits.shape[-1], device=logits.device).unsqueeze(0)
+    return _advantage(logits, tokens, temperature, state, sequences)
+
+
 def sample(logits: Tensor, temperature: float, top_k: int | None, state: Tensor) -> Tensor:
     """
     Args:
@@ -36,17 +48,23 @@ def sample(logits: Tensor, temperature: float, top_k: int | None, state: Tensor)
     if temperature == 0:
         return torch.argmax(logits, dim=-1, keepdim=True)
     if top_k is None or top_k >= logits.shape[-1]:
-        tokens = torch.arange(logits.shape[-1], device=logits.device).unsqueeze(0)
-        return torch.argmax(_advantage(logits, tokens, temperature, state), dim=-1, keepdim=True)
+        return torch.argmax(advantages(logits, temperature, state), dim=-1, keepdim=True)
     largest, tokens = torch.topk(logits, top_k, dim=-1)
     winner = torch.argmax(_advantage(largest, tokens, temperature, state), dim=-1, keepdim=True)
     return torch.gather(tokens, 1, winner)
 
 
-def _advantage(logits: Tensor, tokens: Tensor, temperature: float, state: Tensor) -> Tensor:
+def _advantage(
+    logits: Tensor,
+    tokens: Tensor,
+    temperature: float,
+    state: Tensor,
+    sequences: Tensor | None = None,
+) -> Tensor:
     """logits [batch, n] of tokens [batch or 1, n] -> [batch, n], the largest of which wins."""
-    sequences = torch.arange(logits.shape[0], device=logits.device).unsqueeze(1)  # [batch, 1]
-    times = _exponential(_hash(state, sequences, tokens))
+    if sequences is None:
+        sequences = torch.arange(logits.shape[0], device=logits.device)
+    times = _exponential(_hash(state, sequences.unsqueeze(1), tokens))
     return logits.float() / temperature - torch.log(times)
 
 

@@ -7,6 +7,7 @@ argparse then names the type by the function's name.
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
@@ -85,6 +86,13 @@ def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
         return None
 
 
+def path(text: str) -> Path:
+    """A shell variable that is not set must not mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
@@ -116,5 +124,6 @@ seed = whole_number(0, _SEEDS - 1)
 share = number(1.0)
 seconds = number(3.2e7)  # a year
 price = number(1e6)
+temperature = number(1e3)
 bandwidth = rate("B/s", ("b/s", "bps", "bytes/s"), 0.01, 100)
 peak = rate("FLOP/s", ("flop/s", "flops", "flops/s"), 0.01, 100_000)

@@ -42,6 +42,8 @@ def open_engine(plan: CellPlan, resources: Resources) -> Engine:
     brings_weights = can.owns_weights or plan.precision.weight_format.made_by_engine
     if brings_weights and plan.precision.name not in can.weight_formats:
         raise CannotRun(f"mode '{name}' has no weights in {plan.precision.name}")
+    if plan.engine.sampling is not None and not can.samples:
+        raise CannotRun(f"mode '{name}' takes the most likely token only: --sampling greedy")
     if plan.spec.cuda_graphs and not can.capturable:
         raise CannotRun(f"mode '{name}' can't be captured in a CUDA graph: use {name}+nographs")
     return engine_type(plan.engine, resources)
@@ -105,6 +107,7 @@ class Preparation:
         self._first_calls(cell)
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
+        record.memory["step_peak_bytes"] = cell.engine.step_peak_bytes()
         if can.evidence:
             self._check(cell)
         cell.engine.reset()

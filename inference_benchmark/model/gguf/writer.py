@@ -20,9 +20,10 @@ from inference_benchmark.model.checkpoint_layout import rope_pairs, unchanged
 from inference_benchmark.model.checkpoint_names import targets
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.families.llama import is_llama
 from inference_benchmark.model.gguf.names import ROPE_FACTORS, to_gguf
 from inference_benchmark.model.gguf.vocabulary import NUM_ADDED, add_vocabulary
-from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention, YarnRopeScaling
+from inference_benchmark.model.parts import YarnRopeScaling
 from inference_benchmark.model.rope import rope_factors
 
 # How matrices can be stored: the type's name in GGUF, by the name of ours or of llama.cpp's tools.
@@ -125,29 +126,14 @@ class _AllNames:
 
 def _check(decoder: Decoder, file_type: str) -> None:
     config = decoder.config
-    if not _is_llama(config):
+    if not is_llama(config) or isinstance(config.rope.scaling, YarnRopeScaling):
         raise CannotRun(f"{config.name} is not of Llama's architecture: there is no GGUF of it")
-    if config.tensor_parallel > 1:
-        raise CannotRun("a GGUF file is written of whole weights, not of one rank's share")
     if decoder.weight_format is not None and decoder.weight_format.module is not None:
         raise CannotRun(f"weights in {decoder.weight_format.name} can't be written as GGUF")
     matrices = config.layers[0].attention.matrices(config.hidden_size)
     matrices += config.layers[0].feed_forward.matrices(config.hidden_size)
     if file_type.startswith("q") and any(matrix.columns % _BLOCK for matrix in matrices):
         raise CannotRun(f"{config.name}: {file_type} needs rows of a multiple of {_BLOCK} values")
-
-
-def _is_llama(config: ModelConfig) -> bool:
-    """All layers alike, with what Llama has of the same size, and RoPE that factors describe."""
-    if len(config.layer_kinds) > 1:
-        return False
-    attention, feed_forward = config.layers[0].attention, config.layers[0].feed_forward
-    if not isinstance(attention, GroupedQueryAttention):
-        return False
-    plain = GroupedQueryAttention(attention.num_heads, attention.num_kv_heads, attention.head_dim)
-    is_dense = isinstance(feed_forward, DenseFeedForward)
-    has_factors = not isinstance(config.rope.scaling, YarnRopeScaling)
-    return is_dense and has_factors and attention == plain
 
 
 def _add_metadata(writer, config: ModelConfig, file_type: str, num_added: int) -> None:
