@@ -142,7 +142,7 @@ _TABLE = (
         "vLLM, in a process of its own",
         graphs_by_default=False,
         packages=("vllm",),
-        install="pip install vllm==0.26.0 (its Python: --engine-python vllm=PATH)",
+        install="pip install vllm==0.26.0, best in a Python of its own (--engine-python vllm=PATH)",
         copies_weights=True,
         has_own_loop=True,
         in_worker=True,
