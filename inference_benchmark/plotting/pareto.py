@@ -27,7 +27,7 @@ from inference_benchmark.plotting.style import (
     new_figure,
     plain_log,
 )
-from inference_benchmark.plotting.subject import PlottedCell, Subject, context_depth, series_of
+from inference_benchmark.plotting.subject import PlottedCell, Subject, sequence, series_of
 from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import percent, significant
 
@@ -51,11 +51,14 @@ class _Point:
 
 def pareto_pictures(subject: Subject) -> list[Picture]:
     """Throughput, cost and energy, each against what one user sees; those of which nothing is known
-    are left out. Cells that start from several depths of the context are no choice to be made."""
+    are left out. Where sequences differ in length there is no choice to be made."""
     x, throughput = _speed_axis(subject), _throughput_axis(subject)
-    if x is None or throughput is None or len(set(map(context_depth, subject.timed))) > 1:
+    if x is None or throughput is None or len(set(map(sequence, subject.timed))) > 1:
         return []
     axes = [("Throughput", "pareto", throughput), *_alternatives(throughput)]
+    batch_sizes = {plotted.cell["batch_size"] for plotted in subject.timed}
+    if isinstance(x, TimeAxis) and len(batch_sizes) == 1:  # a rate is an amount over that time
+        axes = [each for each in axes if isinstance(each[2], EnergyAxis)]
     pictures = [_picture(subject, what, name, x, y) for what, name, y in axes]
     return [picture for picture in pictures if picture is not None]
 
