@@ -7,7 +7,7 @@ them in timed runs.
 from dataclasses import dataclass
 from statistics import median as middle
 
-from inference_benchmark.plotting.picture import Picture, Table, number
+from inference_benchmark.plotting.picture import Picture, Table, number, slug
 from inference_benchmark.plotting.style import (
     HATCHES,
     LIMIT,
@@ -46,7 +46,7 @@ def kernel_pictures(subject: Subject) -> list[Picture]:
         title = f"Kernels of {_STEPS.get(phase, f'one {phase}')}"
         pictures.append(
             Picture(
-                name=f"kernels-{phase}",
+                name=f"kernels-{slug(phase)}",
                 title=title,
                 sentence=_sentence(subject, bars, phase),
                 figure=_draw(subject, bars),

@@ -96,9 +96,9 @@ _SETTINGS = {
     "hatch.linewidth": 0.7,
     "hatch.color": PAPER,
     "lines.linewidth": 1.6,
+    "text.parse_math": False,  # a $ is a dollar, and labels come from files
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "svg.hashsalt": "inference-benchmark",  # the same file from the same numbers
-    "path.simplify": True,
 }
 
 
