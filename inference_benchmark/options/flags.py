@@ -316,7 +316,8 @@ class Flags:
     attention: str = flag(
         "execution",
         "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
-        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        "in modes with +kernels, flex in inductor, sdpa in plain eager and on a CPU, else matmul "
+        "(default: auto)",
         choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
@@ -430,6 +431,13 @@ class Flags:
         default=False,
         ignored_on=("cpu",),
     )
+    nvtx: bool = flag(
+        "benchmark",
+        "mark prefill, steps and layers for Nsight; a captured step shows as one",
+        default=False,
+        role="condition",
+        ignored_on=("cpu",),
+    )
     explain: bool = flag(
         "benchmark",
         "print where the time goes, by kind of kernel",
@@ -496,10 +504,15 @@ class Flags:
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile", "sweep", "cache_state"),
+        needs=("save_results", "sessions", "profile", "report", "sweep", "cache_state"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
+    report: bool = flag(
+        "output",
+        "write a page with pictures of the results (HTML) at the end; needs matplotlib",
+        default=False,
     )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)

@@ -31,6 +31,7 @@ from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
+from inference_benchmark.options.plots_package import check_plots_package
 from inference_benchmark.options.question import check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
@@ -341,7 +342,9 @@ def _check_output(arguments) -> None:
         arguments.format = "json"
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
-    if arguments.save_results or arguments.profile:
+    if arguments.report:
+        check_plots_package()
+    if arguments.save_results or arguments.profile or arguments.report:
         check_directory(arguments.output_dir, "--output-dir")
 
 

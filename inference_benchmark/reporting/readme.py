@@ -259,6 +259,19 @@ def _environment_line(result: dict) -> str:
     return f"{result['created'][:10]}, {where}, {precision}; limit: {basis}; {versions}."
 
 
+def cold_starts(folder: str) -> str:
+    """Start-up of the first cell of each file, in seconds."""
+    stages = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "first_token_s")
+    rows = []
+    for path in sorted((PUBLISHED / folder).glob("*.json")):
+        result = read_result(path)
+        cold_start = result["cells"][0]["cold_start"]
+        times = [*(cold_start[stage] for stage in stages), result["config"]["ready_s"]]
+        rows.append([path.stem.replace("_", " "), *(f"{time:.2f}" for time in times)])
+    headers = ["session", "build", "setup", "prefill", "decode", "token 1", "to the first run"]
+    return markdown(headers, rows)
+
+
 RESULT_FOLDERS = (
     "three_sessions",
     "before_the_rebuild",
@@ -302,6 +315,7 @@ FILES = {
     | {
         "extrapolation_check": extrapolation_check,
         "between_sessions": lambda: between_sessions("three_sessions"),
+        "cold_start": lambda: cold_starts("cold_start"),
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),
         "audit_limits": lambda: audit_limits(audits()),

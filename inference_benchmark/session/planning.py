@@ -85,7 +85,7 @@ def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConf
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        can_choose = device != "cpu" and model.caches_heads
+        can_choose = device != "cpu" and model.caches_heads and not spec.is_plain
         return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
