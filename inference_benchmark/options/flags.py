@@ -454,7 +454,7 @@ class Flags:
         "benchmark",
         "make a session of each combination of the flags' values in FILE, and pass over what is in "
         "--output-dir already",
-        parse=Path,
+        parse=values.path,
         metavar="FILE.toml",
         excludes=dict.fromkeys(
             ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
@@ -553,6 +553,7 @@ class Flags:
         "output",
         "write the token ids of all timed runs beside the JSON file, for another program",
         default=False,
+        needs=("save_results", "output", "sessions", "sweep", "cache_state"),
     )
     output_dir: Path = flag(
         "output",
@@ -560,7 +561,7 @@ class Flags:
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile", "report", "sweep"),
+        needs=("save_results", "sessions", "profile", "report", "sweep", "cache_state"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"

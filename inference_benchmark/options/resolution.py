@@ -361,10 +361,6 @@ def _check_output(arguments) -> None:
         raise RequestError(f"--json and --format {arguments.format} exclude each other")
     if arguments.json:
         arguments.format = "json"
-    if arguments.save_prompts and not arguments.save_results and arguments.output is None:
-        raise RequestError(
-            "--save-prompts writes beside the result: add --save-results or --output"
-        )
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
     if arguments.report:
