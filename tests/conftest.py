@@ -11,8 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 _FILES = sorted((ROOT / "results" / "published").glob("*/*.json"))
 PUBLISHED = [path for path in _FILES if path.parent.name != "audit"]  # result files
-# The models are tiny: threads that wait for each other cost more than they bring.
+# The models are tiny: threads that wait for each other cost more than they bring, and so do
+# processes that load torch only to compile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not os.path.exists("/dev/nvidiactl"):
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items) -> None:
