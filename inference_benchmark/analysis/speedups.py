@@ -32,13 +32,14 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
 
 def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
     """The sound cell of unmodified PyTorch that does the same work."""
-    return _find(baseline_at(cuda_graphs=False).label, cell, cells)
+    return _find(baseline_at(False, workload=cell.plan.spec.workload).label, cell, cells)
 
 
 def _baseline(
     cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
 ) -> MeasuredCell | None:
-    label = wanted or baseline_at(cell.plan.spec.cuda_graphs).label
+    spec = cell.plan.spec
+    label = wanted or baseline_at(spec.cuda_graphs, workload=spec.workload).label
     found = _find(label, cell, cells)
     return None if found is cell or not cell.record.is_sound else found
 
@@ -57,7 +58,7 @@ def _references(
     spec, references = cell.plan.spec, {"baseline": baseline}
     further = {"plain_eager": find_plain(cell, cells)}
     if spec.kernels:
-        with_ours = baseline_at(spec.cuda_graphs, kernels=True)
+        with_ours = baseline_at(spec.cuda_graphs, True, spec.workload)
         further["eager_kernels"] = _find(with_ours.label, cell, cells)
     for name, other in further.items():
         if other is not None and other is not cell and other is not baseline:

@@ -96,7 +96,13 @@ class Benchmark:
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self.weights = Weights()
         self.preparation = Preparation(
-            self.weights, self.device, request.seed, self.ranks, self.progress.stage, open_engine
+            self.weights,
+            self.device,
+            request.seed,
+            self.ranks,
+            self.progress.stage,
+            open_engine,
+            own,
         )
         self.ending = Ending(request, self._result)
         self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done
@@ -114,11 +120,13 @@ class Benchmark:
                 cell.record.interrupt()
         except BaseException:
             self.ending.finish("failed")
+            self.weights.close()
             raise
         self.progress.close()
         with signals.postponed():
             code = self._finish() if self.ranks.is_first else None
         self._close(self.cells)
+        self.weights.close()
         return self.ranks.leave(code)
 
     # Before anything is measured
@@ -227,7 +235,8 @@ class Benchmark:
                 guarded(self.ranks, cell, self.preparation.check_timed)
         if self.device.type == "cuda":
             for cell in cells:
-                if cell.is_running and cell.record.is_sound:  # a wrong answer has no speed
+                # A wrong answer has no speed; a loop that is not ours has no single steps.
+                if cell.is_running and cell.record.is_sound and cell.has_steps:
                     self._diagnose(cell)
         self._close(cells)
         self._show(cells)

@@ -8,6 +8,7 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 _LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
 _SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
@@ -96,11 +97,33 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
+def engine_python(text: str) -> tuple[str, str]:
+    """(engine, path) of ENGINE=PATH."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not ENGINE=PATH")
+    return name, path
+
+
+def url(text: str) -> str:
+    """http://HOST[:PORT], or https."""
+    try:
+        parts = urlsplit(text)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_one = is_one and parts.username is None  # it stands in the result file
+    except ValueError:  # the port is no number
+        is_one = False
+    if not is_one:
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not http://HOST:PORT")
+    return text.rstrip("/")
+
+
 positive_int = whole_number(1)
 natural = whole_number(0)
 seed = whole_number(0, _SEEDS - 1)
 share = number(1.0)
 seconds = number(3.2e7)  # a year
 price = number(1e6)
+temperature = number(1e3)
 bandwidth = rate("B/s", ("b/s", "bps", "bytes/s"), 0.01, 100)
 peak = rate("FLOP/s", ("flop/s", "flops", "flops/s"), 0.01, 100_000)

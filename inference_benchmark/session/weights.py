@@ -12,15 +12,17 @@ from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
 from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.weight_files import WeightFiles
 
 
 class Weights:
-    """The decoder, and how long it took to build and to load."""
+    """The decoder, how long it took to build and to load, and its weights as files."""
 
     def __init__(self) -> None:
         self.decoder: Decoder | None = None
         self.build_s: float | None = None
         self.load_s: float | None = None
+        self.files: WeightFiles | None = None
 
     def build(
         self,
@@ -57,6 +59,12 @@ class Weights:
             self._load(request.model_path)
             _wait(device)
             self.load_s = time.perf_counter() - started
+        self.files = WeightFiles(self.decoder, on_stage)
+
+    def close(self) -> None:
+        """Remove what was written of the weights."""
+        if self.files is not None:
+            self.files.close()
 
     def _load(self, folder: Path) -> None:
         from inference_benchmark.model.checkpoint import load_checkpoint  # needs safetensors

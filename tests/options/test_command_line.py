@@ -35,6 +35,9 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:nvfuserr"], "did you mean nvfuser?"),
         (["--mode", "thunder", "--thunder-executors", "nvfusr"], "did you mean nvfuser?"),
         (["--mode", "eager", "--thunder-executors", "nvfuser"], "--mode thunder"),
+        (["--mode", "eager", "--thunder-options", "cache=x"], "--thunder-options needs --mode"),
+        (["--mode", "thunder", "--thunder-options", "nv_enable_linear"], "is no NAME=VALUE"),
+        (["--mode", "thunder", "--thunder-options", "a=1,a=2"], "named twice"),
         (["--mode", "eager:nvfuser"], "takes no executors"),
         (["--mode", "eager+graph"], "+graphs"),
         (["--mode", "eager+graphs"], "CUDA graphs need a CUDA GPU"),
@@ -74,6 +77,18 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:sdpa", "--thunder-executors", "inductor"], "names its own executors"),
         (["--seed", "1", "--seed", "2"], "--seed: is given twice, with different values"),
         (["--workload", "forward", "--output-length", "3"], "leave out --output-length"),
+        (["--decode"], "--decode needs --workload attention or ffn or layer"),
+        (["--workload", "attention", "--scenario", "chat"], "has no use for --scenario"),
+        (["--workload", "attention", "--mode", "inductor"], "unknown mode 'inductor'"),
+        (["--workload", "attention", "--mode", "flsh"], "did you mean flash?"),
+        (["--workload", "layer", "--mode", "eager+graphs"], "leave out +graphs"),
+        (["--workload", "layer", "--decode", "--backward"], "a step has no gradients"),
+        (["--workload", "layer", "--feed-forward", "gelu"], "--feed-forward needs --workload ffn"),
+        (["--workload", "ffn", "--decode", "--sequence-lengths", "9"], "does not see the context"),
+        (["--temperature", "0.5"], "--temperature does nothing without --sampling"),
+        (["--sampling", "greedy", "--top-k", "5"], "--top-k needs --sampling multinomial"),
+        (["--sampling", "multinomial", "--workload", "forward"], "needs --workload generation"),
+        (["--workload", "forward", "--compile-scope", "step", "--mode", "inductor"], "generation"),
         (["--overwrite"], "--overwrite does nothing without --output"),
         (
             ["--output-dir", "here"],
@@ -167,6 +182,9 @@ def test_results_are_compared_where_the_work_is_the_same():
     ("arguments", "words"),
     [
         (["--attention", "flash_decode"], "GPU kernel"),
+        (["--workload", "attention", "--mode", "cudnn"], "--mode cudnn needs a CUDA GPU"),
+        (["--workload", "attention", "--mode", "flashinfer", "--precision", "fp32"], "no fp32"),
+        (["--workload", "ffn", "--model-name", "llama4-scout"], "mixture of experts"),
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
@@ -353,6 +371,24 @@ def test_a_comparison_measures_its_baseline_along():
     assert [each.label for each in single.specs] == ["thunder"]
     named = parsed("--mode", "thunder", "--baseline", "inductor")
     assert [each.label for each in named.specs] == ["thunder", "inductor"]
+
+
+def test_options_of_thunder_are_values_and_stand_in_the_label(monkeypatch):
+    request = resolved_for_a_gpu(
+        monkeypatch,
+        *("--mode", "thunder:inductor", "eager+graphs", "--thunder-options"),
+        "nv_enable_linear=true,depth=3,cache=constant values",
+    )
+    with_options, plain = plan_cells(request)[0]
+    assert with_options.engine.compile_options == (
+        ("nv_enable_linear", True),
+        ("depth", 3),
+        ("cache", "constant values"),
+    )
+    assert with_options.variant == (
+        "thunder:inductor+graphs[nv_enable_linear=true, depth=3, cache=constant values]"
+    )
+    assert (plain.engine.compile_options, plain.variant) == ((), "eager+graphs")
 
 
 def resolved_for_a_gpu(monkeypatch, *arguments: str):
