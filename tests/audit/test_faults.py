@@ -1,7 +1,5 @@
 """Every fault ends a session of the real command line with a wrong output, and nothing else does."""
 
-import gc
-
 import pytest
 
 from audit.faults import FAULTS
@@ -35,13 +33,6 @@ def test_a_fault_is_a_wrong_output(name):
     assert code == 1
     assert cell["status"] == "wrong_output"
     assert check_of(cell)["failures"]
-
-
-@pytest.fixture(autouse=True)
-def _no_collection(monkeypatch):
-    """Before each session's timing all garbage of this process is collected, that of every test
-    before included, which takes as long as the check."""
-    monkeypatch.setattr(gc, "collect", lambda: 0)
 
 
 @pytest.mark.parametrize("setting", [LONG, DEEP_MIXTURE, MLA, MIXTURE], ids=lambda it: it.model)

@@ -5,6 +5,7 @@ import torch
 from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4
 from step_engines import make_engine
+from torch._inductor import metrics
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark.engines.step_engine import StepEngine
@@ -120,7 +121,7 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("inductor", {"kernels": KernelConfig(attention="flex"), "generates_code": True}),
+        ("inductor", {"kernels": KernelConfig(attention="flex")}),
         ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
         ("thunder", {"kernels": KernelConfig(attention="matmul"), "executors": ("inductor",)}),
         ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
@@ -144,6 +145,22 @@ def test_modes_give_the_logits_of_transformers(name, options):
     engine = make_engine(name, decoder, 2, PROMPT, CACHE, **options)
     assert_same_logits(engine, reference, batch=2)
     engine.compiler_stats()
+
+
+def test_steps_that_inductor_generates_code_for():
+    """From an empty cache, so that no prompt is compiled; of one layer."""
+    config = SMALL.with_layers(1)
+    reference = llama(config)
+    decoder = copied(config, reference.state_dict(), CACHE)
+    engine = make_engine("inductor", decoder, 2, PROMPT, CACHE, generates_code=True)
+    ids = torch.randint(97, (2, 4), generator=torch.Generator().manual_seed(1))
+    logits = reference(ids).logits
+    before = metrics.generated_kernel_count
+    for position in range(4):
+        engine.force(ids[:, position : position + 1], position)
+        engine.decode()
+        assert_close(engine.logits, logits[:, position])
+    assert metrics.generated_kernel_count > before
 
 
 def test_thunder_traces_a_layer_once_for_all_layers():
