@@ -18,13 +18,17 @@ class ScriptedEngine(Engine):
 
     Args:
         script: the gaps of each run in turn; without one, runs that vary by 0.1 %.
-        fail_at: at which prefill or forward, counted from 1, `error` is raised.
+        fail_at: at which prefill, forward or training step, counted from 1, `error` is raised.
         compile_counts: what compile_count() returns, call by call; the last one stays.
         log: takes `name` at each prefill or forward, to see who ran when.
     """
 
     capabilities = Capabilities(
-        clock="wall", capturable=False, evidence=frozenset(), owns_weights=True
+        clock="wall",
+        capturable=False,
+        evidence=frozenset(),
+        owns_weights=True,
+        steps=Capabilities().steps | {"fill", "train"},
     )
 
     def __init__(
@@ -54,9 +58,18 @@ class ScriptedEngine(Engine):
     def decode(self) -> None:
         self.decodes += 1
 
+    def fill(self, seed: int) -> None:
+        pass
+
+    def force(self, token, position: int) -> None:
+        pass
+
     def forward(self, input_ids) -> None:
         self.forwards += 1
         self._begin_run()
+
+    def train(self, token_ids) -> None:
+        self.forward(token_ids)
 
     def _begin_run(self) -> None:
         if self._log is not None:

@@ -8,11 +8,15 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
-from inference_benchmark.model.cache import LayerCache, allocate_cache
-from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.cache import LayerCache, allocate_cache, fill_cache
+from inference_benchmark.model.decoder import Decoder, Transform
+from inference_benchmark.model.own_model import OwnForward, OwnLoss, can_generate
+from inference_benchmark.model.trainer import Trainer
+from inference_benchmark.model.training import LossForward
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -31,10 +35,11 @@ class StepEngine(Engine):
     [input_length, input_length + output_length), and `position` is that of the last one.
 
     Without a cache (`plan.cache_length` 0) the engine serves `forward` only, which leaves `logits`
-    [batch, input_length, vocab].
+    [batch, input_length, vocab]. With `plan.context_depth` a prompt stands behind that many slots,
+    which `fill` has filled, and attends to them: all slots above are then later by as many.
     """
 
-    capabilities = Capabilities(samples=True)
+    capabilities = Capabilities(samples=True, steps=Capabilities().steps | {"fill"})
 
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         super().__init__(plan, resources)
@@ -44,9 +49,21 @@ class StepEngine(Engine):
         self.has_cache = plan.cache_length > 0
         # With --compile-scope step: (token, position, tokens, caches, replayed), see DecodeStep.
         self.run_step: Callable | None = None
-        self.run_decoder = self.compile(decoder)
         weight = decoder.norm.weight
         self.device = weight.device
+        self.trainer: Trainer | None = None
+        self.run_decoder: Callable | None = None
+        model = resources.model
+        if self.has_cache and model is not None and not can_generate(model):
+            raise CannotRun(
+                "this implementation has no decode(input_ids, position, caches), which generation needs"
+            )
+        if plan.training is None:
+            self.run_decoder = self.compile(decoder) if model is None else self._own(model)
+        elif model is None:
+            self.trainer = Trainer(decoder, plan.training, self.compile_training)
+        else:
+            self.trainer = Trainer(model, plan.training, self._own_loss)
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -66,6 +83,15 @@ class StepEngine(Engine):
         self._graph_logits: Tensor | None = None
         self._graph_choices: list[Tensor] = []
 
+    @property
+    def forward_options(self) -> dict:
+        """Of model.decoder.Forward, what follows from the plan in every engine."""
+        return {
+            "all_positions": not self.has_cache,
+            "context_depth": self.plan.context_depth,
+            "sampling": self.plan.sampling,
+        }
+
     @abstractmethod
     def compile(self, decoder: Decoder) -> Callable:
         """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
@@ -75,14 +101,55 @@ class StepEngine(Engine):
         """A pure function of tensors as this engine executes it, for what is a part of a model."""
         return function
 
+    def compile_training(self, decoder: Decoder) -> Callable:
+        """(tokens, targets) -> loss, with gradients, as model.training.LossForward."""
+        raise NotImplementedError
+
+    def compile_model(self, model: nn.Module) -> Callable:
+        """A whole model of another implementation, as it is called."""
+        raise CannotRun(f"mode '{self.plan.mode}' executes this project's build of the model only")
+
+    def _own(self, model: nn.Module) -> Callable:
+        return self.compile_model(OwnForward(model))
+
+    def _own_loss(self, model: nn.Module) -> Callable:
+        return self.compile_model(OwnLoss(model))
+
+    def loss_forward(
+        self, decoder: Decoder, transform: Transform | None = None, **settings: bool
+    ) -> Callable:
+        """Compiled by `transform` function by function, or whole; settings: of LossForward."""
+        checkpointing = self.plan.training.activation_checkpointing
+        if transform is not None and self.plan.compile_scope == "model":
+            return transform(LossForward(decoder, None, checkpointing, **settings))
+        return LossForward(decoder, transform, checkpointing, **settings)
+
+    @property
+    def loss(self) -> Tensor:
+        """Of the newest training step, a scalar in fp32 on the device."""
+        return self.trainer.loss
+
+    def train(self, token_ids: Tensor) -> None:
+        """One training step; token_ids [batch, length + 1]."""
+        self.trainer.step(token_ids)
+
+    def forget_gradients(self) -> None:
+        self.trainer.forget_gradients()
+
+    def gradient_norms(self) -> dict[str, Tensor]:
+        """Of the newest training step, by weight."""
+        return self.trainer.gradient_norms()
+
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
-        """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
-        length = input_ids.shape[1]
-        self.position.zero_()
+        """input_ids [batch, input_length]: fills the cache from slot context_depth on, leaves the
+        first token."""
+        start = self.plan.context_depth
+        end = start + input_ids.shape[1]
+        self.position.fill_(start)
         self._step(input_ids)
-        self.position.fill_(length)
-        self.tokens[:, length : length + 1].copy_(self.token)
+        self.position.fill_(end)
+        self.tokens[:, end : end + 1].copy_(self.token)
 
     @torch.inference_mode()
     def decode(self) -> None:
@@ -163,10 +230,24 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def reset(self, fill: float = 0.0) -> None:
-        """A cache that holds `fill` in every slot, position 0, no tokens."""
+        """A cache that holds `fill` in every slot, position 0, no tokens; or initial weights."""
+        if self.trainer is not None:
+            self.trainer.reset()
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
+        self._forget_tokens()
+
+    @torch.inference_mode()
+    def fill(self, seed: int) -> None:
+        """A cache of random values, position 0, no tokens."""
+        for index, cache in enumerate(self.caches):
+            fill_cache(cache, index, seed)
+        self._forget_tokens()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _forget_tokens(self) -> None:
         self.token.zero_()
         self.position.zero_()
         self.tokens.fill_(-1)
@@ -182,4 +263,4 @@ class StepEngine(Engine):
         self._graph = self._graph_inputs = self._graph_logits = self.logits = None
         self.choices = self.replayed = self._graph_choices = []
         self.caches = []
-        self.run_decoder = self.run_step = None
+        self.run_decoder = self.run_step = self.trainer = None

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.model.sampling import Sampling
+from inference_benchmark.options import values
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.question import Question
 from inference_benchmark.workloads import WORKLOADS
@@ -28,10 +30,16 @@ class Request(Flags):
     extrapolation: Extrapolation | None = None
     question: Question | None = None  # instead of a benchmark
     workload: str = "generation"
+    implementations: tuple[Implementation, ...] = (OURS,)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        return self.batch_size
+        """Empty where they are still to be chosen by what fits."""
+        return () if self.sweeps_batch_size else self.batch_size
+
+    @property
+    def sweeps_batch_size(self) -> bool:
+        return self.batch_size == (values.SWEEP,)
 
     @property
     def input_lengths(self) -> tuple[int, ...]:
@@ -68,7 +76,7 @@ class Request(Flags):
     def measured_models(self) -> tuple[ModelConfig, ...]:
         """What runs, the deepest one last: the model, or the depths that it is estimated from."""
         if self.is_part:
-            return (self.model.with_layers(1),)
+            return (self.model.one_layer(),)
         if self.extrapolation is None:
             return (self.model,)
         return tuple(map(self.model.with_layers, self.extrapolation.from_layers))

@@ -25,15 +25,18 @@ from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
-from inference_benchmark.options import parts
+from inference_benchmark.options import parts, values
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.implementations import resolve_implementations
 from inference_benchmark.options.launch import num_ranks
+from inference_benchmark.options.plots_package import check_plots_package
 from inference_benchmark.options.question import check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
+from inference_benchmark.options.training import resolve_training
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import WORKLOADS
 
@@ -56,6 +59,7 @@ def resolve(arguments: Namespace) -> Request:
     for text in arguments.mode if names_modes else ():
         parse_mode(text, executors, "auto", "cuda", arguments.workload)
     _check_executors(arguments)
+    arguments.workload = _workload(arguments)
     scenario, input_length, output_length = _lengths(arguments)
     _check_model_name(arguments.model_name)
     ranks = num_ranks()
@@ -74,14 +78,21 @@ def resolve(arguments: Namespace) -> Request:
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
-        parts.check_model(arguments, model, arguments.sequence_lengths)
+        parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
-    _check_context(model, input_length, output_length)
+    if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
+        raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
+    depths = None if arguments.depth is None else tuple(dict.fromkeys(arguments.depth))
+    _check_context(model, max(depths or (0,)), input_length, output_length)
+    if WORKLOADS[arguments.workload].trains and arguments.cuda_graphs == "auto":
+        arguments.cuda_graphs = "off"
     specs = [
         parse_mode(text, executors, arguments.cuda_graphs, device, arguments.workload)
         for text in arguments.mode
     ]
     specs, baseline = _with_baseline(specs, arguments, device)
+    implementations = resolve_implementations(arguments, model, specs, ranks)
+    training = resolve_training(arguments, model, specs, ranks)
     _check_compile_flags(arguments, specs)
     _check_kernels(arguments, specs, model, device)
     notices = _check_ranks(arguments, model, device, ranks) + notices
@@ -102,12 +113,13 @@ def resolve(arguments: Namespace) -> Request:
         "input_length": input_length,
         "output_length": output_length,
         "batch_size": tuple(dict.fromkeys(arguments.batch_size)),
+        "depth": depths,
         "baseline": baseline,
         "compile_scope": _compile_scope(arguments),
         "sampling": _sampling(arguments),
         "device": device,
         "json": arguments.format == "json",
-    }
+    } | training
     if is_part:
         resolved |= parts.iterations(arguments, device)
     return Request(
@@ -117,6 +129,7 @@ def resolve(arguments: Namespace) -> Request:
         notices=tuple(notices),
         tensor_parallel=ranks,
         extrapolation=extrapolation,
+        implementations=implementations,
         question=question,
     )
 
@@ -201,6 +214,18 @@ def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
     check_compile_mode(arguments.compile_mode, specs)
 
 
+def _workload(arguments) -> str:
+    """--depth chooses the workload that has depths, which needs it."""
+    with_depths = [entry.name for entry in WORKLOADS.values() if entry.has_depths]
+    if arguments.depth is None:
+        if arguments.workload in with_depths:
+            raise RequestError(f"--workload {arguments.workload} needs --depth 0 1024 ...")
+        return arguments.workload
+    if "workload" in given_flags(arguments) and arguments.workload not in with_depths:
+        raise RequestError(f"--depth does nothing for --workload {arguments.workload}")
+    return with_depths[0]
+
+
 def _lengths(arguments) -> tuple[str | None, int, int]:
     """The scenario's name and both lengths; a forward pass puts nothing out (0)."""
     is_forward = WORKLOADS[arguments.workload].reads_prompt_only
@@ -211,7 +236,8 @@ def _lengths(arguments) -> tuple[str | None, int, int]:
     if is_forward and arguments.input_length == 1:
         raise RequestError(f"--workload {arguments.workload} needs --input-length 2 or more")
     if arguments.scenario is None:
-        name, input_length = None, arguments.input_length or 2048
+        usual = WORKLOADS[arguments.workload].input_length
+        name, input_length = None, arguments.input_length or usual
         output_length = arguments.output_length or 128
     elif arguments.scenario in SCENARIOS:
         scenario = SCENARIOS[arguments.scenario]
@@ -260,12 +286,13 @@ def _full_model(arguments, device: str) -> ModelConfig:
         raise CannotRun(f"--model-path: {error}") from None
 
 
-def _check_context(model: ModelConfig, input_length: int, output_length: int) -> None:
-    total = input_length + output_length
+def _check_context(model: ModelConfig, depth: int, input_length: int, output_length: int) -> None:
+    total = depth + input_length + output_length
     if total > model.context_length:
+        behind = f"depth {depth} + " if depth else ""
         raise RequestError(
-            f"{input_length} input + {output_length} output tokens = {total}, but {model.name} "
-            f"has a context of {model.context_length}"
+            f"{behind}{input_length} input + {output_length} output tokens = {total}, but "
+            f"{model.name} has a context of {model.context_length}"
         )
 
 
@@ -320,9 +347,15 @@ def _check_output(arguments) -> None:
         raise RequestError(f"--json and --format {arguments.format} exclude each other")
     if arguments.json:
         arguments.format = "json"
+    if arguments.save_prompts and not arguments.save_results and arguments.output is None:
+        raise RequestError(
+            "--save-prompts writes beside the result: add --save-results or --output"
+        )
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
-    if arguments.save_results or arguments.profile:
+    if arguments.report:
+        check_plots_package()
+    if arguments.save_results or arguments.profile or arguments.report:
         check_directory(arguments.output_dir, "--output-dir")
 
 

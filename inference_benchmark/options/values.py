@@ -97,6 +97,17 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
+SWEEP = "sweep"
+
+
+def batch_size(text: str) -> int | str:
+    """A number of sequences, or "sweep"."""
+    return SWEEP if text == SWEEP else positive_int(text)
+
+
+batch_size.__name__ = "whole number"
+
+
 def engine_python(text: str) -> tuple[str, str]:
     """(engine, path) of ENGINE=PATH."""
     name, separator, path = text.partition("=")

@@ -30,6 +30,8 @@ _MEANINGS = {
     "ttft_s": "time to 1st token",
     "tbot_s": "per next one",
     "forward_s": "one forward over all tokens",
+    "training_s": "one training step",
+    "iterations_s": "a step at every length",
 }
 _RATIO_ROUNDING = 0.005  # of a speed-up as it is printed
 

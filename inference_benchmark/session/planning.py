@@ -3,6 +3,7 @@
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.plan import CellPlan
@@ -16,19 +17,27 @@ def make_workload(request: Request, length: int | None = None) -> Workload:
     return workload.for_request(request, length or request.input_length)
 
 
+def make_workloads(request: Request) -> list[Workload]:
+    """At each length, and behind a context of each depth, that is asked for."""
+    workloads = [make_workload(request, length) for length in request.input_lengths]
+    if request.depth is None:
+        return workloads
+    return [workload.behind(depth) for workload in workloads for depth in request.depth]
+
+
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each input length and batch size, one per mode and depth that is measured.
+    """The cells of each input length, batch size and context, one per mode and depth of the model.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
-    workloads = [make_workload(request, length) for length in request.input_lengths]
     return [
         [
-            _plan_cell(request, workload, batch_size, spec, model, one_shot)
+            _plan_cell(request, workload, batch_size, spec, model, implementation, one_shot)
+            for implementation in request.implementations
             for spec in request.specs
             for model in request.measured_models
         ]
-        for workload in workloads
+        for workload in make_workloads(request)
         for batch_size in request.batch_sizes
     ]
 
@@ -39,9 +48,16 @@ def _plan_cell(
     batch_size: int,
     spec: ModeSpec,
     model: ModelConfig,
+    implementation: Implementation,
     one_shot: bool,
 ) -> CellPlan:
-    kernels = choose_kernels(request, spec, one_shot)
+    kernels, choices = KernelConfig(), ()
+    if implementation.is_default and workload.training is None:  # others have no such choice
+        kernels = choose_kernels(request, spec, one_shot)
+        named = named_kernels(request.model, spec, request.device)
+        choices = _choices(kernels, named)
+    options = _compile_options(request, spec)
+    choices += tuple(f"{name}={value}".lower() for name, value in options)
     engine = EnginePlan(
         batch_size=batch_size,
         input_length=workload.input_length,
@@ -51,13 +67,15 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
-        compile_options=_compile_options(request, spec),
+        compile_options=options,
         options=spec.options,
         python=dict(request.engine_python).get(spec.name),
         ollama_url=request.ollama_url,
         mode=spec.name,
         part=workload.part,
         sampling=request.drawn,
+        context_depth=workload.context_depth or 0,
+        training=workload.training,
     )
     return CellPlan(
         spec=spec,
@@ -67,9 +85,9 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        choices=_choices(kernels, named_kernels(request.model, spec, request.device))
-        + tuple(f"{name}={value}".lower() for name, value in _compile_options(request, spec)),
+        choices=choices,
         device=request.device,
+        implementation=implementation,
     )
 
 
@@ -77,7 +95,7 @@ def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConf
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        can_choose = device != "cpu" and model.caches_heads
+        can_choose = device != "cpu" and model.caches_heads and not spec.is_plain
         return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
