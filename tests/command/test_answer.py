@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from trained_model import ANSWER, QUESTION, save_trained_model
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.command.answer import generate
+from inference_benchmark.engines.inductor import InductorEngine
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
 from inference_benchmark.model.gguf.writer import write_gguf
@@ -58,8 +60,18 @@ def test_the_answer_is_the_trained_one_and_a_line_says_how_long_it_took(trained,
     assert rate == pytest.approx(count * 1e3 / (ttft_ms + (count - 1) * tbot_ms), rel=0.02)
 
 
-def test_a_compiled_step_draws_the_same_answer(trained, capsys):
-    """Without the session around it: one compilation for the prompt, one for a token."""
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["eager+graphs", "inductor", "thunder"])
+def test_every_engine_gives_the_answer(trained, capsys, mode):
+    flags = ["--model-path", str(trained), "--prompt", QUESTION, "--mode", mode, "--quiet"]
+    assert benchmark_inference.main(flags) == 0
+    assert capsys.readouterr().out.strip() == ANSWER
+
+
+def test_a_traced_step_draws_the_same_answer(trained, capsys, monkeypatch):
+    """Inductor's engine without its code generator, which takes a minute on a CPU."""
+    traced = partial(torch.compile, backend="aot_eager", fullgraph=True, dynamic=False)
+    monkeypatch.setattr(InductorEngine, "_compile", lambda self, function: traced(function))
     tokenizer = Tokenizer(trained)
     ids = tokenizer.encode(QUESTION)
     decoder = empty_decoder(read_model(trained), "fp32", "cpu")
