@@ -16,6 +16,7 @@ def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True
     plan, record = cell.plan, cell.record
     ceilings = facts.ceilings.get(plan.precision.compute)
     kernels, model = plan.engine.kernels, plan.model
+    has_own_loop = plan.spec.engine.has_own_loop  # and kernels of its own
     return {
         "label": plan.label,
         "name": plan.name,
@@ -26,8 +27,8 @@ def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True
         "options": {
             "cuda_graphs": plan.spec.cuda_graphs,
             "executors": list(plan.spec.executors),
-            "attention": kernels.attention,
-            "linear": kernels.linear,
+            "attention": None if has_own_loop else kernels.attention,
+            "linear": None if has_own_loop else kernels.linear,
             "experts": kernels.experts if model.num_experts else None,
             "all_reduce": kernels.all_reduce,
             "precision": plan.precision.name,

@@ -22,6 +22,9 @@ class EngineEntry:
     own_packages: tuple[str, ...] = ()
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
+    compiles_flex: bool = False  # FlexAttention, which without a compiler is slow
+    # PyTorch's fastest attention of a decode step in this engine, once launches cost nothing.
+    shipped_attention: str = "sdpa"
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
@@ -66,6 +69,7 @@ _TABLE = (
         packages=("thunder",),
         install="pip install lightning-thunder",
         takes_executors=True,
+        shipped_attention="matmul",
         takes_kernels=True,
         prefers_executor="nvfuser",
     ),
@@ -75,6 +79,7 @@ _TABLE = (
         "plain PyTorch, one kernel per operation",
         graphs_by_default=False,
         is_plain=True,
+        shipped_attention="matmul",
         takes_kernels=True,
     ),
     EngineEntry(
@@ -84,6 +89,8 @@ _TABLE = (
         graphs_by_default=True,
         takes_kernels=True,
         takes_compile_mode=True,
+        compiles_flex=True,
+        shipped_attention="flex",
     ),
     EngineEntry(
         "transformers",

@@ -23,9 +23,15 @@ from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 _RECOMPILE_LIMIT = 256
 
 
-def configure_inductor() -> None:
-    """Settings of every engine that compiles with inductor; process-wide, as inductor has them."""
+def configure_inductor(plan: EnginePlan) -> None:
+    """Settings of every engine that compiles with inductor; process-wide, as inductor has them, and
+    in force until the next engine is opened, which is after this one's first calls."""
     torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+    # A product of one row becomes a reduction that fuses with what surrounds it and reads its matrix
+    # faster than the library's kernels; each kernel's block sizes are tuned on the spot. Where our
+    # kernels compute these products it costs start-up and gains nothing.
+    decodes = plan.cache_length > 0
+    torch._inductor.config.coordinate_descent_tuning = decodes and plan.kernels.linear == "torch"
     # Programmatic dependent launch (from Hopper on): a kernel is launched before its predecessor
     # has drained. Off by default in PyTorch.
     torch._inductor.config.triton.enable_pdl = True
@@ -41,11 +47,11 @@ class InductorEngine(StepEngine):
         super().__init__(plan, resources)
 
     def compile(self, decoder: Decoder) -> Callable:
-        configure_inductor()
+        configure_inductor(self.plan)
         # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
         # with less work of the host than a kernel of ours takes.
         kernels = replace(self.plan.kernels, fills_cache=False)
-        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
+        further = self.forward_options
         if self.plan.compile_scope == "model":
             return self._compile(Forward(decoder, kernels, **further))
         if self.plan.compile_scope == "step":  # prompts are compiled by layer
@@ -64,7 +70,11 @@ class InductorEngine(StepEngine):
     def compiler_stats(self) -> dict:
         """Counted since this engine was opened, so they are its own right after its first steps."""
         own = {name: count - self._counts_before[name] for name, count in _counts().items()}
-        return own | {"programmatic_launch": torch._inductor.config.triton.enable_pdl}
+        settings = torch._inductor.config
+        return own | {
+            "programmatic_launch": settings.triton.enable_pdl,
+            "coordinate_descent_tuning": settings.coordinate_descent_tuning,
+        }
 
 
 def _counts() -> dict[str, int]:

@@ -214,6 +214,28 @@ def parse_executors(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_options(text: str) -> tuple[tuple[str, bool | int | str], ...]:
+    """(name, value) of each NAME=VALUE; true, false and whole numbers become such.
+
+    Raises:
+        RequestError: a part is no NAME=VALUE, or a name stands twice.
+    """
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    for name, _, value in parts:
+        if not name.isidentifier() or not value:
+            raise RequestError(f"--thunder-options: '{name}' is no NAME=VALUE: '{text}'")
+    names = [name for name, _, _ in parts]
+    if len(set(names)) < len(names):
+        raise RequestError(f"an option is named twice in '{text}'")
+    return tuple((name, _option_value(value)) for name, _, value in parts)
+
+
+def _option_value(text: str) -> bool | int | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return int(text) if text.isdecimal() else text
+
+
 def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
     """Refuse CUDA graphs inside CUDA graphs."""
     is_captured = any(spec.engine.takes_compile_mode and spec.cuda_graphs for spec in specs)

@@ -15,7 +15,6 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from inference_benchmark.engines.base import Capabilities
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.step_engine import StepEngine
@@ -96,18 +95,19 @@ def _register_operators():
 _OPERATORS = _register_operators()
 # Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
 _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
+_OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
 class ThunderEngine(StepEngine):
-    capabilities = Capabilities(
-        samples=True, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
+    capabilities = replace(
+        StepEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
     )
 
     def compile(self, decoder: Decoder) -> Callable:
-        configure_inductor()  # some of thunder's executors compile with it
+        configure_inductor(self.plan)  # some of thunder's executors compile with it
         self._jitted: list[Callable] = []
         kernels, executors = self.plan.kernels, self.plan.executors
-        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
+        further = self.forward_options
         if _ATTENTION_EXECUTORS & set(executors):
             kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if self.plan.compile_scope == "model":
@@ -121,13 +121,18 @@ class ThunderEngine(StepEngine):
         return self._compile(function)
 
     def _compile(self, function: Callable) -> Callable:
+        options = dict(self.plan.compile_options)
         if "dynamo" in self.plan.executors:
             from thunder.dynamo import thunderfx
 
-            jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
+            jitted = thunderfx(
+                function, executors=self._executors(), fullgraph=True, dynamic=False, **options
+            )
         else:
             transforms = self._transforms(function)
-            jitted = thunder.jit(function, executors=self._executors(), transforms=transforms)
+            jitted = thunder.jit(
+                function, executors=self._executors(), transforms=transforms, **options
+            )
         self._jitted.append(jitted)
         return jitted
 
@@ -186,6 +191,7 @@ class ThunderEngine(StepEngine):
                 if executor is not None:
                     (fusions if bound.sym.is_fusion else operations)[executor] += 1
         self._refuse_idle_executors(operations + fusions)
+        self._refuse_idle_options()
         return {
             "executors": dict(operations + fusions),
             "fused_regions": sum(fusions.values()),
@@ -199,6 +205,20 @@ class ThunderEngine(StepEngine):
                 raise CannotRun(
                     f"executor '{name}' does nothing in this model's trace "
                     f"(used: {', '.join(sorted(used)) or 'none'}): timing it would mislabel the rest"
+                )
+
+    def _refuse_idle_options(self) -> None:
+        """Options that thunder itself takes always count; the others are for executors to ask for."""
+        asked = {
+            name
+            for function in self._thunder_functions()
+            for name in thunder.compile_stats(function).last_compile_reasons
+        }
+        for name, _ in self.plan.compile_options:
+            if name not in asked and name not in _OWN_OPTIONS:
+                raise CannotRun(
+                    f"--thunder-options {name} does nothing in this model's trace: no executor "
+                    "asked for it"
                 )
 
 

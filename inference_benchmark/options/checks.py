@@ -18,10 +18,11 @@ def check_combination(arguments: Namespace) -> None:
                 raise RequestError(
                     f"{option(name)} and {option(other)} exclude each other: {reason}"
                 )
-        needed = (flag.needs,) if isinstance(flag.needs, str) else flag.needs
-        if needed and not set(needed) & given:
-            others = " or ".join(map(option, needed))
-            raise RequestError(f"{option(name)} does nothing without {others}")
+        needs = (flag.needs,) if isinstance(flag.needs, str) else flag.needs or ()
+        if needs and not given & set(needs):
+            raise RequestError(
+                f"{option(name)} does nothing without {' or '.join(map(option, needs))}"
+            )
         _check_workload(name, flag, arguments.workload)
 
 

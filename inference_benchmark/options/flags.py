@@ -21,12 +21,16 @@ from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import PARTS, WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
+CACHE_STATES = ("cold", "warm")
+
 _FIXES_RUNS = "it fixes the number of runs"
+_HAS_LENGTHS = "a depth takes --input-length and --output-length"
 # Flags that do nothing for the answer to a question.
 _BENCHMARK_ONLY = [
     "workload",
     "scenario",
     "batch_size",
+    "depth",
     "input_length",
     "output_length",
     "extrapolate",
@@ -34,7 +38,9 @@ _BENCHMARK_ONLY = [
     "warmup_iterations",
     "target_ci",
     "max_seconds",
+    "sweep",
     "sessions",
+    "cache_state",
     "baseline",
     "strict",
     "profile",
@@ -47,6 +53,7 @@ _BENCHMARK_ONLY = [
     "format",
     "json",
     "save_results",
+    "save_prompts",
     "output_dir",
     "output",
 ]
@@ -90,7 +97,7 @@ class Flags:
         "model",
         "weights from a Hugging Face folder of safetensors files, or from a GGUF file "
         "(default: random weights)",
-        parse=Path,
+        parse=values.path,
         metavar="PATH",
         role="condition",
         not_for=PARTS,
@@ -133,7 +140,7 @@ class Flags:
     workload: str = flag(
         "workload",
         "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
-        "input, without a cache, or a part of one layer (default: generation)",
+        "input, without a cache, what --depth times, or a part of one layer (default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -147,17 +154,27 @@ class Flags:
         not_for=PARTS,
     )
     list_scenarios: bool = flag("workload", "print the table and exit", default=False)
-    batch_size: tuple[int, ...] = flag(
+    batch_size: tuple[int | str, ...] = flag(
         "workload",
-        "sequences at once; several make several cells (default: 1)",
-        parse=values.positive_int,
+        "sequences at once; several make several cells; sweep: powers of two, up to what is predicted "
+        "to fit (default: 1)",
+        parse=values.batch_size,
         nargs="+",
         default=(1,),
         metavar="N",
     )
+    depth: tuple[int, ...] | None = flag(
+        "workload",
+        "time further tokens behind contexts of N tokens, which fill the cache with random values: a "
+        "prefill of 512 (or --input-length) and decode steps; several make several cells",
+        parse=values.natural,
+        nargs="+",
+        metavar="N",
+        excludes={"scenario": _HAS_LENGTHS},
+    )
     input_length: int | None = flag(
         "workload",
-        "prompt tokens (default: 2048)",
+        "prompt tokens (default: 2048; 512 with --depth)",
         parse=values.positive_int,
         metavar="N",
         role="work",
@@ -204,6 +221,10 @@ class Flags:
         serves=PARTS,
     )
 
+    check_setup: bool = flag(
+        "workload", "print what is installed and usable here, and exit", default=False
+    )
+
     # a question
     prompt: str | None = flag(
         "a question",
@@ -236,6 +257,14 @@ class Flags:
         f"comma-separated, of {', '.join(EXECUTORS)} (default: thunder's own choice)",
         default="",
         metavar="LIST",
+    )
+    thunder_options: str = flag(
+        "execution",
+        "comma-separated NAME=VALUE that thunder.jit takes, such as nv_enable_linear=true "
+        "(default: none)",
+        default="",
+        metavar="LIST",
+        role="condition",
     )
     compile_mode: str = flag(
         "execution",
@@ -286,9 +315,10 @@ class Flags:
     )
     attention: str = flag(
         "execution",
-        "of a decode step; auto: flash_decode, our kernel, in modes with +kernels, else sdpa "
+        "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
+        "in modes with +kernels, flex in inductor, sdpa in plain eager and on a CPU, else matmul "
         "(default: auto)",
-        choices=("auto", "sdpa", "flash_decode"),
+        choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
     )
@@ -363,12 +393,30 @@ class Flags:
         metavar="S",
         role="record",
     )
+    sweep: Path | None = flag(
+        "benchmark",
+        "make a session of each combination of the flags' values in FILE, and pass over what is in "
+        "--output-dir already",
+        parse=Path,
+        metavar="FILE.toml",
+        excludes=dict.fromkeys(
+            ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
+        ),
+    )
     sessions: int = flag(
         "benchmark",
         "make N sessions, each a process of its own, and save them as one set (default: 1)",
         parse=values.positive_int,
         default=1,
         metavar="N",
+    )
+    cache_state: tuple[str, ...] | None = flag(
+        "benchmark",
+        "make a session with an empty compile cache (cold), one with a filled one (warm), or both, "
+        "and show what each took to start",
+        choices=CACHE_STATES,
+        nargs="+",
+        excludes={"sessions": "of several sessions only the first finds an empty cache"},
     )
     baseline: str | None = flag(
         "benchmark",
@@ -421,6 +469,13 @@ class Flags:
     details: bool = flag(
         "output", "print all tables: throughput, latency, memory, cold start", default=False
     )
+    table: str = flag(
+        "output",
+        "engines: also what one asks of an engine: load, cold start, steady state, peak rates, "
+        "memory, clock and check (default: summary)",
+        choices=("summary", "engines"),
+        default="summary",
+    )
     format: str = flag(
         "output",
         "of the tables on stdout; json: the result as the last line, tables to stderr "
@@ -430,14 +485,22 @@ class Flags:
     )
     json: bool = flag("output", "the same as --format json", default=False)
     save_results: bool = flag("output", "write a JSON file, under a name of its own", default=False)
+    save_prompts: bool = flag(
+        "output",
+        "write the token ids of all timed runs beside the JSON file, for another program",
+        default=False,
+    )
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",
-        parse=Path,
+        parse=values.path,
         default=Path("results"),
         metavar="DIR",
+        needs=("save_results", "sessions", "profile"),
     )
-    output: Path | None = flag("output", "write the JSON file FILE", parse=Path, metavar="FILE")
+    output: Path | None = flag(
+        "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)
 

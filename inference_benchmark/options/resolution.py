@@ -15,6 +15,7 @@ from inference_benchmark.engines.spec import (
     check_packages,
     parse_executors,
     parse_mode,
+    parse_options,
     unknown,
 )
 from inference_benchmark.errors import CannotRun, RequestError
@@ -24,7 +25,7 @@ from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
-from inference_benchmark.options import parts
+from inference_benchmark.options import parts, values
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
@@ -55,6 +56,7 @@ def resolve(arguments: Namespace) -> Request:
     for text in arguments.mode if names_modes else ():
         parse_mode(text, executors, "auto", "cuda", arguments.workload)
     _check_executors(arguments)
+    arguments.workload = _workload(arguments)
     scenario, input_length, output_length = _lengths(arguments)
     _check_model_name(arguments.model_name)
     ranks = num_ranks()
@@ -75,7 +77,10 @@ def resolve(arguments: Namespace) -> Request:
     if is_part:
         parts.check_model(arguments, model, arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
-    _check_context(model, input_length, output_length)
+    if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
+        raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
+    depths = None if arguments.depth is None else tuple(dict.fromkeys(arguments.depth))
+    _check_context(model, max(depths or (0,)), input_length, output_length)
     specs = [
         parse_mode(text, executors, arguments.cuda_graphs, device, arguments.workload)
         for text in arguments.mode
@@ -101,6 +106,7 @@ def resolve(arguments: Namespace) -> Request:
         "input_length": input_length,
         "output_length": output_length,
         "batch_size": tuple(dict.fromkeys(arguments.batch_size)),
+        "depth": depths,
         "baseline": baseline,
         "compile_scope": _compile_scope(arguments),
         "sampling": _sampling(arguments),
@@ -123,10 +129,13 @@ def resolve(arguments: Namespace) -> Request:
 def _check_executors(arguments) -> None:
     """Every flag that is given has to do something."""
     flag = "--thunder-executors"
+    parse_options(arguments.thunder_options)
     takers = tuple(entry.name for entry in ENGINES.values() if entry.takes_executors)
     taking = [text for text in arguments.mode if text.startswith(takers)]
     if arguments.thunder_executors and not taking:
         raise RequestError(f"{flag} needs --mode {' or '.join(takers)}")
+    if arguments.thunder_options and not taking:
+        raise RequestError(f"--thunder-options needs --mode {' or '.join(takers)}")
     if arguments.thunder_executors and all(":" in text for text in taking):
         raise RequestError(f"'{taking[0]}' names its own executors: leave out {flag}")
 
@@ -197,6 +206,18 @@ def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
     check_compile_mode(arguments.compile_mode, specs)
 
 
+def _workload(arguments) -> str:
+    """--depth chooses the workload that has depths, which needs it."""
+    with_depths = [entry.name for entry in WORKLOADS.values() if entry.has_depths]
+    if arguments.depth is None:
+        if arguments.workload in with_depths:
+            raise RequestError(f"--workload {arguments.workload} needs --depth 0 1024 ...")
+        return arguments.workload
+    if "workload" in given_flags(arguments) and arguments.workload not in with_depths:
+        raise RequestError(f"--depth does nothing for --workload {arguments.workload}")
+    return with_depths[0]
+
+
 def _lengths(arguments) -> tuple[str | None, int, int]:
     """The scenario's name and both lengths; a forward pass puts nothing out (0)."""
     is_forward = WORKLOADS[arguments.workload].reads_prompt_only
@@ -207,7 +228,8 @@ def _lengths(arguments) -> tuple[str | None, int, int]:
     if is_forward and arguments.input_length == 1:
         raise RequestError(f"--workload {arguments.workload} needs --input-length 2 or more")
     if arguments.scenario is None:
-        name, input_length = None, arguments.input_length or 2048
+        usual = WORKLOADS[arguments.workload].input_length
+        name, input_length = None, arguments.input_length or usual
         output_length = arguments.output_length or 128
     elif arguments.scenario in SCENARIOS:
         scenario = SCENARIOS[arguments.scenario]
@@ -256,12 +278,13 @@ def _full_model(arguments, device: str) -> ModelConfig:
         raise CannotRun(f"--model-path: {error}") from None
 
 
-def _check_context(model: ModelConfig, input_length: int, output_length: int) -> None:
-    total = input_length + output_length
+def _check_context(model: ModelConfig, depth: int, input_length: int, output_length: int) -> None:
+    total = depth + input_length + output_length
     if total > model.context_length:
+        behind = f"depth {depth} + " if depth else ""
         raise RequestError(
-            f"{input_length} input + {output_length} output tokens = {total}, but {model.name} "
-            f"has a context of {model.context_length}"
+            f"{behind}{input_length} input + {output_length} output tokens = {total}, but "
+            f"{model.name} has a context of {model.context_length}"
         )
 
 
@@ -316,6 +339,10 @@ def _check_output(arguments) -> None:
         raise RequestError(f"--json and --format {arguments.format} exclude each other")
     if arguments.json:
         arguments.format = "json"
+    if arguments.save_prompts and not arguments.save_results and arguments.output is None:
+        raise RequestError(
+            "--save-prompts writes beside the result: add --save-results or --output"
+        )
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
     if arguments.save_results or arguments.profile:
@@ -330,6 +357,19 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
+    if arguments.attention in ("matmul", "flex") and not model.caches_heads:
+        raise CannotRun(
+            f"--attention {arguments.attention} can't serve the attention of {model.name}; leave it "
+            "at auto"
+        )
+    if arguments.attention == "flex":
+        unfit = next((spec for spec in specs if not spec.engine.compiles_flex), None)
+        if unfit is not None:
+            takers = [entry.name for entry in ENGINES.values() if entry.compiles_flex]
+            raise RequestError(
+                f"--attention flex needs a compiler that fuses it ({', '.join(takers)}), which "
+                f"'{unfit.label}' is not"
+            )
     with_ours = next((spec for spec in specs if spec.kernels), None)
     if with_ours and (arguments.attention, arguments.linear) == ("sdpa", "torch"):
         raise RequestError(

@@ -7,6 +7,7 @@ argparse then names the type by the function's name.
 import argparse
 import re
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 _LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
@@ -85,8 +86,26 @@ def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
         return None
 
 
+def path(text: str) -> Path:
+    """A shell variable that is not set must not mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
+
+
+SWEEP = "sweep"
+
+
+def batch_size(text: str) -> int | str:
+    """A number of sequences, or "sweep"."""
+    return SWEEP if text == SWEEP else positive_int(text)
+
+
+batch_size.__name__ = "whole number"
 
 
 def engine_python(text: str) -> tuple[str, str]:

@@ -3,10 +3,11 @@
 `check_before` compares an engine with the reference before it is timed, `check_timed_runs` replays
 tokens of timed runs afterwards, `merge` makes one record of both, `combine` one of several ranks'.
 
+Of an engine that shows tokens alone, what moves no logit by more than rounding does stays unseen: the
+tokens of its runs are those that rounding explains, and nothing is known of its cache.
+
 What the check cannot see, because random weights give it nothing to be seen by:
 
-- of an engine that shows tokens alone: what moves no logit by more than rounding does; the tokens of
-  its runs are those that rounding explains, nothing is known of its cache.
 - a prompt's attention that leaves out a small part of a long prompt: attention over random keys is
   an average, to which one part in a hundred adds less than rounding; decode steps have needles for
   it, but a prefill makes its own keys. A fault of more than that shows in the cache.

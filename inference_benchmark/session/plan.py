@@ -1,8 +1,8 @@
 """What a session is going to do, fixed before anything runs: groups of cells. No torch.
 
-A cell is one mode at one batch size, depth of the model and, of a layer's part, length of sequences.
-Cells of one batch size and length are a group:
-they are prepared together, measured in turn, and closed before the next group begins. Where the
+A cell is one mode at one batch size, depth of the model, depth of the context where that is asked
+for, and, of a layer's part, length of sequences. Cells of one batch size, context and length are a
+group: they are prepared together, measured in turn, and closed before the next group begins. Where the
 modes of a group do not fit into memory together, each mode is a group of its own, and the cells say
 that they were not interleaved.
 """
@@ -24,7 +24,7 @@ class CellPlan:
     """One mode at one batch size and depth.
 
     model: the whole of it at this depth, of which each of num_ranks ranks has a share.
-    kernel_choices: single kernels that --attention and --linear chose against the mode's name.
+    choices: what was asked for beyond the mode's name, single kernels and compiler options.
     depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
         model, which never runs.
     """
@@ -35,7 +35,7 @@ class CellPlan:
     precision: Precision
     engine: EnginePlan
     num_ranks: int = 1
-    kernel_choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     depth: str | None = None
     device: str = "cuda"
     interleaved: bool = True
@@ -45,10 +45,14 @@ class CellPlan:
     def batch_size(self) -> int:
         return self.engine.batch_size
 
+    @property
+    def context_depth(self) -> int | None:
+        return self.workload.context_depth
+
     @cached_property
     def variant(self) -> str:
         """The mode as it is shown: "inductor+graphs[flash_decode]"."""
-        choices = f"[{', '.join(self.kernel_choices)}]" if self.kernel_choices else ""
+        choices = f"[{', '.join(self.choices)}]" if self.choices else ""
         return self.spec.shown_label + choices
 
     @property
@@ -58,7 +62,8 @@ class CellPlan:
 
     @cached_property
     def label(self) -> str:
-        parts = (self.variant, f"b{self.batch_size}", self.length, self.depth)
+        context = None if self.context_depth is None else f"d{self.context_depth}"
+        parts = (self.variant, f"b{self.batch_size}", self.length, context, self.depth)
         return " ".join(filter(None, parts))
 
     @property
@@ -69,6 +74,7 @@ class CellPlan:
             "variant": self.variant,
             "kernels": self.spec.kernels,
             "batch_size": self.batch_size,
+            "context_depth": self.context_depth,
             "length": self.length,
             "depth": self.depth,
         }
@@ -90,7 +96,12 @@ class CellPlan:
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
         mine, others = (
-            (cell.batch_size, cell.model.num_layers, cell.workload.input_length)
+            (
+                cell.batch_size,
+                cell.model.num_layers,
+                cell.workload.input_length,
+                cell.context_depth,
+            )
             for cell in (self, other)
         )
         return mine == others
@@ -110,8 +121,10 @@ class Group:
     @property
     def name(self) -> str:
         modes = dict.fromkeys(cell.variant for cell in self.cells)
-        length = self.cells[0].length
-        return f"batch {self.batch_size}{f', {length}' if length else ''}: {', '.join(modes)}"
+        cell = self.cells[0]
+        context = None if cell.context_depth is None else f"depth {cell.context_depth}"
+        place = ", ".join(filter(None, (f"batch {cell.batch_size}", cell.length, context)))
+        return f"{place}: {', '.join(modes)}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from inference_benchmark.output_check.tolerances import FACTORS, combined_noise,
 
 TINY = MODELS["llama-tiny"].with_layers(2)
 
-RUN = TimedRun(torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64), 1)
+NO_TOKENS = torch.zeros(1, 1, dtype=torch.int64)
+RUN = TimedRun(NO_TOKENS, NO_TOKENS, 1)
 
 
 def test_relative_error_of_vectors():

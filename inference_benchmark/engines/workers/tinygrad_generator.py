@@ -21,7 +21,8 @@ class Generator:
     def __init__(self, settings):
         folder = Path(settings["folder"])
         self.config = json.loads((folder / "config.json").read_text())
-        self.dtype = TYPES[settings["dtype"]]
+        self.type_name = settings["dtype"]
+        self.dtype = TYPES[self.type_name]
         self.slots, self.batch = settings["cache_length"], settings["batch_size"]
         self.weights = {}
         for path in sorted(folder.glob("*.safetensors")):
@@ -128,7 +129,7 @@ class Generator:
         return {
             "version": version("tinygrad"),
             "backend": Device.DEFAULT,
-            "kv_cache_dtype": self.dtype.name,
+            "kv_cache_dtype": self.type_name,
             "beam": getenv("BEAM", 0),
             "scheduling": "TinyJit; each token goes through the host",
         }

@@ -51,6 +51,8 @@ class Generator:
         if settings["device"] == "cuda":
             arguments["compilation_config"] = {"cudagraph_capture_sizes": [batch]}
             arguments["gpu_memory_utilization"] = self._share(folder, arguments)
+        else:
+            arguments["enforce_eager"] = True  # compiling serves tests there, and takes minutes
         return arguments
 
     def _cache_bytes(self, folder):
@@ -124,13 +126,23 @@ class Generator:
         return {
             "version": vllm.__version__,
             "arguments": {name: value for name, value in self.arguments.items() if name != "model"},
-            "attention": str(getattr(config.attention_config, "backend", None)),
+            "attention": _attention(graphs),
             "cuda_graphs": str(graphs.cudagraph_mode),
-            "kv_cache_dtype": str(config.cache_config.cache_dtype),
+            "kv_cache_dtype": self._cache_type(config.cache_config.cache_dtype),
             "kv_pool_bytes": self.arguments["kv_cache_memory_bytes"],
             "asynchronous": bool(scheduler.async_scheduling),
             "scheduling": "add_request and step in this process",
         }
 
+    def _cache_type(self, name):
+        return self.settings["dtype"] if name == "auto" else str(name)
+
     def close(self):
         del self.llm, self.engine
+
+
+def _attention(compilation):
+    """The backend that vLLM chose, by its name."""
+    layers = compilation.static_forward_context.values()
+    names = {layer.attn_backend.get_name() for layer in layers if hasattr(layer, "attn_backend")}
+    return ", ".join(sorted(names)) or None

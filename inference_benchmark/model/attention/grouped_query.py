@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.rope_cache import rope_and_cache
@@ -23,6 +22,11 @@ from inference_benchmark.model.attention.causal import (
 from inference_benchmark.model.attention.grouped_query_config import (
     AttentionTemperature,
     GroupedQueryAttention,
+)
+from inference_benchmark.model.attention.over_slots import (
+    SlotAttention,
+    choose_slot_attention,
+    over_slots_sdpa,
 )
 from inference_benchmark.model.cache import LayerCache, write_cache
 from inference_benchmark.model.checkpoint_layout import Layout, Target, rope_rows, unchanged
@@ -91,15 +95,24 @@ def checkpoint_tensors(
 
 
 def make_function(
-    config: GroupedQueryAttention, norm_eps: float, kernels: KernelConfig, linear: Linear
+    config: GroupedQueryAttention,
+    norm_eps: float,
+    kernels: KernelConfig,
+    linear: Linear,
+    context_depth: int = 0,
 ) -> Attend:
-    """attend(hidden, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden]."""
+    """attend(hidden, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden].
+
+    context_depth: filled slots that a prompt stands behind and attends to.
+    """
     heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
     uses_kernels = not needs_mask(config, kernels)
     normalize = _choose_norm(config)
-    decode = _decode_flash if uses_kernels else _decode_sdpa
+    attend_slots = choose_slot_attention("sdpa" if uses_kernels else kernels.attention)
+    decode = _decode_flash if uses_kernels else _decode_over_slots
     over_prompt = choose_causal_attention(kernels)
     fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(config)
+    fills_cache = fills_cache and not context_depth  # that kernel fills from slot 0 on
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight, *norm_weights = weights
@@ -112,9 +125,9 @@ def make_function(
         if length > 1 and fills_cache and cache:
             context = _prefill_from_cache(qk, v, config, cos, sin, position, cache)
         elif length > 1:
-            context = _prefill(qk, v, config, cos, sin, position, cache, over_prompt)
+            context = _prefill(qk, v, config, cos, sin, position, cache, over_prompt, context_depth)
         else:
-            context = decode(qk, v, config, cos, sin, position, mask, cache)
+            context = decode(qk, v, config, cos, sin, position, mask, cache, attend_slots)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
         return linear(context, output_weight)
 
@@ -152,30 +165,44 @@ def _rotate_and_split(qk: Tensor, config: GroupedQueryAttention, cos: Tensor, si
     return qk[:, : config.num_heads], qk[:, config.num_heads :]
 
 
-def _prefill(qk, v, config, cos, sin, position, cache, over_prompt) -> Tensor:
+def _prefill(
+    qk, v, config, cos, sin, position, cache, over_prompt, context_depth: int = 0
+) -> Tensor:
     """qk [batch, heads + kv_heads, length, head_dim] -> [batch, heads, length, head_dim]."""
     q, k = _rotate_and_split(qk, config, cos, sin)
-    length = q.shape[2]
-    if _has_temperature(config.temperature, length):
-        q = _scale(q, config.temperature, torch.arange(length, device=q.device))
+    end = context_depth + q.shape[2]
+    if _has_temperature(config.temperature, end):
+        q = _scale(q, config.temperature, torch.arange(context_depth, end, device=q.device))
     if cache:
-        write_cache(cache[0], k, position)
-        write_cache(cache[1], v, position)
-    contexts = [over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in _chunks(config, length)]
+        k_cache = write_cache(cache[0], k, position, context_depth)
+        v_cache = write_cache(cache[1], v, position, context_depth)
+    if context_depth:
+        k, v = k_cache, v_cache
+    contexts = [
+        over_prompt(q[:, :, queries], k[:, :, keys], v[:, :, keys])
+        for queries, keys in _chunks(config, q.shape[2], context_depth)
+    ]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
 
-def _chunks(config: GroupedQueryAttention, length: int) -> list[slice]:
-    """The parts of a prompt that attend to themselves only."""
-    size = config.chunk_size or length
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+def _chunks(
+    config: GroupedQueryAttention, length: int, context_depth: int = 0
+) -> list[tuple[slice, slice]]:
+    """The parts of a prompt, each with the slots that it attends to: its chunk of the context."""
+    end = context_depth + length
+    size = config.chunk_size or end
+    return [
+        (slice(max(start - context_depth, 0), stop - context_depth), slice(start, stop))
+        for start in range(context_depth // size * size, end, size)
+        for stop in (min(start + size, end),)
+    ]
 
 
 def _prefill_from_cache(qk, v, config, cos, sin, position, cache) -> Tensor:
     """The same with the kernel that rotates and fills the cache; attention then reads the cache."""
     q, k = qk[:, : config.num_heads], qk[:, config.num_heads :]
     q = rope_and_cache(q, k, v, cos, sin, *cache, position)
-    chunks = _chunks(config, q.shape[2])
+    chunks = [queries for queries, _ in _chunks(config, q.shape[2])]
     contexts = [cached_causal_attention(q[:, :, c], *cache, c.start) for c in chunks]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
@@ -192,7 +219,9 @@ def _scale(q: Tensor, temperature: AttentionTemperature, positions: Tensor) -> T
     return (q * factors[None, None, :, None]).to(q.dtype)
 
 
-def _decode_sdpa(qk, v, config, cos, sin, position, mask, cache) -> Tensor:
+def _decode_over_slots(
+    qk, v, config, cos, sin, position, mask, cache, attend_slots: SlotAttention
+) -> Tensor:
     """qk [batch, heads + kv_heads, 1, head_dim] -> [batch, heads, 1, head_dim]."""
     q, k = _rotate_and_split(qk, config, cos, sin)
     batch, heads, _, head_dim = q.shape
@@ -203,9 +232,9 @@ def _decode_sdpa(qk, v, config, cos, sin, position, mask, cache) -> Tensor:
         q = _scale(q, config.temperature, position)
     if _exceeds_chunk(config, cache_length):
         mask = _chunk_mask(position, cache_length, config.chunk_size)
+        attend_slots = over_slots_sdpa  # which alone takes any mask
     q = q.reshape(batch, config.num_kv_heads, config.group_size, head_dim)
-    rows = mask.expand(batch, 1, config.group_size, cache_length)
-    context = F.scaled_dot_product_attention(q, k_cache, v_cache, attn_mask=rows)
+    context = attend_slots(q, k_cache, v_cache, mask, position)
     return context.reshape(batch, heads, 1, head_dim)
 
 
@@ -220,10 +249,10 @@ def _chunk_mask(position: Tensor, cache_length: int, chunk_size: int) -> Tensor:
     return torch.logical_and(slots >= start, slots <= position)[None, None, None, :]
 
 
-def _decode_flash(qk, v, config, cos, sin, position, mask, cache) -> Tensor:
+def _decode_flash(qk, v, config, cos, sin, position, mask, cache, attend_slots) -> Tensor:
     cache_length = cache[0].shape[2]
     if _exceeds_chunk(config, cache_length):
-        return _decode_sdpa(qk, v, config, cos, sin, position, mask, cache)
+        return _decode_over_slots(qk, v, config, cos, sin, position, mask, cache, attend_slots)
     if _rotates_only(config):
         q, k = qk[:, : config.num_heads], qk[:, config.num_heads :]
         q = rope_and_cache(q, k, v, cos, sin, *cache, position)

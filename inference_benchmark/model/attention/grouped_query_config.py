@@ -36,6 +36,7 @@ class GroupedQueryAttention:
     learned_qk_norm: bool = False
 
     is_plain = True  # every matrix belongs to a linear layer
+    caches_heads = True  # keys and values as they are attended to: any attention over slots serves
 
     def sharded(self, size: int) -> "GroupedQueryAttention":
         """One rank's heads; a KV head that serves the heads of several ranks is on each of them."""
@@ -95,6 +96,10 @@ class GroupedQueryAttention:
 
     def decode_score_flops(self, contexts: range) -> float:
         return self._score_flops(self.attended(contexts))
+
+    def expanded_values_per_token(self) -> int:
+        """What a prefill makes of each token of a context before it: attention reads the cache."""
+        return 0
 
     def activation_values_per_token(self) -> int:
         """Fused projections, keys and values repeated for all heads, and the result."""

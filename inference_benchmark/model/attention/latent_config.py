@@ -26,6 +26,7 @@ class LatentAttention:
     value_dim: int
     softmax_factor: float = 1.0  # on top of 1 / sqrt(nope_dim + rope_dim)
 
+    caches_heads = False  # one latent vector per token
     is_plain = False  # the absorbed form multiplies by the projections of keys and values
 
     def sharded(self, size: int) -> "LatentAttention":
@@ -74,6 +75,11 @@ class LatentAttention:
 
     def decode_score_flops(self, contexts: range) -> float:
         return 2 * self.num_heads * (self.cache_dim + self.latent_dim) * self.attended(contexts)
+
+    def expanded_values_per_token(self) -> int:
+        """What a prefill makes of each token of a context before it: keys and values of all heads,
+        as projected and as laid out."""
+        return self.num_heads * (self.nope_dim + self.value_dim + self.query_dim)
 
     def activation_values_per_token(self) -> int:
         """Queries twice (before and after RoPE), keys and values as projected and as laid out."""
