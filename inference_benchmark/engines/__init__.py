@@ -33,6 +33,7 @@ class EngineEntry:
     copies_weights: bool = False  # it holds a copy of them beside the session's
     has_own_loop: bool = False  # it generates by itself: no CUDA graph of ours, no other workload
     in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
+    precision: str | None = None  # that it converts the weights to; None: the session's
     needs_gpu: bool = False
     cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
@@ -42,6 +43,9 @@ class EngineEntry:
     server_check: str = ""
     note: str = ""  # what is said wherever its name is listed
     is_listed: bool = True  # in --help
+    # A cell that is asked for by flags instead of --mode, here all of them; one of several flags is
+    # what the cells of each are held against.
+    flags: tuple[str, ...] = ()
 
     def load(self) -> type:
         return _load(self.engine)
@@ -93,6 +97,39 @@ _TABLE = (
         shipped_attention="flex",
     ),
     EngineEntry(
+        "pytorch-base",
+        "inference_benchmark.engines.converted:Fp32Eager",
+        "plain PyTorch in fp32",
+        graphs_by_default=False,
+        copies_weights=True,
+        precision="fp32",
+        is_listed=False,
+        flags=("pytorch_base",),
+    ),
+    EngineEntry(
+        "pytorch-fp16",
+        "inference_benchmark.engines.converted:Fp16Eager",
+        "plain PyTorch in fp16",
+        graphs_by_default=False,
+        copies_weights=True,
+        precision="fp16",
+        is_listed=False,
+        flags=("pytorch_base", "pytorch_optimised"),
+    ),
+    EngineEntry(
+        "pytorch-optimised",
+        "inference_benchmark.engines.converted:Fp16Inductor",
+        "torch.compile in fp16",
+        graphs_by_default=True,
+        takes_compile_mode=True,
+        compiles_flex=True,
+        shipped_attention="flex",
+        copies_weights=True,
+        precision="fp16",
+        is_listed=False,
+        flags=("pytorch_optimised",),
+    ),
+    EngineEntry(
         "transformers",
         "inference_benchmark.engines.transformers:TransformersEngine",
         "Hugging Face transformers' generate",
@@ -108,7 +145,7 @@ _TABLE = (
         "vLLM, in a process of its own",
         graphs_by_default=False,
         packages=("vllm",),
-        install="pip install vllm==0.26.0 (its Python: --engine-python vllm=PATH)",
+        install="pip install vllm==0.26.0, best in a Python of its own (--engine-python vllm=PATH)",
         copies_weights=True,
         has_own_loop=True,
         in_worker=True,

@@ -252,6 +252,17 @@ class Flags:
         default=("thunder",),
         metavar="MODE",
     )
+    pytorch_base: bool = flag(
+        "execution",
+        "measure plain PyTorch in fp32 as the cell pytorch-base, beside what --mode names",
+        default=False,
+    )
+    pytorch_optimised: bool = flag(
+        "execution",
+        "measure torch.compile in fp16 as the cell pytorch-optimised; with --pytorch-base also "
+        "pytorch-fp16, against which both show what precision and compiling bring",
+        default=False,
+    )
     thunder_executors: str = flag(
         "execution",
         f"comma-separated, of {', '.join(EXECUTORS)} (default: thunder's own choice)",

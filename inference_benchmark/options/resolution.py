@@ -50,6 +50,7 @@ def resolve(arguments: Namespace) -> Request:
         CannotRun: a package, a GPU or a writable directory is missing.
     """
     check_combination(arguments)
+    _add_cells_of_flags(arguments)
     executors = parse_executors(arguments.thunder_executors)
     is_part = WORKLOADS[arguments.workload].is_part
     names_modes = not is_part or "mode" in given_flags(arguments)
@@ -124,6 +125,19 @@ def resolve(arguments: Namespace) -> Request:
         extrapolation=extrapolation,
         question=question,
     )
+
+
+def _add_cells_of_flags(arguments) -> None:
+    """Modes that flags of their own ask for join those of --mode, or stand alone without it."""
+    entries = [entry for entry in ENGINES.values() if entry.flags]
+    asked = [entry for entry in entries if all(getattr(arguments, name) for name in entry.flags)]
+    if not asked:
+        return
+    given = arguments.mode if "mode" in given_flags(arguments) else ()
+    arguments.mode = (*given, *(entry.name for entry in asked))
+    shared = [entry.name for entry in asked if len(entry.flags) > 1]
+    if shared and arguments.baseline is None:
+        (arguments.baseline,) = shared
 
 
 def _check_executors(arguments) -> None:
@@ -433,6 +447,11 @@ def _check_weight_formats(
         raise RequestError(
             f"mode '{quantised[0]}' quantises the weights itself and can't start from {precision}: "
             f"--precision {', '.join(BASE_TYPES)}"
+        )
+    converting = [spec.label for spec in specs if spec.engine.precision is not None]
+    if converting and (precision not in BASE_TYPES or ranks > 1):
+        raise CannotRun(
+            f"mode '{converting[0]}' converts weights of {', '.join(BASE_TYPES)} on one GPU alone"
         )
     if quantised and ranks > 1:
         raise CannotRun(f"mode '{quantised[0]}' quantises on one GPU only, not on {ranks} ranks")
