@@ -64,5 +64,23 @@ def _q4_k_factors(packed: Tensor) -> tuple[Tensor, Tensor]:
     return factors, offsets
 
 
+def _q6_k(blocks: Tensor) -> Tensor:
+    """[blocks, 210]: 128 bytes of four low bits, 64 of two high bits, 16 signed factors, a scale:
+    value = scale * factor * (stored - 32) -> [blocks, 256]. Each half of a block, 128 values, is four
+    rows of 32: the lower halves of 64 bytes and their upper halves, with two high bits each in turn."""
+    low = torch.stack(_halves(blocks[:, :128].unflatten(1, (2, 64))), dim=2)  # [blocks, 2, 2, 64]
+    high = blocks[:, 128:192].unflatten(1, (2, 32))
+    high = torch.stack([(high >> shift) & 3 for shift in (0, 2, 4, 6)], dim=2)  # [blocks, 2, 4, 32]
+    values = (low.flatten(1) | (high.flatten(1) << 4)).float() - 32
+    factors = blocks[:, 192:208].contiguous().view(torch.int8).float()
+    scales = _scale(blocks, 208) * factors  # [blocks, 16], each of 16 values
+    return (scales[:, :, None] * values.unflatten(1, (16, 16))).flatten(1)
+
+
 _PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_QUANTISED: dict[str, Callable[[Tensor], Tensor]] = {"Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_K": _q4_k}
+_QUANTISED: dict[str, Callable[[Tensor], Tensor]] = {
+    "Q8_0": _q8_0,
+    "Q4_0": _q4_0,
+    "Q4_K": _q4_k,
+    "Q6_K": _q6_k,
+}
