@@ -51,6 +51,17 @@ def test_q4_k_has_six_bit_factors_for_eight_groups():
     assert (values == values[:, :1]).all()
 
 
+def test_q5_k_has_the_fifth_bit_of_each_value_apart():
+    """Groups 0 and 7, factors 1 and 33: of value 0 the fifth bit is set in both, of value 1 in none."""
+    first, second, third = [1, 0, 0, 2 << 6], [0] * 4, [0, 0, 0, 1]
+    fifth = bytes([0b1000_0001]) + bytes(31)
+    block = fp16(1.0) + fp16(0.5) + bytes(first + second + third) + fifth + bytes([0x32] * 128)
+    values = dequantize(stored(block), TYPES["Q5_K"]).view(8, 32)
+    assert values[0, :2].tolist() == [16 + 2, 2]
+    assert values[7, :2].tolist() == [33 * (16 + 3), 33 * 3]
+    assert not values[1:7].any()
+
+
 def test_q6_k_has_two_bits_of_each_value_apart():
     """Values 0 and 128 are stored as 33 and 63; the factor of the last sixteen values is -2."""
     low, high, factors = bytearray(128), bytearray(64), bytearray([1] * 15 + [0xFE])
@@ -77,7 +88,7 @@ def test_the_package_reads_the_same(name):
     assert np.array_equal(ours.numpy().reshape(8, 256), expected)
 
 
-@pytest.mark.parametrize(("name", "scales"), [("Q4_K", (0, 2)), ("Q6_K", (208,))])
+@pytest.mark.parametrize(("name", "scales"), [("Q4_K", (0, 2)), ("Q5_K", (0, 2)), ("Q6_K", (208,))])
 def test_the_package_reads_the_same_of_random_blocks(name, scales):
     """It has no way to make them of values."""
     shape = (64, TYPES[name].block_bytes)
@@ -107,7 +118,7 @@ def test_a_quantised_file_is_near_to_what_was_quantised(tmp_path, file_type):
     assert 1e-4 < error < {"q8_0": 0.03, "q4_0": 0.4}[file_type]
 
 
-@pytest.mark.parametrize("name", ["Q5_K", "Q5_0", "IQ4_XS", "MXFP4"])
+@pytest.mark.parametrize("name", ["Q3_K", "Q5_0", "IQ4_XS", "MXFP4"])
 def test_another_type_is_named(tmp_path, capsys, name):
     writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
     for setting, value in (("embedding_length", 256), ("block_count", 1), ("context_length", 64)):
