@@ -31,7 +31,7 @@ from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
-from inference_benchmark.options.question import check_question, read_question
+from inference_benchmark.options.question import check_flags, check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.scenarios import SCENARIOS
@@ -50,6 +50,7 @@ def resolve(arguments: Namespace) -> Request:
         CannotRun: a package, a GPU or a writable directory is missing.
     """
     check_combination(arguments)
+    check_flags(arguments)
     _add_cells_of_flags(arguments)
     executors = parse_executors(arguments.thunder_executors)
     is_part = WORKLOADS[arguments.workload].is_part

@@ -208,8 +208,9 @@ def test_a_gguf_file_has_no_tokenizer_here(copied, capsys):
         (["--timing"], "--timing does nothing without --prompt"),
         (["--temperature", "2"], "--temperature does nothing without --sampling or --prompt"),
         (["--max-new-tokens", "3"], "--max-new-tokens does nothing without --prompt"),
-        (["--prompt", "hi", "--model-path", "x", "--scenario", "chat"], "not a benchmark"),
-        (["--prompt", "hi", "--model-path", "x", "--save-results"], "not a benchmark"),
+        (["--prompt", "hi", "--model-path", "x", "--scenario", "chat"], "--scenario does nothing"),
+        (["--prompt", "hi", "--model-path", "x", "--save-results"], "--save-results does nothing"),
+        (["--prompt", "hi", "--model-path", "x", "--pytorch-base"], "--pytorch-base does nothing"),
     ],
 )
 def test_flags_that_do_nothing_are_refused(capsys, arguments, words):
