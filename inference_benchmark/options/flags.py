@@ -26,38 +26,6 @@ CACHE_STATES = ("cold", "warm")
 
 _FIXES_RUNS = "it fixes the number of runs"
 _HAS_LENGTHS = "a depth takes --input-length and --output-length"
-# Flags that do nothing for the answer to a question.
-_BENCHMARK_ONLY = [
-    "workload",
-    "scenario",
-    "batch_size",
-    "depth",
-    "input_length",
-    "output_length",
-    "extrapolate",
-    "num_iterations",
-    "warmup_iterations",
-    "target_ci",
-    "max_seconds",
-    "sweep",
-    "sessions",
-    "cache_state",
-    "baseline",
-    "strict",
-    "profile",
-    "explain",
-    "gpu_price",
-    "gpu_bandwidth",
-    "gpu_peak",
-    "measure_ceilings",
-    "details",
-    "format",
-    "json",
-    "save_results",
-    "save_prompts",
-    "output_dir",
-    "output",
-]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -242,7 +210,6 @@ class Flags:
         "print the answer of the model in --model-path to this text, as it comes, and its times",
         metavar="TEXT",
         needs="model_path",
-        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
     )
     max_new_tokens: int | None = flag(
         "a question",

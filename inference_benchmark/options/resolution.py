@@ -33,7 +33,7 @@ from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.implementations import resolve_implementations
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.plots_package import check_plots_package
-from inference_benchmark.options.question import check_question, read_question
+from inference_benchmark.options.question import check_flags, check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.options.training import resolve_training
@@ -53,6 +53,7 @@ def resolve(arguments: Namespace) -> Request:
         CannotRun: a package, a GPU or a writable directory is missing.
     """
     check_combination(arguments)
+    check_flags(arguments)
     _add_cells_of_flags(arguments)
     executors = parse_executors(arguments.thunder_executors)
     is_part = WORKLOADS[arguments.workload].is_part
