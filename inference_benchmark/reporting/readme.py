@@ -47,7 +47,7 @@ from inference_benchmark.scenarios import SCENARIOS
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 _RATIO_ROUNDING = 0.001  # of a printed speed-up and of the medians it is held against
-HEADLINES = ("three_sessions", "models", "four_gpus")  # what the README itself shows
+HEADLINES = ("as_shipped", "three_sessions", "models", "four_gpus")  # what the README itself shows
 
 
 def main() -> None:
@@ -304,6 +304,8 @@ def cold_starts(folder: str) -> str:
 
 RESULT_FOLDERS = (
     "three_sessions",
+    "as_shipped",
+    "attention_as_shipped",
     "before_the_rebuild",
     "batch_sizes",
     "session",
