@@ -23,7 +23,6 @@ def test_a_missing_marker_is_named():
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_published_results_are_whole_and_checked(path):
     result = read_result(path)
-    # The time of one machine ended before its session did; results/README.md says so.
     # Sessions that a machine's end or a time limit cut short, as results/README.md says of them.
     cut_short = path.parent.name in ("batch_sizes", "attention_as_shipped")
     assert result["state"] == "complete" or cut_short
