@@ -88,7 +88,7 @@ class Preparation:
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
         if self.weights.decoder is not None:
-            plan.workload.prepare_check(self._check_context(plan))
+            plan.workload.prepare_check(self._check_context(cell))
             self.free()
         model = self.weights.model_of(plan.implementation)
         held = self._allocated()
@@ -189,7 +189,8 @@ class Preparation:
 
     def _check_context(self, cell: LiveCell) -> CheckContext:
         plan = cell.plan
-        decoder = self.weights.decoder if cell.engine.decoder is None else cell.engine.decoder
+        own = None if cell.engine is None else cell.engine.decoder
+        decoder = self.weights.decoder if own is None else own
         num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
