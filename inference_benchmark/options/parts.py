@@ -64,19 +64,20 @@ def _part(arguments: Namespace, length: int) -> LayerPart:
     return LayerPart(arguments.workload, length, arguments.decode, arguments.backward, kind)
 
 
-def usable(arguments: Namespace, device: str) -> tuple[str, ...]:
+def usable(arguments: Namespace, model: ModelConfig, device: str) -> tuple[str, ...]:
     """The implementations that are timed where none is named: those that can serve and are there,
     and with this project's kernels where these have something to do."""
     part = _part(arguments, 1)
     found = [
         entry.name
         for entry in IMPLEMENTATIONS[arguments.workload].values()
-        if entry.by_default
-        and entry.refusal(part, arguments.precision, device) is None
+        if entry.refusal(part, arguments.precision, device) is None
+        and entry.suits(model, part)
         and all(map(importlib.util.find_spec, entry.packages))
     ]
     entries = IMPLEMENTATIONS[arguments.workload]
-    if device == "cpu" or arguments.backward or not (arguments.decode or part.kind == "layer"):
+    kernels_serve = device == "cuda" and not arguments.backward and model.supports_flash_decode
+    if not kernels_serve or not (arguments.decode or part.kind == "layer"):
         return tuple(found)
     return (*found, *(f"{name}+kernels" for name in found if entries[name].takes_kernels))
 
