@@ -20,11 +20,10 @@ _FP32_BYTES = 4
 
 
 def layer_for(kind: str, model: ModelConfig) -> ModelConfig:
-    """What is built of a model for its part of this kind: one layer of the kind that it has most of.
-
-    For attention, which has no weights, with hardly a feed-forward network: experts are tens of GB.
+    """What is built of a model for its part of this kind: one layer of the kind that it has most of,
+    without a vocabulary; for attention, which has no weights, with hardly a feed-forward network.
     """
-    layer = model.one_layer()
+    layer = replace(model.one_layer(), vocab_size=1)
     return replace(layer, feed_forward=DenseFeedForward(1)) if kind == "attention" else layer
 
 
