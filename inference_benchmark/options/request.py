@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.model.layer_part import layer_for
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options import values
@@ -30,6 +31,7 @@ class Request(Flags):
     extrapolation: Extrapolation | None = None
     question: Question | None = None  # instead of a benchmark
     workload: str = "generation"
+    implementations: tuple[Implementation, ...] = (OURS,)
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
@@ -86,4 +88,7 @@ class Request(Flags):
         return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
-        return Precision.of(self.precision, spec.weight_format)
+        own = spec.engine.precision
+        return (
+            Precision.of(self.precision, spec.weight_format) if own is None else Precision.of(own)
+        )
