@@ -12,6 +12,8 @@ from inference_benchmark.options.checks import given_flags
 
 DEFAULT_MODEL = {"cuda": "llama2-7b", "cpu": "llama-tiny"}
 _LENGTHS = {"cuda": (512, 1024, 2048, 4096), "cpu": (128, 256)}
+# Of the kernels that a flag chooses those that a part does not have.
+_IDLE = {"attention": frozenset({"attention", "linear"}), "ffn": frozenset({"attention"})}
 _ITERATIONS = {"cuda": 100, "cpu": 10}
 _WARMUP_ITERATIONS = {"cuda": 10, "cpu": 2}
 
@@ -24,6 +26,8 @@ def check_part(arguments: Namespace, ranks: int) -> None:
     """
     if arguments.decode and arguments.backward:
         raise RequestError("--decode and --backward exclude each other: a step has no gradients")
+    for flag in given_flags(arguments) & _IDLE.get(arguments.workload, frozenset()):
+        raise RequestError(f"--{flag} does nothing for --workload {arguments.workload}")
     if arguments.workload != "ffn" and arguments.feed_forward is not None:
         raise RequestError("--feed-forward needs --workload ffn")
     if _takes_one_token(arguments) and arguments.sequence_lengths:
