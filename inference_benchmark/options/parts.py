@@ -80,10 +80,17 @@ def usable(arguments: Namespace, model: ModelConfig, device: str) -> tuple[str, 
         and all(map(importlib.util.find_spec, entry.packages))
     ]
     entries = IMPLEMENTATIONS[arguments.workload]
-    kernels_serve = device == "cuda" and not arguments.backward and model.supports_flash_decode
-    if not kernels_serve or not (arguments.decode or part.kind == "layer"):
+    if device == "cpu" or not has_kernels(arguments) or not model.supports_flash_decode:
         return tuple(found)
     return (*found, *(f"{name}+kernels" for name in found if entries[name].takes_kernels))
+
+
+def has_kernels(arguments: Namespace) -> bool:
+    """Whether this project's kernels do something in this part of a dense model: of a feed-forward
+    network at batch 1."""
+    if arguments.backward:
+        return False
+    return arguments.workload == "layer" or (arguments.decode and 1 in arguments.batch_size)
 
 
 def check_implementation(arguments: Namespace, entry: Implementation, device: str) -> None:

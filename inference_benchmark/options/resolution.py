@@ -397,7 +397,10 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
             f"--attention sdpa --linear torch leave nothing of mode '{with_ours.label}': "
             "leave out +kernels"
         )
-    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
+    entry = WORKLOADS[arguments.workload]
+    is_forward = entry.reads_prompt_only
+    if entry.is_part:
+        is_forward = not parts.has_kernels(arguments)
     if with_ours and is_forward and not model.num_experts:
         raise RequestError(
             f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "

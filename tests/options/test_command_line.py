@@ -85,6 +85,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
             ["--workload", "ffn", "--attention", "sdpa"],
             "--attention does nothing for --workload ffn",
         ),
+        (["--workload", "ffn", "--mode", "eager+kernels"], "leave out +kernels"),
         (["--workload", "ffn", "--gpu-price", "2"], "has no use for --gpu-price"),
         (["--workload", "layer", "--mode", "eager+graphs"], "leave out +graphs"),
         (["--workload", "layer", "--decode", "--backward"], "a step has no gradients"),

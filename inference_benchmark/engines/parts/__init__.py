@@ -107,14 +107,14 @@ def _modes(function: str) -> tuple[Implementation, ...]:
 
 
 # fmt: off
-_FUSED = {"unequal_dims": False, "most_dim": 256}
+_FUSED = {"most_dim": 256}
 _TABLE: dict[str, tuple[Implementation, ...]] = {
     "attention": (
         _entry("reference", f"{_ATTENTION}:reference", "softmax of scores that lie in memory",
                is_plain=True),
         _entry("math", f"{_ATTENTION}:math", "PyTorch's SDPA, operation by operation"),
         _entry("flash", f"{_ATTENTION}:flash", "PyTorch's SDPA, flash attention", precisions=_HALF,
-               on_cpu=_ANY, **_FUSED),
+               on_cpu=_ANY, unequal_dims=False, **_FUSED),
         _entry("efficient", f"{_ATTENTION}:efficient", "PyTorch's SDPA, memory-efficient attention",
                gpu_for=_BOTH, shared_heads=False, **_FUSED),
         _entry("cudnn", f"{_ATTENTION}:cudnn", "PyTorch's SDPA, cuDNN", precisions=_HALF,
@@ -122,10 +122,11 @@ _TABLE: dict[str, tuple[Implementation, ...]] = {
         _entry("flex", f"{_ATTENTION}:flex", "PyTorch's FlexAttention, compiled", gpu_for=_BOTH,
                **_FUSED),
         _entry("flash-attn", f"{_ATTENTION}:flash_attn", "the package flash-attn", precisions=_HALF,
-               gpu_for=_BOTH, packages=("flash_attn",), install="pip install flash-attn", **_FUSED),
+               gpu_for=_BOTH, packages=("flash_attn",), install="pip install flash-attn",
+               unequal_dims=False, **_FUSED),
         _entry("flashinfer", f"{_ATTENTION}:flashinfer", "the package FlashInfer, batch 1",
                precisions=_HALF, gpu_for=_BOTH, has_backward=False, packages=("flashinfer",),
-               install="pip install flashinfer-python", **_FUSED),
+               install="pip install flashinfer-python", unequal_dims=False, **_FUSED),
         _entry("ours", f"{_ATTENTION}:ours", "what this project's decoder uses",
                gpu_for=frozenset({"decode"}), is_ours=True),
     ),
