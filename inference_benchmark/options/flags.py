@@ -476,6 +476,7 @@ class Flags:
         parse=values.price,
         metavar="USD",
         ignored_on=("cpu",),
+        not_for=PARTS,
     )
     gpu_bandwidth: float | None = flag(  # bytes/s
         "limits and cost",

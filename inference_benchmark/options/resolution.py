@@ -73,14 +73,14 @@ def resolve(arguments: Namespace) -> Request:
     if is_part:
         arguments.sequence_lengths = parts.lengths(arguments, device)
         input_length = max(arguments.sequence_lengths)
-        if not names_modes:
-            arguments.mode = parts.usable(arguments, device)
     model, notices = _model(arguments, device)
     question = read_question(arguments, model)
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
         parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
+        if not names_modes:
+            arguments.mode = parts.usable(arguments, model.one_layer(), device)
     extrapolation = _extrapolation(arguments, model)
     if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
         raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
@@ -397,7 +397,10 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
             f"--attention sdpa --linear torch leave nothing of mode '{with_ours.label}': "
             "leave out +kernels"
         )
-    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
+    entry = WORKLOADS[arguments.workload]
+    is_forward = entry.reads_prompt_only
+    if entry.is_part:
+        is_forward = not parts.has_kernels(arguments)
     if with_ours and is_forward and not model.num_experts:
         raise RequestError(
             f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "
