@@ -28,14 +28,14 @@ def write_page(result: dict, request: Request, ending: Ending) -> None:
 
 
 def write_page_of(files: Iterable[Path], path: Path) -> bool:
-    """Of the sessions in these files, under that name or the next one that is free; False where it
-    can't be written, which is said. Of no session there is none."""
+    """Of the sessions in these files; a page of that name, which a sweep that goes on has left, is
+    replaced. False where it can't be written, which is said. Of no session there is none."""
     from inference_benchmark.plotting.sources import read_source
 
     sources = [read_source(str(file)) for file in files]
     try:
         if sources:
-            _draw(_free(path), sources)
+            _draw(path, sources)
     except OSError:
         return False
     return True

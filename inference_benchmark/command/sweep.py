@@ -152,7 +152,7 @@ class _Sweep:
         session.code = self.children.run(session.arguments, {})
         if session.code in GOES_ON:
             self.clock.ended(session.expected_s, time.perf_counter() - started)
-        new = {path: result for path, result in read_folder(folder).items() if path not in known}
+        new = read_folder(folder, known)
         found = find_session(session.request, new, self.machine)
         if found is not None:
             session.path, session.result = found
