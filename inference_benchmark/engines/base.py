@@ -128,6 +128,8 @@ class Engine:
     capabilities: ClassVar[Capabilities] = Capabilities()
     # Makes a clock for a number of marks, where the engine knows better than the session's clocks.
     clock_type: Any = None
+    # Weights of its own, where its outputs are checked against these instead of the session's.
+    decoder: Any = None
     # Of a cold start what it took to load weights; None where it uses the session's.
     load_s: float | None = None
 

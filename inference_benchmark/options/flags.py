@@ -26,38 +26,6 @@ CACHE_STATES = ("cold", "warm")
 
 _FIXES_RUNS = "it fixes the number of runs"
 _HAS_LENGTHS = "a depth takes --input-length and --output-length"
-# Flags that do nothing for the answer to a question.
-_BENCHMARK_ONLY = [
-    "workload",
-    "scenario",
-    "batch_size",
-    "depth",
-    "input_length",
-    "output_length",
-    "extrapolate",
-    "num_iterations",
-    "warmup_iterations",
-    "target_ci",
-    "max_seconds",
-    "sweep",
-    "sessions",
-    "cache_state",
-    "baseline",
-    "strict",
-    "profile",
-    "explain",
-    "gpu_price",
-    "gpu_bandwidth",
-    "gpu_peak",
-    "measure_ceilings",
-    "details",
-    "format",
-    "json",
-    "save_results",
-    "save_prompts",
-    "output_dir",
-    "output",
-]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -242,7 +210,6 @@ class Flags:
         "print the answer of the model in --model-path to this text, as it comes, and its times",
         metavar="TEXT",
         needs="model_path",
-        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
     )
     max_new_tokens: int | None = flag(
         "a question",
@@ -297,6 +264,17 @@ class Flags:
         nargs="+",
         default=("thunder",),
         metavar="MODE",
+    )
+    pytorch_base: bool = flag(
+        "execution",
+        "measure plain PyTorch in fp32 as the cell pytorch-base, beside what --mode names",
+        default=False,
+    )
+    pytorch_optimised: bool = flag(
+        "execution",
+        "measure torch.compile in fp16 as the cell pytorch-optimised; with --pytorch-base also "
+        "pytorch-fp16, against which both show what precision and compiling bring",
+        default=False,
     )
     thunder_executors: str = flag(
         "execution",
@@ -444,7 +422,7 @@ class Flags:
         "benchmark",
         "make a session of each combination of the flags' values in FILE, and pass over what is in "
         "--output-dir already",
-        parse=Path,
+        parse=values.path,
         metavar="FILE.toml",
         excludes=dict.fromkeys(
             ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
@@ -543,6 +521,7 @@ class Flags:
         "output",
         "write the token ids of all timed runs beside the JSON file, for another program",
         default=False,
+        needs=("save_results", "output", "sessions", "sweep", "cache_state"),
     )
     output_dir: Path = flag(
         "output",
@@ -550,7 +529,7 @@ class Flags:
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile", "report", "sweep"),
+        needs=("save_results", "sessions", "profile", "report", "sweep", "cache_state"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"

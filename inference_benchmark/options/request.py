@@ -87,4 +87,7 @@ class Request(Flags):
         return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
-        return Precision.of(self.precision, spec.weight_format)
+        own = spec.engine.precision
+        return (
+            Precision.of(self.precision, spec.weight_format) if own is None else Precision.of(own)
+        )

@@ -106,6 +106,27 @@ def modes() -> str:
     return markdown(["mode", "CUDA graphs by default", "what it is"], rows)
 
 
+def foreign_engines() -> str:
+    """Engines with a loop of their own: how each is installed, where it runs, by what name."""
+    rows = [
+        [
+            entry.name,
+            ", ".join(f"+{suffix}" for suffix in entry.suffixes) or UNKNOWN,
+            "a worker" if entry.in_worker else "this",
+            entry.install,
+        ]
+        for entry in map(ENGINES.get, listed())
+        if entry.has_own_loop and not entry.server_check and not entry.note
+    ]
+    return markdown(["mode", "suffixes", "process", "install"], rows)
+
+
+def package_file(name: str) -> str:
+    """A file of the package, whole."""
+    path = ROOT / "inference_benchmark" / name
+    return f"```python\n{path.read_text().rstrip()}\n```"
+
+
 def executors() -> str:
     rows = [
         [each.name, each.thunder_name or "thunderfx", each.install or "comes with thunder"]
@@ -315,6 +336,8 @@ FILES = {
         "executors": executors,
         "parts": lambda: parts_section(_results("parts"), _environment_line),
         "whole_step": lambda: published("whole_step"),
+        "foreign_engines": foreign_engines,
+        "example_worker_engine": lambda: package_file("engines/llama_cpp.py"),
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),
         "training": lambda: published("training"),

@@ -170,7 +170,7 @@ class Preparation:
         """The output check before the timing."""
         plan, record = cell.plan, cell.record
         self.on_stage(f"{cell.label}: checking outputs")
-        record.check_before = plan.workload.check(cell.engine, self._check_context(plan))
+        record.check_before = plan.workload.check(cell.engine, self._check_context(cell))
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, None))))
         self.free()
 
@@ -181,14 +181,16 @@ class Preparation:
             return
         self.on_stage(f"{cell.label}: checking what was timed")
         after = plan.workload.check_timed(
-            cell.engine, self._check_context(plan), record.timed_outputs, record.check_before
+            cell.engine, self._check_context(cell), record.timed_outputs, record.check_before
         )
         record.timed_outputs = []
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, after))))
         self.free()
 
-    def _check_context(self, plan: CellPlan) -> CheckContext:
-        decoder, num_layers = self.weights.decoder, plan.model.num_layers
+    def _check_context(self, cell: LiveCell) -> CheckContext:
+        plan = cell.plan
+        decoder = self.weights.decoder if cell.engine.decoder is None else cell.engine.decoder
+        num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
         inputs = partial(self.inputs, plan)

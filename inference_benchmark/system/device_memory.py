@@ -36,6 +36,7 @@ class MemoryTracker:
             held = used_bytes(cell.pids)
             if held is not None:
                 memory["process_bytes"] = max(held, memory.get("process_bytes") or 0)
+            memory["reported"] = cell.engine.reported_memory()
             return
         peak = torch.cuda.max_memory_allocated() - others
         memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)
