@@ -81,14 +81,10 @@ def test_help_fits_a_terminal_of_80_columns(monkeypatch, program):
 
 def test_a_package_that_cannot_be_loaded_is_one_line(capsys):
     """As with little memory; NumPy and SciPy then say a page."""
+    error = ImportError("IMPORTANT: PLEASE READ THIS\n\nfor advice ...")
+    error.__cause__ = ImportError("libscipy_openblas.so: failed to map segment")
     with pytest.raises(SystemExit) as stop:
-        try:
-            try:
-                raise ImportError("libscipy_openblas.so: failed to map segment")
-            except ImportError as cause:
-                raise ImportError("IMPORTANT: PLEASE READ THIS\n\nfor advice ...") from cause
-        except ImportError as error:
-            end_without_package("compare_results.py", error)
+        end_without_package("compare_results.py", error)
     assert stop.value.code == ExitCode.CANNOT_RUN
     assert capsys.readouterr().err == (
         "compare_results.py: error: a package can't be loaded: "
