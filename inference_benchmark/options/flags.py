@@ -292,8 +292,9 @@ class Flags:
     )
     compile_mode: str = flag(
         "execution",
-        "torch.compile's mode, for inductor (default: default)",
+        f"torch.compile's mode, for inductor: {', '.join(COMPILE_MODES)} (default: default)",
         choices=COMPILE_MODES,
+        metavar="MODE",
         default="default",
         role="condition",
     )
