@@ -102,6 +102,7 @@ def _many_sessions(arguments, words: list[str]) -> int:
         output=arguments.output,
         quiet=arguments.quiet,
         json=arguments.json or arguments.format == "json",
+        report=arguments.report,
     )
 
 

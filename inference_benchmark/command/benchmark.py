@@ -17,7 +17,7 @@ from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
 from inference_benchmark.command.fit import arrange, with_batch_sizes
 from inference_benchmark.command.many_sessions import current_session_set
-from inference_benchmark.command.report import print_report
+from inference_benchmark.command.report import print_report, write_page
 from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
@@ -30,6 +30,7 @@ from inference_benchmark.reporting.summary import group_rows
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
+from inference_benchmark.session.nvtx import marked
 from inference_benchmark.session.plan import Group, SessionPlan
 from inference_benchmark.session.planning import make_workloads, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
@@ -98,6 +99,8 @@ class Benchmark:
         self.facts = self._facts(command)
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self.weights = Weights()
+        if request.nvtx and request.device == "cuda":
+            open_engine = marked(open_engine)
         self.preparation = Preparation(
             self.weights,
             self.device,
@@ -246,7 +249,7 @@ class Benchmark:
         self._show(cells)
 
     def _rounds(self, cells: list[LiveCell], monitor: GpuMonitor) -> Rounds:
-        tracker = MemoryTracker(cells)
+        tracker = MemoryTracker(cells, self.weights.idle_bytes)
         is_cuda = self.device.type == "cuda"
         return Rounds(
             cells,
@@ -340,6 +343,8 @@ class Benchmark:
         self.ending.print(lambda: print_report(result, self.request, self.ending, self.out))
         if self.request.save_prompts and self.ending.path is not None:
             self._save_prompts(self.ending.path)
+        if self.request.report:
+            write_page(result, self.request, self.ending)
         return self.ending.code(self._exit_code(result))
 
     def _save_prompts(self, result_path: Path) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, without
-from inference_benchmark.errors import RequestError
+from inference_benchmark.errors import ExitCode, RequestError
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 from inference_benchmark.reporting.session_sets import set_table
 
@@ -47,6 +47,7 @@ def run_sessions(
     output: Path | None = None,
     quiet: bool = False,
     json: bool = False,
+    report: bool = False,
     program: Sequence[str] = PROGRAM,
 ) -> int:
     """Run the benchmark `count` times with these arguments; returns the exit code of all.
@@ -59,6 +60,7 @@ def run_sessions(
         arguments: of the command line, --sessions among them or not.
         output_dir: where sessions save their files.
         output: the value of --output; sessions then save FILE-1.json, FILE-2.json, ...
+        report: whether a page of all sessions is written at the end.
 
     Raises:
         RequestError: under torchrun, which would have to start anew for each session.
@@ -72,6 +74,8 @@ def run_sessions(
     sessions = _Sessions(count, folder, quiet, Children(program))
     codes = sessions.run(lambda index: _arguments_of_one(arguments, output, index))
     print(sessions.report(), file=sys.stderr if json else sys.stdout, flush=True)
+    if report and not sessions.write_page():
+        codes.append(ExitCode.NOT_WRITTEN)
     received = sessions.children.received
     return received and 128 + received or _worst(codes)
 
@@ -111,6 +115,12 @@ class _Sessions:
         lines += [f"saved: {file}" for file in files]
         return "\n".join(lines)
 
+    def write_page(self) -> bool:
+        """Of the sessions that ran, under the set's name; False where it can't be written."""
+        from inference_benchmark.command.report import page_of_files
+
+        return page_of_files(self.folder / f"{self.id}.html", self._files())
+
     def _files(self) -> dict[Path, dict]:
         """The set's files by their place in it; what else lies in the folder is not ours."""
         found: dict[Path, dict] = {}
@@ -131,7 +141,7 @@ def _worst(codes: Sequence[int]) -> int:
 
 def _arguments_of_one(arguments: Sequence[str], output: Path | None, index: int) -> list[str]:
     """The command line of one session, which saves under a name of its own."""
-    kept = without(arguments, "sessions")
+    kept = [word for word in without(arguments, "sessions") if word != "--report"]
     if output is not None:
         name = f"{output.stem}-{index + 1}{output.suffix}"
         return [*without(kept, "output"), "--output", str(output.with_name(name))]

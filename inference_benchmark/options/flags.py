@@ -12,6 +12,7 @@ from inference_benchmark import __version__
 from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.layer_part import FEED_FORWARDS
+from inference_benchmark.model.training_config import MIXED_PRECISION, OPTIMIZERS
 from inference_benchmark.model.weight_format import PRECISIONS
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
@@ -95,6 +96,15 @@ class Flags:
         excludes={"num_layers": "an estimate is of the full model"},
         not_for=PARTS,
     )
+    implementation: tuple[str, ...] = flag(
+        "model",
+        "whose build of the model, several are compared: default, transformers, or FILE.py:FUNCTION "
+        "of your own (see examples/own_model.py)",
+        nargs="+",
+        default=("default",),
+        metavar="BUILD",
+        serves=("generation", "forward", "training"),
+    )
     seed: int = flag(
         "model",
         "of weights and prompts (default: 0)",
@@ -108,7 +118,8 @@ class Flags:
     workload: str = flag(
         "workload",
         "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
-        "input, without a cache, what --depth times, or a part of one layer (default: generation)",
+        "input, without a cache, what --depth times, a training step, or a part of one layer "
+        "(default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -208,6 +219,41 @@ class Flags:
         needs="prompt",
     )
     timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
+
+    # training
+    optimizer: str | None = flag(
+        "training",
+        "of a training step; none: gradients only (default: adamw)",
+        choices=OPTIMIZERS,
+        role="work",
+        serves=("training",),
+    )
+    mixed_precision: str | None = flag(
+        "training",
+        "of --precision bf16: weights in bf16 of which the optimizer keeps an fp32 copy, or "
+        "fp32 weights under torch.autocast (default: master-weights)",
+        choices=MIXED_PRECISION,
+        role="condition",
+        serves=("training",),
+    )
+    activation_checkpointing: bool | None = flag(
+        "training",
+        "keep a layer's inputs only, and compute it again in the backward",
+        default=False,
+        role="condition",
+        serves=("training",),
+    )
+    dynamic_shapes: int | None = flag(
+        "training",
+        "a run makes a step at each of N lengths, a seeded list up to the input length, and "
+        "recompilations count (default N: 16)",
+        parse=values.positive_int,
+        nargs="?",
+        const=16,
+        metavar="N",
+        role="work",
+        serves=("training",),
+    )
 
     # execution
     mode: tuple[str, ...] = flag(
@@ -375,7 +421,7 @@ class Flags:
         "benchmark",
         "make a session of each combination of the flags' values in FILE, and pass over what is in "
         "--output-dir already",
-        parse=Path,
+        parse=values.path,
         metavar="FILE.toml",
         excludes=dict.fromkeys(
             ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
@@ -407,6 +453,13 @@ class Flags:
         "benchmark",
         "write a Chrome trace per cell, print its kernels",
         default=False,
+        ignored_on=("cpu",),
+    )
+    nvtx: bool = flag(
+        "benchmark",
+        "mark prefill, steps and layers for Nsight; a captured step shows as one",
+        default=False,
+        role="condition",
         ignored_on=("cpu",),
     )
     explain: bool = flag(
@@ -467,6 +520,7 @@ class Flags:
         "output",
         "write the token ids of all timed runs beside the JSON file, for another program",
         default=False,
+        needs=("save_results", "output", "sessions", "sweep", "cache_state"),
     )
     output_dir: Path = flag(
         "output",
@@ -474,10 +528,15 @@ class Flags:
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile"),
+        needs=("save_results", "sessions", "profile", "report", "sweep", "cache_state"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
+    report: bool = flag(
+        "output",
+        "write a page with pictures of the results (HTML) at the end; needs matplotlib",
+        default=False,
     )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)

@@ -13,6 +13,7 @@ import torch
 
 from inference_benchmark.engines.base import Engine, Resources
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.routing import balance
 from inference_benchmark.output_check import combine, merge
 from inference_benchmark.parallel.ranks import Ranks
@@ -87,11 +88,15 @@ class Preparation:
 
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
+        if self.weights.decoder is not None:
+            plan.workload.prepare_check(self._check_context(plan, self.weights.decoder))
+            self.free()
+        model = self.weights.model_of(plan.implementation)
         held = self._allocated()
         started = time.perf_counter()
         written_s = self._written_s()
         with self._watching(cell):
-            cell.engine = self._open_engine(plan, self._resources())
+            cell.engine = self._open_engine(plan, self._resources(model))
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
@@ -104,7 +109,9 @@ class Preparation:
         own_load_s = cell.engine.load_s or 0.0
         setup_s = time.perf_counter() - started - own_load_s - (self._written_s() - written_s)
         record.cold_start["setup_s"] = max(0.0, setup_s)
+        compiled = cell.engine.compile_count()
         self._first_calls(cell)
+        record.cold_start["compilations"] = cell.engine.compile_count() - compiled
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
         record.memory["step_peak_bytes"] = cell.engine.step_peak_bytes()
@@ -124,8 +131,9 @@ class Preparation:
             yield
         cell.pids = frozenset(self._own.pids - before)
 
-    def _resources(self) -> Resources:
-        return Resources(self.weights.decoder, self.device, self.weights.files, self.seed)
+    def _resources(self, model) -> Resources:
+        weights = self.weights
+        return Resources(weights.decoder, self.device, weights.files, self.seed, model)
 
     def _written_s(self) -> float:
         files = self.weights.files
@@ -163,7 +171,7 @@ class Preparation:
         """The output check before the timing."""
         plan, record = cell.plan, cell.record
         self.on_stage(f"{cell.label}: checking outputs")
-        record.check_before = plan.workload.check(cell.engine, self._check_context(cell))
+        record.check_before = plan.workload.check(cell.engine, self._context_of(cell))
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, None))))
         self.free()
 
@@ -174,15 +182,18 @@ class Preparation:
             return
         self.on_stage(f"{cell.label}: checking what was timed")
         after = plan.workload.check_timed(
-            cell.engine, self._check_context(cell), record.timed_outputs, record.check_before
+            cell.engine, self._context_of(cell), record.timed_outputs, record.check_before
         )
         record.timed_outputs = []
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, after))))
         self.free()
 
-    def _check_context(self, cell: LiveCell) -> CheckContext:
-        plan = cell.plan
-        decoder = self.weights.decoder if cell.engine.decoder is None else cell.engine.decoder
+    def _context_of(self, cell: LiveCell) -> CheckContext:
+        """With the weights that the engine computes with, where it has some of its own."""
+        own = cell.engine.decoder
+        return self._check_context(cell.plan, self.weights.decoder if own is None else own)
+
+    def _check_context(self, plan: CellPlan, decoder: Decoder | None) -> CheckContext:
         num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)

@@ -89,6 +89,17 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--sampling", "greedy", "--top-k", "5"], "--top-k needs --sampling multinomial"),
         (["--sampling", "multinomial", "--workload", "forward"], "needs --workload generation"),
         (["--workload", "forward", "--compile-scope", "step", "--mode", "inductor"], "generation"),
+        (["--implementation", "mine"], "is not default, transformers or FILE.py:FUNCTION"),
+        (["--implementation", "none.py:build"], "there is no file none.py"),
+        (["--implementation", "transformers", "--extrapolate"], "use --num-layers"),
+        (["--optimizer", "none"], "--optimizer needs --workload training"),
+        (["--workload", "training", "--precision", "fp16"], "knows --precision bf16 and fp32"),
+        (["--workload", "training", "--attention", "sdpa"], "our kernels have no gradients"),
+        (["--workload", "training", "--extrapolate"], "estimates no training steps"),
+        (
+            ["--workload", "training", "--precision", "fp32", "--mixed-precision", "autocast"],
+            "--mixed-precision does nothing with --precision fp32",
+        ),
         (["--overwrite"], "--overwrite does nothing without --output"),
         (
             ["--output-dir", "here"],
@@ -175,6 +186,8 @@ def test_results_are_compared_where_the_work_is_the_same():
         "workload",
         "input_length",
         "output_length",
+        "optimizer",
+        "dynamic_shapes",
     }
 
 
@@ -184,7 +197,7 @@ def test_results_are_compared_where_the_work_is_the_same():
         (["--attention", "flash_decode"], "GPU kernel"),
         (["--workload", "attention", "--mode", "cudnn"], "--mode cudnn needs a CUDA GPU"),
         (["--workload", "attention", "--mode", "flashinfer", "--precision", "fp32"], "no fp32"),
-        (["--workload", "ffn", "--model-name", "llama4-scout"], "mixture of experts"),
+        (["--workload", "ffn", "--model-name", "llama4-scout", "--backward"], "no backward pass"),
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
@@ -483,3 +496,9 @@ def test_help_fits_80_columns_and_shows_examples(monkeypatch):
     assert "examples:" in text
     choices = "{default,max-autotune"  # argparse never breaks a list of choices
     assert all(len(line) <= 80 for line in text.splitlines() if choices not in line)
+
+
+def test_a_report_without_what_draws_it_is_refused(monkeypatch):
+    monkeypatch.setattr("inference_benchmark.options.plots_package.find_spec", lambda name: None)
+    with pytest.raises(CannotRun, match=r"pip install -e '.\[plots\]'"):
+        parsed("--report")

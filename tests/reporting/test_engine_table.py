@@ -4,6 +4,7 @@ import pytest
 from scripted import steady, whole_session
 
 from inference_benchmark.reporting.engine_table import checked, engine_table, peak_memory
+from inference_benchmark.reporting.summary import summary_notes
 
 
 @pytest.fixture
@@ -60,6 +61,15 @@ def test_what_precision_and_compiling_change(result):
     inductor["engine"]["granularity"] = "stream"
     inductor["options"] |= {"compiler": {"version": "1"}, "precision": "bf16"}
     assert "benefit" not in engine_table(result)
+
+
+def test_clocks_that_differ_are_said(result):
+    assert not [note for note in summary_notes(result) if note.startswith("clock:")]
+    result["cells"][0]["timer"] = "cuda_event"
+    (note,) = [note for note in summary_notes(result) if note.startswith("clock:")]
+    assert note == (
+        "clock: the host's, when the process has a token, of inductor b1; else the GPU's"
+    )
 
 
 def test_evidence_and_memory():
