@@ -100,7 +100,7 @@ def resolve(arguments: Namespace) -> Request:
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
-    check_question(question, specs, model, ranks)
+    check_question(arguments, question, specs, model, ranks)
     pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         if is_part:
