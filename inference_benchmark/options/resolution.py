@@ -347,7 +347,7 @@ def _with_baseline(
             arguments.baseline, (), arguments.cuda_graphs, device, arguments.workload
         )
         return specs + [baseline] * (baseline not in specs), baseline.label
-    if len(specs) > 1:
+    if len(specs) > 1 and arguments.prompt is None:
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:

@@ -18,7 +18,9 @@ from inference_benchmark.model.gguf.writer import write_gguf
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.tokenizer import Tokenizer
 from inference_benchmark.model.weights import empty_decoder
+from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.question import Question
+from inference_benchmark.options.resolution import resolve
 
 
 @pytest.fixture(scope="session")
@@ -229,6 +231,15 @@ def test_an_engine_with_its_own_loop_answers_when_all_is_there(trained, capsys):
     assert "takes the most likely token only: add --sampling greedy" in line
     line = refused(capsys, trained, mode="scripted", code=2)
     assert "mode 'scripted' answers no --prompt" in line
+
+
+def test_modes_that_answer_are_those_that_are_named(trained):
+    """No baseline joins them, as it does where times are compared."""
+    flags = ["--model-path", str(trained), "--prompt", "hi", "--device", "cpu"]
+    request = resolve(make_parser().parse_args([*flags, "--mode", "thunder", "inductor"]))
+    assert [spec.name for spec in request.specs] == ["thunder", "inductor"]
+    assert (request.input_length, request.output_length) == (4, 252)
+    assert request.drawn == Sampling(0.85, None, 0)
 
 
 def test_a_question_longer_than_the_context_is_refused(trained, capsys):
