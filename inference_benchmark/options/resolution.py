@@ -100,7 +100,7 @@ def resolve(arguments: Namespace) -> Request:
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
-    check_question(question, specs, model, ranks)
+    check_question(arguments, question, specs, model, ranks)
     pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         if is_part:
@@ -347,7 +347,7 @@ def _with_baseline(
             arguments.baseline, (), arguments.cuda_graphs, device, arguments.workload
         )
         return specs + [baseline] * (baseline not in specs), baseline.label
-    if len(specs) > 1:
+    if len(specs) > 1 and arguments.prompt is None:
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
