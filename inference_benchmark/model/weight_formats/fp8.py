@@ -1,0 +1,27 @@
+"""fp8: floats of 8 bits (e4m3), one scale per row of the matrix: its largest magnitude over 448.
+
+Weights alone are in 8 bits: products are those of the base type.
+"""
+
+import torch
+from torch import Tensor
+
+MOST = 448.0
+_LEAST_SCALE = 1e-12
+
+
+def quantize(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """matrix [out, in] -> values [out, in] in e4m3, scales [out, 1] in fp32."""
+    return quantize_rows(matrix)
+
+
+def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    values = matrix.float()
+    scales = (values.abs().amax(dim=-1, keepdim=True) / MOST).clamp(min=_LEAST_SCALE)
+    return (values / scales).to(torch.float8_e4m3fn), scales
+
+
+def dequantize(weights: tuple[Tensor, ...], in_features: int, dtype: torch.dtype) -> Tensor:
+    """The matrix [out, in]; each weight is rounded to dtype once."""
+    values, scales = weights
+    return (values.float() * scales).to(dtype)
