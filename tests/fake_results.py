@@ -181,7 +181,13 @@ def _cell(
     runs = len(next(iter(times.values())))
     return {
         "label": f"{variant} b{batch_size}",
-        "name": {"mode": mode, "variant": variant, "batch_size": batch_size, "depth": None},
+        "name": {
+            "mode": mode,
+            "variant": variant,
+            "kernels": "+kernels" in variant,
+            "batch_size": batch_size,
+            "depth": None,
+        },
         "mode": mode,
         "batch_size": batch_size,
         "num_layers": CONFIG["num_layers"],
@@ -294,7 +300,12 @@ def fake_speedup(baseline: str, **ratios: float) -> dict:
         }
         for name, ratio in ratios.items()
     }
-    return {"baseline": baseline, "metrics": metrics, "plain_eager": None}
+    return {
+        "baseline": baseline,
+        "metrics": metrics,
+        "plain_eager": None,
+        "eager_kernels": None,
+    }
 
 
 def save(path: Path, *cells: dict, environment: dict | None = None, **config) -> str:

@@ -10,31 +10,24 @@ from inference_benchmark.statistics.intervals import Interval
 from inference_benchmark.statistics.ratios import compare
 from inference_benchmark.statistics.verdicts import Ratio, adjust_for_many
 
-Key = tuple[int, str, str]  # (cell, "baseline" or "plain_eager", metric)
+Key = tuple[int, str, str]  # (cell, name of the reference, metric)
 
 
 def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | None]:
     """The result file's `speedup` of each cell; None where it has no baseline or no sound times.
 
-    wanted: label of the mode that is the baseline; None: plain PyTorch at the same graph setting.
+    wanted: label of the mode that is the baseline; None: PyTorch as shipped at the same graph
+        setting.
     Cells that were interleaved are compared round by round, others as two samples.
     """
-    baselines = [_baseline(cell, cells, wanted) for cell in cells]
-    plains = [
-        _plain(cell, cells, baseline) if baseline is not None else None
-        for cell, baseline in zip(cells, baselines, strict=True)
-    ]
+    references = [_references(cell, cells, wanted) for cell in cells]
     ratios: dict[Key, Ratio] = {}
     for number, cell in enumerate(cells):
-        for kind, other in (("baseline", baselines[number]), ("plain_eager", plains[number])):
-            if other is not None:
-                for metric, ratio in _ratios(other, cell).items():
-                    ratios[number, kind, metric] = ratio
+        for name, other in references[number].items():
+            for metric, ratio in _ratios(other, cell).items():
+                ratios[number, name, metric] = ratio
     ratios = dict(zip(ratios, adjust_for_many(list(ratios.values())), strict=True))
-    return [
-        _speedup(number, cell, baselines[number], plains[number], ratios)
-        for number, cell in enumerate(cells)
-    ]
+    return [_speedup(number, cell, references[number], ratios) for number, cell in enumerate(cells)]
 
 
 def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
@@ -50,11 +43,26 @@ def _baseline(
     return None if found is cell or not cell.record.is_sound else found
 
 
-def _plain(
-    cell: MeasuredCell, cells: Sequence[MeasuredCell], baseline: MeasuredCell
-) -> MeasuredCell | None:
-    found = find_plain(cell, cells)
-    return None if found is baseline or found is cell else found
+def _references(
+    cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
+) -> dict[str, MeasuredCell]:
+    """What a cell is held against, by name; nothing where it has no baseline.
+
+    plain_eager: PyTorch as shipped without CUDA graphs, where it was measured too.
+    eager_kernels: of a mode with this project's kernels, PyTorch with the same ones.
+    """
+    baseline = _baseline(cell, cells, wanted)
+    if baseline is None:
+        return {}
+    spec, references = cell.plan.spec, {"baseline": baseline}
+    further = {"plain_eager": find_plain(cell, cells)}
+    if spec.kernels:
+        with_ours = baseline_at(spec.cuda_graphs, kernels=True)
+        further["eager_kernels"] = _find(with_ours.label, cell, cells)
+    for name, other in further.items():
+        if other is not None and other is not cell and other is not baseline:
+            references[name] = other
+    return references
 
 
 def _find(
@@ -94,26 +102,27 @@ def _of_rounds(cell: MeasuredCell, times: dict, rounds: set[int]) -> dict[str, l
 def _speedup(
     number: int,
     cell: MeasuredCell,
-    baseline: MeasuredCell | None,
-    plain: MeasuredCell | None,
+    references: dict[str, MeasuredCell],
     ratios: dict[Key, Ratio],
 ) -> dict | None:
-    if baseline is None:
+    if not references:
         return None
 
-    def against(kind: str, other: MeasuredCell) -> dict:
+    def against(name: str) -> dict | None:
+        if name not in references:
+            return None
         return {
-            "baseline": other.plan.label,
+            "baseline": references[name].plan.label,
             "metrics": {
                 metric.name: _record(_of_estimates(ratio, cell, metric.name))
-                if (ratio := ratios.get((number, kind, metric.name)))
+                if (ratio := ratios.get((number, name, metric.name)))
                 else None
                 for metric in cell.plan.workload.metrics
             },
         }
 
-    found = against("baseline", baseline)
-    return found | {"plain_eager": plain and against("plain_eager", plain)}
+    further = {name: against(name) for name in ("plain_eager", "eager_kernels")}
+    return {**(against("baseline") or {}), **further}
 
 
 def _of_estimates(ratio: Ratio, cell: MeasuredCell, metric: str) -> Ratio:

@@ -19,6 +19,7 @@ class EngineEntry:
     install: str = ""  # how to get them
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
+    takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
@@ -39,6 +40,7 @@ _TABLE = (
         packages=("thunder",),
         install="pip install lightning-thunder",
         takes_executors=True,
+        takes_kernels=True,
         prefers_executor="nvfuser",
     ),
     EngineEntry(
@@ -47,12 +49,14 @@ _TABLE = (
         "plain PyTorch, one kernel per operation",
         graphs_by_default=False,
         is_plain=True,
+        takes_kernels=True,
     ),
     EngineEntry(
         "inductor",
         "inference_benchmark.engines.inductor:InductorEngine",
         "torch.compile, full graph, static shapes",
         graphs_by_default=True,
+        takes_kernels=True,
         takes_compile_mode=True,
     ),
     EngineEntry(
@@ -60,6 +64,7 @@ _TABLE = (
         "inference_benchmark.engines.scripted:ScriptedEngine",
         "no model at all: durations from a script, to try the tables and the files",
         graphs_by_default=False,
+        takes_kernels=True,
         needs_weights=False,
         is_listed=False,
     ),

@@ -1,4 +1,6 @@
-"""What a user writes for a mode, NAME[:EXECUTORS][+graphs|+nographs], parsed and checked.
+"""What a user writes for a mode, NAME[:EXECUTORS][+graphs|+nographs][+kernels], parsed and checked.
+
+A name alone is what PyTorch and the compilers ship; `+kernels` puts this project's kernels in.
 
 Imports no torch: whatever can be wrong about a request is said before anything is loaded.
 """
@@ -53,6 +55,7 @@ EXECUTORS: dict[str, Executor] = {executor.name: executor for executor in _EXECU
 
 GRAPH_COMPILE_MODES = ("reduce-overhead", "max-autotune")  # make CUDA graphs of their own
 COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", *GRAPH_COMPILE_MODES)
+_SUFFIXES = ("graphs", "nographs", "kernels")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class ModeSpec:
     name: str
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
+    kernels: bool = False  # this project's, instead of what PyTorch and the compiler ship
 
     @property
     def engine(self) -> EngineEntry:
@@ -70,12 +74,13 @@ class ModeSpec:
     @property
     def is_plain(self) -> bool:
         """Whether this is unmodified PyTorch, launched operation by operation."""
-        return self.engine.is_plain and not self.cuda_graphs
+        return self.engine.is_plain and not self.cuda_graphs and not self.kernels
 
     @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
-        return f"{self.name}{executors}{'+graphs' if self.cuda_graphs else ''}"
+        graphs = "+graphs" if self.cuda_graphs else ""
+        return f"{self.name}{executors}{graphs}{'+kernels' if self.kernels else ''}"
 
     @property
     def shown_label(self) -> str:
@@ -92,9 +97,10 @@ class ModeSpec:
         return next((precision for precision in found if precision), None)
 
 
-def baseline_at(cuda_graphs: bool) -> ModeSpec:
-    """What modes at this setting of CUDA graphs are held against unless something else is asked."""
-    return ModeSpec(PLAIN.name, (), cuda_graphs)
+def baseline_at(cuda_graphs: bool, kernels: bool = False) -> ModeSpec:
+    """What modes at this setting of CUDA graphs are held against unless something else is asked:
+    PyTorch as shipped; modes with this project's kernels also against PyTorch with these."""
+    return ModeSpec(PLAIN.name, (), cuda_graphs, kernels)
 
 
 def is_installed(executor: str) -> bool:
@@ -112,7 +118,7 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     """Resolve what was typed for one mode.
 
     Args:
-        text: NAME[:EXECUTORS][+graphs|+nographs].
+        text: NAME[:EXECUTORS][+graphs|+nographs][+kernels].
         executors: from --thunder-executors, for a thunder mode that names none itself.
         cuda_graphs: auto, on or off; a suffix in text goes before it.
         device: "cuda" or "cpu"; there are no CUDA graphs on a CPU.
@@ -120,12 +126,11 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
     Raises:
         RequestError: an unknown name, or a combination that makes no sense.
     """
-    body, _, suffix = text.partition("+")
+    body, *suffixes = text.split("+")
     name, _, own_executors = body.partition(":")
     if name not in ENGINES:
         raise unknown("mode", name, listed())
-    if suffix not in ("", "graphs", "nographs"):
-        raise unknown(f"suffix of mode '{name}':", f"+{suffix}", ["+graphs", "+nographs"])
+    _check_suffixes(name, suffixes)
     chosen = parse_executors(own_executors)
     entry = ENGINES[name]
     if chosen and not entry.takes_executors:
@@ -133,11 +138,25 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
         raise RequestError(f"mode '{name}' takes no executors: only {takers} does")
     if entry.takes_executors and not chosen:
         chosen = executors
-    return ModeSpec(name, chosen, _resolve_graphs(name, suffix, cuda_graphs, device))
+    graphs = _resolve_graphs(name, suffixes, cuda_graphs, device)
+    return ModeSpec(name, chosen, graphs, "kernels" in suffixes)
 
 
-def _resolve_graphs(name: str, suffix: str, cuda_graphs: str, device: str) -> bool:
-    wanted = {"graphs": "on", "nographs": "off"}.get(suffix, cuda_graphs)
+def _check_suffixes(name: str, suffixes: list[str]) -> None:
+    for suffix in suffixes:
+        if suffix not in _SUFFIXES:
+            valid = [f"+{valid}" for valid in _SUFFIXES]
+            raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
+    if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
+        raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")
+    if "kernels" in suffixes and not ENGINES[name].takes_kernels:
+        raise RequestError(f"mode '{name}' has kernels of its own: leave out +kernels")
+
+
+def _resolve_graphs(name: str, suffixes: list[str], cuda_graphs: str, device: str) -> bool:
+    wanted = cuda_graphs
+    if "graphs" in suffixes or "nographs" in suffixes:
+        wanted = "on" if "graphs" in suffixes else "off"
     if device == "cpu":
         if wanted == "on":
             raise RequestError("CUDA graphs need a CUDA GPU; use --cuda-graphs auto or off")
@@ -183,3 +202,7 @@ def check_packages(spec: ModeSpec, device: str) -> None:
             raise CannotRun(f"executor '{name}' needs the package {package}: {executor.install}")
         if executor.needs_gpu and device == "cpu":
             raise CannotRun(f"executor '{name}' needs a CUDA GPU")
+    if spec.kernels and spec.engine.needs_weights and device == "cpu":
+        raise CannotRun(
+            f"mode '{spec.label}': this project's kernels need a CUDA GPU; leave out +kernels"
+        )

@@ -139,8 +139,9 @@ class Flags:
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs], NAME one of {', '.join(listed())}; several are "
-        "measured in turn (default: thunder)",
+        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(listed())}: as "
+        "their makers ship them; +kernels: with this project's kernels; several are measured in "
+        "turn (default: thunder)",
         nargs="+",
         default=("thunder",),
         metavar="MODE",
@@ -173,7 +174,7 @@ class Flags:
     )
     attention: str = flag(
         "execution",
-        "of a decode step; auto: sdpa in plain eager and on a CPU, else flash_decode, our kernel "
+        "of a decode step; auto: flash_decode, our kernel, in modes with +kernels, else sdpa "
         "(default: auto)",
         choices=("auto", "sdpa", "flash_decode"),
         default="auto",
@@ -181,8 +182,8 @@ class Flags:
     )
     linear: str = flag(
         "execution",
-        "of a decode step at batch 1, and of few tokens' experts; auto: torch in plain eager "
-        "and on a CPU, else gemv, our kernels (default: auto)",
+        "of a decode step at batch 1, and of few tokens' experts; auto: gemv, our kernels, in "
+        "modes with +kernels, else torch (default: auto)",
         choices=("auto", "torch", "gemv"),
         default="auto",
         role="condition",

@@ -60,7 +60,7 @@ def resolve(arguments: Namespace) -> Request:
     specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
     specs, baseline = _with_baseline(specs, arguments, device)
     _check_compile_flags(arguments, specs)
-    _check_kernels(arguments, model, device)
+    _check_kernels(arguments, specs, model, device)
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
@@ -208,15 +208,18 @@ def _with_baseline(
 ) -> tuple[list[ModeSpec], str | None]:
     """Modes without repetition; the baseline joins them where modes are compared and it is missing.
 
-    Returns None for the baseline's label where each cell is held against eager at its own setting.
+    Returns None for the baseline's label where each cell is held against eager at its own setting:
+    as shipped, and for modes with our kernels also with these.
     """
     specs = list(dict.fromkeys(specs))
     if arguments.baseline is not None:
         baseline = parse_mode(arguments.baseline, (), arguments.cuda_graphs, device)
         return specs + [baseline] * (baseline not in specs), baseline.label
     if len(specs) > 1:
-        for graphs in dict.fromkeys(spec.cuda_graphs for spec in specs):
-            own = baseline_at(graphs)
+        settings = {(spec.cuda_graphs, False): None for spec in specs}
+        settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
+        for graphs, kernels in settings:
+            own = baseline_at(graphs, kernels)
             specs += [own] * (own not in specs)
     return specs, None
 
@@ -233,13 +236,25 @@ def _check_output(arguments) -> None:
         check_directory(arguments.output_dir, "--output-dir")
 
 
-def _check_kernels(arguments, model: ModelConfig, device: str) -> None:
+def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device: str) -> None:
     for flag, kernel in (("attention", "flash_decode"), ("linear", "gemv")):
         if getattr(arguments, flag) == kernel and device == "cpu":
             raise CannotRun(f"--{flag} {kernel} is a GPU kernel; leave it at auto on a CPU")
     if arguments.attention == "flash_decode" and not model.supports_flash_decode:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
+        )
+    with_ours = next((spec for spec in specs if spec.kernels), None)
+    if with_ours and (arguments.attention, arguments.linear) == ("sdpa", "torch"):
+        raise RequestError(
+            f"--attention sdpa --linear torch leave nothing of mode '{with_ours.label}': "
+            "leave out +kernels"
+        )
+    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
+    if with_ours and is_forward and not model.num_experts:
+        raise RequestError(
+            f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "
+            "kernel of this project; leave out +kernels"
         )
 
 

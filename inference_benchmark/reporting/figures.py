@@ -78,11 +78,13 @@ def reached(cell: dict, metric: dict) -> float | None:
     return limit / measured if metric["better"] == "lower" else measured / limit
 
 
-def speedup_of(cell: dict, metric: str) -> dict | None:
-    """{"ratio", "ci95", "verdict", ...} against the session's baseline."""
+def speedup_of(cell: dict, metric: str, against: str | None = None) -> dict | None:
+    """{"ratio", "ci95", "verdict", ...} against the session's baseline, or against another
+    reference: "plain_eager", "eager_kernels"."""
     if not is_sound(cell) or cell["speedup"] is None:
         return None
-    return cell["speedup"]["metrics"].get(metric)
+    found = cell["speedup"] if against is None else cell["speedup"][against]
+    return found and found["metrics"].get(metric)
 
 
 def named(cells: Sequence[dict], label: str) -> dict | None:

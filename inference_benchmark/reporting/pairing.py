@@ -24,6 +24,7 @@ from inference_benchmark.reporting.saved_cells import (
 T = TypeVar("T")
 Side = tuple[SavedCell, ...]
 Key = Callable[[SavedCell], Any]
+_EAGER = ("eager+graphs", "eager", "eager+graphs+kernels", "eager+kernels")
 
 
 @dataclass(frozen=True)
@@ -300,12 +301,11 @@ def _match(sides: Sequence[Side], bases: Sequence[Side]) -> dict[Side, Side]:
 
 
 def _default_baseline(sides: list[Side]) -> Side:
-    """The baseline that a session chose itself, else eager with or without graphs, else the first."""
+    """The baseline that a session chose itself, else eager as shipped or with our kernels, else the
+    first."""
     chosen = {cell.baseline_label for side in sides for cell in side}
     recorded = [side for side in sides if side[0].label in chosen]
-    eager = [
-        side for name in ("eager+graphs", "eager") for side in sides if side[0].variant == name
-    ]
+    eager = [side for name in _EAGER for side in sides if side[0].variant == name]
     return [*recorded, *eager, *sides][0]
 
 

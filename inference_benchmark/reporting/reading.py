@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_benchmark.errors import printable as printable_text
+from inference_benchmark.reporting.kernel_names import with_kernels_named
 from inference_benchmark.reporting.shape import departure
 from inference_benchmark.reporting.version_1 import from_version_1
 
@@ -44,10 +45,10 @@ def _whole(result: dict) -> dict:
 
 
 def to_version_2(document: dict) -> dict:
-    """A result of any version as version 2 has it; one of version 2 as it is.
+    """A result of any version as version 2 has it, its modes named as they are today.
 
     Raises:
-        ResultFileError: it is none, is newer, or lacks what a result of version 1 has.
+        ResultFileError: it is none, is newer, or lacks what a result of its version has.
     """
     version = document.get("schema_version") if isinstance(document, dict) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
@@ -58,9 +59,12 @@ def to_version_2(document: dict) -> dict:
             "update this program"
         )
     if version == SCHEMA_VERSION:
-        return document
+        try:
+            return with_kernels_named(document)
+        except (LookupError, TypeError, AttributeError):
+            return document  # what it lacks is found by whoever holds it against the schema
     try:
-        return from_version_1(document)
+        return with_kernels_named(from_version_1(document))
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         message = f"is not a whole result file of this benchmark ({_first_line(error)})"
         raise ResultFileError(message) from error

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from inference_benchmark.options.identity import IDENTITY_FIELDS
 from inference_benchmark.reporting.conditions import conditions_of
+from inference_benchmark.reporting.kernel_names import KERNELS
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 
 _COMPLETE = "complete"
@@ -66,7 +67,7 @@ class SavedCell:
     label: str
     variant: str  # the mode as it is shown
     estimated_from: tuple[int, ...]  # the depths that an estimate comes from; none: measured
-    mode: str
+    mode: str  # its name alone, with +kernels where these are this project's
     fingerprint: Fingerprint
     full_num_layers: int | None
     rounds: tuple[int, ...]
@@ -159,7 +160,7 @@ def _cell(file: str, result: dict, record: dict) -> SavedCell:
         label=record["label"],
         variant=name["variant"],
         estimated_from=tuple((record["extrapolation"] or {}).get("from_layers", ())),
-        mode=record["mode"],
+        mode=record["mode"] + (KERNELS if name["kernels"] else ""),
         fingerprint=_fingerprint(result, record),
         full_num_layers=config.get("full_num_layers"),
         rounds=tuple(map(int, record["samples"]["round"])),

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from inference_benchmark.reporting.conditions import UNKNOWN, timing_key
+from inference_benchmark.reporting.kernel_names import older_variant
 from inference_benchmark.reporting.saved_cells import ComparisonError, SavedCell, read_cells
 from inference_benchmark.statistics.deviation import Spread, spread_of
 
@@ -28,6 +29,7 @@ class SavedSets:
         self._excluded = {os.path.realpath(cell.file) for cell in compared}
         self._copies = {_origin(cell) for cell in compared}
         self._wanted = {(cell.fingerprint.gpu, cell.variant) for cell in compared}
+        self._names = {(gpu, older_variant(variant).encode()) for gpu, variant in self._wanted}
 
     def spread(self, cell: SavedCell, metric: str) -> Spread:
         """Between saved sessions of this metric on this GPU in this mode, in any place."""
@@ -72,10 +74,9 @@ class SavedSets:
         except OSError:
             return False
         return any(
-            gpu.rpartition(" x ")[2].encode() in text and variant.encode() in text
-            for gpu, variant in self._wanted
-            if gpu != "CPU"
-        ) or any(gpu == "CPU" and variant.encode() in text for gpu, variant in self._wanted)
+            variant in text and (gpu == "CPU" or gpu.rpartition(" x ")[2].encode() in text)
+            for gpu, variant in self._names
+        )
 
 
 def _spread(sets: Iterable[Sequence[SavedCell]], metric: str) -> Spread:

@@ -125,6 +125,7 @@ def summary_notes(result: dict) -> list[str]:
     main = main_metric(result["workload"], cells)
     notes = _check_notes(cells)
     notes += _speedup_notes(cells, main) if main is not None else []
+    notes += _kernel_notes(result, main)
     apart = [cell for cell in cells if not cell["group"]["interleaved"]]
     if apart:
         notes.append(f"not interleaved with others, measured one after the other: {joined(apart)}")
@@ -179,6 +180,32 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
             f"; times moved between rounds, so the medians' own ratio differs: {', '.join(apart)}"
         )
     return [note]
+
+
+def _kernel_notes(result: dict, main: dict | None) -> list[str]:
+    """How modes with this project's kernels do against PyTorch with these, and that there are such
+    modes where all are as shipped."""
+    cells = result["cells"]
+    with_ours = [cell for cell in cells if cell["name"]["kernels"]]
+    if not with_ours:
+        takers = [cell for cell in cells if (cell["engine"] or {}).get("weights") == "session"]
+        has_ours = result["workload"]["name"] == GENERATION["name"] and not is_smoke(result)
+        if not takers or not has_ours:
+            return []
+        modes = " ".join(dict.fromkeys(f"{cell['mode']}+kernels" for cell in takers))
+        return [f"modes as shipped; with this project's kernels too: add {modes} to --mode"]
+    if main is None:
+        return []
+    against: dict[str, list[str]] = {}
+    for cell in with_ours:
+        found = speedup_of(cell, main["name"], against="eager_kernels")
+        if found is not None:
+            said = f"{variant(cell)} b{cell['batch_size']} {found['ratio']:.2f}x {found['verdict']}"
+            against.setdefault(cell["speedup"]["eager_kernels"]["baseline"], []).append(said)
+    return [
+        f"with the same kernels, {main['title']} against {name}: {', '.join(said)}"
+        for name, said in against.items()
+    ]
 
 
 def _is_adjusted(cells: list[dict]) -> bool:

@@ -23,6 +23,7 @@ class CellPlan:
     """One mode at one batch size and depth.
 
     model: the whole of it at this depth, of which each of num_ranks ranks has a share.
+    kernel_choices: single kernels that --attention and --linear chose against the mode's name.
     depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
         model, which never runs.
     """
@@ -33,6 +34,7 @@ class CellPlan:
     precision: Precision
     engine: EnginePlan
     num_ranks: int = 1
+    kernel_choices: tuple[str, ...] = ()
     depth: str | None = None
     device: str = "cuda"
     interleaved: bool = True
@@ -44,8 +46,9 @@ class CellPlan:
 
     @cached_property
     def variant(self) -> str:
-        """The mode as it is shown."""
-        return self.spec.shown_label
+        """The mode as it is shown: "inductor+graphs[flash_decode]"."""
+        choices = f"[{', '.join(self.kernel_choices)}]" if self.kernel_choices else ""
+        return self.spec.shown_label + choices
 
     @cached_property
     def label(self) -> str:
@@ -57,6 +60,7 @@ class CellPlan:
         return {
             "mode": self.spec.name,
             "variant": self.variant,
+            "kernels": self.spec.kernels,
             "batch_size": self.batch_size,
             "depth": self.depth,
         }

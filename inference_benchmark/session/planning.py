@@ -1,7 +1,5 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
-from dataclasses import replace
-
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig
@@ -40,12 +38,13 @@ def _plan_cell(
     model: ModelConfig,
     one_shot: bool,
 ) -> CellPlan:
+    kernels = choose_kernels(request, spec, one_shot)
     engine = EnginePlan(
         batch_size=batch_size,
         input_length=workload.input_length,
         cache_length=workload.cache_length,
         num_layers=model.num_layers,
-        kernels=choose_kernels(request, spec, one_shot),
+        kernels=kernels,
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
@@ -58,29 +57,43 @@ def _plan_cell(
         engine=engine,
         num_ranks=request.tensor_parallel,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
+        kernel_choices=_choices(kernels, named_kernels(request.model, spec)),
         device=request.device,
     )
 
 
+def named_kernels(model: ModelConfig, spec: ModeSpec) -> KernelConfig:
+    """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
+    model. Where an executor replaces PyTorch's linear layers, it has to find these."""
+    if not spec.kernels:
+        return KernelConfig()
+    return KernelConfig(
+        attention="flash_decode" if model.supports_flash_decode else "sdpa",
+        linear="gemv" if spec.weight_format is None else "torch",
+    )
+
+
 def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> KernelConfig:
-    """auto: plain eager stays unmodified PyTorch, the others get the best that the model can use.
+    """What the mode's name stands for, but for what --attention and --linear ask.
 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
-    torch_only = spec.is_plain or request.device == "cpu"
-    best = KernelConfig() if torch_only else KernelConfig(attention="flash_decode", linear="gemv")
-    if not request.model.supports_flash_decode:
-        best = replace(best, attention="sdpa")
-    if spec.weight_format is not None:  # the transform takes over PyTorch's own linear layers
-        best = replace(best, linear="torch")
-    linear = best.linear if request.linear == "auto" else request.linear
+    named = named_kernels(request.model, spec)
+    linear = named.linear if request.linear == "auto" else request.linear
     return KernelConfig(
-        best.attention if request.attention == "auto" else request.attention,
+        named.attention if request.attention == "auto" else request.attention,
         linear,
         experts="fused" if linear == "gemv" else "grouped",
         all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
     )
+
+
+def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:
+    """Where the kernels are others than the mode's name says, for the label."""
+    attention = () if kernels.attention == named.attention else (kernels.attention,)
+    linear = "torch linear" if kernels.linear == "torch" else kernels.linear
+    return attention + (() if kernels.linear == named.linear else (linear,))
 
 
 def _choose_all_reduce(request: Request, is_plain: bool, one_shot: bool) -> str:

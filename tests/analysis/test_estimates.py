@@ -73,6 +73,7 @@ def test_times_on_a_straight_line_are_met_exactly(run):
     assert cell["name"] == {
         "mode": "eager",
         "variant": "eager",
+        "kernels": False,
         "batch_size": 1,
         "depth": "EST",
     }

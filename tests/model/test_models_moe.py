@@ -198,9 +198,14 @@ def test_the_gate_stays_open_where_rounding_decides_between_experts(config):
 
 def test_flash_decode_is_chosen_where_tiles_fit():
     request = SimpleNamespace(
-        attention="auto", linear="auto", device="cuda", model=DEEPSEEK, tensor_parallel=1
+        attention="auto",
+        linear="auto",
+        device="cuda",
+        model=DEEPSEEK,
+        tensor_parallel=1,
+        workload="generation",
     )
-    spec = ModeSpec("inductor", (), True)
+    spec = ModeSpec("inductor", (), True, kernels=True)
     for model in (DEEPSEEK, LLAMA4):
         request.model = model
         assert choose_kernels(request, spec) == OURS
@@ -208,19 +213,19 @@ def test_flash_decode_is_chosen_where_tiles_fit():
     request.model = odd
     assert choose_kernels(request, spec) == replace(OURS, attention="sdpa")
     request.attention = "flash_decode"
-    resolution._check_kernels(request, DEEPSEEK, "cuda")
+    resolution._check_kernels(request, [spec], DEEPSEEK, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
-        resolution._check_kernels(request, odd, "cuda")
+        resolution._check_kernels(request, [spec], odd, "cuda")
 
 
 def test_experts_follow_the_linear_layers():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
     )
-    assert choose_kernels(request, ModeSpec("eager", (), False)) == KernelConfig()
-    assert choose_kernels(request, ModeSpec("eager", (), True)) == OURS
+    assert choose_kernels(request, ModeSpec("eager", (), True)) == KernelConfig()
+    assert choose_kernels(request, ModeSpec("eager", (), True, kernels=True)) == OURS
     request.linear = "torch"
-    assert choose_kernels(request, ModeSpec("eager", (), True)).experts == "grouped"
+    assert choose_kernels(request, ModeSpec("eager", (), True, True)).experts == "grouped"
 
 
 def test_quantised_weights_are_for_dense_models():

@@ -9,10 +9,12 @@ from conftest import ROOT
 from inference_benchmark import benchmark_inference
 from inference_benchmark.engines import spec
 from inference_benchmark.engines.spec import parse_mode
-from inference_benchmark.errors import RequestError
+from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.options import resolution
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.identity import IDENTITY_FIELDS, identity_config
 from inference_benchmark.options.resolution import resolve
+from inference_benchmark.session.planning import plan_cells
 
 
 def run(capsys, *arguments: str) -> tuple[int, str]:
@@ -280,6 +282,9 @@ def test_compile_modes_with_graphs_of_their_own_are_refused_inside_ours():
         ("inductor+nographs", "on", "inductor"),
         ("thunder:inductor", "off", "thunder:inductor"),
         ("thunder:dynamo,inductor_cat", "auto", "thunder:dynamo,inductor_cat+graphs"),
+        ("inductor+kernels", "auto", "inductor+graphs+kernels"),
+        ("eager+kernels", "auto", "eager+kernels"),
+        ("thunder:sdpa+kernels+nographs", "auto", "thunder:sdpa+kernels"),
     ],
 )
 def test_mode_labels_say_what_is_used(text, graphs, label):
@@ -290,6 +295,8 @@ def test_thunder_without_nvfuser_says_so(monkeypatch):
     monkeypatch.setattr(spec, "is_installed", lambda executor: executor != "nvfuser")
     shown = parse_mode("thunder", (), "auto", "cuda").shown_label
     assert shown == "thunder[no nvfuser]+graphs"
+    shown = parse_mode("thunder+kernels", (), "auto", "cuda").shown_label
+    assert shown == "thunder[no nvfuser]+graphs+kernels"
     assert (
         parse_mode("thunder:inductor", (), "auto", "cuda").shown_label == "thunder:inductor+graphs"
     )
@@ -341,6 +348,60 @@ def test_a_comparison_measures_its_baseline_along():
     assert [each.label for each in single.specs] == ["thunder"]
     named = parsed("--mode", "thunder", "--baseline", "inductor")
     assert [each.label for each in named.specs] == ["thunder", "inductor"]
+
+
+def resolved_for_a_gpu(monkeypatch, *arguments: str):
+    monkeypatch.setattr(resolution, "_find_device", lambda wanted: "cuda")
+    return resolve(make_parser().parse_args(list(arguments)))
+
+
+def test_kernels_are_measured_beside_what_ships(monkeypatch):
+    request = resolved_for_a_gpu(monkeypatch, "--mode", "inductor+kernels", "inductor")
+    assert [each.label for each in request.specs] == [
+        "inductor+graphs+kernels",
+        "inductor+graphs",
+        "eager+graphs",
+        "eager+graphs+kernels",
+    ]
+    only_shipped = resolved_for_a_gpu(monkeypatch, "--mode", "inductor", "eager+graphs")
+    assert not any(each.kernels for each in only_shipped.specs)
+
+
+def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
+    def variants(*arguments: str) -> list[str]:
+        request = resolved_for_a_gpu(monkeypatch, "--mode", *arguments)
+        return [cell.variant for cell in plan_cells(request)[0]]
+
+    assert variants("inductor") == ["inductor+graphs"]
+    assert variants("inductor", "--attention", "sdpa") == ["inductor+graphs"]
+    assert variants("inductor", "--attention", "flash_decode") == ["inductor+graphs[flash_decode]"]
+    assert variants("eager+kernels", "--linear", "torch") == ["eager+kernels[torch linear]"]
+    assert variants("eager", "--attention", "flash_decode", "--linear", "gemv") == [
+        "eager[flash_decode, gemv]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("inductor+kernel",), "did you mean .kernels"),
+        (("inductor+graphs+nographs",), "repeats or contradicts itself"),
+        (("inductor+kernels+kernels",), "repeats or contradicts itself"),
+        (
+            ("inductor+kernels", "--attention", "sdpa", "--linear", "torch"),
+            "leave nothing of mode 'inductor.graphs.kernels'",
+        ),
+        (("inductor+kernels", "--workload", "forward"), "has no kernel of this project"),
+    ],
+)
+def test_kernels_that_would_do_nothing_are_refused(monkeypatch, arguments, message):
+    with pytest.raises(RequestError, match=message):
+        resolved_for_a_gpu(monkeypatch, "--mode", *arguments)
+
+
+def test_kernels_need_a_gpu():
+    with pytest.raises(CannotRun, match="kernels need a CUDA GPU; leave out .kernels"):
+        parsed("--mode", "inductor+kernels")
 
 
 @pytest.mark.parametrize("flag", ["--help", "--list-scenarios"])
