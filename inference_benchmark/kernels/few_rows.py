@@ -15,6 +15,7 @@ import torch
 
 from inference_benchmark.kernels._registration import jit, tl
 from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.packed_words import BITS, SCALE_BLOCK, WORDS, plane_weights
 
 MAX_ROWS = 64  # of x: above it a dequantised matrix and PyTorch's product are as fast
 MIN_TILE = 16  # rows of x in a matrix product
@@ -35,13 +36,6 @@ def choose_plan(out_features: int, in_features: int) -> Plan:
 
 
 @jit
-def _integers(words, SHIFT: tl.constexpr, MASK: tl.constexpr, ZERO: tl.constexpr):
-    """Stored values less ZERO, fp32: as the last bits of a float of 2^23, which is subtracted."""
-    bits = ((words >> SHIFT) & MASK) | 0x4B000000
-    return bits.to(tl.float32, bitcast=True) - (8388608.0 + ZERO)
-
-
-@jit
 def _few_rows_kernel(
     x_ptr,  # [num_rows, IN_FEATURES]
     words_ptr,  # [out_features, ROW_BLOCKS * 16]
@@ -55,7 +49,8 @@ def _few_rows_kernel(
     out_features,
     IN_FEATURES: tl.constexpr,
     ROW_BLOCKS: tl.constexpr,
-    FORMAT: tl.constexpr,  # "int8", "int4", "int4_zeros" or "nf4"
+    FORMAT: tl.constexpr,
+    PLANES: tl.constexpr,
     SCALE_BLOCK: tl.constexpr,
     X_ROWS: tl.constexpr,
     ROWS: tl.constexpr,
@@ -70,8 +65,9 @@ def _few_rows_kernel(
     row_starts = rows.to(tl.int64)[None, :] * ROW_BLOCKS
     words_at = words_ptr + row_starts * 16 + words_of_tile[:, None]
     x_at = x_ptr + x_rows[:, None] * IN_FEATURES
-    PLANES: tl.constexpr = 4 if FORMAT == "int8" else 8
     total = tl.zeros((X_ROWS, ROWS), dtype=tl.float32)
+    mean = 0.0
+    table = tl.zeros((16,), dtype=tl.float32)
     if FORMAT == "nf4":
         mean = tl.load(scale_mean_ptr)
         table = tl.load(levels_ptr + tl.arange(0, 16))
@@ -80,23 +76,10 @@ def _few_rows_kernel(
         words = tl.load(words_at + start * 16, mask=inside, other=0).to(tl.uint32, bitcast=True)
         numbers = row_starts + (start + blocks)[:, None]
         for plane in tl.static_range(PLANES):
-            if FORMAT == "int8":
-                weights = _integers(words, 8 * plane, 255, 128.0)
-            elif FORMAT == "nf4":
-                codes = ((words >> (4 * plane)) & 15).to(tl.int32, bitcast=True)
-                flat = tl.reshape(codes, (codes.numel,))
-                weights = tl.reshape(tl.gather(table, flat, 0), codes.shape)
-                group = 2 * numbers + plane // 4
-                block = tl.load(scale_scales_ptr + group // SCALE_BLOCK, mask=inside, other=0.0)
-                scales = tl.load(scales_ptr + group, mask=inside, other=0.0).to(tl.float32)
-                weights *= scales * block + mean
-            else:
-                scales = tl.load(scales_ptr + numbers, mask=inside, other=0.0).to(tl.float32)
-                if FORMAT == "int4_zeros":
-                    zeros = tl.load(zeros_ptr + numbers, mask=inside, other=0).to(tl.float32)
-                    weights = (_integers(words, 4 * plane, 15, 0.0) - zeros) * scales
-                else:
-                    weights = _integers(words, 4 * plane, 15, 8.0) * scales
+            weights = plane_weights(
+                words, numbers, inside, scales_ptr, zeros_ptr, scale_scales_ptr, mean, table,
+                plane, FORMAT, SCALE_BLOCK,
+            )  # fmt: skip
             columns = (start + blocks) * (16 * PLANES) + plane * 16 + lanes
             inside_columns = inside_x & (columns < IN_FEATURES)[None, :]
             x = tl.load(x_at + columns[None, :], mask=inside_columns, other=0.0)
@@ -153,11 +136,12 @@ def launch_few_rows(
     nf4: tuple[torch.Tensor, ...] = (),
     plan: Plan | None = None,
 ) -> torch.Tensor:
-    """x [..., in_features] of up to 64 rows times packed words, as int8_gemv, int4_gemv and nf4_gemv
+    """x [..., in_features] of up to 64 rows times packed words, as int8_linear, int4_linear and nf4_linear
     describe them; nf4: scale_scales, scale_mean, levels."""
     in_features, out_features = x.shape[-1], words.shape[0]
     num_rows = x.numel() // in_features
     plan = plan or choose_plan(out_features, in_features)
+    weight_format = weight_format if zeros is None else f"{weight_format}_zeros"
     out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
     scale_scales, scale_mean, levels = nf4 or (scales, scales, scales)
     _few_rows_kernel[(cdiv(out_features, plan.rows),)](
@@ -172,9 +156,10 @@ def launch_few_rows(
         num_rows,
         out_features,
         IN_FEATURES=in_features,
-        ROW_BLOCKS=words.shape[1] // 16,
-        FORMAT=weight_format if zeros is None else f"{weight_format}_zeros",
-        SCALE_BLOCK=256,
+        ROW_BLOCKS=words.shape[1] // WORDS,
+        FORMAT=weight_format,
+        PLANES=32 // BITS[weight_format],
+        SCALE_BLOCK=SCALE_BLOCK,
         X_ROWS=x_tile(num_rows),
         ROWS=plan.rows,
         BLOCKS=plan.blocks,

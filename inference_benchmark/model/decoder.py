@@ -60,7 +60,7 @@ class Decoder(nn.Module):
     """All weights of a model, or one rank's share, with RoPE tables for context_length positions.
 
     `config` is that of the share, `shards` says which part of a module's weight it keeps,
-    `weight_format` how the layers' matrices are stored.
+    `weight_format` how the layers' matrices are stored, `head_format` the head's.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class Decoder(nn.Module):
         self.config = config = full_config.sharded(shard.size)
         self.shards: WeightShards = weight_shards(full_config, shard)
         self.weight_format = weight_format
+        self.head_format: WeightFormat | None = None
         # Weights are filled in later. nn.Embedding would draw some now, for which PyTorch loads all
         # of torch._dynamo on the meta device: more than a second.
         table = torch.empty(config.vocab_size, config.hidden_size)
@@ -103,7 +104,7 @@ class Decoder(nn.Module):
         nn.Module.__init__(prefix)
         prefix.config = self.config.with_layers(num_layers)
         prefix.shards = self.shards
-        prefix.weight_format = self.weight_format
+        prefix.weight_format, prefix.head_format = self.weight_format, self.head_format
         prefix.embed_tokens = self.embed_tokens
         prefix.layers = self.layers[:num_layers]
         prefix.norm = self.norm
@@ -163,7 +164,13 @@ class Forward(nn.Module):
             ]
         make = make_finish_all if all_positions else make_finish
         self.finish = transform(
-            make(config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+            make(
+                config.norm_eps,
+                kernels.linear,
+                kernels.all_reduce,
+                config.tensor_parallel,
+                decoder.head_format,
+            )
         )
 
     def forward(
@@ -261,9 +268,13 @@ def make_layer(
 
 @lru_cache
 def make_finish(
-    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+    norm_eps: float,
+    linear_backend: str,
+    all_reduce: str = "none",
+    num_ranks: int = 1,
+    head_format: WeightFormat | None = None,
 ) -> Callable:
-    linear = make_linear(linear_backend)
+    linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
     def finish(update, residual, norm_weight, head_weight):
@@ -276,10 +287,14 @@ def make_finish(
 
 @lru_cache
 def make_finish_all(
-    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+    norm_eps: float,
+    linear_backend: str,
+    all_reduce: str = "none",
+    num_ranks: int = 1,
+    head_format: WeightFormat | None = None,
 ) -> Callable:
     """As make_finish, for the logits of all positions; nothing is chosen."""
-    linear = make_linear(linear_backend)
+    linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
     def finish(update, residual, norm_weight, head_weight):

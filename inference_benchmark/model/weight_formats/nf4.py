@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.int4_gemv import pack_int4
-from inference_benchmark.kernels.nf4_gemv import (
+from inference_benchmark.kernels.int4_linear import pack_int4
+from inference_benchmark.kernels.nf4_linear import (
     BLOCK,
     GROUP,
     LEVELS,
-    SCALE_BLOCK,
     dequantize_nf4,
     group_scales,
+    nf4_linear,
 )
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK
+from inference_benchmark.model.weight_formats.rows import by_rows
 
 _MOST_E4M3 = 448.0
 _LEAST_SCALE = 1e-12
@@ -26,15 +28,25 @@ _LEAST_SCALE = 1e-12
 def quantize(matrix: Tensor) -> tuple[Tensor, ...]:
     """matrix [out, in] -> packed words [out, groups * 8], scales [out, groups] in e4m3,
     scale_scales [blocks of 256 groups], scale_mean [1], levels [16]."""
-    padded = F.pad(matrix.float(), (0, -matrix.shape[1] % BLOCK))
-    groups = padded.view(matrix.shape[0], -1, GROUP)
-    largest = groups.abs().amax(dim=2)
-    quantized = _quantize_scales(largest)
+    (largest,) = by_rows(lambda rows: (_in_groups(rows).abs().amax(dim=2),), matrix)
+    scales = _quantize_scales(largest)
     levels = torch.tensor(LEVELS, device=matrix.device)
     # The values are held against the scale that is kept, not the one that was meant.
-    scales = group_scales(*quantized).clamp(min=_LEAST_SCALE)
-    codes = torch.bucketize(groups / scales[:, :, None], (levels[1:] + levels[:-1]) / 2)
-    return pack_int4(codes.flatten(1)), *quantized, levels
+    kept = group_scales(*scales).clamp(min=_LEAST_SCALE)
+    (words,) = by_rows(lambda rows, kept: (_words(rows, kept, levels),), matrix, kept)
+    return words, *scales, levels
+
+
+def _in_groups(matrix: Tensor) -> Tensor:
+    """[out, groups, 64] in fp32; what is missing of the last two groups is zero."""
+    padded = F.pad(matrix.float(), (0, -matrix.shape[1] % BLOCK))
+    return padded.view(matrix.shape[0], -1, GROUP)
+
+
+def _words(matrix: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+    """Of each weight the number of the level that is nearest, packed."""
+    shares = _in_groups(matrix) / scales[:, :, None]
+    return pack_int4(torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2).flatten(1))
 
 
 def _quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,3 +62,18 @@ def _quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def dequantize(weights: tuple[Tensor, ...], in_features: int, dtype: torch.dtype) -> Tensor:
     """The matrix [out, in_features]; each weight is rounded to dtype once."""
     return dequantize_nf4(*weights)[:, :in_features].to(dtype)
+
+
+def nf4_plain(
+    x: Tensor,
+    words: Tensor,
+    scales: Tensor,
+    scale_scales: Tensor,
+    scale_mean: Tensor,
+    levels: Tensor,
+) -> Tensor:
+    weights = (words, scales, scale_scales, scale_mean, levels)
+    return F.linear(x, dequantize(weights, x.shape[-1], x.dtype))
+
+
+plain, fast = nf4_plain, nf4_linear

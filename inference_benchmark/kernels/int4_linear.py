@@ -1,4 +1,4 @@
-"""A linear layer of one row over 4-bit integers in groups of 128 that share a scale.
+"""A linear layer over 4-bit integers in groups of 128 that share a scale, read once by one row.
 
 A quarter of the bytes of bf16 leaves a multiprocessor about four instructions per weight, of which
 the integer unit takes one and a half: shifting, masking and converting each weight would cost more
@@ -26,9 +26,10 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
+from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
+from inference_benchmark.kernels.packed_words import WORDS, launch_unpack
 
 GROUP = 128
-WORDS = 16  # of 32 bits, per group
 PER_WORD = 8
 SYMMETRIC_ZERO = 8  # what the value 0 is stored as where groups have no zero points
 
@@ -46,20 +47,21 @@ def choose_plan(out_features: int, in_features: int) -> Plan:
     return Plan(rows=4, groups=16, num_warps=4)
 
 
-def int4_gemv(
-    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None
+def int4_linear(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """x @ matrix.T for a single row, matrix[r, c] = scale of its group * (stored value - zero).
+    """x @ matrix.T, matrix[r, c] = scale of its group * (stored value - zero).
 
     Args:
-        x: [..., in_features] with one row in all (leading dimensions of size 1), contiguous.
+        x: [..., in_features], contiguous.
         words: [out_features, groups * 16], int32: bits 4i to 4i + 3 of word j of a group are the
             stored value of the group's column 16 i + j. Columns beyond in_features are ignored.
-        scales: [out_features, groups] of x's dtype.
+        scales: [out_features, groups], bf16.
         zeros: [out_features, groups], uint8; None: 8 everywhere.
 
     Returns:
-        [..., out_features] of x's dtype; products and sums in fp32, rounded once.
+        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
+        more the weights are rounded to x's dtype first.
     """
     return _operator(x, words, scales, zeros)
 
@@ -82,7 +84,7 @@ def unpack_int4(words: torch.Tensor) -> torch.Tensor:
 
 
 def dequantize_int4(
-    words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None
+    words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The matrix [rows, groups * 128] of the scales' dtype."""
     values = unpack_int4(words).view(*scales.shape, GROUP).to(scales.dtype)
@@ -90,12 +92,12 @@ def dequantize_int4(
     return ((values - zero) * scales[:, :, None]).flatten(1)
 
 
-def int4_gemv_reference(
-    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None
+def int4_linear_reference(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
 ) -> torch.Tensor:
     """The same in plain PyTorch."""
-    matrix = dequantize_int4(words, scales.to(x.dtype), zeros)
-    return F.linear(x, matrix[:, : x.shape[-1]])
+    matrix = dequantize_int4(words, scales.float(), zeros)
+    return F.linear(x, matrix[:, : x.shape[-1]].to(x.dtype))
 
 
 @jit
@@ -208,10 +210,22 @@ def launch_int4_gemv(
     return out
 
 
+def _launch(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    x = x.contiguous()
+    num_rows = x.numel() // x.shape[-1]
+    if num_rows == 1:
+        return launch_int4_gemv(x, words, scales, zeros)
+    if num_rows <= MAX_ROWS:
+        return launch_few_rows("int4", x, words, scales, zeros)
+    return F.linear(x, launch_unpack("int4", words, scales, x.shape[-1], x.dtype, zeros))
+
+
 def _fake(
-    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
 ) -> torch.Tensor:
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 
-_operator = register_operator("int4_gemv", int4_gemv_reference, launch_int4_gemv, _fake)
+_operator = register_operator("int4_linear", int4_linear_reference, _launch, _fake)

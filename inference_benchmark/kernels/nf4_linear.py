@@ -1,4 +1,5 @@
-"""A linear layer of one row over 4-bit NormalFloat in groups of 64 (QLoRA, arXiv:2305.14314).
+"""A linear layer over 4-bit NormalFloat in groups of 64 (QLoRA, arXiv:2305.14314), read once by one
+row.
 
 A weight is one of 16 quantiles of the normal distribution times its group's scale. Which one is
 looked up: a table of 16 values fits into one line of the nearest cache, and a warp's 32 look-ups
@@ -6,7 +7,7 @@ fall into 16 different words of it. That is one load per weight, beside which li
 the group's scale, itself 8 bits of a float around the mean of all scales, is applied to the sum of
 a group's products.
 
-A word holds weights 16 columns apart, as in int4_gemv, the lower half of it those of one group and
+A word holds weights 16 columns apart, as in int4_linear, the lower half of it those of one group and
 the upper half those of the next.
 """
 
@@ -23,11 +24,11 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
+from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK, WORDS, launch_unpack
 
 GROUP = 64
 BLOCK = 128  # columns: two groups, 16 words of 32 bits
-WORDS = 16
-SCALE_BLOCK = 256  # groups, one after the other in the whole matrix, that share a scale of scales
 
 # Appendix E of the paper: the 16 levels, in order.
 LEVELS = (
@@ -64,7 +65,7 @@ def choose_plan(out_features: int, in_features: int) -> Plan:
     return Plan(rows=4, blocks=16, num_warps=2)
 
 
-def nf4_gemv(
+def nf4_linear(
     x: torch.Tensor,
     words: torch.Tensor,
     scales: torch.Tensor,
@@ -72,10 +73,10 @@ def nf4_gemv(
     scale_mean: torch.Tensor,
     levels: torch.Tensor,
 ) -> torch.Tensor:
-    """x @ matrix.T for a single row, matrix[r, c] = level of the stored value * its group's scale.
+    """x @ matrix.T, matrix[r, c] = level of the stored value * its group's scale.
 
     Args:
-        x: [..., in_features] with one row in all (leading dimensions of size 1), contiguous.
+        x: [..., in_features], contiguous.
         words: [out_features, groups * 8], int32: bits 4i to 4i + 3 of word j of a block of 16
             words are the stored value of the block's column 16 i + j. Columns beyond in_features
             are ignored.
@@ -86,7 +87,8 @@ def nf4_gemv(
         levels: [16], fp32.
 
     Returns:
-        [..., out_features] of x's dtype; products and sums in fp32, rounded once.
+        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
+        more the weights are rounded to x's dtype first.
     """
     return _operator(x, words, scales, scale_scales, scale_mean, levels)
 
@@ -118,7 +120,7 @@ def dequantize_nf4(
     return (values * group_scales(scales, scale_scales, scale_mean)[:, :, None]).flatten(1)
 
 
-def nf4_gemv_reference(
+def nf4_linear_reference(
     x: torch.Tensor,
     words: torch.Tensor,
     scales: torch.Tensor,
@@ -246,6 +248,24 @@ def launch_nf4_gemv(
     return out
 
 
+def _launch(
+    x: torch.Tensor,
+    words: torch.Tensor,
+    scales: torch.Tensor,
+    scale_scales: torch.Tensor,
+    scale_mean: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    x = x.contiguous()
+    num_rows = x.numel() // x.shape[-1]
+    further = (scale_scales, scale_mean, levels)
+    if num_rows == 1:
+        return launch_nf4_gemv(x, words, scales, *further)
+    if num_rows <= MAX_ROWS:
+        return launch_few_rows("nf4", x, words, scales, nf4=further)
+    return F.linear(x, launch_unpack("nf4", words, scales, x.shape[-1], x.dtype, nf4=further))
+
+
 def _fake(
     x: torch.Tensor,
     words: torch.Tensor,
@@ -257,4 +277,4 @@ def _fake(
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 
-_operator = register_operator("nf4_gemv", nf4_gemv_reference, launch_nf4_gemv, _fake)
+_operator = register_operator("nf4_linear", nf4_linear_reference, _launch, _fake)

@@ -1,4 +1,4 @@
-"""A linear layer of one row over 8-bit weights with one scale per row of the matrix.
+"""A linear layer over floats of 8 bits with one scale per row of the matrix, read once by one row.
 
 Half of the bytes of bf16, so half of the time where memory is the bound, provided that widening the
 weights costs less than reading them: each is converted once, in registers, and the scale is applied
@@ -19,6 +19,8 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
+from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows_bytes
+from inference_benchmark.kernels.packed_words import launch_scale_rows
 
 VECTOR = 8  # weights that a thread loads at a time, and as many 2-byte values of x: 16 bytes
 
@@ -36,21 +38,22 @@ def choose_plan(out_features: int, in_features: int) -> Plan:
     return Plan(rows=4, columns=2048, num_warps=4)
 
 
-def scaled_gemv(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """x @ (scales * values).T for a single row.
+def fp8_linear(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """x @ (scales * values).T.
 
     Args:
-        x: [..., in_features] with one row in all (leading dimensions of size 1), contiguous.
-        values: [out_features, in_features], int8 or float8_e4m3fn, contiguous.
+        x: [..., in_features], contiguous.
+        values: [out_features, in_features], float8_e4m3fn, contiguous.
         scales: [out_features, 1], fp32.
 
     Returns:
-        [..., out_features] of x's dtype; products and sums in fp32, rounded once.
+        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
+        more the weights are rounded to x's dtype first.
     """
     return _operator(x, values, scales)
 
 
-def scaled_gemv_reference(
+def fp8_linear_reference(
     x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor
 ) -> torch.Tensor:
     """The same in plain PyTorch."""
@@ -58,7 +61,7 @@ def scaled_gemv_reference(
 
 
 @jit
-def _scaled_gemv_kernel(
+def _fp8_gemv_kernel(
     x_ptr,
     values_ptr,
     scales_ptr,
@@ -100,19 +103,19 @@ def _scaled_gemv_kernel(
     tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
 
 
-def launch_scaled_gemv(
+def launch_fp8_gemv(
     x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, plan: Plan | None = None
 ) -> torch.Tensor:
     """The Triton kernel, on the current device and stream."""
     out_features, in_features = values.shape
     if x.numel() != in_features or x.shape[-1] != in_features:
-        raise ValueError(f"scaled_gemv: x {tuple(x.shape)} is not one row of {in_features} values")
+        raise ValueError(f"fp8_gemv: x {tuple(x.shape)} is not one row of {in_features} values")
     if not (x.is_contiguous() and values.is_contiguous() and scales.is_contiguous()):
-        raise ValueError("scaled_gemv: x, values and scales must be contiguous")
+        raise ValueError("fp8_gemv: x, values and scales must be contiguous")
     plan = plan or choose_plan(out_features, in_features)
     out = _fake(x, values, scales)
     programmatic = programmatic_launch(x.device)
-    _scaled_gemv_kernel[((out_features + plan.rows - 1) // plan.rows,)](
+    _fp8_gemv_kernel[((out_features + plan.rows - 1) // plan.rows,)](
         x,
         values,
         scales,
@@ -129,8 +132,18 @@ def launch_scaled_gemv(
     return out
 
 
+def _launch(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    x = x.contiguous()
+    num_rows = x.numel() // x.shape[-1]
+    if num_rows == 1:
+        return launch_fp8_gemv(x, values, scales)
+    if num_rows <= MAX_ROWS:
+        return launch_few_rows_bytes(x, values, scales)
+    return F.linear(x, launch_scale_rows(values, scales, x.dtype))
+
+
 def _fake(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     return torch.empty((*x.shape[:-1], values.shape[0]), dtype=x.dtype, device=x.device)
 
 
-_operator = register_operator("scaled_gemv", scaled_gemv_reference, launch_scaled_gemv, _fake)
+_operator = register_operator("fp8_linear", fp8_linear_reference, _launch, _fake)

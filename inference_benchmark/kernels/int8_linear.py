@@ -1,8 +1,8 @@
-"""A linear layer of one row over 8-bit integers with one scale per row of the matrix.
+"""A linear layer over 8-bit integers with one scale per row of the matrix, read once by one row.
 
 The conversion of integers to floats is done by a unit of a multiprocessor that takes 16 of them per
 clock: as fast as memory delivers 8-bit weights, so that the two would have to overlap without a gap.
-As in int4_gemv nothing is converted: the bits of fp32 below 2^24 are an integer times 2^-149, x is
+As in int4_linear nothing is converted: the bits of fp32 below 2^24 are an integer times 2^-149, x is
 multiplied with the power of two that undoes it, and what the stored integers are above the true
 ones, 128, is subtracted once, times the sum of x.
 
@@ -23,9 +23,10 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
+from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
+from inference_benchmark.kernels.packed_words import WORDS, launch_unpack
 
 BLOCK = 64  # columns: 16 words of 32 bits
-WORDS = 16
 ZERO = 128  # what the value 0 is stored as
 
 
@@ -42,17 +43,18 @@ def choose_plan(out_features: int, in_features: int) -> Plan:
     return Plan(rows=4, blocks=16, num_warps=2)
 
 
-def int8_gemv(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """x @ matrix.T for a single row, matrix[r, c] = scales[r] * (stored value - 128).
+def int8_linear(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """x @ matrix.T, matrix[r, c] = scales[r] * (stored value - 128).
 
     Args:
-        x: [..., in_features] with one row in all (leading dimensions of size 1), contiguous.
+        x: [..., in_features], contiguous.
         words: [out_features, blocks * 16], int32: bits 8i to 8i + 7 of word j of a block are the
             stored value of the block's column 16 i + j. Columns beyond in_features are ignored.
         scales: [out_features, 1], fp32.
 
     Returns:
-        [..., out_features] of x's dtype; products and sums in fp32, rounded once.
+        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
+        more the weights are rounded to x's dtype first.
     """
     return _operator(x, words, scales)
 
@@ -75,7 +77,9 @@ def unpack_int8(words: torch.Tensor) -> torch.Tensor:
     return (((blocks >> shifts[:, None]) & 255) - ZERO).view(words.shape[0], -1)
 
 
-def int8_gemv_reference(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+def int8_linear_reference(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor
+) -> torch.Tensor:
     """The same in plain PyTorch."""
     matrix = unpack_int8(words)[:, : x.shape[-1]] * scales
     return F.linear(x, matrix.to(x.dtype))
@@ -173,8 +177,18 @@ def launch_int8_gemv(
     return out
 
 
+def _launch(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    x = x.contiguous()
+    num_rows = x.numel() // x.shape[-1]
+    if num_rows == 1:
+        return launch_int8_gemv(x, words, scales)
+    if num_rows <= MAX_ROWS:
+        return launch_few_rows("int8", x, words, scales)
+    return F.linear(x, launch_unpack("int8", words, scales, x.shape[-1], x.dtype))
+
+
 def _fake(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 
-_operator = register_operator("int8_gemv", int8_gemv_reference, launch_int8_gemv, _fake)
+_operator = register_operator("int8_linear", int8_linear_reference, _launch, _fake)
