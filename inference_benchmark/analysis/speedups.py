@@ -4,7 +4,7 @@ comparisons. No torch."""
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inference_benchmark.engines.spec import baseline_at
+from inference_benchmark.engines.spec import ModeSpec, baseline_at
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.intervals import Interval
 from inference_benchmark.statistics.ratios import compare
@@ -17,7 +17,7 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
     """The result file's `speedup` of each cell; None where it has no baseline or no sound times.
 
     wanted: label of the mode that is the baseline; None: PyTorch as shipped at the same graph
-        setting.
+        setting, for quantised weights the same mode without them.
     Cells that were interleaved are compared round by round, others as two samples.
     """
     references = [_references(cell, cells, wanted) for cell in cells]
@@ -32,14 +32,17 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
 
 def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
     """The sound cell of unmodified PyTorch that does the same work."""
-    return _find(baseline_at(cuda_graphs=False).label, cell, cells)
+    return _find_spec(baseline_at(cuda_graphs=False), cell, cells)
 
 
 def _baseline(
     cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
 ) -> MeasuredCell | None:
-    label = wanted or baseline_at(cell.plan.spec.cuda_graphs).label
-    found = _find(label, cell, cells)
+    if wanted is not None:
+        found = _find(wanted, cell, cells)
+    else:
+        found = _unquantized(cell, cells)
+        found = found or _find_spec(baseline_at(cell.plan.spec.cuda_graphs), cell, cells)
     return None if found is cell or not cell.record.is_sound else found
 
 
@@ -58,11 +61,27 @@ def _references(
     further = {"plain_eager": find_plain(cell, cells)}
     if spec.kernels:
         with_ours = baseline_at(spec.cuda_graphs, kernels=True)
-        further["eager_kernels"] = _find(with_ours.label, cell, cells)
+        further["eager_kernels"] = _find_spec(with_ours, cell, cells)
     for name, other in further.items():
         if other is not None and other is not cell and other is not baseline:
             references[name] = other
     return references
+
+
+def _unquantized(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
+    """Of quantised weights, the same mode with the model as it is: the format's own gain."""
+    spec = cell.plan.spec
+    if spec.quantize is None:
+        return None
+    return _find(replace(spec, quantize=None).label, cell, cells)
+
+
+def _find_spec(
+    spec: ModeSpec, like: MeasuredCell, cells: Sequence[MeasuredCell]
+) -> MeasuredCell | None:
+    """The cell of this mode with the model as it is, or else with weights as this one's."""
+    same = replace(spec, quantize=like.plan.spec.quantize)
+    return _find(spec.label, like, cells) or _find(same.label, like, cells)
 
 
 def _find(

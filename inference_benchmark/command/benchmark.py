@@ -96,7 +96,13 @@ class Benchmark:
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self.weights = Weights()
         self.preparation = Preparation(
-            self.weights, self.device, request.seed, self.ranks, self.progress.stage, open_engine
+            self.weights,
+            self.device,
+            request.seed,
+            self.ranks,
+            self.progress.stage,
+            open_engine,
+            request.max_kl,
         )
         self.ending = Ending(request, self._result)
         self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done
@@ -334,6 +340,8 @@ class Benchmark:
         if not any(cell.record.timed_runs for cell in self.cells):
             return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
+            return ExitCode.GATE_FAILED
+        if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED

@@ -68,6 +68,7 @@ def need(cells: Cells) -> Need:
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
+        stored=largest.stored,
     )
 
 

@@ -20,6 +20,7 @@ class EngineEntry:
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
+    takes_quantized: bool = False  # weights of --quantize: it runs the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
@@ -41,6 +42,7 @@ _TABLE = (
         install="pip install lightning-thunder",
         takes_executors=True,
         takes_kernels=True,
+        takes_quantized=True,
         prefers_executor="nvfuser",
     ),
     EngineEntry(
@@ -50,6 +52,7 @@ _TABLE = (
         graphs_by_default=False,
         is_plain=True,
         takes_kernels=True,
+        takes_quantized=True,
     ),
     EngineEntry(
         "inductor",
@@ -57,6 +60,7 @@ _TABLE = (
         "torch.compile, full graph, static shapes",
         graphs_by_default=True,
         takes_kernels=True,
+        takes_quantized=True,
         takes_compile_mode=True,
     ),
     EngineEntry(
@@ -65,6 +69,7 @@ _TABLE = (
         "no model at all: durations from a script, to try the tables and the files",
         graphs_by_default=False,
         takes_kernels=True,
+        takes_quantized=True,
         needs_weights=False,
         is_listed=False,
     ),

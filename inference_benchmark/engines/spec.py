@@ -66,6 +66,7 @@ class ModeSpec:
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
     kernels: bool = False  # this project's, instead of what PyTorch and the compiler ship
+    quantize: str | None = None  # the layers' matrices, to a format of --quantize
 
     @property
     def engine(self) -> EngineEntry:
@@ -80,7 +81,9 @@ class ModeSpec:
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
         graphs = "+graphs" if self.cuda_graphs else ""
-        return f"{self.name}{executors}{graphs}{'+kernels' if self.kernels else ''}"
+        kernels = "+kernels" if self.kernels else ""
+        stored = f" {self.quantize}" if self.quantize else ""
+        return f"{self.name}{executors}{graphs}{kernels}{stored}"
 
     @property
     def shown_label(self) -> str:

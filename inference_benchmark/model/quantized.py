@@ -111,13 +111,10 @@ def build_decoders(
     return made
 
 
-def store_all(made: FormatDecoders, watch: Callable[[FormatDecoders], AfterLayer] | None) -> None:
+def store_all(made: FormatDecoders, told: AfterLayer) -> None:
     """The same for a base decoder that is complete, as one that was read from files."""
-    told = watch(made) if watch is not None else None
     for index in range(len(made.base.layers)):
         made.store_layer(index)
-        if told is not None:
-            told(index)
+        told(index)
         made.release_layer(index)
     made.store_rest()
-

@@ -11,7 +11,7 @@ from pathlib import Path
 from inference_benchmark import __version__
 from inference_benchmark.engines import listed
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
-from inference_benchmark.model.weight_format import PRECISIONS
+from inference_benchmark.model.weight_format import PRECISIONS, QUANTIZED
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
 from inference_benchmark.options.flag import add_flags, flag
@@ -70,6 +70,26 @@ class Flags:
         choices=PRECISIONS,
         default="bf16",
         role="work",
+    )
+    quantize: tuple[str, ...] = flag(
+        "model",
+        f"store the layers' matrices in 8 or 4 bits: {', '.join(QUANTIZED)}; several, and none, are "
+        "measured in turn (default: none)",
+        parse=values.weight_format,
+        nargs="+",
+        default=("none",),
+        metavar="FORMAT",
+    )
+    quantize_head: bool = flag(
+        "model", "store the head in these formats too", default=False, needs="quantize"
+    )
+    max_kl: float | None = flag(
+        "model",
+        "exit 1 where quantised weights move next-token distributions farther than X nats from the "
+        "model's own, in the mean",
+        parse=values.nats,
+        metavar="X",
+        needs="quantize",
     )
     num_layers: int | None = flag(
         "model",

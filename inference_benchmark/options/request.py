@@ -53,4 +53,13 @@ class Request(Flags):
         return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
+        if spec.quantize is not None:
+            name, _, head = spec.quantize.partition("+")
+            return Precision.quantized(self.precision, name, with_head=bool(head))
         return Precision.of(self.precision, spec.weight_format)
+
+    @property
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """In which the session's weights exist: those that --quantize makes, and the model as it is
+        where any mode runs it so."""
+        return tuple(dict.fromkeys(self.precision_of(spec).stored for spec in self.specs))

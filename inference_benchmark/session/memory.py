@@ -53,6 +53,7 @@ def predict(
     cache_length: int,
     check_bytes: int = 0,
     output_bytes: int = 0,
+    stored: Sequence[Precision] = (),
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -63,6 +64,7 @@ def predict(
         cache_length: slots per sequence; 0: no cache.
         check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch leaves beside its cache.
+        stored: in which the session's weights exist; () for that of the cells.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
@@ -75,7 +77,7 @@ def predict(
         if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=config.weight_bytes(precision.stored) + sum(quantised),
+        weights=_weight_bytes(config, stored or (precision.stored,)) + sum(quantised),
         kv_cache=sum(caches),
         activations=activation_bytes(config, precision, largest, input_length),
         check=check_bytes,
@@ -83,6 +85,25 @@ def predict(
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
     )
+
+
+def _weight_bytes(config: ModelConfig, stored: Sequence[Precision]) -> int:
+    """Of one model in several precisions, which share all that they store alike. Where it is not
+    kept as it is, one layer after the other is, while it is quantised."""
+    first, *others = stored
+    weights = config.weight_bytes(first)
+    for precision in others:
+        weights += config.linear_bytes(precision.weight_format)
+        if precision.with_head:
+            weights += config.head_bytes(precision)
+    if not any(precision.is_quantized for precision in stored):
+        return weights
+    base = Precision.of(first.base)
+    if base not in stored:
+        weights += config.linear_bytes(base.weight_format) // config.num_layers
+    if any(precision.with_head for precision in stored) and first.with_head:
+        weights += config.head_bytes(base)
+    return weights
 
 
 def _cutting_bytes(config: ModelConfig, precision: Precision) -> int:

@@ -38,6 +38,8 @@ class CellPlan:
     depth: str | None = None
     device: str = "cuda"
     interleaved: bool = True
+    # In which the session's weights exist while this cell runs, whichever of them it uses.
+    stored: tuple[Precision, ...] = ()
     extrapolation: Extrapolation | None = None
 
     @property

@@ -56,6 +56,7 @@ def _plan_cell(
         precision=request.precision_of(spec),
         engine=engine,
         num_ranks=request.tensor_parallel,
+        stored=request.stored_precisions,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
         kernel_choices=_choices(kernels, named_kernels(request.model, spec)),
         device=request.device,

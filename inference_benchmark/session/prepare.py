@@ -59,7 +59,9 @@ class Preparation:
         ranks: Ranks,
         on_stage: Callable[[str], None] = lambda stage: None,
         open_engine: OpenEngine = open_engine,
+        max_kl: float | None = None,
     ) -> None:
+        self.max_kl = max_kl
         self.weights = weights
         self.device = device
         self.seed = seed
@@ -83,7 +85,7 @@ class Preparation:
         plan, record = cell.plan, cell.record
         held = self._allocated()
         started = time.perf_counter()
-        cell.engine = self._open_engine(plan, self._resources())
+        cell.engine = self._open_engine(plan, self._resources(plan))
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
@@ -91,6 +93,7 @@ class Preparation:
         record.cold_start["build_s"] = None if can.owns_weights else self.weights.build_s
         record.cold_start["load_s"] = None if can.owns_weights else self.weights.load_s
         record.cold_start["setup_s"] = time.perf_counter() - started
+        record.accuracy = self._accuracy(plan)
         self._first_calls(cell)
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
@@ -99,8 +102,25 @@ class Preparation:
         cell.engine.reset()
         record.memory["held_bytes"] = None if held is None else self._allocated() - held
 
-    def _resources(self) -> Resources:
-        return Resources(self.weights.decoder, self.device)
+    def _resources(self, plan: CellPlan) -> Resources:
+        return Resources(self.weights.of(plan.precision), self.device)
+
+    def _accuracy(self, plan: CellPlan) -> dict | None:
+        """Of quantised weights; they were looked at in the deepest model that was built."""
+        found = self.weights.accuracy.get(plan.precision.name)
+        decoder = self.weights.decoder
+        if not plan.precision.is_quantized or found is None:
+            return None
+        if plan.model.num_layers < decoder.config.num_layers:
+            return None
+        passed = None if self.max_kl is None else found["kl_mean"] <= self.max_kl
+        return {
+            "against": plan.precision.base,
+            "text": f"random tokens, seed {self.seed}",
+            **found,
+            "max_kl": self.max_kl,
+            "passed": passed,
+        }
 
     def _first_calls(self, cell: LiveCell) -> None:
         """The first call of each step, then the graph."""
@@ -151,7 +171,7 @@ class Preparation:
         self.free()
 
     def _check_context(self, plan: CellPlan) -> CheckContext:
-        decoder, num_layers = self.weights.decoder, plan.model.num_layers
+        decoder, num_layers = self.weights.of(plan.precision), plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
         inputs = partial(self.inputs, plan)

@@ -8,19 +8,33 @@ import torch
 
 from inference_benchmark.errors import CannotRun, printable
 from inference_benchmark.model.checkpoint_config import CheckpointError
+from inference_benchmark.model.config import Precision
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.quantized import FormatDecoders, build_decoders, store_all
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
+from inference_benchmark.output_check.accuracy import Accuracy
 from inference_benchmark.parallel.ranks import Ranks
 
 
 class Weights:
-    """The decoder, and how long it took to build and to load."""
+    """The decoder, and how long it took to build and to load.
+
+    decoders: where weights are quantised, by the name of their precision; they share with `decoder`
+        what is stored alike.
+    accuracy: of these, what output_check.accuracy found.
+    """
 
     def __init__(self) -> None:
         self.decoder: Decoder | None = None
+        self.decoders: dict[str, Decoder] = {}
+        self.accuracy: dict[str, dict] = {}
         self.build_s: float | None = None
         self.load_s: float | None = None
+
+    def of(self, precision: Precision) -> Decoder | None:
+        """The decoder that stores its weights so."""
+        return self.decoders[precision.name] if precision.is_quantized else self.decoder
 
     def build(
         self,
@@ -40,7 +54,10 @@ class Weights:
         on_stage("building the model")
         started = time.perf_counter()
         model, precision = request.built_model, request.precision
-        if request.model_path is None:
+        quantized = [each for each in request.stored_precisions if each.is_quantized]
+        if quantized and request.model_path is None:
+            self._build_quantized(request, quantized, context_length, device, ranks)
+        elif request.model_path is None:
             self.decoder = build_decoder(
                 model, precision, device, context_length, request.seed, ranks.shard
             )
@@ -55,8 +72,48 @@ class Weights:
             on_stage(f"reading {printable(str(request.model_path))}")
             started = time.perf_counter()
             self._load(request.model_path)
+            if quantized:
+                self._quantize_loaded(request, quantized, context_length)
             _wait(device)
             self.load_s = time.perf_counter() - started
+
+    def _build_quantized(
+        self,
+        request: Request,
+        quantized: list[Precision],
+        context_length: int,
+        device: torch.device,
+        ranks: Ranks,
+    ) -> None:
+        accuracy: list[Accuracy] = []
+
+        def watch(decoders: FormatDecoders) -> Accuracy:
+            accuracy.append(Accuracy(decoders, request.seed, context_length))
+            return accuracy[0]
+
+        made = build_decoders(
+            request.built_model,
+            quantized,
+            _keeps_base(request),
+            device,
+            context_length,
+            request.seed,
+            ranks.shard,
+            watch,
+        )
+        self._take(made, accuracy[0])
+
+    def _quantize_loaded(
+        self, request: Request, quantized: list[Precision], context_length: int
+    ) -> None:
+        made = FormatDecoders(self.decoder, quantized, _keeps_base(request))
+        accuracy = Accuracy(made, request.seed, context_length)
+        store_all(made, accuracy)
+        self._take(made, accuracy)
+
+    def _take(self, made: FormatDecoders, accuracy: Accuracy) -> None:
+        self.decoder, self.decoders = made.base, made.decoders
+        self.accuracy = accuracy.findings()
 
     def _load(self, folder: Path) -> None:
         from inference_benchmark.model.checkpoint import load_checkpoint  # needs safetensors
@@ -65,6 +122,10 @@ class Weights:
             load_checkpoint(self.decoder, folder)
         except CheckpointError as error:
             raise CannotRun(f"--model-path: {error}") from None
+
+
+def _keeps_base(request: Request) -> bool:
+    return any(not precision.is_quantized for precision in request.stored_precisions)
 
 
 def _wait(device: torch.device) -> None:
