@@ -83,7 +83,7 @@ def _few_rows_kernel(
             columns = (start + blocks) * (16 * PLANES) + plane * 16 + lanes
             inside_columns = inside_x & (columns < IN_FEATURES)[None, :]
             x = tl.load(x_at + columns[None, :], mask=inside_columns, other=0.0)
-            total = tl.dot(x, weights.to(x_ptr.dtype.element_ty), total)
+            total = tl.dot(x, weights.to(x_ptr.dtype.element_ty), total, input_precision="ieee")
     if FORMAT == "int8":
         total *= tl.load(scales_ptr + rows, mask=inside_rows, other=0.0)[None, :]
     out = out_ptr + x_rows.to(tl.int64)[:, None] * out_features + rows[None, :]
@@ -116,7 +116,7 @@ def _few_rows_bytes_kernel(
         values = tl.load(values_at + start, mask=inside[:, None] & inside_rows, other=0.0)
         x = tl.load(x_at + start, mask=inside_x & inside[None, :], other=0.0)
         weights = values.to(tl.float32).to(x_ptr.dtype.element_ty)
-        total = tl.dot(x, weights, total)
+        total = tl.dot(x, weights, total, input_precision="ieee")
     total *= tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)[None, :]
     out = out_ptr + x_rows.to(tl.int64)[:, None] * out_features + rows[None, :]
     tl.store(out, total.to(out_ptr.dtype.element_ty), mask=inside_x & inside_rows)

@@ -37,7 +37,12 @@ def _product(
     is_aligned = values.shape[0] % _ALIGNMENT == 0 and values.shape[1] % _ALIGNMENT == 0
     if rows.device.type == "cuda" and is_aligned and dtype == torch.bfloat16:
         return torch._scaled_mm(
-            rows, values.t(), scale_a=row_scales, scale_b=scales.t(), out_dtype=dtype
+            rows,
+            values.t(),
+            scale_a=row_scales,
+            scale_b=scales.t(),
+            out_dtype=dtype,
+            use_fast_accum=True,
         )
     wide = torch.promote_types(dtype, torch.float32)
     sums = F.linear(rows.to(wide), values.to(wide))
