@@ -48,9 +48,17 @@ def main(argv: list[str] | None = None) -> int:
         print(list_scenarios(), flush=True)
         return ExitCode.MEASURED
     try:
+        if arguments.check_setup:
+            from inference_benchmark.command.check_setup import check_setup
+
+            return check_setup(arguments.device)
         request = resolve(arguments)
         if arguments.sessions > 1:
             return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
+        if request.question is not None:
+            from inference_benchmark.command.answer import run_prompt
+
+            return run_prompt(request)
         from inference_benchmark.command.benchmark import (
             run,  # loads torch: only now is something to be run
         )

@@ -49,7 +49,11 @@ def test_one_command_gives_tables_and_a_valid_file(tmp_path):
     assert all(len(steps) == 11 for steps in cell["samples"]["steps"]["step_s"])
     assert result["environment"]["gpu"] is None
     assert cell["limit"] is None
-    assert cell["validity"]["verdict"] == "unverified"
+    reasons = {reason["code"] for reason in cell["validity"]["reasons"]}
+    assert "too_few_runs" in reasons  # and on a busy machine what is busy there
+    assert cell["validity"]["verdict"] == (
+        "suspect" if reasons - {"too_few_runs"} else "unverified"
+    )
     assert not list(tmp_path.glob(".*"))
 
 

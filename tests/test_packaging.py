@@ -10,6 +10,8 @@ from pathlib import Path
 from conftest import ROOT
 
 from inference_benchmark import __version__
+from inference_benchmark.engines.parts import entries_of
+from inference_benchmark.workloads import WORKLOADS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGE = ROOT / "inference_benchmark"
@@ -49,7 +51,10 @@ def test_what_is_imported_is_required():
     required |= {"thunder", "pynvml", "triton"}  # by other names; triton comes with torch
     imported = {name for path in PACKAGE.rglob("*.py") for name in imports_of(path)}
     foreign = imported - set(sys.stdlib_module_names) - {"inference_benchmark"}
-    assert foreign - required <= {"transformer_engine", "nvfuser", "nvfuser_direct"}
+    optional = {"transformer_engine", "nvfuser", "nvfuser_direct", "gguf", "tokenizers", "jinja2"}
+    entries = [entry for workload in WORKLOADS for entry in entries_of(workload).values()]
+    optional |= {package for entry in entries for package in entry.packages}
+    assert foreign - required <= optional
 
 
 def imports_of(path: Path) -> Iterator[str]:

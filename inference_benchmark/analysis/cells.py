@@ -16,17 +16,19 @@ def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True
     plan, record = cell.plan, cell.record
     ceilings = facts.ceilings.get(plan.precision.compute)
     kernels, model = plan.engine.kernels, plan.model
+    has_own_loop = plan.spec.engine.has_own_loop  # and kernels of its own
     return {
         "label": plan.label,
         "name": plan.name,
         "mode": plan.spec.name,
         "batch_size": plan.batch_size,
+        "input_length": plan.workload.input_length,
         "num_layers": model.num_layers,
         "options": {
             "cuda_graphs": plan.spec.cuda_graphs,
             "executors": list(plan.spec.executors),
-            "attention": kernels.attention,
-            "linear": kernels.linear,
+            "attention": None if has_own_loop else kernels.attention,
+            "linear": None if has_own_loop else kernels.linear,
             "experts": kernels.experts if model.num_experts else None,
             "all_reduce": kernels.all_reduce,
             "precision": plan.precision.name,
@@ -79,9 +81,16 @@ def _planned_engine(cell: MeasuredCell) -> dict:
         "clock": _timer(cell),
         "granularity": "steps",
         "process": "own",
-        "weights": "session" if cell.plan.spec.engine.needs_weights else "own",
+        "weights": _weights(cell),
         "evidence": [],
     }
+
+
+def _weights(cell: MeasuredCell) -> str:
+    entry = cell.plan.spec.engine
+    if entry.copies_weights:
+        return "copy"
+    return "session" if entry.needs_weights else "own"
 
 
 def _cold_start(cell: MeasuredCell) -> dict | None:

@@ -66,4 +66,5 @@ def _timer_disagreement(cell: MeasuredCell) -> tuple[float, ...] | None:
     """Where the device's clock timed the run, how far the host's is from it."""
     if cell.record.timer != "cuda_event":
         return None
-    return tuple(abs(run.wall_s / run.total_s - 1) for run in cell.record.runs)
+    known = [run for run in cell.record.runs if run.wall_s is not None]
+    return tuple(abs(run.wall_s / run.total_s - 1) for run in known)

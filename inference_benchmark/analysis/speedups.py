@@ -32,17 +32,19 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
 
 def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
     """The sound cell of unmodified PyTorch that does the same work."""
-    return _find_spec(baseline_at(cuda_graphs=False), cell, cells)
+    spec = cell.plan.spec
+    return _find_spec(baseline_at(False, workload=spec.workload), cell, cells)
 
 
 def _baseline(
     cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
 ) -> MeasuredCell | None:
+    spec = cell.plan.spec
     if wanted is not None:
         found = _find(wanted, cell, cells)
     else:
-        found = _unquantized(cell, cells)
-        found = found or _find_spec(baseline_at(cell.plan.spec.cuda_graphs), cell, cells)
+        own = baseline_at(spec.cuda_graphs, workload=spec.workload)
+        found = _unquantized(cell, cells) or _find_spec(own, cell, cells)
     return None if found is cell or not cell.record.is_sound else found
 
 
@@ -60,7 +62,7 @@ def _references(
     spec, references = cell.plan.spec, {"baseline": baseline}
     further = {"plain_eager": find_plain(cell, cells)}
     if spec.kernels:
-        with_ours = baseline_at(spec.cuda_graphs, kernels=True)
+        with_ours = baseline_at(spec.cuda_graphs, True, spec.workload)
         further["eager_kernels"] = _find_spec(with_ours, cell, cells)
     for name, other in further.items():
         if other is not None and other is not cell and other is not baseline:

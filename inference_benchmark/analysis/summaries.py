@@ -25,7 +25,7 @@ def summarize_cell(cell: MeasuredCell, samples: dict, facts: SessionFacts) -> di
     if plan.is_estimate:
         metrics = {name: widened(found, workload, name) for name, found in metrics.items()}
     medians = {name: found["median"] for name, found in metrics.items()}
-    amounts = workload.amounts(plan.batch_size, plan.num_ranks)
+    amounts = {**workload.amounts(plan.batch_size, plan.num_ranks), **plan.cost.amounts}
     ceilings = facts.ceilings.get(plan.precision.compute)
     return {
         "n": len(samples["round"]),

@@ -102,6 +102,7 @@ class Benchmark:
             self.ranks,
             self.progress.stage,
             open_engine,
+            own,
             request.max_kl,
         )
         self.ending = Ending(request, self._result)
@@ -120,11 +121,13 @@ class Benchmark:
                 cell.record.interrupt()
         except BaseException:
             self.ending.finish("failed")
+            self.weights.close()
             raise
         self.progress.close()
         with signals.postponed():
             code = self._finish() if self.ranks.is_first else None
         self._close(self.cells)
+        self.weights.close()
         return self.ranks.leave(code)
 
     # Before anything is measured
@@ -233,7 +236,8 @@ class Benchmark:
                 guarded(self.ranks, cell, self.preparation.check_timed)
         if self.device.type == "cuda":
             for cell in cells:
-                if cell.is_running and cell.record.is_sound:  # a wrong answer has no speed
+                # A wrong answer has no speed; a loop that is not ours has no single steps.
+                if cell.is_running and cell.record.is_sound and cell.has_steps:
                     self._diagnose(cell)
         self._close(cells)
         self._show(cells)

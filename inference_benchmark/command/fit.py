@@ -69,6 +69,7 @@ def need(cells: Cells) -> Need:
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
         stored=largest.stored,
+        num_copies=sum(cell.spec.engine.copies_weights for cell in cells),
     )
 
 

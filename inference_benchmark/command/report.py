@@ -5,6 +5,7 @@ from typing import TextIO
 
 from inference_benchmark.command.ending import Ending
 from inference_benchmark.options.request import Request
+from inference_benchmark.reporting.engine_table import engine_table
 from inference_benchmark.reporting.explanation import costliest, explain
 from inference_benchmark.reporting.formats import report_as
 from inference_benchmark.reporting.layout import encodable
@@ -15,6 +16,8 @@ def print_report(result: dict, request: Request, ending: Ending, out: TextIO) ->
     to stdout as well."""
     tables = "markdown" if request.format == "markdown" else "table"
     print(encodable(report_as(result, tables, request.details), out.encoding), file=out)
+    if request.table == "engines":
+        print(f"\n{encodable(engine_table(result), out.encoding)}", file=out)
     _print_profiles(result, request, out)
     if ending.is_saved:
         print(f"\nsaved: {ending.path}", file=out)

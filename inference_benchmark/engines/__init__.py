@@ -7,6 +7,7 @@ torch.
 
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -17,19 +18,46 @@ class EngineEntry:
     graphs_by_default: bool
     packages: tuple[str, ...] = ()  # import names that must be there
     install: str = ""  # how to get them
+    # Those that this process needs for it, wherever the engine runs: pip install of the same name.
+    own_packages: tuple[str, ...] = ()
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
+    compiles_flex: bool = False  # FlexAttention, which without a compiler is slow
+    shipped_attention: str = "sdpa"  # of a decode step, as its makers' own users would choose it
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
     takes_quantized: bool = False  # weights of --quantize: it runs the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
     needs_weights: bool = True  # those of the session; otherwise it brings its own, or has none
+    copies_weights: bool = False  # it holds a copy of them beside the session's
+    has_own_loop: bool = False  # it generates by itself: no CUDA graph of ours, no other workload
+    in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
+    needs_gpu: bool = False
+    cpu_program: str | None = None  # a program that it needs on a CPU
+    suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
+    max_batch_size: int | None = None
+    # Of one that is a server: "module:function" that takes its URL (--ollama-url) before anything is
+    # loaded, and raises CannotRun where nothing answers.
+    server_check: str = ""
+    note: str = ""  # what is said wherever its name is listed
     is_listed: bool = True  # in --help
 
     def load(self) -> type:
-        module, name = self.engine.split(":")
-        return getattr(import_module(module), name)
+        return _load(self.engine)
+
+    def check_server(self, url: str) -> None:
+        _load(self.server_check)(url)
+
+    @property
+    def shown_name(self) -> str:
+        return f"{self.name} ({self.note})" if self.note else self.name
+
+
+def _load(path: str) -> Any:
+    """Of "module:name"."""
+    module, name = path.split(":")
+    return getattr(import_module(module), name)
 
 
 _TABLE = (
@@ -62,6 +90,79 @@ _TABLE = (
         takes_kernels=True,
         takes_quantized=True,
         takes_compile_mode=True,
+        compiles_flex=True,
+        shipped_attention="flex",
+    ),
+    EngineEntry(
+        "transformers",
+        "inference_benchmark.engines.transformers:TransformersEngine",
+        "Hugging Face transformers' generate",
+        graphs_by_default=False,
+        packages=("transformers",),
+        install="pip install transformers",
+        has_own_loop=True,
+        suffixes=("static", "static+compile"),
+    ),
+    EngineEntry(
+        "vllm",
+        "inference_benchmark.engines.vllm:VllmEngine",
+        "vLLM, in a process of its own",
+        graphs_by_default=False,
+        packages=("vllm",),
+        install="pip install vllm==0.26.0 (its Python: --engine-python vllm=PATH)",
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
+    ),
+    EngineEntry(
+        "llama.cpp",
+        "inference_benchmark.engines.llama_cpp:LlamaCppEngine",
+        "llama.cpp by llama-cpp-python, in a process of its own",
+        graphs_by_default=False,
+        packages=("llama_cpp",),
+        install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
+        own_packages=("gguf",),
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
+    ),
+    EngineEntry(
+        "tinygrad",
+        "inference_benchmark.engines.tinygrad:TinygradEngine",
+        "a Llama in tinygrad, in a process of its own",
+        graphs_by_default=False,
+        packages=("tinygrad",),
+        install="pip install tinygrad",
+        copies_weights=True,
+        has_own_loop=True,
+        in_worker=True,
+        cpu_program="clang",
+        suffixes=("beam",),
+    ),
+    EngineEntry(
+        "ollama",
+        "inference_benchmark.engines.ollama:OllamaEngine",
+        "Ollama's server over HTTP, batch 1: written to its documented API, not run here",
+        graphs_by_default=False,
+        packages=("gguf",),
+        install="pip install gguf",
+        copies_weights=True,
+        has_own_loop=True,
+        max_batch_size=1,
+        server_check="inference_benchmark.engines.ollama_client:check_server",
+        note="not run here",
+    ),
+    EngineEntry(
+        "tensorrt",
+        "inference_benchmark.engines.tensorrt:TensorrtEngine",
+        "torch-tensorrt, static shapes: written to its documentation, never run here",
+        graphs_by_default=False,
+        packages=("torch_tensorrt",),
+        install="pip install torch-tensorrt, whose libraries come from NVIDIA's index",
+        copies_weights=True,
+        needs_gpu=True,
+        suffixes=("optimised",),
+        note="written, not run",
     ),
     EngineEntry(
         "scripted",
@@ -82,6 +183,11 @@ PLAIN: EngineEntry = next(entry for entry in _TABLE if entry.is_plain)
 def listed() -> list[str]:
     """Names of the engines that --help shows."""
     return [entry.name for entry in ENGINES.values() if entry.is_listed]
+
+
+def shown() -> list[str]:
+    """The same with what is to be said of each."""
+    return [ENGINES[name].shown_name for name in listed()]
 
 
 def register(entry: EngineEntry) -> None:

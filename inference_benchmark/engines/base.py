@@ -2,14 +2,18 @@
 
 To add one, write one file with a subclass of `Engine` and one entry of the table in
 engines/__init__.py. An engine implements the steps of the workloads that it serves: `prefill` and
-`decode` for generation, `forward` for one forward. Engines that execute the session's own weights
-build on `StepEngine` (step_engine.py) and say only how they compile. No torch here.
+`decode` for generation, or `generate` where its makers' own loop does both, and `forward` for one
+forward. Engines that execute the session's own weights build on `StepEngine` (step_engine.py) and say
+only how they compile; those that bring their own loop build on `StreamEngine` (stream_engine.py). No
+torch here.
 """
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.model.sampling import Sampling
 
 
 @dataclass(frozen=True)
@@ -20,10 +24,13 @@ class Capabilities:
     granularity: "steps" (each step is started by us), "stream" (it reports when each token came) or
         "total" (the time of a run is all there is).
     capturable: whether its step may be captured in a CUDA graph of ours.
-    evidence: what it can show to the output check: "cache", "logits", "tokens".
+    evidence: what it can show to the output check: "cache", "logits", "tokens"; of a part of a layer
+        "output".
     process: "own", or "workers" where it computes in other processes.
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
-    steps: what it implements of "prefill", "decode" and "forward".
+    takes_weights: whether it loads a copy of the session's weights, as files or in memory.
+    samples: whether it can draw tokens as --sampling multinomial does.
+    steps: what it implements of "prefill", "decode", "generate", "forward" and "part".
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -33,9 +40,18 @@ class Capabilities:
     evidence: frozenset[str] = frozenset({"cache", "logits", "tokens"})
     process: str = "own"
     owns_weights: bool = False
+    takes_weights: bool = False
     devices: frozenset[str] = frozenset({"cuda", "cpu"})
     weight_formats: frozenset[str] = frozenset({"bf16", "fp16", "fp32"})
     steps: frozenset[str] = frozenset({"prefill", "decode", "forward"})
+    samples: bool = False
+
+    @property
+    def weights(self) -> str:
+        """Whose it computes with: the "session"'s own, a "copy" of these, or its "own"."""
+        if self.takes_weights:
+            return "copy"
+        return "own" if self.owns_weights else "session"
 
     def record(self, clock: str) -> dict:
         """For the result file; clock is the one that was used."""
@@ -43,7 +59,7 @@ class Capabilities:
             "clock": clock,
             "granularity": self.granularity,
             "process": self.process,
-            "weights": "own" if self.owns_weights else "session",
+            "weights": self.weights,
             "evidence": sorted(self.evidence),
         }
 
@@ -54,6 +70,12 @@ class EnginePlan:
 
     cache_length: slots of the KV cache per sequence; 0 where the workload keeps none.
     num_layers: of the session's model its first so many layers; None: all of them.
+    options: suffixes of the mode that are the engine's own.
+    python: the interpreter of the engine's worker process; None: the one that runs this.
+    ollama_url: where Ollama's server is.
+    mode: the name of the mode, for engines that serve several.
+    part: what is computed of a layer, where that is all.
+    sampling: how tokens are drawn; None: the most likely one is taken.
     """
 
     batch_size: int
@@ -64,14 +86,27 @@ class EnginePlan:
     executors: tuple[str, ...] = ()
     compile_mode: str = "default"
     compile_scope: str = "layer"
+    compile_options: tuple[tuple[str, bool | int | str], ...] = ()  # of the compiler's own
+    options: tuple[str, ...] = ()
+    python: str | None = None
+    ollama_url: str = ""
+    mode: str = ""
+    part: LayerPart | None = None
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What the session lends to its engines: its weights, and the device to run on."""
+    """What the session lends to its engines: its weights, and the device to run on.
+
+    files: the weights as files that other programs read, written when the first engine asks; see
+        session.weight_files.WeightFiles. seed: of the session.
+    """
 
     decoder: Any = None
     device: Any = None
+    files: Any = None
+    seed: int = 0
 
 
 class Engine:
@@ -83,6 +118,8 @@ class Engine:
     capabilities: ClassVar[Capabilities] = Capabilities()
     # Makes a clock for a number of marks, where the engine knows better than the session's clocks.
     clock_type: Any = None
+    # Of a cold start what it took to load weights; None where it uses the session's.
+    load_s: float | None = None
 
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         self.plan = plan
@@ -126,6 +163,10 @@ class Engine:
 
     def graph_pool_bytes(self) -> int | None:
         """Memory that belongs to the captured graph alone; None without one."""
+        return None
+
+    def step_peak_bytes(self) -> int | None:
+        """Memory that one step takes beside what is there before it; None: not measured."""
         return None
 
     def close(self) -> None:

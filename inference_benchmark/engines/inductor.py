@@ -1,7 +1,8 @@
 """torch.compile with the inductor backend: whole graphs, static shapes.
 
 By default each type of layer is compiled once and reused for every layer, which costs seconds
-instead of minutes; --compile-scope model compiles the forward as one graph.
+instead of minutes; --compile-scope model compiles the forward as one graph, --compile-scope step a
+decode step with all that it leaves for the next one.
 """
 
 import logging
@@ -15,16 +16,22 @@ import torch._inductor.config
 
 from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.engines.step_engine import StepEngine
-from inference_benchmark.model.decoder import Decoder, Forward
+from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 
 # Dynamo counts compilations per code object, which types of layers, prompt and token, and cells of
 # several batch sizes share.
 _RECOMPILE_LIMIT = 256
 
 
-def configure_inductor() -> None:
-    """Settings of every engine that compiles with inductor; process-wide, as inductor has them."""
+def configure_inductor(plan: EnginePlan) -> None:
+    """Settings of every engine that compiles with inductor; process-wide, as inductor has them, and
+    in force until the next engine is opened, which is after this one's first calls."""
     torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
+    # A product of one row becomes a reduction that fuses with what surrounds it and reads its matrix
+    # faster than the library's kernels; each kernel's block sizes are tuned on the spot. Where our
+    # kernels compute these products it costs start-up and gains nothing.
+    decodes = plan.cache_length > 0
+    torch._inductor.config.coordinate_descent_tuning = decodes and plan.kernels.linear == "torch"
     # Programmatic dependent launch (from Hopper on): a kernel is launched before its predecessor
     # has drained. Off by default in PyTorch.
     torch._inductor.config.triton.enable_pdl = True
@@ -40,14 +47,19 @@ class InductorEngine(StepEngine):
         super().__init__(plan, resources)
 
     def compile(self, decoder: Decoder) -> Callable:
-        configure_inductor()
+        configure_inductor(self.plan)
         # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
         # with less work of the host than a kernel of ours takes.
         kernels = replace(self.plan.kernels, fills_cache=False)
-        all_positions = not self.has_cache
-        if self.plan.compile_scope == "layer":
-            return Forward(decoder, kernels, self._compile, all_positions=all_positions)
-        return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
+        if self.plan.compile_scope == "model":
+            return self._compile(Forward(decoder, kernels, **further))
+        if self.plan.compile_scope == "step":  # prompts are compiled by layer
+            self.run_step = self._compile(DecodeStep(Forward(decoder, kernels, **further)))
+        return Forward(decoder, kernels, self._compile, **further)
+
+    def compile_function(self, function: Callable) -> Callable:
+        return self._compile(function)
 
     def _compile(self, function: Callable) -> Callable:
         return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)
@@ -58,7 +70,11 @@ class InductorEngine(StepEngine):
     def compiler_stats(self) -> dict:
         """Counted since this engine was opened, so they are its own right after its first steps."""
         own = {name: count - self._counts_before[name] for name, count in _counts().items()}
-        return own | {"programmatic_launch": torch._inductor.config.triton.enable_pdl}
+        settings = torch._inductor.config
+        return own | {
+            "programmatic_launch": settings.triton.enable_pdl,
+            "coordinate_descent_tuning": settings.coordinate_descent_tuning,
+        }
 
 
 def _counts() -> dict[str, int]:

@@ -6,11 +6,15 @@ Imports no torch: whatever can be wrong about a request is said before anything 
 """
 
 import importlib.util
+import shutil
+import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from inference_benchmark.engines import ENGINES, PLAIN, EngineEntry, listed
+from inference_benchmark.engines import EngineEntry
+from inference_benchmark.engines.parts import entries_of, listed_of, plain_of
 from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.workloads import PARTS
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,13 @@ class ModeSpec:
     executors: tuple[str, ...]  # user names, thunder only
     cuda_graphs: bool
     kernels: bool = False  # this project's, instead of what PyTorch and the compiler ship
+    options: tuple[str, ...] = ()  # suffixes that are the engine's own
+    workload: str = "generation"  # which decides what there is to be named
     quantize: str | None = None  # the layers' matrices, to a format of --quantize
 
     @property
     def engine(self) -> EngineEntry:
-        return ENGINES[self.name]
+        return entries_of(self.workload)[self.name]
 
     @property
     def is_plain(self) -> bool:
@@ -80,10 +86,11 @@ class ModeSpec:
     @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
+        own = "".join(f"+{option}" for option in self.options)
         graphs = "+graphs" if self.cuda_graphs else ""
         kernels = "+kernels" if self.kernels else ""
         stored = f" {self.quantize}" if self.quantize else ""
-        return f"{self.name}{executors}{graphs}{kernels}{stored}"
+        return f"{self.name}{executors}{own}{graphs}{kernels}{stored}"
 
     @property
     def shown_label(self) -> str:
@@ -100,10 +107,10 @@ class ModeSpec:
         return next((precision for precision in found if precision), None)
 
 
-def baseline_at(cuda_graphs: bool, kernels: bool = False) -> ModeSpec:
+def baseline_at(cuda_graphs: bool, kernels: bool = False, workload: str = "generation") -> ModeSpec:
     """What modes at this setting of CUDA graphs are held against unless something else is asked:
     PyTorch as shipped; modes with this project's kernels also against PyTorch with these."""
-    return ModeSpec(PLAIN.name, (), cuda_graphs, kernels)
+    return ModeSpec(plain_of(workload).name, (), cuda_graphs, kernels, workload=workload)
 
 
 def is_installed(executor: str) -> bool:
@@ -117,7 +124,13 @@ def unknown(kind: str, name: str, valid: list[str]) -> RequestError:
     return RequestError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
 
 
-def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: str) -> ModeSpec:
+def parse_mode(
+    text: str,
+    executors: tuple[str, ...],
+    cuda_graphs: str,
+    device: str,
+    workload: str = "generation",
+) -> ModeSpec:
     """Resolve what was typed for one mode.
 
     Args:
@@ -125,38 +138,61 @@ def parse_mode(text: str, executors: tuple[str, ...], cuda_graphs: str, device: 
         executors: from --thunder-executors, for a thunder mode that names none itself.
         cuda_graphs: auto, on or off; a suffix in text goes before it.
         device: "cuda" or "cpu"; there are no CUDA graphs on a CPU.
+        workload: what is timed: of a part of a layer the modes are its implementations.
 
     Raises:
         RequestError: an unknown name, or a combination that makes no sense.
     """
     body, *suffixes = text.split("+")
     name, _, own_executors = body.partition(":")
-    if name not in ENGINES:
-        raise unknown("mode", name, listed())
-    _check_suffixes(name, suffixes)
+    entries = entries_of(workload)
+    if name not in entries:
+        raise unknown("mode", name, listed_of(workload))
+    if entries[name].has_own_loop:
+        return _parse_own_loop(entries[name], body, suffixes)
+    _check_suffixes(entries[name], suffixes, workload)
     chosen = parse_executors(own_executors)
-    entry = ENGINES[name]
+    entry = entries[name]
     if chosen and not entry.takes_executors:
-        takers = ", ".join(each.name for each in ENGINES.values() if each.takes_executors)
-        raise RequestError(f"mode '{name}' takes no executors: only {takers} does")
+        takers = ", ".join(each.name for each in entries.values() if each.takes_executors)
+        raise RequestError(f"mode '{name}' takes no executors: only {takers or 'thunder'} does")
     if entry.takes_executors and not chosen:
         chosen = executors
-    graphs = _resolve_graphs(name, suffixes, cuda_graphs, device)
-    return ModeSpec(name, chosen, graphs, "kernels" in suffixes)
+    graphs = _resolve_graphs(entry, suffixes, cuda_graphs, device)
+    own = tuple(suffix for suffix in suffixes if suffix in entry.suffixes)
+    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, own, workload)
 
 
-def _check_suffixes(name: str, suffixes: list[str]) -> None:
+def _parse_own_loop(entry: EngineEntry, body: str, suffixes: list[str]) -> ModeSpec:
+    """Of an engine that generates by itself: nothing of ours is captured, compiled or put in."""
+    if body != entry.name:
+        raise RequestError(f"mode '{entry.name}' takes no executors")
+    suffix = "+".join(suffixes)
+    if suffix and suffix not in entry.suffixes:
+        valid = [f"+{option}" for option in entry.suffixes]
+        if not valid:
+            raise RequestError(f"mode '{entry.name}' has no suffixes: leave out +{suffix}")
+        raise unknown(f"suffix of mode '{entry.name}':", f"+{suffix}", valid)
+    return ModeSpec(entry.name, (), False, options=tuple(suffixes))
+
+
+def _check_suffixes(entry: EngineEntry, suffixes: list[str], workload: str) -> None:
+    name, known = entry.name, (*_SUFFIXES, *entry.suffixes)
     for suffix in suffixes:
-        if suffix not in _SUFFIXES:
-            valid = [f"+{valid}" for valid in _SUFFIXES]
+        if suffix not in known:
+            valid = [f"+{valid}" for valid in known]
             raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
     if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
         raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")
-    if "kernels" in suffixes and not ENGINES[name].takes_kernels:
+    if "kernels" in suffixes and not entry.takes_kernels:
         raise RequestError(f"mode '{name}' has kernels of its own: leave out +kernels")
+    if "graphs" in suffixes and workload in PARTS:
+        raise RequestError(
+            f"--workload {workload} times CUDA graphs beside launched kernels: leave out +graphs"
+        )
 
 
-def _resolve_graphs(name: str, suffixes: list[str], cuda_graphs: str, device: str) -> bool:
+def _resolve_graphs(entry: EngineEntry, suffixes: list[str], cuda_graphs: str, device: str) -> bool:
     wanted = cuda_graphs
     if "graphs" in suffixes or "nographs" in suffixes:
         wanted = "on" if "graphs" in suffixes else "off"
@@ -164,7 +200,7 @@ def _resolve_graphs(name: str, suffixes: list[str], cuda_graphs: str, device: st
         if wanted == "on":
             raise RequestError("CUDA graphs need a CUDA GPU; use --cuda-graphs auto or off")
         return False
-    return ENGINES[name].graphs_by_default if wanted == "auto" else wanted == "on"
+    return entry.graphs_by_default if wanted == "auto" else wanted == "on"
 
 
 def parse_executors(text: str) -> tuple[str, ...]:
@@ -181,6 +217,28 @@ def parse_executors(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_options(text: str) -> tuple[tuple[str, bool | int | str], ...]:
+    """(name, value) of each NAME=VALUE; true, false and whole numbers become such.
+
+    Raises:
+        RequestError: a part is no NAME=VALUE, or a name stands twice.
+    """
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    for name, _, value in parts:
+        if not name.isidentifier() or not value:
+            raise RequestError(f"--thunder-options: '{name}' is no NAME=VALUE: '{text}'")
+    names = [name for name, _, _ in parts]
+    if len(set(names)) < len(names):
+        raise RequestError(f"an option is named twice in '{text}'")
+    return tuple((name, _option_value(value)) for name, _, value in parts)
+
+
+def _option_value(text: str) -> bool | int | str:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return int(text) if text.isdecimal() else text
+
+
 def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
     """Refuse CUDA graphs inside CUDA graphs."""
     is_captured = any(spec.engine.takes_compile_mode and spec.cuda_graphs for spec in specs)
@@ -191,13 +249,41 @@ def check_compile_mode(compile_mode: str, specs: list[ModeSpec]) -> None:
         )
 
 
-def check_packages(spec: ModeSpec, device: str) -> None:
-    """Raise CannotRun with the package's name and how to install it."""
+def _is_here(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _is_there(package: str, python: str) -> bool:
+    """Whether another interpreter has a package."""
+    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
+    try:
+        done = subprocess.run([python, "-c", program], capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> None:
+    """Raise CannotRun with the package's name and how to install it.
+
+    python: another interpreter that the engine runs in.
+    """
+    if spec.engine.needs_gpu and device == "cpu":
+        raise CannotRun(f"mode '{spec.name}' needs a CUDA GPU")
     for package in spec.engine.packages:
-        if importlib.util.find_spec(package) is None:
+        if not (_is_here(package) if python is None else _is_there(package, python)):
+            where = "" if python is None else f" in {python}"
             raise CannotRun(
-                f"mode '{spec.name}' needs the package {package}: {spec.engine.install}"
+                f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"
             )
+    for package in spec.engine.own_packages:
+        if not _is_here(package):
+            raise CannotRun(
+                f"mode '{spec.name}' needs the package {package}: pip install {package}"
+            )
+    program = spec.engine.cpu_program
+    if program is not None and device == "cpu" and shutil.which(program) is None:
+        raise CannotRun(f"mode '{spec.name}' needs {program} on a CPU: apt install {program}")
     for name in spec.executors:
         executor = EXECUTORS[name]
         if not is_installed(name):

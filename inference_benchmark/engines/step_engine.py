@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from inference_benchmark.engines.base import Engine, EnginePlan, Resources
+from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
 from inference_benchmark.model.cache import LayerCache, allocate_cache
 from inference_benchmark.model.decoder import Decoder
 
@@ -20,7 +20,7 @@ _CAPTURE_WARMUP_STEPS = 3
 class StepEngine(Engine):
     """Runs a decoder step by step: a prefill, then decode steps that feed themselves; or forwards.
 
-    `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its greedy choice,
+    `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
     step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
     each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
@@ -34,12 +34,16 @@ class StepEngine(Engine):
     [batch, input_length, vocab].
     """
 
+    capabilities = Capabilities(samples=True)
+
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         super().__init__(plan, resources)
         decoder = resources.decoder
         if plan.num_layers is not None and plan.num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(plan.num_layers)
         self.has_cache = plan.cache_length > 0
+        # With --compile-scope step: (token, position, tokens, caches, replayed), see DecodeStep.
+        self.run_step: Callable | None = None
         self.run_decoder = self.compile(decoder)
         weight = decoder.norm.weight
         self.device = weight.device
@@ -67,6 +71,10 @@ class StepEngine(Engine):
         """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
         model.decoder.Forward; without a cache (logits of all positions, *choices)."""
 
+    def compile_function(self, function: Callable) -> Callable:
+        """A pure function of tensors as this engine executes it, for what is a part of a model."""
+        return function
+
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
         """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
@@ -86,6 +94,12 @@ class StepEngine(Engine):
             self.logits, self.choices = self._graph_logits, self._graph_choices
 
     def _decode_step(self) -> None:
+        if self.run_step is not None:
+            replayed = (self.replayed,) if self.replayed else ()
+            self.logits, *self.choices = self.run_step(
+                self.token, self.position, self.tokens, self.caches, *replayed
+            )
+            return
         self._step(self.token)
         self.position.add_(1)
         self.tokens.index_copy_(1, self.position, self.token)
@@ -168,4 +182,4 @@ class StepEngine(Engine):
         self._graph = self._graph_inputs = self._graph_logits = self.logits = None
         self.choices = self.replayed = self._graph_choices = []
         self.caches = []
-        self.run_decoder = None
+        self.run_decoder = self.run_step = None

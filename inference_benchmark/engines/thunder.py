@@ -28,7 +28,7 @@ from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.routed_experts import routed_experts
 from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
-from inference_benchmark.model.decoder import Decoder, Forward
+from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 from inference_benchmark.model.linear import linear_functions
 from inference_benchmark.parallel.collectives import all_gather, all_reduce
 
@@ -98,31 +98,44 @@ def _register_operators():
 _OPERATORS = _register_operators()
 # Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
 _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
+_OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
 class ThunderEngine(StepEngine):
-    capabilities = Capabilities(weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}))
+    capabilities = Capabilities(
+        samples=True, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
+    )
 
     def compile(self, decoder: Decoder) -> Callable:
-        configure_inductor()  # some of thunder's executors compile with it
+        configure_inductor(self.plan)  # some of thunder's executors compile with it
         self._jitted: list[Callable] = []
         kernels, executors = self.plan.kernels, self.plan.executors
-        all_positions = not self.has_cache
+        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
         if _ATTENTION_EXECUTORS & set(executors):
             kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if self.plan.compile_scope == "model":
-            return self._compile(Forward(decoder, kernels, all_positions=all_positions))
+            return self._compile(Forward(decoder, kernels, **further))
+        if self.plan.compile_scope == "step":  # prompts are compiled by layer
+            self.run_step = self._compile(DecodeStep(Forward(decoder, kernels, **further)))
         per_layer = self._compile_layer if "transformerengine" in executors else None
-        return Forward(decoder, kernels, self._compile, per_layer, all_positions)
+        return Forward(decoder, kernels, self._compile, per_layer, **further)
+
+    def compile_function(self, function: Callable) -> Callable:
+        return self._compile(function)
 
     def _compile(self, function: Callable) -> Callable:
+        options = dict(self.plan.compile_options)
         if "dynamo" in self.plan.executors:
             from thunder.dynamo import thunderfx
 
-            jitted = thunderfx(function, executors=self._executors(), fullgraph=True, dynamic=False)
+            jitted = thunderfx(
+                function, executors=self._executors(), fullgraph=True, dynamic=False, **options
+            )
         else:
             transforms = self._transforms(function)
-            jitted = thunder.jit(function, executors=self._executors(), transforms=transforms)
+            jitted = thunder.jit(
+                function, executors=self._executors(), transforms=transforms, **options
+            )
         self._jitted.append(jitted)
         return jitted
 
@@ -181,6 +194,7 @@ class ThunderEngine(StepEngine):
                 if executor is not None:
                     (fusions if bound.sym.is_fusion else operations)[executor] += 1
         self._refuse_idle_executors(operations + fusions)
+        self._refuse_idle_options()
         return {
             "executors": dict(operations + fusions),
             "fused_regions": sum(fusions.values()),
@@ -194,6 +208,20 @@ class ThunderEngine(StepEngine):
                 raise CannotRun(
                     f"executor '{name}' does nothing in this model's trace "
                     f"(used: {', '.join(sorted(used)) or 'none'}): timing it would mislabel the rest"
+                )
+
+    def _refuse_idle_options(self) -> None:
+        """Options that thunder itself takes always count; the others are for executors to ask for."""
+        asked = {
+            name
+            for function in self._thunder_functions()
+            for name in thunder.compile_stats(function).last_compile_reasons
+        }
+        for name, _ in self.plan.compile_options:
+            if name not in asked and name not in _OWN_OPTIONS:
+                raise CannotRun(
+                    f"--thunder-options {name} does nothing in this model's trace: no executor "
+                    "asked for it"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Weights from safetensors files, one after the other, each tensor straight to its place.
+"""Weights from safetensors or GGUF files, one after the other, each tensor straight to its place.
 
 Never more than one of the checkpoint's tensors is held beside the model. All names and shapes are
 checked before the first is copied, so that what is wrong shows in a second, not in minutes. Values
@@ -16,6 +16,8 @@ from inference_benchmark.model.checkpoint_config import CheckpointError, weight_
 from inference_benchmark.model.checkpoint_layout import Target
 from inference_benchmark.model.checkpoint_names import targets, unexpected
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.gguf.container import is_gguf
+from inference_benchmark.model.gguf.tensors import GgufTensors
 from inference_benchmark.model.weights import matrices_to_quantize, quantize
 
 _DTYPES = ("BF16", "F16", "F32", "F64")
@@ -23,7 +25,7 @@ _DTYPES = ("BF16", "F16", "F32", "F64")
 
 @torch.no_grad()
 def load_checkpoint(decoder: Decoder, folder: Path) -> None:
-    """Fill the decoder from a folder's safetensors files.
+    """Fill the decoder from a folder's safetensors files, or from a GGUF file.
 
     Matrices that its weight format stores in several tensors are quantised when all have been read;
     until then they are there in the base type.
@@ -56,7 +58,7 @@ def _copy(decoder: Decoder, file_of: dict) -> None:
     if extra:
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise ValueError(
-            f"{extra[0]}{more} in the weights, but not in the model that config.json describes "
+            f"{extra[0]}{more} in the weights, but not in the model that its configuration describes "
             f"({decoder.config.full_num_layers or decoder.config.num_layers} layers)"
         )
     for name, target in wanted.items():
@@ -77,6 +79,8 @@ def _check_finite(name: str, value: Tensor, problem: str) -> None:
 
 
 def _open(file: Path, device: str):
+    if is_gguf(file):
+        return GgufTensors(file, device)
     try:
         return safe_open(file, framework="pt", device=device)
     except (SafetensorError, OSError) as error:

@@ -1,7 +1,8 @@
-"""A local Hugging Face folder, read without torch: what model it holds, and in which files.
+"""A local Hugging Face folder or GGUF file, read without torch: what model it holds, in which files.
 
 Everything that can be wrong about a checkpoint before its tensors are read is found here, in one
-line that names it. Only safetensors files are read: a pickle can run code when it is opened.
+line that names it. Only safetensors and GGUF files are read: a pickle can run code when it is opened.
+What a file is, its contents decide, not its name.
 """
 
 import json
@@ -13,10 +14,13 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.config_json import Unsupported
 from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.family import ConfigReader
+from inference_benchmark.model.gguf.config import FAMILIES as STORED_AS_LLAMA
+from inference_benchmark.model.gguf.config import model_of
+from inference_benchmark.model.gguf.container import GgufError, is_gguf, read_gguf
 
 _INDEX = "model.safetensors.index.json"
+_GGUF = ".gguf"
 _REFUSED = {
-    ".gguf": "a GGUF file, which is quantised for other programs",
     ".bin": "a pickle, which can run code when it is opened",
     ".pt": "a pickle, which can run code when it is opened",
     ".pth": "a pickle, which can run code when it is opened",
@@ -33,12 +37,60 @@ class CheckpointError(RuntimeError):
         super().__init__(printable(message))
 
 
-def read_model(folder: Path, expected: ModelConfig | None = None) -> ModelConfig:
-    """The model that a folder holds, named after the folder, or as expected if it is that one.
+def read_model(path: Path, expected: ModelConfig | None = None) -> ModelConfig:
+    """The model that a folder or a GGUF file holds, named after it, or as expected if it is that one.
 
     Raises:
-        CheckpointError: no such folder, no supported model in it, or not the expected one.
+        CheckpointError: no such folder or file, no supported model in it, or not the expected one.
     """
+    file = gguf_file(path)
+    return _read_folder(path, expected) if file is None else _read_gguf(file, expected)
+
+
+def gguf_file(path: Path) -> Path | None:
+    """The GGUF file that is meant: the path itself, or the only one of a folder without safetensors.
+
+    Raises:
+        CheckpointError: the folder holds several, or can't be read.
+    """
+    try:
+        if not path.is_dir():
+            return path if is_gguf(path) or (path.suffix == _GGUF and path.is_file()) else None
+        if any(path.glob("*.safetensors")) or (path / _INDEX).exists():
+            return None
+        files = [file for file in sorted(path.iterdir()) if file.suffix == _GGUF or is_gguf(file)]
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}") from None
+    if len(files) > 1:
+        raise CheckpointError(
+            f"{path} holds {len(files)} GGUF files, {files[0].name} and others: name one of them"
+        )
+    return files[0] if files else None
+
+
+def _read_gguf(path: Path, expected: ModelConfig | None) -> ModelConfig:
+    """A model that is not the expected one comes before whatever else is wrong with the file."""
+    _check_regular(path)
+    try:
+        file = read_gguf(path)
+        model = model_of(file)
+        if expected is not None:
+            if expected.family in STORED_AS_LLAMA:
+                model = replace(model, family=expected.family)
+            model = _as_expected(path, model, expected)
+        file.check()
+    except GgufError as error:
+        raise CheckpointError(f"{path} {error}") from None
+    except KeyError as error:
+        raise CheckpointError(f"{path}: llama.{error.args[0]} is missing") from None
+    except Unsupported as error:
+        raise CheckpointError(f"{path}: llama.{error} is not supported") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} can't be read: {error.strerror}") from None
+    return model
+
+
+def _read_folder(folder: Path, expected: ModelConfig | None) -> ModelConfig:
     weight_files(folder)
     path = folder / "config.json"
     config = _read_json(path)
@@ -84,11 +136,14 @@ def _as_expected(folder: Path, model: ModelConfig, expected: ModelConfig) -> Mod
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder, in the order of their names.
+    """The safetensors files of a folder, in the order of their names; or the GGUF file.
 
     Raises:
         CheckpointError: there are none, or one that the index names is missing or elsewhere.
     """
+    file = gguf_file(folder)
+    if file is not None:
+        return (file,)
     try:
         return _weight_files(folder)
     except OSError as error:
@@ -134,7 +189,9 @@ def _check_folder(folder: Path) -> None:
     if folder.suffix in _REFUSED and not folder.is_dir():
         raise CheckpointError(f"{folder} is {_REFUSED[folder.suffix]}: give a safetensors folder")
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is not a folder with config.json and safetensors files")
+        raise CheckpointError(
+            f"{folder} is not a folder with config.json and safetensors files, nor a GGUF file"
+        )
     if not (folder / "config.json").exists():
         raise CheckpointError(f"{folder} holds no config.json{_what_it_holds(folder)}")
 

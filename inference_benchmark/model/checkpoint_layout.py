@@ -51,6 +51,19 @@ def rope_rows(head_dim: int, rope_dim: int) -> Callable[[Tensor], Tensor]:
     return arrange
 
 
+def rope_pairs(head_dim: int, rope_dim: int) -> Callable[[Tensor], Tensor]:
+    """The inverse of rope_rows: each head's last rope_dim rows, two halves, become pairs."""
+
+    def arrange(weight: Tensor) -> Tensor:
+        """weight [heads * head_dim, ...]"""
+        by_head = weight.unflatten(0, (-1, head_dim))
+        kept, halves = by_head.split((head_dim - rope_dim, rope_dim), dim=1)
+        halves = halves.unflatten(1, (2, rope_dim // 2)).transpose(1, 2).flatten(1, 2)
+        return torch.cat((kept, halves), dim=1).view_as(weight)
+
+    return arrange
+
+
 @dataclass(frozen=True)
 class Target:
     """Where a tensor of a checkpoint goes: arrange(tensor), or this rank's shard of that, is copied
@@ -68,6 +81,17 @@ class Target:
         if self.shard is not None:
             shape = self.shard.full_shape(shape)
         return (*shape[:-2], shape[-1], shape[-2]) if self.transposed else shape
+
+    @property
+    def tensor(self) -> Tensor:
+        """The tensor as the checkpoint has it: our own memory, a view of it.
+
+        Raises:
+            ValueError: ours is laid out otherwise, or a part of it only.
+        """
+        if self.arrange is not unchanged or self.shard is not None:
+            raise ValueError("this tensor is laid out otherwise than in a checkpoint")
+        return self.view
 
     def fill(self, value: Tensor) -> None:
         arranged = self.arrange(value)

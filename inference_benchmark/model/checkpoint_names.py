@@ -3,6 +3,8 @@
 import re
 from collections.abc import Collection, Container, Iterator
 
+from torch import Tensor
+
 from inference_benchmark.model.checkpoint_layout import Layout, Target
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.families import FAMILIES, Family
@@ -26,6 +28,22 @@ def targets(decoder: Decoder, available: Container[str]) -> dict[str, Target]:
         if name not in available:
             raise KeyError(f"{name} is missing in the checkpoint")
     return needed
+
+
+class _Everything:
+    """Holds each name that a plain text model has."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def tensors(decoder: Decoder) -> dict[str, Tensor]:
+    """The decoder's weights by their names in a checkpoint: views, no copies.
+
+    Raises:
+        ValueError: a tensor is laid out otherwise than in a checkpoint.
+    """
+    return {name: target.tensor for name, target in targets(decoder, _Everything()).items()}
 
 
 def _prefix(available: Container[str]) -> str:

@@ -82,6 +82,11 @@ class ModelConfig:
         return any(layer.attention.supports_flash_decode for layer in self.layer_kinds)
 
     @property
+    def caches_heads(self) -> bool:
+        """Whether a decode step of any layer can use PyTorch's attention over the cache's slots."""
+        return any(layer.attention.caches_heads for layer in self.layer_kinds)
+
+    @property
     def is_plain(self) -> bool:
         """Whether every matrix of a layer belongs to a linear layer: what weight formats need."""
         return all(

@@ -1,4 +1,5 @@
-"""Reading a model's config.json: checked values, and what all families have in common. No torch.
+"""A model's config.json: checked values, what all families have in common, and how it is written.
+No torch.
 
 A reader may raise KeyError (a setting is missing) and Unsupported (one has a value that the decoder
 does not serve); checkpoint_config.py turns both into one line.
@@ -8,10 +9,12 @@ import json
 import math
 from collections.abc import Callable
 
-from inference_benchmark.model.parts import Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.parts import Llama3RopeScaling, Rope, RopeFactors, YarnRopeScaling
 
 # Far beyond any model, and small enough that what is computed from it ends.
-_LARGEST = {"num_hidden_layers": 1024}
+_LARGEST = {"num_hidden_layers": 1024, "block_count": 1024}  # of config.json, of GGUF
 _LARGEST_NUMBER = 2**31
 
 
@@ -138,6 +141,50 @@ def _yarn_scaling(rope: dict) -> YarnRopeScaling:
         number(rope, "mscale", 0.0) if rope.get("mscale") else 0.0,
         number(rope, "mscale_all_dim", 0.0) if rope.get("mscale_all_dim") else 0.0,
     )
+
+
+def written(model: ModelConfig, architecture: str, model_type: str) -> dict:
+    """The config.json of a dense model with grouped-query attention in all layers.
+
+    `rope_scaling` and `rope_theta` are what transformers reads in every version, and other programs.
+    """
+    (layer,) = model.layer_kinds
+    attention, feed_forward = layer.attention, layer.feed_forward
+    config = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "hidden_size": model.hidden_size,
+        "intermediate_size": feed_forward.intermediate_size,
+        "num_hidden_layers": model.num_layers,
+        "num_attention_heads": attention.num_heads,
+        "num_key_value_heads": attention.num_kv_heads,
+        "head_dim": attention.head_dim,
+        "vocab_size": model.vocab_size,
+        "max_position_embeddings": model.context_length,
+        "rms_norm_eps": model.norm_eps,
+        "rope_theta": model.rope.theta,
+        "tie_word_embeddings": model.tied_embeddings,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    return config | (
+        {"rope_scaling": _written_scaling(model.rope.scaling)} if model.rope.scaling else {}
+    )
+
+
+def _written_scaling(scaling: Llama3RopeScaling | YarnRopeScaling | RopeFactors) -> dict:
+    if not isinstance(scaling, Llama3RopeScaling):
+        raise CannotRun(f"a config.json of Llama's can't say {type(scaling).__name__}")
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_freq_factor,
+        "high_freq_factor": scaling.high_freq_factor,
+        "original_max_position_embeddings": scaling.original_context_length,
+    }
 
 
 _SCALINGS: dict[str, Callable[[dict], Llama3RopeScaling | YarnRopeScaling | None]] = {

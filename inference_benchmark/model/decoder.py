@@ -23,6 +23,8 @@ from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.part_modules import file_of, weight_shards
 from inference_benchmark.model.parts import Attention, FeedForward, LayerConfig
 from inference_benchmark.model.rope import rope_tables
+from inference_benchmark.model.sampler import sample
+from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.collectives import make_all_gather, make_all_reduce
 from inference_benchmark.parallel.sharding import Shard, WeightShards
@@ -134,6 +136,7 @@ class Forward(nn.Module):
         layer_transform: applied to each layer and its function instead, where a compiler has to
             own the layer's weights.
         all_positions: whether it returns the logits of all positions and no next token.
+        sampling: how the next token is drawn; None: the most likely one is taken.
     """
 
     def __init__(
@@ -143,6 +146,7 @@ class Forward(nn.Module):
         transform: Transform | None = None,
         layer_transform: LayerTransform | None = None,
         all_positions: bool = False,
+        sampling: Sampling | None = None,
     ) -> None:
         super().__init__()
         self.decoder = decoder
@@ -162,16 +166,11 @@ class Forward(nn.Module):
                 layer_transform(module, functions[layer])
                 for module, layer in zip(decoder.layers, config.layers, strict=True)
             ]
-        make = make_finish_all if all_positions else make_finish
-        self.finish = transform(
-            make(
-                config.norm_eps,
-                kernels.linear,
-                kernels.all_reduce,
-                config.tensor_parallel,
-                decoder.head_format,
-            )
-        )
+        head = (config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+        head = (*head, decoder.head_format)
+        finish = make_finish_all(*head) if all_positions else make_finish(*head, sampling)
+        self.finish = transform(finish)
+        self._samples = sampling is not None
 
     def forward(
         self,
@@ -189,7 +188,7 @@ class Forward(nn.Module):
             chosen: experts that each mixture has to use, as another forward returned them.
 
         Returns:
-            logits [batch, vocab] of the last position, the greedy next token [batch, 1] (with
+            logits [batch, vocab] of the last position, the next token [batch, 1] (with
             all_positions: logits [batch, length, vocab] alone), and for each mixture of experts its
             own choice [batch * length, experts per token].
         """
@@ -213,8 +212,27 @@ class Forward(nn.Module):
                 update, residual, cos, sin, position, mask, weights, cache, *replayed
             )
             choices += choice
-        head = self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight)
+        drawn = (position,) if self._samples else ()
+        head = self.finish(update, residual, decoder.norm.weight, decoder.lm_head.weight, *drawn)
         return (*head, *choices)
+
+
+class DecodeStep(nn.Module):
+    """The whole of a decode step: a forward, and what it leaves for the next step, in place.
+
+    (token [batch, 1], position [1], tokens [batch, slots], caches, replayed) -> (logits, *choices).
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self.run_forward = forward
+
+    def forward(self, token, position, tokens, caches, chosen=None) -> tuple[Tensor, ...]:
+        logits, chosen_token, *choices = self.run_forward(token, position, caches, chosen)
+        token.copy_(chosen_token)
+        position.add_(1)
+        tokens.index_copy_(1, position, token)
+        return (logits, *choices)
 
 
 @lru_cache
@@ -273,16 +291,28 @@ def make_finish(
     all_reduce: str = "none",
     num_ranks: int = 1,
     head_format: WeightFormat | None = None,
+    sampling: Sampling | None = None,
 ) -> Callable:
+    """With sampling the function takes the position of the first token that went in as well: a
+    token is drawn with the random numbers of the position where it will stand."""
     linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
-    def finish(update, residual, norm_weight, head_weight):
+    def last_logits(update, residual, norm_weight, head_weight):
         last = residual[:, -1] + update[:, -1]
-        logits = all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
+        return all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
+
+    def finish(update, residual, norm_weight, head_weight):
+        logits = last_logits(update, residual, norm_weight, head_weight)
         return logits, torch.argmax(logits, dim=-1, keepdim=True)
 
-    return finish
+    def finish_sampled(update, residual, norm_weight, head_weight, position):
+        logits = last_logits(update, residual, norm_weight, head_weight)
+        where = position + update.shape[1]
+        state = torch.cat((torch.full_like(where, sampling.seed), where))
+        return logits, sample(logits, sampling.temperature, sampling.top_k, state)
+
+    return finish if sampling is None else finish_sampled
 
 
 @lru_cache

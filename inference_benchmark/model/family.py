@@ -13,6 +13,7 @@ from inference_benchmark.model.config import ModelConfig
 
 # (the model's name, config.json) -> the model; see config_json.py for what it may use and raise.
 ConfigReader = Callable[[str, dict], ModelConfig]
+ConfigWriter = Callable[[ModelConfig], dict]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Family:
     tensor_names: where checkpoints call a part of a layer otherwise than Llama's do, {Llama's path
         within the layer: theirs}. A mixture is `mlp.router`, `mlp.shared_expert`, `mlp.experts`.
     experts_input_first: experts' matrices are stored as [expert, in, out].
+    write: the other way round, a config.json of a model, where weights can be handed to other
+        programs.
     extra_layer_tensor: a tensor by which layers that are no part of the decoder are known (those
         for multi-token prediction); they are not read.
     """
@@ -34,6 +37,7 @@ class Family:
     tensor_names: Mapping[str, str] = field(default_factory=dict)
     experts_input_first: bool = False
     extra_layer_tensor: str | None = None
+    write: ConfigWriter | None = None
 
 
 def by_name(*models: ModelConfig) -> dict[str, ModelConfig]:

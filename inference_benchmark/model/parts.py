@@ -18,7 +18,12 @@ from inference_benchmark.model.feed_forward.mixture_config import (
     InputRouter,
     MixtureOfExperts,
 )
-from inference_benchmark.model.rope_config import Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.model.rope_config import (
+    Llama3RopeScaling,
+    Rope,
+    RopeFactors,
+    YarnRopeScaling,
+)
 
 __all__ = [
     "Attention",
@@ -33,6 +38,7 @@ __all__ = [
     "Llama3RopeScaling",
     "MixtureOfExperts",
     "Rope",
+    "RopeFactors",
     "YarnRopeScaling",
 ]
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from inference_benchmark.model.rope_config import Llama3RopeScaling, Rope, YarnRopeScaling
+from inference_benchmark.model.rope_config import Rope, YarnRopeScaling
 
 
 def rope_tables(
@@ -23,8 +23,9 @@ def rope_tables(
     exponents = torch.arange(0, rope_dim, 2, dtype=torch.float32, device=device) / rope_dim
     inverse_frequencies = 1.0 / (rope.theta**exponents)
     factor = 1.0
-    if isinstance(rope.scaling, Llama3RopeScaling):
-        inverse_frequencies = _stretch_llama3(inverse_frequencies, rope.scaling)
+    factors = rope_factors(rope, rope_dim, device)
+    if factors is not None:
+        inverse_frequencies = inverse_frequencies / factors
     elif isinstance(rope.scaling, YarnRopeScaling):
         inverse_frequencies = _stretch_yarn(inverse_frequencies, rope.scaling, rope.theta)
         factor = rope.scaling.table_factor
@@ -34,16 +35,13 @@ def rope_tables(
     return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((-sin, sin), dim=-1).to(dtype)
 
 
-def _stretch_llama3(inverse_frequencies: Tensor, scaling: Llama3RopeScaling) -> Tensor:
-    """Slow rotations stretched by the factor, fast ones kept, those between blended linearly."""
-    wavelengths = 2 * math.pi / inverse_frequencies
-    turns = scaling.original_context_length / wavelengths  # over the original context
-    low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    if low == high:  # nothing lies between
-        blend = (turns >= low).to(turns.dtype)
-    else:
-        blend = ((turns - low) / (high - low)).clamp(0.0, 1.0)
-    return inverse_frequencies * (blend + (1 - blend) / scaling.factor)
+def rope_factors(rope: Rope, rope_dim: int, device: torch.device | str = "cpu") -> Tensor | None:
+    """[rope_dim / 2], fp32: by what each frequency is divided; None where that does not describe
+    the scaling, or there is none."""
+    if rope.scaling is None or isinstance(rope.scaling, YarnRopeScaling):
+        return None
+    factors = rope.scaling.factors(rope.theta, rope_dim)
+    return torch.tensor(factors, dtype=torch.float32, device=device)
 
 
 def _stretch_yarn(inverse_frequencies: Tensor, scaling: YarnRopeScaling, theta: float) -> Tensor:

@@ -13,6 +13,22 @@ class Llama3RopeScaling:
     high_freq_factor: float = 4.0
     original_context_length: int = 8192
 
+    def factors(self, theta: float, rope_dim: int) -> tuple[float, ...]:
+        """By what each frequency is divided, the fastest first: slow rotations are stretched by the
+        factor, fast ones kept, those between blended linearly."""
+        frequencies = [theta ** (-index / rope_dim) for index in range(0, rope_dim, 2)]
+        return tuple(1 / self._kept(frequency / (2 * math.pi)) for frequency in frequencies)
+
+    def _kept(self, turns_per_token: float) -> float:
+        """The share of a frequency that is left of it."""
+        turns = self.original_context_length * turns_per_token
+        low, high = self.low_freq_factor, self.high_freq_factor
+        if low == high:  # nothing lies between
+            blend = float(turns >= low)
+        else:
+            blend = min(max((turns - low) / (high - low), 0.0), 1.0)
+        return blend + (1 - blend) / self.factor
+
 
 @dataclass(frozen=True)
 class YarnRopeScaling:
@@ -45,10 +61,21 @@ class YarnRopeScaling:
 
 
 @dataclass(frozen=True)
+class RopeFactors:
+    """By what each of a head's frequencies is divided, the fastest first: how GGUF files write
+    Llama 3.1's scaling, and linear scaling where all are equal."""
+
+    values: tuple[float, ...]
+
+    def factors(self, theta: float, rope_dim: int) -> tuple[float, ...]:
+        return self.values
+
+
+@dataclass(frozen=True)
 class Rope:
     """interleaved: checkpoints of this model store the two values of a rotated pair side by side,
     not half a head apart; checkpoint_layout.py sorts them once, when they are read."""
 
     theta: float
-    scaling: Llama3RopeScaling | YarnRopeScaling | None = None
+    scaling: Llama3RopeScaling | YarnRopeScaling | RopeFactors | None = None
     interleaved: bool = False

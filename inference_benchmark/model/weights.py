@@ -79,6 +79,12 @@ def empty_decoder(
     return decoder.requires_grad_(False).eval()
 
 
+def base_type(decoder: Decoder) -> str:
+    """bf16, fp16 or fp32: of everything that its weight format leaves as it is."""
+    names = {dtype: name for name, dtype in DTYPES.items()}
+    return names[decoder.norm.weight.dtype]
+
+
 def matrices_to_quantize(decoder: Decoder) -> dict[str, nn.Linear]:
     """The linear layers whose matrices are still to be stored in the weight format, by path."""
     if decoder.weight_format is None or decoder.weight_format.module is None:

@@ -3,7 +3,7 @@
 from argparse import Namespace
 
 from inference_benchmark.errors import RequestError
-from inference_benchmark.options.flag import flags_of, option
+from inference_benchmark.options.flag import Flag, flags_of, option
 from inference_benchmark.options.flags import Flags
 
 
@@ -18,8 +18,19 @@ def check_combination(arguments: Namespace) -> None:
                 raise RequestError(
                     f"{option(name)} and {option(other)} exclude each other: {reason}"
                 )
-        if flag.needs is not None and flag.needs not in given:
-            raise RequestError(f"{option(name)} does nothing without {option(flag.needs)}")
+        needs = (flag.needs,) if isinstance(flag.needs, str) else flag.needs or ()
+        if needs and not given & set(needs):
+            raise RequestError(
+                f"{option(name)} does nothing without {' or '.join(map(option, needs))}"
+            )
+        _check_workload(name, flag, arguments.workload)
+
+
+def _check_workload(name: str, flag: Flag, workload: str) -> None:
+    if workload in flag.not_for:
+        raise RequestError(f"--workload {workload} has no use for {option(name)}: leave it out")
+    if flag.serves is not None and workload not in flag.serves:
+        raise RequestError(f"{option(name)} needs --workload {' or '.join(flag.serves)}")
 
 
 def ignored_notices(arguments: Namespace, device: str) -> list[str]:

@@ -23,7 +23,8 @@ class Flag:
 
     parse: from the command line's text to the value; text stays as it is without.
     excludes: flags that can't be given together with this one, and why.
-    needs: a flag without which this one would do nothing.
+    needs: a flag, or several of which one will do, without which this one would do nothing.
+    serves: the workloads in which it does something; None: all. not_for: those in which it does not.
     ignored_on: devices on which it does nothing, which a notice says.
     """
 
@@ -35,7 +36,9 @@ class Flag:
     metavar: str | tuple[str, str] | None = None
     role: Role = "none"
     excludes: Mapping[str, str] | None = None
-    needs: str | None = None
+    needs: str | tuple[str, ...] | None = None
+    serves: tuple[str, ...] | None = None
+    not_for: tuple[str, ...] = ()
     ignored_on: tuple[str, ...] = ()
 
 

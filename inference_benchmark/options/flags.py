@@ -9,18 +9,48 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inference_benchmark import __version__
-from inference_benchmark.engines import listed
+from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
+from inference_benchmark.model.layer_part import FEED_FORWARDS
 from inference_benchmark.model.weight_format import PRECISIONS, QUANTIZED
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
 from inference_benchmark.options.flag import add_flags, flag
 from inference_benchmark.options.parser import Parser
 from inference_benchmark.scenarios import SCENARIOS
-from inference_benchmark.workloads import WORKLOADS
+from inference_benchmark.workloads import PARTS, WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
 _FIXES_RUNS = "it fixes the number of runs"
+# Flags that do nothing for the answer to a question.
+_BENCHMARK_ONLY = [
+    "workload",
+    "scenario",
+    "batch_size",
+    "input_length",
+    "output_length",
+    "extrapolate",
+    "quantize",
+    "num_iterations",
+    "warmup_iterations",
+    "target_ci",
+    "max_seconds",
+    "sessions",
+    "baseline",
+    "strict",
+    "profile",
+    "explain",
+    "gpu_price",
+    "gpu_bandwidth",
+    "gpu_peak",
+    "measure_ceilings",
+    "details",
+    "format",
+    "json",
+    "save_results",
+    "output_dir",
+    "output",
+]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -59,10 +89,12 @@ class Flags:
     )
     model_path: Path | None = flag(
         "model",
-        "weights from a Hugging Face folder of safetensors files (default: random weights)",
-        parse=Path,
-        metavar="DIR",
+        "weights from a Hugging Face folder of safetensors files, or from a GGUF file "
+        "(default: random weights)",
+        parse=values.path,
+        metavar="PATH",
         role="condition",
+        not_for=PARTS,
     )
     precision: str = flag(
         "model",
@@ -79,9 +111,14 @@ class Flags:
         nargs="+",
         default=("none",),
         metavar="FORMAT",
+        not_for=PARTS,
     )
     quantize_head: bool = flag(
-        "model", "store the head in these formats too", default=False, needs="quantize"
+        "model",
+        "store the head in these formats too",
+        default=False,
+        needs="quantize",
+        not_for=PARTS,
     )
     max_kl: float | None = flag(
         "model",
@@ -90,6 +127,7 @@ class Flags:
         parse=values.nats,
         metavar="X",
         needs="quantize",
+        not_for=PARTS,
     )
     num_layers: int | None = flag(
         "model",
@@ -97,6 +135,7 @@ class Flags:
         parse=values.positive_int,
         metavar="N",
         role="work",
+        not_for=PARTS,
     )
     extrapolate: tuple[int, ...] | None = flag(
         "model",
@@ -106,6 +145,7 @@ class Flags:
         nargs="*",
         metavar=("SMALL", "LARGE"),
         excludes={"num_layers": "an estimate is of the full model"},
+        not_for=PARTS,
     )
     seed: int = flag(
         "model",
@@ -119,8 +159,8 @@ class Flags:
     # workload
     workload: str = flag(
         "workload",
-        "what is timed: the generation of tokens after a prompt, or one forward pass over a whole "
-        "input, without a cache (default: generation)",
+        "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
+        "input, without a cache, or a part of one layer (default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -131,6 +171,7 @@ class Flags:
         metavar="NAME",
         role="record",
         excludes={"input_length": _SETS_LENGTHS, "output_length": _SETS_LENGTHS},
+        not_for=PARTS,
     )
     list_scenarios: bool = flag("workload", "print the table and exit", default=False)
     batch_size: tuple[int, ...] = flag(
@@ -147,6 +188,7 @@ class Flags:
         parse=values.positive_int,
         metavar="N",
         role="work",
+        not_for=PARTS,
     )
     output_length: int | None = flag(
         "workload",
@@ -154,12 +196,66 @@ class Flags:
         parse=values.positive_int,
         metavar="N",
         role="work",
+        not_for=PARTS,
     )
+    sequence_lengths: tuple[int, ...] | None = flag(
+        "workload",
+        "of a part of a layer: tokens of the prompt, or slots of the cache with --decode (default: "
+        "512 1024 2048 4096; 128 256 on a CPU)",
+        parse=values.positive_int,
+        nargs="+",
+        metavar="N",
+        role="record",  # cells differ in it, and hold their own
+        serves=PARTS,
+    )
+    decode: bool = flag(
+        "workload",
+        "of a part of a layer: one token per sequence, with a cache, instead of a prompt",
+        default=False,
+        role="record",  # the workload's name in a result says so
+        serves=PARTS,
+    )
+    backward: bool = flag(
+        "workload",
+        "of a part of a layer: gradients too",
+        default=False,
+        role="record",
+        serves=PARTS,
+    )
+    feed_forward: str | None = flag(
+        "workload",
+        "of --workload ffn: the model's own, or the classic network of two matrices with four "
+        "times the hidden size between them (default: swiglu)",
+        choices=FEED_FORWARDS,
+        role="record",
+        serves=PARTS,
+    )
+
+    check_setup: bool = flag(
+        "workload", "print what is installed and usable here, and exit", default=False
+    )
+
+    # a question
+    prompt: str | None = flag(
+        "a question",
+        "print the answer of the model in --model-path to this text, as it comes, and its times",
+        metavar="TEXT",
+        needs="model_path",
+        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
+    )
+    max_new_tokens: int | None = flag(
+        "a question",
+        "the longest answer (default: 256, or what the context has room for)",
+        parse=values.positive_int,
+        metavar="N",
+        needs="prompt",
+    )
+    timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
 
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
-        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(listed())}: as "
+        f"NAME[:EXECUTORS][+graphs|+nographs][+kernels], NAME one of {', '.join(shown())}: as "
         "their makers ship them; +kernels: with this project's kernels; several are measured in "
         "turn (default: thunder)",
         nargs="+",
@@ -172,6 +268,14 @@ class Flags:
         default="",
         metavar="LIST",
     )
+    thunder_options: str = flag(
+        "execution",
+        "comma-separated NAME=VALUE that thunder.jit takes, such as nv_enable_linear=true "
+        "(default: none)",
+        default="",
+        metavar="LIST",
+        role="condition",
+    )
     compile_mode: str = flag(
         "execution",
         "torch.compile's mode, for inductor (default: default)",
@@ -181,22 +285,49 @@ class Flags:
     )
     compile_scope: str = flag(
         "execution",
-        "compile one layer and reuse it, or the whole model (default: layer)",
-        choices=("layer", "model"),
+        "compile one layer and reuse it, the whole model, or the whole decode step with the choice "
+        "of the next token (default: layer)",
+        choices=("layer", "model", "step"),
         default="layer",
         role="condition",
+        not_for=PARTS,
+    )
+    sampling: str | None = flag(  # None: greedy, which older files do not name
+        "execution",
+        "of the next token: the most likely one, or one drawn from the distribution, seeded "
+        "(default: greedy; multinomial for --prompt)",
+        choices=("greedy", "multinomial"),
+        role="condition",
+        serves=("generation",),
+    )
+    temperature: float | None = flag(
+        "execution",
+        "of --sampling multinomial (default: 1), of the answer to --prompt (default: 0.85)",
+        parse=values.temperature,
+        metavar="T",
+        role="condition",
+        needs=("sampling", "prompt"),
+    )
+    top_k: int | None = flag(
+        "execution",
+        "of both: among the K most likely tokens (default: all)",
+        parse=values.positive_int,
+        metavar="K",
+        role="condition",
+        needs=("sampling", "prompt"),
     )
     cuda_graphs: str = flag(
         "execution",
         "capture the decode step; auto: on for thunder and inductor, off for eager (default: auto)",
         choices=("auto", "on", "off"),
         default="auto",
+        not_for=PARTS,
     )
     attention: str = flag(
         "execution",
-        "of a decode step; auto: flash_decode, our kernel, in modes with +kernels, else sdpa "
-        "(default: auto)",
-        choices=("auto", "sdpa", "flash_decode"),
+        "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
+        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
     )
@@ -216,6 +347,22 @@ class Flags:
         choices=("auto", "nccl", "one_shot"),
         default="auto",
         role="condition",
+    )
+    engine_python: tuple[tuple[str, str], ...] = flag(
+        "execution",
+        "the Python that an engine in a process of its own runs in: vllm=/venv/bin/python "
+        "(default: this one)",
+        parse=values.engine_python,
+        nargs="+",
+        default=(),
+        metavar="ENGINE=PATH",
+    )
+    ollama_url: str = flag(
+        "execution",
+        "Ollama's server, for mode ollama (default: http://127.0.0.1:11434)",
+        parse=values.url,
+        default="http://127.0.0.1:11434",
+        metavar="URL",
     )
     device: str = flag(
         "execution",
@@ -313,6 +460,13 @@ class Flags:
     details: bool = flag(
         "output", "print all tables: throughput, latency, memory, cold start", default=False
     )
+    table: str = flag(
+        "output",
+        "engines: also what one asks of an engine: load, cold start, steady state, peak rates, "
+        "memory, clock and check (default: summary)",
+        choices=("summary", "engines"),
+        default="summary",
+    )
     format: str = flag(
         "output",
         "of the tables on stdout; json: the result as the last line, tables to stderr "
@@ -325,11 +479,14 @@ class Flags:
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",
-        parse=Path,
+        parse=values.path,
         default=Path("results"),
         metavar="DIR",
+        needs=("save_results", "sessions", "profile"),
     )
-    output: Path | None = flag("output", "write the JSON file FILE", parse=Path, metavar="FILE")
+    output: Path | None = flag(
+        "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)
 

@@ -1,4 +1,8 @@
-"""The command lines' parser: what is wrong is one line, which names the flag that was meant."""
+"""The command lines' parser: what is wrong is one line, which names the flag or value that was meant.
+
+Flags are not abbreviated: what `--session 3` means would change with each flag that is added, and
+`--sessions` has to find itself in the words that it hands on.
+"""
 
 import argparse
 import sys
@@ -10,7 +14,11 @@ from inference_benchmark.system.output_stream import give_up_stdout, say
 
 
 class Parser(argparse.ArgumentParser):
+    def __init__(self, **settings) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
     def error(self, message: str) -> NoReturn:
+        message = message.replace("ignored explicit argument", "takes no value, but was given")
         self.exit(2, f"{self.prog}: error: {printable(message)}\n")
 
     def _print_message(self, message, file=None) -> None:
@@ -28,8 +36,20 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown)}")
         return arguments
 
+    def _check_value(self, action, value) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += _did_you_mean([str(value)], list(action.choices))
+            raise
+
     def _hint(self, unknown: list[str]) -> str:
-        known = list(self._option_string_actions)
         flags = [text.partition("=")[0] for text in unknown if text.startswith("-")]
-        near = [match for flag in flags for match in get_close_matches(flag, known, n=1)]
-        return f"; did you mean {' '.join(near)}?" if near else ""
+        return _did_you_mean(flags, list(self._option_string_actions))
+
+
+def _did_you_mean(words: list[str], known: list[str]) -> str:
+    """The nearest known word of each; nothing where none is near."""
+    words = [word.lower().replace("_", "-") if word.startswith("-") else word for word in words]
+    near = [match for word in words for match in get_close_matches(word, known, n=1)]
+    return f"; did you mean {' '.join(near)}?" if near else ""

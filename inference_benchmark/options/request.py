@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.question import Question
+from inference_benchmark.workloads import WORKLOADS
+
+_ANSWER_TEMPERATURE = 0.85
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +26,30 @@ class Request(Flags):
     notices: tuple[str, ...] = ()
     tensor_parallel: int = 1
     extrapolation: Extrapolation | None = None
+    question: Question | None = None  # instead of a benchmark
     workload: str = "generation"
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
         return self.batch_size
+
+    @property
+    def input_lengths(self) -> tuple[int, ...]:
+        """Of a layer's part those to be timed, one after the other."""
+        return self.sequence_lengths or (self.input_length,)
+
+    @property
+    def drawn(self) -> Sampling | None:
+        """How tokens are drawn; None: the most likely one is taken."""
+        if self.sampling is None:
+            return None
+        usual = 1.0 if self.question is None else _ANSWER_TEMPERATURE
+        return Sampling(self.temperature or usual, self.top_k, self.seed)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether a part of one layer is timed, not the model."""
+        return WORKLOADS[self.workload].is_part
 
     @property
     def is_saved(self) -> bool:
@@ -43,6 +67,8 @@ class Request(Flags):
     @property
     def measured_models(self) -> tuple[ModelConfig, ...]:
         """What runs, the deepest one last: the model, or the depths that it is estimated from."""
+        if self.is_part:
+            return (self.model.with_layers(1),)
         if self.extrapolation is None:
             return (self.model,)
         return tuple(map(self.model.with_layers, self.extrapolation.from_layers))

@@ -3,6 +3,7 @@ is built. Imports no torch, but to look for a GPU.
 """
 
 import resource
+import shutil
 from argparse import Namespace
 from dataclasses import replace
 
@@ -15,20 +16,25 @@ from inference_benchmark.engines.spec import (
     check_packages,
     parse_executors,
     parse_mode,
+    parse_options,
     unknown,
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
+from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
-from inference_benchmark.options.checks import check_combination, ignored_notices
+from inference_benchmark.options import parts
+from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
+from inference_benchmark.options.question import check_question, read_question
 from inference_benchmark.options.request import Request
+from inference_benchmark.options.servers import check_servers
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import WORKLOADS
 
@@ -46,19 +52,36 @@ def resolve(arguments: Namespace) -> Request:
     """
     check_combination(arguments)
     executors = parse_executors(arguments.thunder_executors)
-    for text in arguments.mode:
-        parse_mode(text, executors, "auto", "cuda")
+    is_part = WORKLOADS[arguments.workload].is_part
+    names_modes = not is_part or "mode" in given_flags(arguments)
+    for text in arguments.mode if names_modes else ():
+        parse_mode(text, executors, "auto", "cuda", arguments.workload)
     _check_executors(arguments)
     scenario, input_length, output_length = _lengths(arguments)
     _check_model_name(arguments.model_name)
     ranks = num_ranks()
+    if is_part:
+        parts.check_part(arguments, ranks)
     _check_output(arguments)
     _check_address_space()
     device = _find_device(arguments.device)
+    if is_part:
+        arguments.sequence_lengths = parts.lengths(arguments, device)
+        input_length = max(arguments.sequence_lengths)
+        if not names_modes:
+            arguments.mode = parts.usable(arguments, device)
     model, notices = _model(arguments, device)
+    question = read_question(arguments, model)
+    if question is not None:
+        input_length, output_length = len(question.ids), question.max_new_tokens
+    if is_part:
+        parts.check_model(arguments, model, arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
     _check_context(model, input_length, output_length)
-    specs = [parse_mode(text, executors, arguments.cuda_graphs, device) for text in arguments.mode]
+    specs = [
+        parse_mode(text, executors, arguments.cuda_graphs, device, arguments.workload)
+        for text in arguments.mode
+    ]
     asked = tuple(specs)
     specs, baseline = _with_baseline(specs, arguments, device)
     _check_compile_flags(arguments, specs)
@@ -67,8 +90,13 @@ def resolve(arguments: Namespace) -> Request:
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
     specs, baseline = _in_formats(specs, asked, baseline, arguments, model)
+    check_question(question, specs, model, ranks)
+    pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
-        check_packages(spec, device)
+        if is_part:
+            parts.check_implementation(arguments, spec.engine, device)
+        check_packages(spec, device, pythons.get(spec.name))
+    check_servers(arguments, specs)
     as_given = {name: getattr(arguments, name) for name in flags_of(Flags)}
     resolved = {
         "model_name": model.name,
@@ -80,9 +108,12 @@ def resolve(arguments: Namespace) -> Request:
         "baseline": baseline,
         "quantize": tuple(dict.fromkeys(arguments.quantize)),
         "compile_scope": _compile_scope(arguments),
+        "sampling": _sampling(arguments),
         "device": device,
         "json": arguments.format == "json",
     }
+    if is_part:
+        resolved |= parts.iterations(arguments, device)
     return Request(
         **(as_given | resolved),
         model=model,
@@ -90,18 +121,65 @@ def resolve(arguments: Namespace) -> Request:
         notices=tuple(notices),
         tensor_parallel=ranks,
         extrapolation=extrapolation,
+        question=question,
     )
 
 
 def _check_executors(arguments) -> None:
     """Every flag that is given has to do something."""
     flag = "--thunder-executors"
+    parse_options(arguments.thunder_options)
     takers = tuple(entry.name for entry in ENGINES.values() if entry.takes_executors)
     taking = [text for text in arguments.mode if text.startswith(takers)]
     if arguments.thunder_executors and not taking:
         raise RequestError(f"{flag} needs --mode {' or '.join(takers)}")
+    if arguments.thunder_options and not taking:
+        raise RequestError(f"--thunder-options needs --mode {' or '.join(takers)}")
     if arguments.thunder_executors and all(":" in text for text in taking):
         raise RequestError(f"'{taking[0]}' names its own executors: leave out {flag}")
+
+
+def _check_own_loops(
+    arguments, specs: list[ModeSpec], model: ModelConfig, ranks: int
+) -> dict[str, str]:
+    """What engines with a loop of their own can't do; returns the Python of those that have one."""
+    own = [spec for spec in specs if spec.engine.has_own_loop]
+    given = given_flags(arguments) & {"cuda_graphs", "attention", "linear"}
+    if given and len(own) == len(specs):
+        name = sorted(given)[0]
+        raise RequestError(f"{option(name)} does nothing for {own[0].label}, whose loop is its own")
+    for spec in own:
+        if WORKLOADS[arguments.workload].reads_prompt_only:
+            raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
+        if arguments.extrapolate is not None:
+            raise RequestError(
+                f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "
+                "copy: use --num-layers"
+            )
+        if ranks > 1:
+            raise CannotRun(f"mode '{spec.label}' runs on one GPU here, not on {ranks} ranks")
+        most = spec.engine.max_batch_size
+        if most is not None and max(arguments.batch_size) > most:
+            raise CannotRun(f"mode '{spec.label}' runs batch {most} only: --batch-size {most}")
+        if arguments.precision not in BASE_TYPES:
+            raise CannotRun(
+                f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
+                f"{arguments.precision}"
+            )
+        if spec.engine.needs_weights and FAMILIES[model.family].write is None:
+            names = ", ".join(name for name, family in FAMILIES.items() if family.write)
+            raise CannotRun(
+                f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"
+            )
+    pythons = dict(arguments.engine_python)
+    for name, path in pythons.items():
+        if name not in [spec.name for spec in own if spec.engine.in_worker]:
+            raise RequestError(
+                f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
+            )
+        if shutil.which(path) is None:
+            raise CannotRun(f"--engine-python {name}={path}: there is no such program")
+    return pythons
 
 
 def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
@@ -111,7 +189,15 @@ def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
         raise RequestError(
             f"--compile-mode {arguments.compile_mode} needs --mode {' or '.join(takers)}"
         )
-    if arguments.compile_scope != "layer" and all(spec.engine.is_plain for spec in specs):
+    compiled = [s for s in specs if not s.engine.is_plain and not s.engine.has_own_loop]
+    if arguments.compile_scope == "step" and arguments.workload != "generation":
+        raise RequestError("--compile-scope step needs --workload generation")
+    if arguments.compile_scope == "step" and arguments.compile_mode in GRAPH_COMPILE_MODES:
+        raise RequestError(
+            f"--compile-mode {arguments.compile_mode} makes CUDA graphs, which can't hold a step "
+            "that updates its inputs: leave out --compile-scope step"
+        )
+    if arguments.compile_scope != "layer" and not compiled:
         raise RequestError(
             f"--compile-scope {arguments.compile_scope} does nothing for {PLAIN.name}, "
             "which compiles none"
@@ -168,8 +254,10 @@ def _extrapolation(arguments, model: ModelConfig) -> Extrapolation | None:
 
 def _full_model(arguments, device: str) -> ModelConfig:
     named = None if arguments.model_name is None else MODELS[arguments.model_name]
+    is_part = WORKLOADS[arguments.workload].is_part
+    defaults = parts.DEFAULT_MODEL if is_part else _DEFAULT_MODEL
     if arguments.model_path is None:
-        return named or MODELS[_DEFAULT_MODEL[device]]
+        return named or MODELS[defaults[device]]
     try:
         return read_model(arguments.model_path, named)
     except CheckpointError as error:
@@ -217,13 +305,15 @@ def _with_baseline(
     """
     specs = list(dict.fromkeys(specs))
     if arguments.baseline is not None:
-        baseline = parse_mode(arguments.baseline, (), arguments.cuda_graphs, device)
+        baseline = parse_mode(
+            arguments.baseline, (), arguments.cuda_graphs, device, arguments.workload
+        )
         return specs + [baseline] * (baseline not in specs), baseline.label
     if len(specs) > 1:
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
-            own = baseline_at(graphs, kernels)
+            own = baseline_at(graphs, kernels, arguments.workload)
             specs += [own] * (own not in specs)
     return specs, None
 
@@ -248,6 +338,19 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
         raise CannotRun(
             f"--attention flash_decode can't serve the attention of {model.name}; leave it at auto"
         )
+    if arguments.attention in ("matmul", "flex") and not model.caches_heads:
+        raise CannotRun(
+            f"--attention {arguments.attention} can't serve the attention of {model.name}; leave it "
+            "at auto"
+        )
+    if arguments.attention == "flex":
+        unfit = next((spec for spec in specs if not spec.engine.compiles_flex), None)
+        if unfit is not None:
+            takers = [entry.name for entry in ENGINES.values() if entry.compiles_flex]
+            raise RequestError(
+                f"--attention flex needs a compiler that fuses it ({', '.join(takers)}), which "
+                f"'{unfit.label}' is not"
+            )
     with_ours = next((spec for spec in specs if spec.kernels), None)
     if with_ours and (arguments.attention, arguments.linear) == ("sdpa", "torch"):
         raise RequestError(
@@ -260,6 +363,17 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
             f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "
             "kernel of this project; leave out +kernels"
         )
+
+
+def _sampling(arguments) -> str | None:
+    """None for the most likely token."""
+    is_answer = arguments.prompt is not None and arguments.sampling is None
+    if is_answer or arguments.sampling == "multinomial":
+        return "multinomial"
+    for name in ("temperature", "top_k"):
+        if getattr(arguments, name) is not None:
+            raise RequestError(f"{option(name)} needs --sampling multinomial")
+    return None
 
 
 def _compile_scope(arguments) -> str:

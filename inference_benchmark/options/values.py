@@ -8,6 +8,8 @@ import argparse
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from inference_benchmark.model.weight_format import QUANTIZED
 
@@ -87,6 +89,13 @@ def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
         return None
 
 
+def path(text: str) -> Path:
+    """A shell variable that is not set must not mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty")
+    return Path(text)
+
+
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
@@ -117,11 +126,35 @@ def weight_format(text: str) -> str:
 
 
 nats = number(1e3)
+
+
+def engine_python(text: str) -> tuple[str, str]:
+    """(engine, path) of ENGINE=PATH."""
+    name, separator, path = text.partition("=")
+    if not (name and separator and path):
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not ENGINE=PATH")
+    return name, path
+
+
+def url(text: str) -> str:
+    """http://HOST[:PORT], or https."""
+    try:
+        parts = urlsplit(text)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_one = is_one and parts.username is None  # it stands in the result file
+    except ValueError:  # the port is no number
+        is_one = False
+    if not is_one:
+        raise argparse.ArgumentTypeError(f"'{_short(text)}' is not http://HOST:PORT")
+    return text.rstrip("/")
+
+
 positive_int = whole_number(1)
 natural = whole_number(0)
 seed = whole_number(0, _SEEDS - 1)
 share = number(1.0)
 seconds = number(3.2e7)  # a year
 price = number(1e6)
+temperature = number(1e3)
 bandwidth = rate("B/s", ("b/s", "bps", "bytes/s"), 0.01, 100)
 peak = rate("FLOP/s", ("flop/s", "flops", "flops/s"), 0.01, 100_000)

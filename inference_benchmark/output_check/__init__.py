@@ -3,6 +3,9 @@
 `check_before` compares an engine with the reference before it is timed, `check_timed_runs` replays
 tokens of timed runs afterwards, `merge` makes one record of both, `combine` one of several ranks'.
 
+Of an engine that shows tokens alone, what moves no logit by more than rounding does stays unseen: the
+tokens of its runs are those that rounding explains, and nothing is known of its cache.
+
 What the check cannot see, because random weights give it nothing to be seen by:
 
 - a prompt's attention that leaves out a small part of a long prompt: attention over random keys is
@@ -19,12 +22,14 @@ What the check cannot see, because random weights give it nothing to be seen by:
 from inference_benchmark.output_check.before import check_before
 from inference_benchmark.output_check.forward import check_forward_before, check_timed_forward
 from inference_benchmark.output_check.record import combine, merge
+from inference_benchmark.output_check.stream import check_stream_before
 from inference_benchmark.output_check.timed import TimedRun, check_timed_runs
 
 __all__ = [
     "TimedRun",
     "check_before",
     "check_forward_before",
+    "check_stream_before",
     "check_timed_forward",
     "check_timed_runs",
     "combine",

@@ -257,9 +257,12 @@ class _Check:
         self.failures += [f"free run: {text}" for text in recording.failures()]
         rows = compared_rows(prompt.shape[0])
         tokens = self.engine.tokens[rows, length : length + steps + 1]
-        run = TimedRun(prompt[rows], tokens, length + steps)
+        chosen = None if isinstance(rows, slice) else rows
+        run = TimedRun(prompt[rows], tokens, length + steps, chosen)
         caches = [tuple(tensor[rows] for tensor in cache) for cache in self.engine.caches]
-        found, failures = replay(self.eager, run, floor, self.precision, "free run", caches)
+        found, failures = replay(
+            self.eager, run, floor, self.precision, "free run", caches, self.engine.plan.sampling
+        )
         self.failures += failures
         self._count_unwritten(length + steps)
         return found

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from inference_benchmark.output_check.choice import wrong_choices
 from inference_benchmark.output_check.memory import KEPT_LOGIT_BYTES
 
 
@@ -66,24 +67,19 @@ class Recording:
             if number == len(self._choices):
                 self._choices.append([])
             self._choices[number].append(choice.clone().view(batch, count, -1))
-        self._wrong_choices += not_the_best(engine.logits, engine.token)
+        self._wrong_choices += wrong_choices(
+            engine.logits, engine.token, engine.plan.sampling, engine.position
+        )
         self._lost_tokens += (engine.tokens[:, self.length : self.length + 1] != engine.token).sum()
         self._wrong_positions += (engine.position != self.length).sum()
 
     def failures(self) -> list[str]:
         found = {
-            "tokens chosen are not the best of their own logits": self._wrong_choices,
+            "tokens chosen are not those of their own logits": self._wrong_choices,
             "tokens are not in the buffer": self._lost_tokens,
             "steps ended at a wrong position": self._wrong_positions,
         }
         return [f"{int(count)} {what}" for what, count in found.items() if int(count)]
-
-
-def not_the_best(logits: Tensor, token: Tensor) -> Tensor:
-    """How many of the tokens [batch, 1] are not the best of logits [batch, vocab]; rounding the
-    logits after the choice changes no order, so this is exact."""
-    chosen = logits.gather(-1, token.clamp(0, logits.shape[-1] - 1))
-    return (~(chosen >= logits.amax(dim=-1, keepdim=True))).sum()
 
 
 def evenly(count: int, batch: int, vocab_size: int, value_bytes: int) -> int:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.sampling import Sampling
+from inference_benchmark.output_check.choice import decide_steps, wrong_choices
 from inference_benchmark.output_check.errors import CacheErrors, Finding
 from inference_benchmark.output_check.memory import sequences_at_a_time
-from inference_benchmark.output_check.recording import not_the_best
 from inference_benchmark.output_check.reference import Reference
 from inference_benchmark.output_check.tolerances import (
     FACTORS,
@@ -39,6 +40,7 @@ class TimedRun:
     prompt: Tensor
     tokens: Tensor
     final_position: int
+    rows: Sequence[int] | None = None  # which of the engine's sequences; None: all
 
     @classmethod
     def of(cls, engine, prompt: Tensor, output_length: int) -> "TimedRun":
@@ -46,6 +48,12 @@ class TimedRun:
         start = prompt.shape[1]
         tokens = engine.tokens[:, start : start + output_length].to("cpu", copy=True)
         return cls(prompt, tokens, int(engine.position))
+
+    @classmethod
+    def of_stream(cls, stream, prompt: Tensor) -> "TimedRun":
+        """What an engine with a loop of its own returned; its last token stands where it should."""
+        tokens = torch.tensor(stream.tokens, dtype=torch.int64)
+        return cls(prompt, tokens, prompt.shape[1] + tokens.shape[1] - 1)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ def check_timed_runs(
     """Replay timed runs; the engine's cache is compared where it still holds the last of them.
 
     Args:
-        engine, decoder, precision: as for check_before.
+        engine, decoder, precision: as for check_before, or as for check_stream_before.
         before: what check_before found.
 
     Returns:
@@ -81,14 +89,16 @@ def check_timed_runs(
     reference, floor = Reference(decoder), before["floors"]
     findings: dict[str, Finding] = {}
     failures: list[str] = []
-    caches = None
+    caches, sampling = None, engine.plan.sampling
     for number, run in enumerate(runs):
         name = f"timed run {number + 1} of {len(runs)}"
         is_last = number == len(runs) - 1
         caches = engine.caches if is_last and _holds(engine, run) else None
-        found, problems = replay(reference, run, floor, precision, "timed run", caches)
-        if is_last and not_the_best(engine.logits, engine.token) and caches is not None:
-            problems.append("the last token is not the best of its own logits")
+        found, problems = replay(reference, run, floor, precision, "timed run", caches, sampling)
+        if caches is not None and wrong_choices(
+            engine.logits, engine.token, sampling, engine.position
+        ):
+            problems.append("the last token is not that of its own logits")
         failures += [f"{name}: {text}" for text in problems]
         failures += [f"{name}: {each.phrase}" for each in found if not each.passed]
         for each in found:
@@ -105,7 +115,9 @@ def check_timed_runs(
 
 
 def _holds(engine, run: TimedRun) -> bool:
-    """Whether the engine's newest run is this one."""
+    """Whether the engine's newest run is this one, and its cache can be looked at."""
+    if "cache" not in engine.capabilities.evidence:
+        return False
     start, count = run.prompt.shape[1], run.tokens.shape[1]
     tokens = engine.tokens[:, start : start + count]
     same = torch.equal(tokens, run.tokens.to(tokens.device))
@@ -119,6 +131,7 @@ def replay(
     precision: str,
     name: str,
     caches: list | None,
+    sampling: Sampling | None = None,
 ) -> tuple[list[Finding], list[str]]:
     """Findings about the tokens of a run, and about the caches that it left if given; and what is
     wrong in any number format."""
@@ -134,7 +147,7 @@ def replay(
         failures.append(f"{name}: {int(invalid.sum())} of {tokens.numel()} tokens are missing")
         return [], failures
     fed = torch.cat((run.prompt, tokens[:, :-1]), dim=1)
-    ties = _Ties(floor, precision)
+    ties = _Ties(floor, precision, sampling, run)
     errors = CacheErrors()
     for rows in slices(batch, length, fed.shape[1]):
         stream = reference.stream(fed[rows])
@@ -153,9 +166,16 @@ def replay(
 
 
 class _Ties:
-    """Chosen tokens that are not the reference's: how many, and how far below its best logit."""
+    """Chosen tokens that are not the reference's: how many, and how far below its best logit.
 
-    def __init__(self, floor: Floor, precision: str) -> None:
+    sampling: how they were drawn, if they were.
+    """
+
+    def __init__(
+        self, floor: Floor, precision: str, sampling: Sampling | None, run: TimedRun
+    ) -> None:
+        self._sampling, self._first_position = sampling, run.prompt.shape[1]
+        self._sequences = torch.tensor(run.rows or range(run.prompt.shape[0]))
         self._noise = combined_noise(floor.logits, precision)
         self._most_noise = combined_noise(floor.most_logits, precision)
         self._limit = TIE_DEVIATIONS * math.sqrt(2) * self._most_noise
@@ -169,12 +189,17 @@ class _Ties:
 
     def add(self, logits: Tensor, tokens: Tensor, first_row: int, first_step: int) -> None:
         """logits [sequences, steps, vocab] before tokens [sequences, steps]."""
-        wide = logits.float()
-        scale = wide.square().mean(dim=-1).sqrt()
-        best, second = wide.topk(2, dim=-1).values.unbind(-1)
-        chosen = wide.gather(-1, tokens[..., None])[..., 0]
-        gap = ((best - chosen) / scale).nan_to_num(nan=math.inf)
-        margin = (best - second) / scale
+        scale = logits.float().square().mean(dim=-1).sqrt()
+        found = decide_steps(
+            self._sampling,
+            logits,
+            tokens,
+            self._first_position + first_step,
+            self._sequences.to(logits.device)[first_row : first_row + len(tokens)],
+            slack=self._limit * scale,
+        )
+        gap = (found.shortfall / scale).nan_to_num(nan=math.inf)
+        margin = found.margin / scale
         # Two logits move independently, each by the noise: this much is their difference's.
         deviations = margin / (math.sqrt(2) * self._noise)
         self._expected += float((0.5 * torch.erfc(deviations / math.sqrt(2))).double().sum())

@@ -62,6 +62,8 @@ def _work_name(config: dict) -> str:
 
 
 def _lengths(config: dict) -> str:
+    if config.get("sequence_lengths"):
+        return f"{', '.join(map(str, config['sequence_lengths']))} tokens per sequence"
     if config["workload"] != "generation" or config["output_length"] is None:
         return f"{config['input_length']} tokens per sequence"
     lengths = f"{config['input_length']} -> {config['output_length']} tokens"
@@ -128,7 +130,7 @@ def _memory_line(predicted: int | None, available: int | None) -> str:
 def _one_per_work(cells: list[dict]) -> list[dict]:
     """Of the cells that have the same work to do one."""
     return list(
-        {(c["batch_size"], c["num_layers"], c["weights"]["format"]): c for c in cells}.values()
+        {(batch_and_depth(c), c["num_layers"], c["weights"]["format"]): c for c in cells}.values()
     )
 
 

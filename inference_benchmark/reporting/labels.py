@@ -15,12 +15,17 @@ def variant(cell: dict) -> str:
 
 def mode_and_batch(cell: dict) -> str:
     """A label without its depth."""
-    return f"{variant(cell)} b{cell['name']['batch_size']}"
+    return f"{variant(cell)} {batch_and_length(cell)}"
+
+
+def batch_and_length(cell: dict) -> str:
+    """b1, or b1 s512 of a part of a layer."""
+    return f"b{cell['name']['batch_size']} {cell['name'].get('length') or ''}".rstrip()
 
 
 def batch_and_depth(cell: dict) -> str:
     """b1, or b1 4L: a label without its mode."""
-    return f"b{cell['name']['batch_size']} {cell['name']['depth'] or ''}".rstrip()
+    return f"{batch_and_length(cell)} {cell['name']['depth'] or ''}".rstrip()
 
 
 def joined(cells: Sequence[dict], everything: Sequence[dict] = ()) -> str:

@@ -184,7 +184,7 @@ def _fingerprint(result: dict, record: dict) -> Fingerprint:
         gpu=device if ranks == 1 else f"{ranks} x {device}",
         model_name=str(config["model_name"]),
         num_layers=int(record["num_layers"] or config["num_layers"]),
-        input_length=config["input_length"],
+        input_length=record.get("input_length") or config["input_length"],
         output_length=config["output_length"],
         batch_size=record["batch_size"],
         precision=weight_format if weight_format == compute else f"{weight_format} as {compute}",

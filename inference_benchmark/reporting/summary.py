@@ -48,7 +48,11 @@ def summary_table(result: dict) -> str:
 
 def _title(workload: dict, cells: list[dict], main: dict | None, counts: set[int]) -> str:
     of_runs = f" of {max(counts)} runs" if len(counts) == 1 and max(counts) > 1 else ""
-    times = [metric["title"] for metric in headlines(workload) if metric["unit"] == "s"]
+    times = [
+        metric["title"]
+        for metric in headlines(workload)
+        if metric["unit"] == "s" and any(median(cell, metric["name"]) for cell in cells)
+    ]
     title = f"summary (medians ±95%{of_runs})"
     title += f", {', '.join(times)} in ms" if times else ""
     if main is not None and any(reached(cell, main) for cell in cells):

@@ -21,6 +21,7 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.labels import session_label
 from inference_benchmark.reporting.layout import wrap
+from inference_benchmark.reporting.part_tables import is_part, part_tables
 from inference_benchmark.reporting.reading import printable, to_version_2
 from inference_benchmark.reporting.summary import legend_line, summary_notes, summary_table, titled
 from inference_benchmark.reporting.units import (
@@ -45,6 +46,8 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
     result = printable(to_version_2(result))
     parts = [headline(result), f"{summary_table(result)}\n{_under_summary(result, legend)}"]
     measured = [cell for cell in result["cells"] if has_times(cell)]
+    if measured and is_part(result):
+        parts += part_tables(result, measured)
     if details and measured:
         parts += _details(result, measured)
     parts += [
@@ -68,6 +71,8 @@ def headline(result: dict) -> str:
 def lengths(config: dict) -> str:
     """chat 1000 -> 1000; of a workload that generates nothing there is an input only."""
     scenario = config["scenario"] or "own lengths"
+    if config.get("sequence_lengths"):
+        return f"{', '.join(map(str, config['sequence_lengths']))} tokens"
     if config["workload"] != "generation" or config["output_length"] is None:
         return f"{config['input_length']} tokens"
     return f"{scenario} {config['input_length']} -> {config['output_length']}"
@@ -90,7 +95,7 @@ def _details(result: dict, cells: list[dict]) -> list[str]:
     return [
         _operating_points(result, cells),
         _throughput(result, cells),
-        *(_latency(result, cell) for cell in cells),
+        *(_latency(result, cell) for cell in cells if not is_part(result)),
         _resources(cells),
         _variance(result, cells),
         _cold_start(cells),

@@ -3,6 +3,7 @@
 import math
 
 UNKNOWN = "-"
+_SMALLEST = 1e-4  # of which all digits are shown
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -17,6 +18,10 @@ def gigabytes(count: float | None) -> str:
     return UNKNOWN if count is None else f"{count / 1e9:,.2f}"
 
 
+def megabytes(count: float | None) -> str:
+    return UNKNOWN if count is None else f"{count / 1e6:,.1f}"
+
+
 def rate(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}" if value >= 100 else significant(value)
 
@@ -26,10 +31,13 @@ def percent(share: float | None) -> str:
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """Four significant digits without an exponent: 3.618, 36.18, 361.8, 3,618."""
+    """Four significant digits without an exponent: 3.618, 36.18, 361.8, 3,618, 0.003618."""
     if value == 0:
         return "0"
-    magnitude = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    magnitude = math.floor(math.log10(abs(value))) + 1
+    if 0.1 > abs(value) >= _SMALLEST:
+        return f"{value:.{digits - magnitude}f}"
+    magnitude = max(0, magnitude)
     return f"{value:,.{max(0, digits - magnitude)}f}"
 
 

@@ -91,6 +91,8 @@ def _loop_overhead(cell: LiveCell, phases: list[ProfiledPhase]) -> float | None:
     if not count:
         return None
     repeated = phases[-1]
+    if repeated.contexts is None:  # a run is no loop of it
+        return None
     repeated.prepare()
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()

@@ -12,10 +12,16 @@ from inference_benchmark.session.record import MeasuredCell
 class LiveCell(MeasuredCell):
     engine: Engine | None = None
     clock_type: Any = None
+    pids: frozenset[int] = frozenset()  # of its worker processes, as the driver numbers them
 
     @property
     def is_running(self) -> bool:
         return self.engine is not None and self.record.error is None
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether its engine is driven step by step."""
+        return self.engine is not None and self.engine.capabilities.granularity == "steps"
 
     def fail(self, status: str, error: str) -> None:
         """The cell becomes a row with a reason; the session goes on with the others."""

@@ -22,11 +22,12 @@ class Need:
     runtime: int = RUNTIME_BYTES
     outputs: int = 0  # logits of all positions, of workloads that leave them
     cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
+    copies: int = 0  # what engines of other projects hold of the weights, and their processes
 
     @property
     def total(self) -> int:
         cells = self.kv_cache + max(self.activations, self.check) + self.outputs
-        return self.weights + max(cells, self.cutting) + self.runtime
+        return self.weights + max(cells, self.cutting) + self.runtime + self.copies
 
 
 def activation_bytes(
@@ -54,6 +55,7 @@ def predict(
     check_bytes: int = 0,
     output_bytes: int = 0,
     stored: Sequence[Precision] = (),
+    num_copies: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -65,6 +67,7 @@ def predict(
         check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch leaves beside its cache.
         stored: in which the session's weights exist; () for that of the cells.
+        num_copies: engines in processes of their own, each with a copy of the weights.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
@@ -84,6 +87,7 @@ def predict(
         outputs=len(cells) * output_bytes,
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
+        copies=num_copies * (config.weight_bytes(precision) + RUNTIME_BYTES),
     )
 
 

@@ -1,6 +1,7 @@
 """What a session is going to do, fixed before anything runs: groups of cells. No torch.
 
-A cell is one mode at one batch size and depth of the model. Cells of one batch size are a group:
+A cell is one mode at one batch size, depth of the model and, of a layer's part, length of sequences.
+Cells of one batch size and length are a group:
 they are prepared together, measured in turn, and closed before the next group begins. Where the
 modes of a group do not fit into memory together, each mode is a group of its own, and the cells say
 that they were not interleaved.
@@ -23,7 +24,7 @@ class CellPlan:
     """One mode at one batch size and depth.
 
     model: the whole of it at this depth, of which each of num_ranks ranks has a share.
-    kernel_choices: single kernels that --attention and --linear chose against the mode's name.
+    choices: what was asked for beyond the mode's name, single kernels and compiler options.
     depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
         model, which never runs.
     """
@@ -34,7 +35,7 @@ class CellPlan:
     precision: Precision
     engine: EnginePlan
     num_ranks: int = 1
-    kernel_choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
     depth: str | None = None
     device: str = "cuda"
     interleaved: bool = True
@@ -49,12 +50,18 @@ class CellPlan:
     @cached_property
     def variant(self) -> str:
         """The mode as it is shown: "inductor+graphs[flash_decode]"."""
-        choices = f"[{', '.join(self.kernel_choices)}]" if self.kernel_choices else ""
+        choices = f"[{', '.join(self.choices)}]" if self.choices else ""
         return self.spec.shown_label + choices
+
+    @property
+    def length(self) -> str | None:
+        """s512 where cells of a session differ in the length of their sequences."""
+        return None if self.engine.part is None else f"s{self.engine.part.length}"
 
     @cached_property
     def label(self) -> str:
-        return " ".join(filter(None, (self.variant, f"b{self.batch_size}", self.depth)))
+        parts = (self.variant, f"b{self.batch_size}", self.length, self.depth)
+        return " ".join(filter(None, parts))
 
     @property
     def name(self) -> dict:
@@ -64,6 +71,7 @@ class CellPlan:
             "variant": self.variant,
             "kernels": self.spec.kernels,
             "batch_size": self.batch_size,
+            "length": self.length,
             "depth": self.depth,
         }
 
@@ -83,10 +91,11 @@ class CellPlan:
 
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
-        return (self.batch_size, self.model.num_layers) == (
-            other.batch_size,
-            other.model.num_layers,
+        mine, others = (
+            (cell.batch_size, cell.model.num_layers, cell.workload.input_length)
+            for cell in (self, other)
         )
+        return mine == others
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ class Group:
     @property
     def name(self) -> str:
         modes = dict.fromkeys(cell.variant for cell in self.cells)
-        return f"batch {self.batch_size}: {', '.join(modes)}"
+        length = self.cells[0].length
+        return f"batch {self.batch_size}{f', {length}' if length else ''}: {', '.join(modes)}"
 
 
 @dataclass(frozen=True)

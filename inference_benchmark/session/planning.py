@@ -1,7 +1,7 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
 from inference_benchmark.engines.base import EnginePlan
-from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
@@ -10,22 +10,25 @@ from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Workload
 
 
-def make_workload(request: Request) -> Workload:
-    return WORKLOADS[request.workload].load()(request.input_length, request.output_length)
+def make_workload(request: Request, length: int | None = None) -> Workload:
+    """At this input length; None: the request's, the longest where there are several."""
+    workload = WORKLOADS[request.workload].load()
+    return workload.for_request(request, length or request.input_length)
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each batch size, one per mode and depth that is measured.
+    """The cells of each input length and batch size, one per mode and depth that is measured.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
-    workload = make_workload(request)
+    workloads = [make_workload(request, length) for length in request.input_lengths]
     return [
         [
             _plan_cell(request, workload, batch_size, spec, model, one_shot)
             for spec in request.specs
             for model in request.measured_models
         ]
+        for workload in workloads
         for batch_size in request.batch_sizes
     ]
 
@@ -48,6 +51,13 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
+        compile_options=_compile_options(request, spec),
+        options=spec.options,
+        python=dict(request.engine_python).get(spec.name),
+        ollama_url=request.ollama_url,
+        mode=spec.name,
+        part=workload.part,
+        sampling=request.drawn,
     )
     return CellPlan(
         spec=spec,
@@ -58,16 +68,18 @@ def _plan_cell(
         num_ranks=request.tensor_parallel,
         stored=request.stored_precisions,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        kernel_choices=_choices(kernels, named_kernels(request.model, spec)),
+        choices=_choices(kernels, named_kernels(request.model, spec, request.device))
+        + tuple(f"{name}={value}".lower() for name, value in _compile_options(request, spec)),
         device=request.device,
     )
 
 
-def named_kernels(model: ModelConfig, spec: ModeSpec) -> KernelConfig:
+def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConfig:
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        return KernelConfig()
+        can_choose = device != "cpu" and model.caches_heads
+        return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
         linear="gemv" if spec.weight_format is None else "torch",
@@ -80,7 +92,7 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
-    named = named_kernels(request.model, spec)
+    named = named_kernels(request.model, spec, request.device)
     linear = named.linear if request.linear == "auto" else request.linear
     return KernelConfig(
         named.attention if request.attention == "auto" else request.attention,
@@ -88,6 +100,10 @@ def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> 
         experts="fused" if linear == "gemv" else "grouped",
         all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
     )
+
+
+def _compile_options(request: Request, spec: ModeSpec) -> tuple:
+    return parse_options(request.thunder_options) if spec.engine.takes_executors else ()
 
 
 def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ Each step's cost is the cell's cold start; none of it reaches the timed runs.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.system.clock import CLOCKS
+from inference_benchmark.system.gpu_state import OwnProcesses
 from inference_benchmark.workloads.base import CheckContext
 
 OpenEngine = Callable[[CellPlan, Resources], Engine]
@@ -33,13 +35,15 @@ def open_engine(plan: CellPlan, resources: Resources) -> Engine:
     """
     engine_type = plan.spec.engine.load()
     name, can = plan.spec.name, engine_type.capabilities
-    if not plan.workload.steps_used <= can.steps:
+    if not plan.workload.serves(can.steps):
         raise CannotRun(f"mode '{name}' can't run --workload {plan.workload.name}")
     if plan.device not in can.devices:
         raise CannotRun(f"mode '{name}' needs another device than {plan.device}")
     brings_weights = can.owns_weights or plan.precision.weight_format.made_by_engine
     if brings_weights and plan.precision.name not in can.weight_formats:
         raise CannotRun(f"mode '{name}' has no weights in {plan.precision.name}")
+    if plan.engine.sampling is not None and not can.samples:
+        raise CannotRun(f"mode '{name}' takes the most likely token only: --sampling greedy")
     if plan.spec.cuda_graphs and not can.capturable:
         raise CannotRun(f"mode '{name}' can't be captured in a CUDA graph: use {name}+nographs")
     return engine_type(plan.engine, resources)
@@ -59,8 +63,10 @@ class Preparation:
         ranks: Ranks,
         on_stage: Callable[[str], None] = lambda stage: None,
         open_engine: OpenEngine = open_engine,
+        own: OwnProcesses | None = None,
         max_kl: float | None = None,
     ) -> None:
+        self._own = own
         self.max_kl = max_kl
         self.weights = weights
         self.device = device
@@ -85,25 +91,45 @@ class Preparation:
         plan, record = cell.plan, cell.record
         held = self._allocated()
         started = time.perf_counter()
-        cell.engine = self._open_engine(plan, self._resources(plan))
+        written_s = self._written_s()
+        with self._watching(cell):
+            cell.engine = self._open_engine(plan, self._resources(plan))
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
         cell.clock_type = cell.engine.clock_type or CLOCKS[record.timer]
         record.cold_start["build_s"] = None if can.owns_weights else self.weights.build_s
-        record.cold_start["load_s"] = None if can.owns_weights else self.weights.load_s
-        record.cold_start["setup_s"] = time.perf_counter() - started
+        record.cold_start["load_s"] = (
+            cell.engine.load_s if can.owns_weights else self.weights.load_s
+        )
+        # Files are written for all engines together: no engine's start.
+        own_load_s = cell.engine.load_s or 0.0
+        setup_s = time.perf_counter() - started - own_load_s - (self._written_s() - written_s)
+        record.cold_start["setup_s"] = max(0.0, setup_s)
         record.accuracy = self._accuracy(plan)
         self._first_calls(cell)
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
+        record.memory["step_peak_bytes"] = cell.engine.step_peak_bytes()
         if can.evidence:
             self._check(cell)
         cell.engine.reset()
         record.memory["held_bytes"] = None if held is None else self._allocated() - held
 
+    @contextmanager
+    def _watching(self, cell: LiveCell) -> Iterator[None]:
+        """What appears on the GPUs while a worker process starts is the cell's."""
+        if self._own is None or not cell.plan.spec.engine.in_worker:
+            yield
+            return
+        before = set(self._own.pids)
+        with self._own.starting():
+            yield
+        cell.pids = frozenset(self._own.pids - before)
+
     def _resources(self, plan: CellPlan) -> Resources:
-        return Resources(self.weights.of(plan.precision), self.device)
+        decoder = self.weights.of(plan.precision)
+        return Resources(decoder, self.device, self.weights.files, self.seed)
 
     def _accuracy(self, plan: CellPlan) -> dict | None:
         """Of quantised weights; they were looked at in the deepest model that was built."""
@@ -121,6 +147,10 @@ class Preparation:
             "max_kl": self.max_kl,
             "passed": passed,
         }
+
+    def _written_s(self) -> float:
+        files = self.weights.files
+        return sum(files.write_s.values()) if files is not None else 0.0
 
     def _first_calls(self, cell: LiveCell) -> None:
         """The first call of each step, then the graph."""

@@ -19,6 +19,7 @@ MEMORY = (
     "kv_cache_bytes",
     "graph_pool_bytes",
     "held_bytes",
+    "step_peak_bytes",
     "current_allocated_bytes",
     "peak_allocated_bytes",
     "peak_reserved_bytes",

@@ -15,10 +15,11 @@ from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
 from inference_benchmark.output_check.accuracy import Accuracy
 from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.weight_files import WeightFiles
 
 
 class Weights:
-    """The decoder, and how long it took to build and to load.
+    """The decoder, how long it took to build and to load, and its weights as files.
 
     decoders: where weights are quantised, by the name of their precision; they share with `decoder`
         what is stored alike.
@@ -31,6 +32,7 @@ class Weights:
         self.accuracy: dict[str, dict] = {}
         self.build_s: float | None = None
         self.load_s: float | None = None
+        self.files: WeightFiles | None = None
 
     def of(self, precision: Precision) -> Decoder | None:
         """The decoder that stores its weights so."""
@@ -76,6 +78,12 @@ class Weights:
                 self._quantize_loaded(request, quantized, context_length)
             _wait(device)
             self.load_s = time.perf_counter() - started
+        self.files = WeightFiles(self.decoder, on_stage)
+
+    def close(self) -> None:
+        """Remove what was written of the weights."""
+        if self.files is not None:
+            self.files.close()
 
     def _build_quantized(
         self,

@@ -2,9 +2,15 @@
 
 import torch
 
+from inference_benchmark.system.process_memory import used_bytes
+
 
 class MemoryTracker:
-    """Brackets the runs of cells; a cell's figures are net of what the other cells hold."""
+    """Brackets the runs of cells; a cell's figures are net of what the other cells hold.
+
+    Of a cell whose engine computes in processes of its own the driver is asked: `process_bytes` is
+    what these held at most after a run, contexts and reserved pools included.
+    """
 
     def __init__(self, cells: list) -> None:
         self._cells = cells
@@ -21,6 +27,11 @@ class MemoryTracker:
             if other is not cell and other.engine is not None
         )
         memory = cell.record.memory
+        if cell.engine.capabilities.process == "workers":
+            held = used_bytes(cell.pids)
+            if held is not None:
+                memory["process_bytes"] = max(held, memory.get("process_bytes") or 0)
+            return
         peak = torch.cuda.max_memory_allocated() - others
         memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)
         memory["current_allocated_bytes"] = torch.cuda.memory_allocated() - others

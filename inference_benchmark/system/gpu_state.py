@@ -86,7 +86,7 @@ class GpuMonitor:
         self._handle = None
         self._own = own
         if uuid is not None:
-            self._open(str(uuid), _import_pynvml() if nvml is None else nvml)
+            self._open(str(uuid), import_pynvml() if nvml is None else nvml)
 
     def _open(self, uuid: str, nvml: ModuleType | Any | None) -> None:
         if nvml is None:
@@ -200,7 +200,7 @@ class OwnProcesses:
 
     def __init__(self, nvml: ModuleType | Any | None = None) -> None:
         self.pids: set[int] = {os.getpid()}
-        self._nvml = _import_pynvml() if nvml is None else nvml
+        self._nvml = import_pynvml() if nvml is None else nvml
 
     @contextmanager
     def starting(self, workers: int = 1) -> Iterator[None]:
@@ -260,7 +260,7 @@ def _is_descendant(pid: int) -> bool:
     return False
 
 
-def _import_pynvml() -> ModuleType | None:
+def import_pynvml() -> ModuleType | None:
     try:
         import pynvml
     except ImportError:

@@ -10,6 +10,7 @@ class WorkloadEntry:
     workload: str  # "module:Class", a subclass of workloads.base.Workload
     description: str
     reads_prompt_only: bool = False  # nothing is generated: --output-length has no meaning
+    is_part: bool = False  # of one layer: its modes are implementations of that part
 
     def load(self) -> type:
         module, name = self.workload.split(":")
@@ -28,9 +29,32 @@ _TABLE = (
         "one forward over batch x input length, logits of all positions, no KV cache",
         reads_prompt_only=True,
     ),
+    WorkloadEntry(
+        "attention",
+        "inference_benchmark.workloads.parts:Attention",
+        "the attention of one layer: queries, keys and values in, no projections",
+        reads_prompt_only=True,
+        is_part=True,
+    ),
+    WorkloadEntry(
+        "ffn",
+        "inference_benchmark.workloads.parts:FeedForward",
+        "the feed-forward network of one layer",
+        reads_prompt_only=True,
+        is_part=True,
+    ),
+    WorkloadEntry(
+        "layer",
+        "inference_benchmark.workloads.parts:Layer",
+        "one whole decoder layer",
+        reads_prompt_only=True,
+        is_part=True,
+    ),
 )
 
 WORKLOADS: dict[str, WorkloadEntry] = {entry.name: entry for entry in _TABLE}
+
+PARTS = tuple(entry.name for entry in _TABLE if entry.is_part)
 
 
 def register(entry: WorkloadEntry) -> None:

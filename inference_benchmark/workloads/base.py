@@ -12,6 +12,7 @@ from itertools import accumulate, pairwise
 from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.config import ModelConfig, Precision
+from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.workloads.cost import Cost, Phase
 
 
@@ -45,7 +46,8 @@ class Run:
     """Raw times of one run: the gaps between the marks that its clock made."""
 
     gaps_s: list[float]
-    wall_s: float  # the same span by the host's clock, to cross-check the device's
+    # The same span by the host's clock, to cross-check the device's; None: it tells nothing.
+    wall_s: float | None
 
     @property
     def total_s(self) -> float:
@@ -103,10 +105,21 @@ class Workload(ABC):
         self.input_length = input_length
         self.output_length = output_length
 
+    part: ClassVar[LayerPart | None] = None  # where that is all that is timed
+
+    @classmethod
+    def for_request(cls, request, length: int) -> Self:
+        """The workload that a request asks for, at this input length."""
+        return cls(length, request.output_length)
+
     @property
     def cache_length(self) -> int:
         """Slots of the KV cache that a sequence needs; 0: none is kept."""
         return 0
+
+    def serves(self, steps: frozenset[str]) -> bool:
+        """Whether an engine that implements these can run it."""
+        return self.steps_used <= steps
 
     def record(self) -> dict:
         """For the result file."""

@@ -45,6 +45,7 @@ class Cost:
     metrics: {metric: {phase: how many of its steps}}; a metric without steps has no limit.
     facts: what of this the result file holds.
     mfu, mbu: (phase, metric) that FLOPs and bytes are held against, None where it says nothing.
+    amounts: what rates of work divide by their metric's median; others are the workload's amounts.
     """
 
     phases: Mapping[str, Phase]
@@ -52,6 +53,7 @@ class Cost:
     facts: Mapping[str, float] = field(default_factory=dict)
     mfu: tuple[str, str] | None = None
     mbu: tuple[str, str] | None = None
+    amounts: Mapping[str, float] = field(default_factory=dict)
 
     def limit(self, ceilings: Ceilings | None) -> dict | None:
         """The result file's limit of a cell: least seconds of each metric, and by kind of kernel."""

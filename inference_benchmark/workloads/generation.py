@@ -2,11 +2,13 @@
 
 The prefill is bound by arithmetic, decode steps by memory bandwidth. TTFT is the prefill with its
 token's choice; TBOT, the time between output tokens, is what vLLM, SGLang and TensorRT-LLM call
-TPOT: the time of all decode steps over their number. No torch here.
+TPOT: the time of all decode steps over their number. An engine with a loop of its own says when it
+had each token, and gaps are made of these times. No torch here.
 """
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from inference_benchmark.model.config import ModelConfig, Precision, decode_contexts
 from inference_benchmark.workloads.base import (
@@ -21,6 +23,7 @@ from inference_benchmark.workloads.base import (
 from inference_benchmark.workloads.cost import Cost, Phase
 
 _PROFILED_STEPS = 8
+_FIRST_TOKENS = 4  # of the second generation of an engine with a loop of its own
 
 
 class Generation(Workload):
@@ -52,16 +55,28 @@ class Generation(Workload):
     def cache_length(self) -> int:
         return self.input_length + self.output_length
 
+    def serves(self, steps: frozenset[str]) -> bool:
+        return "generate" in steps or super().serves(steps)
+
     def prepare(self, engine, inputs, timed: Callable[[str, Callable[[], None]], None]) -> None:
+        """Of an engine with a loop of its own: a first token, then a generation of a few, of which
+        each includes its prefill."""
+        if _has_own_loop(engine):
+            few = min(_FIRST_TOKENS, self.output_length)
+            timed("compile_prefill_s", lambda: engine.run(inputs, 1))
+            timed("compile_decode_s", lambda: engine.run(inputs, few))
+            return
         timed("compile_prefill_s", lambda: engine.prefill(inputs))
         timed("compile_decode_s", engine.decode)
 
     def time(self, engine, clock_type, inputs) -> Run:
-        """One run, marked by a clock.
+        """One run, marked by a clock, or by the engine's own where it has the loop.
 
         Nothing in the loop waits for the device, allocates or prints: decode steps are enqueued
         back to back and read their token and position from the device.
         """
+        if _has_own_loop(engine):
+            return self._time_stream(engine, inputs)
         clock = clock_type(self.output_length + 1)
         started = time.perf_counter()
         clock.mark()
@@ -73,7 +88,17 @@ class Generation(Workload):
         gaps_s = clock.gaps_s()
         return Run(gaps_s, time.perf_counter() - started)
 
+    def _time_stream(self, engine, inputs) -> Run:
+        started = time.perf_counter()
+        stream = engine.run(inputs, self.output_length)
+        wall_s = time.perf_counter() - started
+        marks = [0.0, *stream.token_times_s]
+        return Run([after - before for before, after in pairwise(marks)], wall_s)
+
     def times(self, run: Run) -> dict[str, float]:
+        """Of a run of which no more than its end is known, the total alone."""
+        if len(run.gaps_s) == 1 < self.output_length:
+            return {"total_s": run.total_s}
         ttft_s, *step_s = run.gaps_s
         decode_s = sum(step_s)
         found = {"ttft_s": ttft_s, "total_s": ttft_s + decode_s}
@@ -144,9 +169,12 @@ class Generation(Workload):
         ]
 
     def check(self, engine, context: CheckContext) -> dict:
-        from inference_benchmark.output_check import check_before
+        from inference_benchmark.output_check import check_before, check_stream_before
 
         prompts = [context.inputs(run) for run in CHECK_RUNS]
+        if _has_own_loop(engine):
+            length = self.output_length
+            return check_stream_before(engine, context.decoder, prompts, context.precision, length)
         return check_before(engine, context.decoder, prompts, context.precision, context.seed)
 
     def keep_output(self, engine, inputs):
@@ -154,12 +182,18 @@ class Generation(Workload):
             return None
         from inference_benchmark.output_check import TimedRun
 
+        if _has_own_loop(engine):
+            return TimedRun.of_stream(engine.newest, inputs)
         return TimedRun.of(engine, inputs, self.output_length)
 
     def check_timed(self, engine, context: CheckContext, outputs, before: dict) -> dict:
         from inference_benchmark.output_check import check_timed_runs
 
         return check_timed_runs(engine, context.decoder, outputs, context.precision, before)
+
+
+def _has_own_loop(engine) -> bool:
+    return engine.capabilities.granularity != "steps"
 
 
 def _decode_phase(

@@ -120,11 +120,11 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("inductor", {"kernels": KernelConfig()}),
+        ("inductor", {"kernels": KernelConfig(attention="flex")}),
         ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
         ("thunder", {"kernels": KernelConfig()}),
         ("thunder", {"kernels": KernelConfig(), "compile_scope": "model"}),
-        ("thunder", {"kernels": KernelConfig(), "executors": ("inductor",)}),
+        ("thunder", {"kernels": KernelConfig(attention="matmul"), "executors": ("inductor",)}),
         ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
         ("eager", {"kernels": OURS}),
         ("inductor", {"kernels": OURS}),

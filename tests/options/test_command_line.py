@@ -35,6 +35,9 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:nvfuserr"], "did you mean nvfuser?"),
         (["--mode", "thunder", "--thunder-executors", "nvfusr"], "did you mean nvfuser?"),
         (["--mode", "eager", "--thunder-executors", "nvfuser"], "--mode thunder"),
+        (["--mode", "eager", "--thunder-options", "cache=x"], "--thunder-options needs --mode"),
+        (["--mode", "thunder", "--thunder-options", "nv_enable_linear"], "is no NAME=VALUE"),
+        (["--mode", "thunder", "--thunder-options", "a=1,a=2"], "named twice"),
         (["--mode", "eager:nvfuser"], "takes no executors"),
         (["--mode", "eager+graph"], "+graphs"),
         (["--mode", "eager+graphs"], "CUDA graphs need a CUDA GPU"),
@@ -74,7 +77,24 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--mode", "thunder:sdpa", "--thunder-executors", "inductor"], "names its own executors"),
         (["--seed", "1", "--seed", "2"], "--seed: is given twice, with different values"),
         (["--workload", "forward", "--output-length", "3"], "leave out --output-length"),
+        (["--decode"], "--decode needs --workload attention or ffn or layer"),
+        (["--workload", "attention", "--scenario", "chat"], "has no use for --scenario"),
+        (["--workload", "attention", "--mode", "inductor"], "unknown mode 'inductor'"),
+        (["--workload", "attention", "--mode", "flsh"], "did you mean flash?"),
+        (["--workload", "layer", "--mode", "eager+graphs"], "leave out +graphs"),
+        (["--workload", "layer", "--decode", "--backward"], "a step has no gradients"),
+        (["--workload", "layer", "--feed-forward", "gelu"], "--feed-forward needs --workload ffn"),
+        (["--workload", "ffn", "--decode", "--sequence-lengths", "9"], "does not see the context"),
+        (["--temperature", "0.5"], "--temperature does nothing without --sampling"),
+        (["--sampling", "greedy", "--top-k", "5"], "--top-k needs --sampling multinomial"),
+        (["--sampling", "multinomial", "--workload", "forward"], "needs --workload generation"),
+        (["--workload", "forward", "--compile-scope", "step", "--mode", "inductor"], "generation"),
         (["--overwrite"], "--overwrite does nothing without --output"),
+        (
+            ["--output-dir", "here"],
+            "--output-dir does nothing without --save-results or --sessions or --profile",
+        ),
+        (["--session", "3"], "did you mean --sessions?"),  # taken as that, it started itself
         (["--output", "README.md"], "--output README.md exists; --overwrite replaces it"),
         (["--output", "results", "--overwrite"], "--output results is a directory"),
         (["--output", "/dev/null", "--overwrite"], "--output /dev/null is not a regular file"),
@@ -162,6 +182,9 @@ def test_results_are_compared_where_the_work_is_the_same():
     ("arguments", "words"),
     [
         (["--attention", "flash_decode"], "GPU kernel"),
+        (["--workload", "attention", "--mode", "cudnn"], "--mode cudnn needs a CUDA GPU"),
+        (["--workload", "attention", "--mode", "flashinfer", "--precision", "fp32"], "no fp32"),
+        (["--workload", "ffn", "--model-name", "llama4-scout"], "mixture of experts"),
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
@@ -350,6 +373,24 @@ def test_a_comparison_measures_its_baseline_along():
     assert [each.label for each in named.specs] == ["thunder", "inductor"]
 
 
+def test_options_of_thunder_are_values_and_stand_in_the_label(monkeypatch):
+    request = resolved_for_a_gpu(
+        monkeypatch,
+        *("--mode", "thunder:inductor", "eager+graphs", "--thunder-options"),
+        "nv_enable_linear=true,depth=3,cache=constant values",
+    )
+    with_options, plain = plan_cells(request)[0]
+    assert with_options.engine.compile_options == (
+        ("nv_enable_linear", True),
+        ("depth", 3),
+        ("cache", "constant values"),
+    )
+    assert with_options.variant == (
+        "thunder:inductor+graphs[nv_enable_linear=true, depth=3, cache=constant values]"
+    )
+    assert (plain.engine.compile_options, plain.variant) == ((), "eager+graphs")
+
+
 def resolved_for_a_gpu(monkeypatch, *arguments: str):
     monkeypatch.setattr(resolution, "_find_device", lambda wanted: "cuda")
     return resolve(make_parser().parse_args(list(arguments)))
@@ -373,7 +414,8 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
         return [cell.variant for cell in plan_cells(request)[0]]
 
     assert variants("inductor") == ["inductor+graphs"]
-    assert variants("inductor", "--attention", "sdpa") == ["inductor+graphs"]
+    assert variants("inductor", "--attention", "sdpa") == ["inductor+graphs[sdpa]"]
+    assert variants("eager", "--attention", "sdpa") == ["eager"]
     assert variants("inductor", "--attention", "flash_decode") == ["inductor+graphs[flash_decode]"]
     assert variants("eager+kernels", "--linear", "torch") == ["eager+kernels[torch linear]"]
     assert variants("eager", "--attention", "flash_decode", "--linear", "gemv") == [
@@ -391,6 +433,7 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
             ("inductor+kernels", "--attention", "sdpa", "--linear", "torch"),
             "leave nothing of mode 'inductor.graphs.kernels'",
         ),
+        (("inductor", "eager", "--attention", "flex"), "which 'eager' is not"),
         (("inductor+kernels", "--workload", "forward"), "has no kernel of this project"),
     ],
 )

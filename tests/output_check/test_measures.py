@@ -8,6 +8,7 @@ import torch
 from inference_benchmark.model.config import Precision
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
+from inference_benchmark.output_check.choice import wrong_choices
 from inference_benchmark.output_check.errors import (
     CacheErrors,
     Finding,
@@ -17,12 +18,15 @@ from inference_benchmark.output_check.errors import (
 )
 from inference_benchmark.output_check.memory import replay_bytes, sequences_at_a_time
 from inference_benchmark.output_check.needles import Plant, step_positions
-from inference_benchmark.output_check.recording import evenly, not_the_best
+from inference_benchmark.output_check.recording import evenly
 from inference_benchmark.output_check.reference import Reference
-from inference_benchmark.output_check.timed import Floor, _Ties, slices
+from inference_benchmark.output_check.timed import Floor, TimedRun, _Ties, slices
 from inference_benchmark.output_check.tolerances import FACTORS, combined_noise, most_ties
 
 TINY = MODELS["llama-tiny"].with_layers(2)
+
+NO_TOKENS = torch.zeros(1, 1, dtype=torch.int64)
+RUN = TimedRun(NO_TOKENS, NO_TOKENS, 1)
 
 
 def test_relative_error_of_vectors():
@@ -73,8 +77,10 @@ def test_a_floor_of_another_part_serves_where_there_is_no_exact_one():
 
 def test_chosen_tokens_are_held_against_their_own_logits():
     logits = torch.tensor([[0.0, 2.0, 1.0], [3.0, 3.0, 0.0], [math.nan, 1.0, 0.0]])
-    assert int(not_the_best(logits, torch.tensor([[1], [0], [1]]))) == 1  # of a NaN nothing is best
-    assert int(not_the_best(logits[:2], torch.tensor([[2], [1]]))) == 1
+    assert (
+        int(wrong_choices(logits, torch.tensor([[1], [0], [1]]), None, None)) == 1
+    )  # of a NaN nothing is best
+    assert int(wrong_choices(logits[:2], torch.tensor([[2], [1]]), None, None)) == 1
 
 
 def test_near_ties_are_allowed_as_often_as_they_are_expected():
@@ -85,14 +91,14 @@ def test_near_ties_are_allowed_as_often_as_they_are_expected():
     logits[..., 0], logits[..., 1] = 5.0, 5.0 - 1e-6
     tokens = torch.ones(1, 200, dtype=torch.int64)
     tokens[:, :100] = 0
-    ties = _Ties(floor, "bf16")
+    ties = _Ties(floor, "bf16", None, RUN)
     ties.add(logits, tokens, 0, 0)
     below, differing = ties.findings("x")
     assert below.passed
     assert differing.error == 100
     assert differing.limit == pytest.approx(most_ties(100), rel=1e-3)
     tokens[0, 150] = 7  # a token far below the best
-    ties = _Ties(floor, "bf16")
+    ties = _Ties(floor, "bf16", None, RUN)
     ties.add(logits, tokens, 3, 40)
     below, _ = ties.findings("x")
     assert not below.passed
@@ -102,7 +108,7 @@ def test_near_ties_are_allowed_as_often_as_they_are_expected():
 def test_clear_choices_may_not_differ():
     logits = torch.zeros(1, 50, 50)
     logits[..., 0] = 5.0
-    ties = _Ties(Floor(0.01, 0.01, {}), "bf16")
+    ties = _Ties(Floor(0.01, 0.01, {}), "bf16", None, RUN)
     ties.add(logits, torch.zeros(1, 50, dtype=torch.int64), 0, 0)
     assert ties.findings("x")[1].limit == pytest.approx(2.0)
 

@@ -70,5 +70,6 @@ def test_rates_refer_to_metrics_and_have_amounts(name):
     assert workload.name == name
     assert workload.run_metric in metrics
     assert {rate.over for rate in workload.rates} <= set(metrics)
-    assert set(workload.amounts(2, 1)) == {rate.name for rate in workload.rates}
+    amounts = {**workload.amounts(2, 1), **workload.cost(LLAMA, BF16, 2).amounts}
+    assert set(amounts) == {rate.name for rate in workload.rates}
     assert any(metric.watched for metric in workload.metrics)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.rope_cache import rope_and_cache
@@ -23,6 +22,11 @@ from inference_benchmark.model.attention.causal import (
 from inference_benchmark.model.attention.grouped_query_config import (
     AttentionTemperature,
     GroupedQueryAttention,
+)
+from inference_benchmark.model.attention.over_slots import (
+    SlotAttention,
+    choose_slot_attention,
+    over_slots_sdpa,
 )
 from inference_benchmark.model.cache import LayerCache, write_cache
 from inference_benchmark.model.checkpoint_layout import Layout, Target, rope_rows, unchanged
@@ -97,7 +101,8 @@ def make_function(
     heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
     uses_kernels = not needs_mask(config, kernels)
     normalize = _choose_norm(config)
-    decode = _decode_flash if uses_kernels else _decode_sdpa
+    attend_slots = choose_slot_attention("sdpa" if uses_kernels else kernels.attention)
+    decode = _decode_flash if uses_kernels else _decode_over_slots
     over_prompt = choose_causal_attention(kernels)
     fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(config)
 
@@ -114,7 +119,7 @@ def make_function(
         elif length > 1:
             context = _prefill(qk, v, config, cos, sin, position, cache, over_prompt)
         else:
-            context = decode(qk, v, config, cos, sin, position, mask, cache)
+            context = decode(qk, v, config, cos, sin, position, mask, cache, attend_slots)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
         return linear(context, output_weight)
 
@@ -192,7 +197,9 @@ def _scale(q: Tensor, temperature: AttentionTemperature, positions: Tensor) -> T
     return (q * factors[None, None, :, None]).to(q.dtype)
 
 
-def _decode_sdpa(qk, v, config, cos, sin, position, mask, cache) -> Tensor:
+def _decode_over_slots(
+    qk, v, config, cos, sin, position, mask, cache, attend_slots: SlotAttention
+) -> Tensor:
     """qk [batch, heads + kv_heads, 1, head_dim] -> [batch, heads, 1, head_dim]."""
     q, k = _rotate_and_split(qk, config, cos, sin)
     batch, heads, _, head_dim = q.shape
@@ -203,9 +210,9 @@ def _decode_sdpa(qk, v, config, cos, sin, position, mask, cache) -> Tensor:
         q = _scale(q, config.temperature, position)
     if _exceeds_chunk(config, cache_length):
         mask = _chunk_mask(position, cache_length, config.chunk_size)
+        attend_slots = over_slots_sdpa  # which alone takes any mask
     q = q.reshape(batch, config.num_kv_heads, config.group_size, head_dim)
-    rows = mask.expand(batch, 1, config.group_size, cache_length)
-    context = F.scaled_dot_product_attention(q, k_cache, v_cache, attn_mask=rows)
+    context = attend_slots(q, k_cache, v_cache, mask, position)
     return context.reshape(batch, heads, 1, head_dim)
 
 
@@ -220,10 +227,10 @@ def _chunk_mask(position: Tensor, cache_length: int, chunk_size: int) -> Tensor:
     return torch.logical_and(slots >= start, slots <= position)[None, None, None, :]
 
 
-def _decode_flash(qk, v, config, cos, sin, position, mask, cache) -> Tensor:
+def _decode_flash(qk, v, config, cos, sin, position, mask, cache, attend_slots) -> Tensor:
     cache_length = cache[0].shape[2]
     if _exceeds_chunk(config, cache_length):
-        return _decode_sdpa(qk, v, config, cos, sin, position, mask, cache)
+        return _decode_over_slots(qk, v, config, cos, sin, position, mask, cache, attend_slots)
     if _rotates_only(config):
         q, k = qk[:, : config.num_heads], qk[:, config.num_heads :]
         q = rope_and_cache(q, k, v, cos, sin, *cache, position)

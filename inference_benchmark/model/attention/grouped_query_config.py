@@ -36,6 +36,7 @@ class GroupedQueryAttention:
     learned_qk_norm: bool = False
 
     is_plain = True  # every matrix belongs to a linear layer
+    caches_heads = True  # keys and values as they are attended to: any attention over slots serves
 
     def sharded(self, size: int) -> "GroupedQueryAttention":
         """One rank's heads; a KV head that serves the heads of several ranks is on each of them."""

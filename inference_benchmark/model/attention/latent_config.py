@@ -26,6 +26,7 @@ class LatentAttention:
     value_dim: int
     softmax_factor: float = 1.0  # on top of 1 / sqrt(nope_dim + rope_dim)
 
+    caches_heads = False  # one latent vector per token
     is_plain = False  # the absorbed form multiplies by the projections of keys and values
 
     def sharded(self, size: int) -> "LatentAttention":

@@ -1,7 +1,7 @@
 """Llama 2, 3.1 and 3.2: grouped-query attention and a dense feed-forward network in every layer."""
 
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.config_json import common, heads, size
+from inference_benchmark.model.config_json import common, heads, size, written
 from inference_benchmark.model.family import Family, by_name
 from inference_benchmark.model.parts import (
     DenseFeedForward,
@@ -35,6 +35,17 @@ PRESETS = by_name(
 # fmt: on
 
 
+def is_llama(config: ModelConfig) -> bool:
+    """Whether all layers are alike and have what Llama has of the same size, whatever its RoPE."""
+    if len(config.layer_kinds) > 1 or config.tensor_parallel > 1:
+        return False
+    attention, feed_forward = config.layers[0].attention, config.layers[0].feed_forward
+    if not isinstance(attention, GroupedQueryAttention):
+        return False
+    plain = _gqa(attention.num_heads, attention.num_kv_heads, attention.head_dim)
+    return isinstance(feed_forward, DenseFeedForward) and attention == plain
+
+
 def read(name: str, config: dict) -> ModelConfig:
     return ModelConfig(
         **common(name, config, "llama"),
@@ -43,4 +54,8 @@ def read(name: str, config: dict) -> ModelConfig:
     )
 
 
-FAMILY = Family("llama", PRESETS, {"LlamaForCausalLM": read})
+def write(model: ModelConfig) -> dict:
+    return written(model, "LlamaForCausalLM", "llama")
+
+
+FAMILY = Family("llama", PRESETS, {"LlamaForCausalLM": read}, write=write)

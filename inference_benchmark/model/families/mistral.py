@@ -1,7 +1,7 @@
 """Mistral from v0.3 on: as Llama. Attention within a sliding window (v0.1) is not supported."""
 
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.config_json import Unsupported, common, heads, size
+from inference_benchmark.model.config_json import Unsupported, common, heads, size, written
 from inference_benchmark.model.family import Family, by_name
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention, Rope
 
@@ -24,4 +24,8 @@ def read(name: str, config: dict) -> ModelConfig:
     )
 
 
-FAMILY = Family("mistral", PRESETS, {"MistralForCausalLM": read})
+def write(model: ModelConfig) -> dict:
+    return written(model, "MistralForCausalLM", "mistral") | {"sliding_window": None}
+
+
+FAMILY = Family("mistral", PRESETS, {"MistralForCausalLM": read}, write=write)

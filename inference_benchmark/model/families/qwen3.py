@@ -1,7 +1,7 @@
 """Qwen3, the dense models: as Llama, with learned norms of each head's queries and keys."""
 
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.config_json import common, demand, heads, size
+from inference_benchmark.model.config_json import common, demand, heads, size, written
 from inference_benchmark.model.family import Family, by_name
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention, Rope
 
@@ -28,4 +28,8 @@ def read(name: str, config: dict) -> ModelConfig:
     )
 
 
-FAMILY = Family("qwen3", PRESETS, {"Qwen3ForCausalLM": read})
+def write(model: ModelConfig) -> dict:
+    return written(model, "Qwen3ForCausalLM", "qwen3")
+
+
+FAMILY = Family("qwen3", PRESETS, {"Qwen3ForCausalLM": read}, write=write)

@@ -1,0 +1,123 @@
+"""Attention over queries, keys and values as they lie in a layer, by everything that can compute it.
+
+A prompt's queries attend causally; a single token's, the newest one's, to the whole cache, so that
+nothing is masked. Query heads that share a KV head share it here as well, unless an implementation
+can't.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from inference_benchmark.engines.base import EnginePlan, Resources
+from inference_benchmark.engines.parts.problem import AttentionProblem
+from inference_benchmark.engines.parts.step import Step, inner_engine
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.flash_decode import flash_decode
+from inference_benchmark.model.attention.causal import causal_attention
+
+
+def reference(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
+    return _step(problem, problem.plain)
+
+
+def _step(problem: AttentionProblem, function, engine=None) -> Step:
+    q, k, v = problem.inputs.values()
+    return Step(lambda: function(q, k, v), engine)
+
+
+def _sdpa(backend: SDPBackend):
+    def make(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
+        options = {"is_causal": problem.is_causal, "enable_gqa": problem.shares_heads}
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            with sdpa_kernel(backend):
+                return F.scaled_dot_product_attention(q, k, v, **options)
+
+        _try(problem, attend, backend.name)
+        return _step(problem, attend)
+
+    return make
+
+
+def _try(problem: AttentionProblem, attend, name: str) -> None:
+    """PyTorch says only in the call that a kernel can't be used, and why in warnings."""
+    try:
+        with torch.no_grad():
+            attend(*(tensor.detach() for tensor in problem.inputs.values()))
+    except RuntimeError as error:
+        if "No available kernel" not in str(error):
+            raise
+        shared = ", whose query heads share KV heads" if problem.shares_heads else ""
+        raise CannotRun(f"PyTorch's {name.lower()} can't compute this attention{shared}") from None
+
+
+math = _sdpa(SDPBackend.MATH)
+flash = _sdpa(SDPBackend.FLASH_ATTENTION)
+efficient = _sdpa(SDPBackend.EFFICIENT_ATTENTION)
+cudnn = _sdpa(SDPBackend.CUDNN_ATTENTION)
+
+
+def flex(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    mask = None
+    if problem.is_causal:
+        tokens = problem.part.tokens
+        mask = create_block_mask(
+            lambda batch, head, query, key: query >= key, None, None, tokens, tokens, problem.device
+        )
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return flex_attention(q, k, v, block_mask=mask, enable_gqa=problem.shares_heads)
+
+    engine = inner_engine("inductor", plan, resources)
+    return _step(problem, engine.compile_function(attend), engine)
+
+
+def flash_attn(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
+    """It wants [batch, tokens, heads, head_dim], in any strides but the last."""
+    from flash_attn import flash_attn_func
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        swapped = (each.transpose(1, 2) for each in (q, k, v))
+        return flash_attn_func(*swapped, causal=problem.is_causal).transpose(1, 2)
+
+    return _step(problem, attend)
+
+
+def flashinfer(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
+    """Its functions of one sequence, which plan nothing beforehand."""
+    import flashinfer as package
+
+    if problem.batch > 1:
+        raise CannotRun("flashinfer is timed at batch 1")
+
+    def prompt(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        swapped = (each[0].transpose(0, 1).contiguous() for each in (q, k, v))
+        found = package.single_prefill_with_kv_cache(*swapped, causal=True)
+        return found.transpose(0, 1)[None]
+
+    def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        found = package.single_decode_with_kv_cache(q[0, :, 0], k[0], v[0], kv_layout="HND")
+        return found[None, :, None]
+
+    return _step(problem, prompt if problem.is_causal else decode)
+
+
+def ours(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
+    """What the decoder calls: of a prompt what model/attention/causal.py chooses, of a single token
+    our kernel."""
+    if problem.is_causal:
+        return _step(problem, causal_attention)
+    if problem.device.type == "cpu":
+        raise CannotRun("our decode attention is a GPU kernel")
+    if not problem.layer.attention.supports_flash_decode:
+        raise CannotRun(f"our kernel has no head_dim of {problem.layer.attention.head_dim}")
+    last = torch.tensor([problem.part.length - 1], device=problem.device)
+
+    def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return flash_decode(q[:, :, 0], k, v, last)[:, :, None]
+
+    return _step(problem, decode)

@@ -1,0 +1,162 @@
+"""Runs one implementation of a part of a layer: on tensors drawn for each run, from a cold L2.
+
+In a model the tensors of a layer come from far: 100 MB of other weights and activations went through
+the L2 cache since they were written. So a buffer of several times its size is read before each timed
+step; reading leaves no lines that would have to be written back meanwhile. While the GPU reads, the
+host is ahead: launches that take it no longer than that are hidden. What of a step the host cannot
+hide shows in its time, and beside it stands the time of the same step in a CUDA graph.
+"""
+
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
+from inference_benchmark.engines.parts import IMPLEMENTATIONS
+from inference_benchmark.engines.parts.problem import Tensors, make_problem
+from inference_benchmark.engines.parts.step import Step
+
+# Of the L2 cache's size, read before each timed step.
+_FLUSH_FACTOR = 4
+# A step that takes less is timed in a CUDA graph too: launches may be a good part of its time.
+GRAPH_UNDER_S = 1e-3
+_TRIALS = 3
+_WARMUP_STEPS = 3
+
+
+class PartEngine(Engine):
+    """load, flush, then forward, and backward where that is asked for; `results` is what they left.
+    replay does the same as forward by a CUDA graph, where capture_if_short made one."""
+
+    capabilities = Capabilities(
+        capturable=False, evidence=frozenset({"output"}), steps=frozenset({"part"})
+    )
+
+    def __init__(self, plan: EnginePlan, resources: Resources) -> None:
+        super().__init__(plan, resources)
+        decoder = resources.decoder
+        self.part = plan.part
+        self.device = decoder.norm.weight.device
+        self.problem = make_problem(plan, decoder)
+        implementation = IMPLEMENTATIONS[plan.part.kind][plan.mode]
+        self._step: Step = implementation.load_function()(self.problem, plan, resources)
+        self._outputs: tuple[Tensor, ...] = ()
+        self._gradients: tuple[Tensor, ...] = ()
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph_outputs: tuple[Tensor, ...] = ()
+        self._flush_buffer: Tensor | None = None
+        if self.device.type == "cuda":
+            l2_bytes = torch.cuda.get_device_properties(self.device).L2_cache_size
+            count = _FLUSH_FACTOR * l2_bytes // 4
+            self._flush_buffer = torch.zeros(count, dtype=torch.int32, device=self.device)
+            self._flush_result = torch.zeros((), dtype=torch.int64, device=self.device)
+
+    def load(self, number: int) -> None:
+        """The tensors of a run; what an earlier step left is gone."""
+        self._outputs = self._gradients = ()
+        self.problem.draw(number)
+
+    def flush(self) -> None:
+        """Everything that the step will read leaves the L2 cache; on a CPU caches stay as they are."""
+        if self._flush_buffer is not None:
+            torch.sum(self._flush_buffer, dim=0, out=self._flush_result)
+
+    def forward(self, input_ids=None) -> None:
+        with torch.enable_grad() if self.part.backward else torch.inference_mode():
+            self._outputs = _as_tuple(self._step.run())
+
+    def backward(self) -> None:
+        self._gradients = self.problem.backward(self._outputs, self.problem.tensors())
+
+    def step(self) -> None:
+        self.forward()
+        if self.part.backward:
+            self.backward()
+
+    def results(self) -> Tensors:
+        """Of the newest step, by name."""
+        return self._named(self._outputs, self._gradients)
+
+    def graph_results(self) -> Tensors:
+        """Of the newest replay; nothing without a graph."""
+        return self._named(self._graph_outputs) if self.has_graph else {}
+
+    def _named(self, outputs, gradients=()) -> Tensors:
+        outputs = [output.detach() for output in outputs]
+        if self.part.kind == "layer":  # the cache is updated where it lies
+            outputs += [self.problem.inputs[name] for name in self.problem.cache_names]
+        return self.problem.named(outputs, gradients)
+
+    @property
+    def has_graph(self) -> bool:
+        return self._graph is not None
+
+    def capture_if_short(self) -> None:
+        """A CUDA graph of the forward step, where a launched one is short and has no gradients."""
+        if self.device.type != "cuda" or self.part.backward:
+            return
+        if median(self._launched_s() for _ in range(_TRIALS)) > GRAPH_UNDER_S:
+            return
+        stream = torch.cuda.Stream(self.device)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARMUP_STEPS):
+                self.forward()
+        torch.cuda.current_stream(self.device).wait_stream(stream)
+        self._outputs = ()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self.forward()
+        self._graph, self._graph_outputs, self._outputs = graph, self._outputs, ()
+
+    def _launched_s(self) -> float:
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.flush()
+        start.record()
+        self.forward()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) * 1e-3
+
+    def replay(self) -> None:
+        self._graph.replay()
+
+    def step_peak_bytes(self) -> int | None:
+        """Memory that a step takes beside its tensors and weights: outputs, and what lies between."""
+        if self.device.type != "cuda":
+            return None
+        self.load(0)
+        torch.cuda.synchronize()
+        held = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        self.step()
+        torch.cuda.synchronize()
+        peak = torch.cuda.max_memory_allocated() - held
+        self._outputs = self._gradients = ()
+        return peak
+
+    def cache_state(self) -> dict:
+        """How cold the L2 cache is, for the result file."""
+        size = None if self._flush_buffer is None else self._flush_buffer.nbytes
+        return {"flush_bytes": size}
+
+    def compile_count(self) -> int:
+        return 0 if self._step.engine is None else self._step.engine.compile_count()
+
+    def compiler_stats(self) -> dict:
+        stats = {} if self._step.engine is None else self._step.engine.compiler_stats()
+        return stats | self.cache_state()
+
+    def graph_pool_bytes(self) -> int | None:
+        return None
+
+    def close(self) -> None:
+        if self._step is not None and self._step.engine is not None:
+            self._step.engine.close()
+        self._graph = self._flush_buffer = self._step = self.problem = None
+        self._outputs = self._gradients = self._graph_outputs = ()
+
+
+def _as_tuple(found) -> tuple[Tensor, ...]:
+    return (found,) if isinstance(found, Tensor) else tuple(found)

@@ -1,0 +1,96 @@
+"""This side of a worker process: starts it, talks to it over a pipe, and says how it ended."""
+
+import os
+import signal
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from inference_benchmark.engines.workers import worker as protocol
+
+_LAST_LINES = 3
+_LINE_LENGTH = 300
+_CLOSING_S = 20.0
+
+
+class WorkerFailed(RuntimeError):
+    """A call failed in the worker, or the worker is gone; one line with its last words."""
+
+
+class WorkerProcess:
+    """A Python process that runs a generator file (workers/worker.py).
+
+    It is a session of its own, so that Ctrl-C reaches us alone, who then end it.
+
+    Args:
+        python: its interpreter.
+        generator: the file that holds its Generator.
+        environment: variables beside ours.
+    """
+
+    def __init__(self, python: str, generator: Path, environment: dict[str, str]) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [python, protocol.__file__, str(generator)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+            env=os.environ | environment,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def call(self, name: str, **arguments: Any) -> Any:
+        """What the worker's method returned.
+
+        Raises:
+            WorkerFailed: it raised, or the process is gone.
+        """
+        try:
+            protocol.send(self._process.stdin, {"call": name, "arguments": arguments})
+            reply = protocol.receive(self._process.stdout)
+        except (OSError, ValueError):  # the pipe is closed, or what came is no message
+            reply = None
+        if reply is None:
+            raise WorkerFailed(f"the worker {self._ending()}{self._last_words()}")
+        if "error" in reply:
+            raise WorkerFailed(f"{reply['error'][:_LINE_LENGTH]} (in the worker)")
+        return reply["result"]
+
+    def _ending(self) -> str:
+        try:
+            code = self._process.wait(timeout=_CLOSING_S)
+        except subprocess.TimeoutExpired:
+            return "answers no more"
+        if code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self.log().splitlines() if line.strip()]
+        words = " | ".join(line[:_LINE_LENGTH] for line in lines[-_LAST_LINES:])
+        return f"; its last lines: {words}" if words else ""
+
+    def log(self) -> str:
+        """Everything it wrote."""
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
+
+    def close(self) -> None:
+        """Let it end by itself; what is left of it after that is killed."""
+        if self._log.closed:
+            return
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                pipe.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_CLOSING_S)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()

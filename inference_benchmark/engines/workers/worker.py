@@ -1,0 +1,95 @@
+"""The other side of a worker process: PYTHON worker.py GENERATOR_FILE, requests in, replies out.
+
+Runs in whatever Python an engine needs, so it uses the standard library alone. The generator file has
+a class `Generator`, opened with a dict of settings:
+
+    facts() -> dict                              what it is and how it was set up
+    generate(prompts, output_length) -> (tokens, token_times_s)
+    logits(prompts, forced) -> (shape, bytes)    float32, [sequences, 1 + forced tokens, vocab]
+    memory() -> dict                             bytes by name, if it knows any
+    close()
+
+A message is 8 bytes of length, big-endian, and JSON. What libraries print goes to stderr.
+"""
+
+import base64
+import gc
+import importlib.util
+import json
+import os
+import struct
+import sys
+
+LENGTH = struct.Struct(">Q")
+
+
+def receive(stream):
+    """The next message; None at the end of the stream."""
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        return None
+    size = LENGTH.unpack(head)[0]
+    body = stream.read(size)
+    return json.loads(body) if len(body) == size else None
+
+
+def send(stream, message):
+    body = json.dumps(message).encode()
+    stream.write(LENGTH.pack(len(body)) + body)
+    stream.flush()
+
+
+class Worker:
+    def __init__(self, path):
+        self._path = path
+        self._generator = None
+
+    def open(self, settings):
+        spec = importlib.util.spec_from_file_location("generator", self._path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self._generator = module.Generator(settings)
+        return self._generator.facts()
+
+    def generate(self, prompts, output_length):
+        gc.collect()
+        gc.disable()  # a collection would show as a slow token
+        try:
+            tokens, token_times_s = self._generator.generate(prompts, output_length)
+        finally:
+            gc.enable()
+        return {"tokens": tokens, "token_times_s": token_times_s}
+
+    def logits(self, prompts, forced):
+        shape, values = self._generator.logits(prompts, forced)
+        return {"shape": list(shape), "float32": base64.b64encode(values).decode()}
+
+    def memory(self):
+        return self._generator.memory() if hasattr(self._generator, "memory") else {}
+
+    def close(self):
+        if self._generator is not None:
+            self._generator.close()
+
+
+def main():
+    sys.path.pop(0)  # this folder: its files must not hide packages
+    requests = sys.stdin.buffer
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    worker = Worker(sys.argv[1])
+    while (message := receive(requests)) is not None:
+        try:
+            result = getattr(worker, message["call"])(**message["arguments"])
+            send(replies, {"result": result})
+        except Exception as error:
+            import traceback
+
+            traceback.print_exc()
+            text = " ".join(str(error).split())
+            send(replies, {"error": f"{type(error).__name__}: {text or 'no message'}"})
+    os._exit(0)  # libraries that wait for threads or GPUs have nothing left to do
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""--prompt: a question to the model of --model-path, checked and made to ids. Imports no torch."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+
+from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.model.checkpoint_config import gguf_file
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.tokenizer import Tokenizer
+
+_MAX_NEW_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Question:
+    """ids: of the prompt, the chat template's included."""
+
+    tokenizer: Tokenizer
+    ids: tuple[int, ...]
+    max_new_tokens: int
+
+
+def read_question(arguments: Namespace, model: ModelConfig) -> Question | None:
+    """What is asked of the model, which has been found; None without --prompt.
+
+    Raises:
+        RequestError: it is empty.
+        CannotRun: there is no tokenizer for it.
+    """
+    if arguments.prompt is None:
+        return None
+    if gguf_file(arguments.model_path) is not None:
+        raise CannotRun(
+            "--prompt: a GGUF file's tokenizer is not read: give a folder with safetensors files and "
+            "tokenizer.json"
+        )
+    tokenizer = Tokenizer(arguments.model_path)
+    ids = tokenizer.encode(arguments.prompt)
+    if not ids:
+        raise RequestError("--prompt holds no token")
+    room = max(1, model.context_length - len(ids))
+    return Question(tokenizer, tuple(ids), arguments.max_new_tokens or min(_MAX_NEW_TOKENS, room))
+
+
+def check_question(
+    question: Question | None, specs: list[ModeSpec], model: ModelConfig, ranks: int
+) -> None:
+    """
+    Raises:
+        RequestError, CannotRun: these modes can't answer it.
+    """
+    if question is None:
+        return
+    own = [spec for spec in specs if spec.engine.has_own_loop or not spec.engine.needs_weights]
+    if own:
+        raise RequestError(f"mode '{own[0].label}' answers no --prompt: its loop is its own")
+    if ranks > 1:
+        raise CannotRun("--prompt is answered on one GPU, not on several ranks")
+    if max(question.ids) >= model.vocab_size:
+        raise CannotRun(
+            f"--prompt: token {max(question.ids)} is beyond the vocabulary of {model.vocab_size} "
+            f"of {model.name}: tokenizer.json is another model's"
+        )

@@ -1,0 +1,118 @@
+"""What one asks of an engine: how long it takes to load and to start, how fast it is then, what it
+holds, and what stands behind the figures: --table engines.
+"""
+
+from inference_benchmark.reporting.figures import has_times, headlines, of_summary, summary_of
+from inference_benchmark.reporting.layout import wrap
+from inference_benchmark.reporting.reading import printable, to_version_2
+from inference_benchmark.reporting.summary import titled
+from inference_benchmark.reporting.units import (
+    UNKNOWN,
+    gigabytes,
+    milliseconds,
+    rate,
+    seconds,
+    significant,
+)
+
+_LOADING = ("build_s", "load_s", "setup_s")
+_LEGEND = (
+    "load: until the engine is ready, weights included; cold: the first call, in which compilers "
+    "compile; steady: the same call in a timed run; gain: cold over steady; ms/token: all tokens of a "
+    "run; tok/s: of the median run; peak: of the fastest; GB: the most memory held, own: of this "
+    "program's allocator, worker: of the engine's processes as the driver says, reserved pools "
+    "included; clock: event, the GPU's; wall, the host's, at which a process has a token"
+)
+_EVIDENCE = ("cache", "logits", "tokens")  # the strongest first
+
+
+def engine_table(result: dict) -> str:
+    """A row per cell in two tables: what it costs to start and what it does then, and what it is."""
+    result = printable(to_version_2(result))
+    cells = [cell for cell in result["cells"] if has_times(cell)]
+    if not cells:
+        return ""
+    headers = ["cell", "load s", "cold ms", "steady ms", "gain", "ms/token", "tok/s", "peak", "GB"]
+    speeds = titled("engines", [_speed_row(result, cell) for cell in cells], headers, {})
+    headers = ["cell", "type", "KV type", "clock", "memory", "checked", "version"]
+    facts = titled("what they are", [_fact_row(cell) for cell in cells], headers, {})
+    return f"{speeds}\n\n{facts}\n{wrap(_LEGEND)}"
+
+
+def _speed_row(result: dict, cell: dict) -> list[str]:
+    first = next((metric["name"] for metric in headlines(result["workload"])), None)
+    steady_s = summary_of(cell, first).get("median") if first else None
+    cold_s = _cold_s(cell)
+    gain = cold_s / steady_s if cold_s and steady_s else None
+    return [
+        cell["label"],
+        seconds(_load_s(cell)),
+        milliseconds(cold_s),
+        milliseconds(steady_s),
+        UNKNOWN if gain is None else f"{significant(gain, 3)}x",
+        milliseconds(of_summary(cell, "s_per_token")),
+        *map(rate, rates(result["workload"], cell)),
+        gigabytes(peak_memory(cell)[0]),
+    ]
+
+
+def _fact_row(cell: dict) -> list[str]:
+    facts = cell["options"].get("compiler") or {}
+    precision = cell["options"].get("precision") or UNKNOWN
+    cache_type = facts.get(
+        "kv_cache_dtype", precision if cell["engine"]["weights"] != "own" else None
+    )
+    return [
+        cell["label"],
+        precision,
+        _short_type(cache_type) or UNKNOWN,
+        "event" if cell["timer"] == "cuda_event" else cell["timer"] or UNKNOWN,
+        peak_memory(cell)[1],
+        checked(cell),
+        str(facts.get("version", UNKNOWN)),
+    ]
+
+
+def _short_type(name: str | None) -> str | None:
+    return name and name.replace("bfloat", "bf").replace("float", "fp")
+
+
+def _load_s(cell: dict) -> float | None:
+    known = [(cell["cold_start"] or {}).get(name) for name in _LOADING]
+    known = [value for value in known if value is not None]
+    return sum(known) if known else None
+
+
+def _cold_s(cell: dict) -> float | None:
+    """The first call: of generation the prefill with its token, whatever is compiled for it."""
+    stages = (cell["cold_start"] or {}).items()
+    return next((value for name, value in stages if name.startswith("compile_")), None)
+
+
+def rates(workload: dict, cell: dict) -> tuple[float | None, float | None]:
+    """Tokens per second of the median run and of the fastest, by the first headline rate."""
+    declared = next((each for each in workload["rates"] if each["headline"]), None)
+    if declared is None:
+        return None, None
+    average = cell["summary"]["rates"].get(declared["name"])
+    times = summary_of(cell, declared["over"])
+    if not average or not times.get("min"):
+        return average, None
+    return average, average * times["median"] / times["min"]
+
+
+def peak_memory(cell: dict) -> tuple[int | None, str]:
+    """(bytes, whose figure it is)."""
+    memory = cell["memory"] or {}
+    if memory.get("process_bytes") is not None:
+        return memory["process_bytes"], "worker"
+    known = memory.get("peak_allocated_bytes")
+    return known, UNKNOWN if known is None else "own"
+
+
+def checked(cell: dict) -> str:
+    """What of its output was compared with the reference's; the strongest evidence says it."""
+    if cell["output_check"] is None:
+        return "unchecked"
+    evidence = cell["output_check"]["checked"]
+    return next((name for name in _EVIDENCE if name in evidence), "unchecked")

@@ -1,0 +1,67 @@
+"""A table of a part of a layer for a README: implementations down, lengths across."""
+
+from inference_benchmark.reporting.figures import (
+    has_times,
+    main_metric,
+    rate_of,
+    reached,
+    speedup_of,
+    summary_of,
+)
+from inference_benchmark.reporting.formats import markdown
+from inference_benchmark.reporting.labels import variant
+from inference_benchmark.reporting.part_tables import saved_bytes, step_bytes
+from inference_benchmark.reporting.units import UNKNOWN, megabytes, percent, significant
+
+
+def part_markdown(result: dict) -> str:
+    """A row per implementation and batch size, a column per length: medians in us, launched, and in
+    a CUDA graph where one was timed. What follows is of the longest; memory is that of a step beside
+    its inputs and weights, and saved is against the first row."""
+    cells = result["cells"]
+    main = main_metric(result["workload"], cells)
+    lengths = list(dict.fromkeys(cell["input_length"] for cell in cells))
+    by_row: dict[tuple[str, int], dict[int, dict]] = {}
+    for cell in cells:
+        by_row.setdefault((variant(cell), cell["batch_size"]), {})[cell["input_length"]] = cell
+    rows = []
+    for (name, batch_size), found in by_row.items():
+        last = found.get(lengths[-1])
+        rows.append(
+            [
+                name,
+                str(batch_size),
+                *(_microseconds(found.get(length), main) for length in lengths),
+                *_at_longest(result, last, main),
+            ]
+        )
+    headers = ["implementation", "batch", *(f"{length}: us" for length in lengths)]
+    headers += ["of the limit", "TFLOP/s", "TB/s", "speed-up", "memory MB", "saved MB"]
+    return markdown(headers, rows)
+
+
+def _microseconds(cell: dict | None, main: dict) -> str:
+    if cell is None or not has_times(cell):
+        return UNKNOWN if cell is None else cell["status"].replace("_", " ")
+    launched = summary_of(cell, main["name"])["median"] * 1e6
+    graph = summary_of(cell, "graph_s").get("median")
+    text = f"{launched:,.1f}"
+    return text if graph is None else f"{text} / {graph * 1e6:,.1f}"
+
+
+def _at_longest(result: dict, cell: dict | None, main: dict) -> list[str]:
+    if cell is None or not has_times(cell):
+        return [UNKNOWN] * 6
+    speedup, saved = speedup_of(cell, main["name"]), saved_bytes(result, cell)
+    rates = [rate_of(cell, each["name"]) for each in result["workload"]["rates"]]
+    share = UNKNOWN
+    if saved is not None:
+        before = step_bytes(cell) + saved
+        share = f"{megabytes(saved)} ({percent(saved / before if before else None)})"
+    return [
+        percent(reached(cell, main)),
+        *(UNKNOWN if value is None else significant(value, 3) for value in rates),
+        UNKNOWN if speedup is None else f"{speedup['ratio']:.2f} {speedup['verdict']}",
+        megabytes(step_bytes(cell)),
+        share,
+    ]

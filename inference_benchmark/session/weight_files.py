@@ -1,0 +1,93 @@
+"""The session's weights as files for engines that read their own: written once, removed at the end."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.weights import base_type
+
+_GGUF_NAME = "model.gguf"
+
+
+class WeightFiles:
+    """Writes a form of the weights when the first engine asks for it.
+
+    Files lie in a temporary folder (TMPDIR says where) until `close`. `write_s` tells how long each
+    form took; it is no part of any engine's start.
+    """
+
+    def __init__(
+        self, decoder: Decoder, on_stage: Callable[[str], None] = lambda stage: None
+    ) -> None:
+        self._decoder = decoder
+        self._on_stage = on_stage
+        self._folder: Path | None = None
+        self._written: dict[str, Path] = {}
+        self.write_s: dict[str, float] = {}
+
+    def safetensors(self) -> Path:
+        """A Hugging Face folder: config.json and safetensors files.
+
+        Raises:
+            CannotRun: the weights can't be handed over, or there is no room for them.
+        """
+        from inference_benchmark.model.checkpoint_export import export_safetensors
+
+        return self._once("safetensors", export_safetensors)
+
+    def gguf(self, vocabulary: str = "none") -> Path:
+        """A GGUF file in the weights' own type. vocabulary: as model.gguf.writer has it.
+
+        Raises:
+            CannotRun: the weights can't be handed over, or there is no room for them.
+        """
+        from inference_benchmark.model.gguf.writer import write_gguf
+
+        def write(decoder: Decoder, folder: Path) -> None:
+            write_gguf(decoder, folder / _GGUF_NAME, base_type(decoder), vocabulary)
+
+        return self._once(f"gguf-{vocabulary}", write) / _GGUF_NAME
+
+    def _once(self, form: str, write: Callable[[Decoder, Path], None]) -> Path:
+        """The folder of this form; write(decoder, folder) fills it."""
+        if form not in self._written:
+            self._on_stage(f"writing weights as {form}")
+            started = time.perf_counter()
+            folder = self._root() / form
+            folder.mkdir()
+            try:
+                self._check_room(folder)
+                write(self._decoder, folder)
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise CannotRun(f"weights can't be written to {folder}: {error}") from None
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            self.write_s[form] = time.perf_counter() - started
+            self._written[form] = folder
+        return self._written[form]
+
+    def _root(self) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="inference-benchmark-"))
+        return self._folder
+
+    def _check_room(self, folder: Path) -> None:
+        needed = sum(weight.nbytes for weight in self._decoder.parameters())
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise CannotRun(
+                f"weights of {needed / 1e9:.1f} GB don't fit into {folder}, where {free / 1e9:.1f} GB "
+                "are free: set TMPDIR to a larger place"
+            )
+
+    def close(self) -> None:
+        """Remove everything that was written."""
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder, self._written = None, {}

@@ -1,0 +1,66 @@
+"""What a part of a layer has to do, counted by hand for Llama 2 7B and Llama 3.1 8B."""
+
+import pytest
+
+from inference_benchmark.model.config import Precision
+from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.models import MODELS
+
+LLAMA2 = MODELS["llama2-7b"].with_layers(1)  # 32 heads of 128, hidden 4096, intermediate 11008
+LLAMA3 = MODELS["llama3.1-8b"].with_layers(1)  # the same with 8 KV heads, intermediate 14336
+BF16 = Precision.of("bf16")
+
+
+def work(kind: str, length: int, model=LLAMA2, batch_size: int = 1, **options):
+    return LayerPart(kind, length, **options).work(model, BF16, batch_size)
+
+
+def test_attention_of_a_prompt_counts_half_the_square():
+    found = work("attention", 1000, batch_size=2)
+    # Q K^T and P V: 2 x 2 x 128 FLOPs per head and pair of tokens, 1000 x 1001 / 2 pairs
+    assert found.flops == 2 * 4 * 32 * 128 * 500_500
+    # queries, keys, values and the result, 2 bytes each
+    assert found.bytes == 2 * 4 * 1000 * 4096 * 2
+
+
+def test_attention_of_a_single_token_reads_the_cache():
+    found = work("attention", 1000, LLAMA3, decode=True)
+    assert found.flops == 4 * 32 * 128 * 1000
+    # keys and values of 8 heads for 1000 slots, a row of queries and one of results
+    assert found.bytes == (2 * 1000 * 8 * 128 + 2 * 4096) * 2
+
+
+def test_feed_forward_networks():
+    swiglu, gelu = work("ffn", 10), work("ffn", 10, feed_forward="gelu")
+    assert swiglu.flops == 2 * 3 * 4096 * 11008 * 10
+    assert swiglu.bytes == (3 * 4096 * 11008 + 2 * 10 * 4096) * 2
+    assert gelu.flops == 2 * 2 * 4096 * 16384 * 10
+    assert work("ffn", 10, decode=True).flops == swiglu.flops / 10
+
+
+def test_a_layer_is_its_matrices_and_its_attention():
+    found = work("layer", 1000, decode=True)
+    matrices = 4 * 4096 * 4096 + 3 * 4096 * 11008
+    assert found.flops == 2 * matrices + 4 * 32 * 128 * 1000
+    # two norms, keys and values of 1000 slots, the residual stream in and out
+    assert found.bytes == (matrices + 2 * 4096 + 2 * 1000 * 4096 + 2 * 4096) * 2
+
+
+def test_a_backward_pass_doubles_what_a_forward_pass_does():
+    forward, both = work("layer", 64), work("layer", 64, backward=True)
+    assert (both.flops, both.bytes) == (3 * forward.flops, 3 * forward.bytes)
+
+
+@pytest.mark.parametrize(
+    ("model", "part", "words"),
+    [
+        ("deepseekv3-670b", LayerPart("attention", 64), "latent attention"),
+        ("llama4-scout", LayerPart("layer", 64), "mixture of experts"),
+        ("llama4-scout", LayerPart("attention", 10_000), "attends within 8192 tokens"),
+        ("deepseekv3-670b", LayerPart("ffn", 64), None),  # its first layer is dense
+        ("llama4-scout", LayerPart("attention", 64), None),
+    ],
+)
+def test_what_can_not_be_timed_alone_says_why(model, part, words):
+    found = part.unsupported(MODELS[model])
+    assert found is None if words is None else words in found

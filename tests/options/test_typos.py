@@ -1,0 +1,70 @@
+"""A typo in any flag of either command: one line that names what was meant, and exit code 2."""
+
+import pytest
+
+from inference_benchmark import benchmark_inference, compare_results
+
+PROGRAMS = {"benchmark": benchmark_inference, "compare": compare_results}
+FLAGS = [
+    (program, action, name)
+    for program, module in PROGRAMS.items()
+    for name, action in module.make_parser()._option_string_actions.items()
+    if name.startswith("--")
+]
+EVERY_FLAG = pytest.mark.parametrize(
+    ("program", "action", "name"), FLAGS, ids=[f"{program} {name}" for program, _, name in FLAGS]
+)
+NUMBERS = ("whole number", "number", "share")
+
+
+def refused(capsys, program: str, *arguments: str) -> str:
+    """What is said of arguments that the parser must refuse; nothing may be resolved or run."""
+    with pytest.raises(SystemExit) as stop:
+        PROGRAMS[program].make_parser().parse_args(arguments)
+    said = capsys.readouterr()
+    assert (stop.value.code, said.out, said.err.count("\n")) == (2, "", 1), said
+    assert len(said.err) < 400
+    return said.err
+
+
+@EVERY_FLAG
+def test_a_flag_that_is_misspelt(capsys, program, action, name):
+    word = name.removeprefix("--")
+    swapped = f"{word[0]}{word[2]}{word[1]}{word[3:]}"
+    # The first are what argparse would take for an abbreviation.
+    misspelt = {word[:-1], word[:-2], word[1:], swapped, word + "s", word.upper()}
+    misspelt.add(word.replace("-", "_"))
+    for wrong in misspelt - {word} - {flag.removeprefix("--") for _, _, flag in FLAGS}:
+        said = refused(capsys, program, f"--{wrong}", *([] if action.nargs == 0 else ["1"]))
+        near = said.rpartition("did you mean ")[2].rstrip("?\n")
+        assert near in action.option_strings, (wrong, said)
+
+
+@EVERY_FLAG
+def test_a_value_that_is_missing_or_not_wanted(capsys, program, action, name):
+    if action.nargs == 0:
+        said = refused(capsys, program, f"{name}=yes")
+        assert said.endswith(": takes no value, but was given 'yes'\n")
+    elif action.nargs != "*":
+        said = refused(capsys, program, name)
+        assert said.endswith("expected one argument\n") or "at least one argument" in said
+        assert name in said
+
+
+@EVERY_FLAG
+def test_a_value_that_is_misspelt(capsys, program, action, name):
+    if action.choices is not None:
+        for choice in action.choices:
+            wrong = choice[:-1] + ("x" if choice[-1] != "x" else "y")
+            said = refused(capsys, program, name, wrong)
+            assert f"argument {name}: invalid choice: '{wrong}' (choose from" in said
+            assert "; did you mean " in said or len(choice) < 3, said
+    elif getattr(action.type, "__name__", "") in NUMBERS:
+        said = refused(capsys, program, name, "1o")
+        assert f"argument {name}: invalid {action.type.__name__} value: '1o'" in said
+
+
+def test_a_folder_whose_name_is_empty(capsys):
+    """A variable of the shell that is not set."""
+    for name in ("--model-path", "--output-dir", "--output"):
+        assert refused(capsys, "benchmark", name, "").endswith(f"argument {name}: is empty\n")

@@ -1,0 +1,158 @@
+"""Parts of a layer through the command line, and what their check finds."""
+
+import json
+
+import jsonschema
+import pytest
+import torch
+from conftest import ROOT
+from programs import run
+
+from inference_benchmark.engines.base import EnginePlan, Resources
+from inference_benchmark.engines.parts.engine import PartEngine
+from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS
+from inference_benchmark.output_check.part import check_part_before, check_timed_part
+from inference_benchmark.workloads.base import Run
+from inference_benchmark.workloads.parts import Attention
+
+SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
+CPU = ["--device", "cpu", "--num-iterations", "3", "--warmup-iterations", "1", "--json", "--quiet"]
+
+
+def measured(*arguments: str) -> dict:
+    done = run(*CPU, *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    jsonschema.Draft202012Validator(SCHEMA).validate(result)
+    return result
+
+
+def test_attention_at_two_lengths_against_scores_in_memory():
+    flags = ["--sequence-lengths", "32", "48", "--precision", "fp32", "--batch-size", "2"]
+    result = measured("--workload", "attention", *flags)
+    cells = {cell["label"]: cell for cell in result["cells"]}
+    names = ("reference", "math", "flash", "ours")  # those that need no GPU
+    assert list(cells) == [f"{name} b2 s{length}" for length in (32, 48) for name in names]
+    assert result["workload"]["name"] == "attention"
+    assert result["config"]["sequence_lengths"] == [32, 48]
+    for cell in cells.values():
+        assert cell["status"] == "ok"
+        assert cell["summary"]["n"] == 3
+        assert cell["num_layers"] == 1
+        assert cell["output_check"]["measured"]["output"]["limit"] == 1e-4
+    flash = cells["flash b2 s48"]
+    assert flash["speedup"]["baseline"] == "reference b2 s48"
+    assert flash["cost"]["attention_flops"] == 2 * 4 * 8 * 64 * 48 * 49 / 2
+    per_s = flash["cost"]["attention_flops"] / flash["summary"]["metrics"]["attention_s"]["median"]
+    assert flash["summary"]["rates"]["tflop_per_s"] == pytest.approx(per_s / 1e12)
+
+
+@pytest.mark.parametrize(
+    ("flags", "name", "checked"),
+    [
+        (["ffn", "--decode"], "ffn swiglu decode", ["output"]),
+        (
+            ["ffn", "--feed-forward", "gelu", "--backward"],
+            "ffn gelu backward",
+            ["output", "gradients"],
+        ),
+        (["layer", "--decode"], "layer decode", ["output"]),
+        (["layer", "--backward"], "layer backward", ["output", "gradients"]),
+    ],
+)
+def test_the_other_parts(flags, name, checked):
+    lengths = [] if flags == ["ffn", "--decode"] else ["--sequence-lengths", "24"]
+    result = measured("--workload", *flags, *lengths, "--mode", "eager")
+    assert result["workload"]["name"] == name
+    (cell,) = result["cells"]
+    assert cell["output_check"]["checked"] == checked
+    metrics = {name for name, values in cell["samples"]["metrics"].items() if values}
+    both = {"forward_pass_s", "backward_pass_s"} if "--backward" in flags else set()
+    assert metrics == {f"{flags[0]}_s"} | both
+
+
+def engine(kind: str, mode: str, precision: str = "bf16", **options) -> PartEngine:
+    part = LayerPart(kind, 40, **options)
+    decoder = build_decoder(MODELS["llama-tiny"].with_layers(1), precision, "cpu", 40)
+    return PartEngine(EnginePlan(1, 40, 0, mode=mode, part=part), Resources(decoder))
+
+
+def test_tensors_of_a_run_are_the_same_for_all_and_others_in_each_run():
+    first, second = engine("attention", "flash"), engine("attention", "math")
+    first.load(5), second.load(5)
+    assert torch.equal(first.problem.inputs["keys"], second.problem.inputs["keys"])
+    second.load(6)
+    assert not torch.equal(first.problem.inputs["keys"], second.problem.inputs["keys"])
+
+
+def faulty(kind: str, fault, **options) -> PartEngine:
+    found = engine(kind, "reference" if kind == "attention" else "eager", **options)
+    right = found._step.run
+
+    def wrong():
+        outputs = right()
+        return fault(outputs)
+
+    found._step.run = wrong
+    return found
+
+
+def shifted_row(outputs):
+    """One row of one head is its neighbour's, as by a mask that is off by one."""
+    wrong = outputs.clone()
+    wrong[0, 3, 1] = outputs[0, 3, 0]
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        ("attention", shifted_row),
+        ("attention", lambda output: output * 1.02),
+        (
+            "attention",
+            lambda output: output.float().nan_to_num(0).index_fill(1, torch.tensor(7), 0),
+        ),
+        ("ffn", lambda output: output.index_fill(2, torch.tensor([5]), torch.nan)),
+        ("layer", lambda outputs: (outputs[0] * 0.98, outputs[1])),
+    ],
+)
+def test_a_fault_shows(kind, fault):
+    found = check_part_before(faulty(kind, fault), 3, "bf16")
+    assert not found["passed"]
+    assert found["failures"]
+
+
+def test_a_layer_that_leaves_its_cache_unfilled_shows():
+    found = engine("layer", "eager")
+    right = found._step.run
+
+    def without_cache():
+        before = found.problem.inputs["cached keys"].clone()
+        outputs = right()
+        found.problem.inputs["cached keys"].copy_(before)
+        return outputs
+
+    found._step.run = without_cache
+    assert "cached keys" in check_part_before(found, 3, "bf16")["failures"][0]
+
+
+def test_what_was_timed_is_checked_and_not_only_what_came_before():
+    found = engine("attention", "flash", "fp32")
+    before = check_part_before(found, 3, "fp32")
+    assert before["passed"]
+    found.load(4)
+    found.forward()
+    assert check_timed_part(found, "fp32", before)["passed"]
+    found._outputs = (found._outputs[0] * 1.001,)
+    assert "timed run: output" in check_timed_part(found, "fp32", before)["failures"][0]
+
+
+def test_times_of_a_run_are_the_launched_step_and_the_graph():
+    workload = Attention(64)
+    assert workload.times(Run([3e-5, 1e-4, 2e-5], None)) == {"attention_s": 3e-5, "graph_s": 2e-5}
+    assert workload.times(Run([3e-3], None)) == {"attention_s": 3e-3}
+    both = Attention(64, backward=True).times(Run([1e-3, 2e-3], None))
+    assert both["attention_s"] == pytest.approx(3e-3)
