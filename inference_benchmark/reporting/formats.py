@@ -69,6 +69,9 @@ def as_markdown(result: dict) -> str:
     return f"{title}\n\n{markdown(headers, rows)}\n\n{bullets}"
 
 
+_ACCURACY = ("kl_mean", "kl_max", "top1_agreement", "perplexity_ratio")
+
+
 def as_csv(result: dict) -> str:
     """A row per cell, SI units, full precision; empty where nothing is known or counts."""
     stream = io.StringIO()
@@ -94,6 +97,7 @@ def _csv_row(result: dict, cell: dict) -> dict:
         "input_length": config["input_length"],
         "output_length": config["output_length"],
         "weights": cell["weights"]["format"],
+        **{name: (cell.get("accuracy") or {}).get(name) for name in _ACCURACY},
         "status": cell["status"],
         "verdict": " ".join(verdict_words(cell, gpu is None)),
         "runs": runs(cell),
