@@ -48,10 +48,10 @@ def pack_int4(values: torch.Tensor) -> torch.Tensor:
 
 def unpack_int4(words: torch.Tensor) -> torch.Tensor:
     """words [rows, groups * 16] -> stored values [rows, groups * 128], uint8."""
-    shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=words.device)
-    grouped = words.view(words.shape[0], -1, 1, WORDS)
-    values = (grouped >> shifts[:, None]) & 15
-    return values.to(torch.uint8).view(words.shape[0], -1)
+    # Byte by byte, of which a word has its first in the lowest bits.
+    parts = words.view(torch.uint8).view(words.shape[0], -1, WORDS, PER_WORD // 2)
+    values = torch.stack((parts & 15, parts >> 4), dim=-1).flatten(3)  # [rows, groups, 16, 8]
+    return values.transpose(2, 3).flatten(1)
 
 
 def dequantize_int4(

@@ -45,10 +45,10 @@ def pack_int8(values: torch.Tensor) -> torch.Tensor:
 
 
 def unpack_int8(words: torch.Tensor) -> torch.Tensor:
-    """words [rows, blocks * 16] -> integers [rows, blocks * 64], int32."""
-    shifts = torch.arange(0, 32, 8, dtype=torch.int32, device=words.device)
-    blocks = words.view(words.shape[0], -1, 1, WORDS)
-    return (((blocks >> shifts[:, None]) & 255) - ZERO).view(words.shape[0], -1)
+    """words [rows, blocks * 16] -> integers [rows, blocks * 64], fp32."""
+    # Byte by byte, of which a word has its first in the lowest bits.
+    parts = words.view(torch.uint8).view(words.shape[0], -1, WORDS, BLOCK // WORDS)
+    return parts.transpose(2, 3).flatten(1).to(torch.float32) - ZERO
 
 
 def int8_linear_reference(

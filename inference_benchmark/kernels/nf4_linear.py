@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
+from inference_benchmark.kernels.int4_linear import unpack_int4
 from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
-from inference_benchmark.kernels.packed_words import SCALE_BLOCK, WORDS, launch_unpack
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
 
 GROUP = 64
 BLOCK = 128  # columns: two groups, 16 words of 32 bits
@@ -69,9 +70,7 @@ def nf4_linear(
 
 def unpack_nf4(words: torch.Tensor) -> torch.Tensor:
     """words [rows, groups * 8] -> stored values [rows, groups * 64], int32."""
-    shifts = torch.arange(0, 32, 4, dtype=torch.int32, device=words.device)
-    blocks = words.view(words.shape[0], -1, 1, WORDS)
-    return ((blocks >> shifts[:, None]) & 15).view(words.shape[0], -1)
+    return unpack_int4(words).to(torch.int32)
 
 
 def group_scales(

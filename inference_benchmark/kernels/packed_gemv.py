@@ -76,7 +76,7 @@ def _level(words, table, SHIFT: tl.constexpr, LOOKUP: tl.constexpr):
     codes = words >> SHIFT
     if LOOKUP == "shuffle":
         # Lanes l and l + 16 hold level l: a shuffle within half a warp looks at 4 bits of the index.
-        levels = tl.inline_asm_elementwise(
+        bits = tl.inline_asm_elementwise(
             "shfl.sync.idx.b32 $0, $1, $2, 0x101f, 0xffffffff;",
             "=r,r,r",
             [table, codes],
@@ -84,9 +84,11 @@ def _level(words, table, SHIFT: tl.constexpr, LOOKUP: tl.constexpr):
             is_pure=True,
             pack=1,
         )
-        return levels.to(tl.float32, bitcast=True)
-    flat = tl.reshape((codes & 15).to(tl.int32, bitcast=True), (codes.numel,))
-    return tl.reshape(tl.gather(table, flat, 0), codes.shape)
+        levels = bits.to(tl.float32, bitcast=True)
+    else:
+        flat = tl.reshape((codes & 15).to(tl.int32, bitcast=True), (codes.numel,))
+        levels = tl.reshape(tl.gather(table, flat, 0), codes.shape)
+    return levels
 
 
 @jit
@@ -101,8 +103,10 @@ def _levels_of_lanes(levels_ptr, LOOKUP: tl.constexpr):
             is_pure=True,
             pack=1,
         )
-        return tl.load(levels_ptr + lane).to(tl.uint32, bitcast=True)
-    return tl.load(levels_ptr + tl.arange(0, 16))
+        table = tl.load(levels_ptr + lane).to(tl.uint32, bitcast=True)
+    else:
+        table = tl.load(levels_ptr + tl.arange(0, 16))
+    return table
 
 
 @jit
@@ -228,20 +232,22 @@ def _load_scales(
     FORMAT: tl.constexpr,
     SCALE_BLOCK: tl.constexpr,
 ):
-    """What belongs to a tile beside its words; always three tensors."""
+    """What belongs to a tile beside its words: three tensors, which every format fills otherwise."""
     if FORMAT == "int8":
-        scales = tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)
-        return scales, scales, scales
-    if FORMAT == "nf4":
+        first = tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)
+        second, third = first, first
+    elif FORMAT == "nf4":
         first = tl.load(scales_ptr + 2 * numbers, mask=inside, other=0.0)
         second = tl.load(scales_ptr + 2 * numbers + 1, mask=inside, other=0.0)
-        of_block = tl.load(scale_scales_ptr + 2 * numbers // SCALE_BLOCK, mask=inside, other=0.0)
-        return first, second, of_block
-    scales = tl.load(scales_ptr + numbers, mask=inside, other=0.0)
-    zeros = scales
-    if FORMAT == "int4_zeros":
-        zeros = tl.load(zeros_ptr + numbers, mask=inside, other=0)
-    return scales, zeros, scales
+        third = tl.load(scale_scales_ptr + 2 * numbers // SCALE_BLOCK, mask=inside, other=0.0)
+    elif FORMAT == "int4_zeros":
+        first = tl.load(scales_ptr + numbers, mask=inside, other=0.0)
+        second = tl.load(zeros_ptr + numbers, mask=inside, other=0)
+        third = first
+    else:
+        first = tl.load(scales_ptr + numbers, mask=inside, other=0.0)
+        second, third = first, first
+    return first, second, third
 
 
 def launch_packed_gemv(
