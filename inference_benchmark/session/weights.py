@@ -36,7 +36,7 @@ class Weights:
 
     def of(self, precision: Precision) -> Decoder | None:
         """The decoder that stores its weights so."""
-        return self.decoders[precision.name] if precision.is_quantized else self.decoder
+        return self.decoders.get(precision.name) if precision.is_quantized else self.decoder
 
     def build(
         self,
