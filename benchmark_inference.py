@@ -48,13 +48,18 @@ def main(argv: list[str] | None = None) -> int:
         print(list_scenarios(), flush=True)
         return ExitCode.MEASURED
     try:
+        words = sys.argv[1:] if argv is None else argv
         if arguments.check_setup:
             from inference_benchmark.command.check_setup import check_setup
 
             return check_setup(arguments.device)
+        if arguments.sweep is not None:
+            return _sweep(arguments, words)
         request = resolve(arguments)
         if arguments.sessions > 1:
-            return _many_sessions(arguments, sys.argv[1:] if argv is None else argv)
+            return _many_sessions(arguments, words)
+        if arguments.cache_state is not None:
+            return _cache_states(arguments, words)
         if request.question is not None:
             from inference_benchmark.command.answer import run_prompt
 
@@ -81,6 +86,12 @@ def main(argv: list[str] | None = None) -> int:
         return _complain("interrupted before anything was measured", signals.exit_code())
 
 
+def _sweep(arguments, words: list[str]) -> int:
+    from inference_benchmark.command.sweep import run_sweep
+
+    return run_sweep(arguments, words)
+
+
 def _many_sessions(arguments, words: list[str]) -> int:
     from inference_benchmark.command.many_sessions import run_sessions
 
@@ -91,6 +102,20 @@ def _many_sessions(arguments, words: list[str]) -> int:
         output=arguments.output,
         quiet=arguments.quiet,
         json=arguments.json or arguments.format == "json",
+        report=arguments.report,
+    )
+
+
+def _cache_states(arguments, words: list[str]) -> int:
+    from inference_benchmark.command.cache_states import run_cache_states
+
+    return run_cache_states(
+        words,
+        arguments.cache_state,
+        arguments.output_dir,
+        output=arguments.output,
+        quiet=arguments.quiet,
+        json_wanted=arguments.format == "json",
     )
 
 

@@ -7,16 +7,25 @@ reporting/comparison_tables.py prints it; here is the command line with its gate
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from inference_benchmark import __version__
-from inference_benchmark.errors import ExitCode, end_interrupted, end_without_package, printable
+from inference_benchmark.errors import (
+    CannotRun,
+    ExitCode,
+    end_interrupted,
+    end_without_package,
+    printable,
+)
 
 try:
     from inference_benchmark.options.parser import Parser
+    from inference_benchmark.options.plots_package import check_plots_package
     from inference_benchmark.reporting.comparison import Report, make_report
     from inference_benchmark.reporting.comparison_request import ACROSS, ComparisonRequest
     from inference_benchmark.reporting.comparison_tables import PRINTERS
+    from inference_benchmark.reporting.reading import STANDARD_INPUT
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
@@ -88,6 +97,13 @@ def make_parser() -> Parser:
     parser.add_argument("--across", choices=ACROSS, help="compare along this field on purpose")
     parser.add_argument("--format", choices=PRINTERS, default="table", help="default: table")
     parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="write a page as well: what changed, then the pictures of the sides side by side "
+        "(replaced if it exists; needs matplotlib)",
+    )
+    parser.add_argument(
         "--history",
         nargs="+",
         default=[],
@@ -157,10 +173,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         history=options.history,
     )
     try:
+        if options.html is not None:
+            check_page(request)
         report = make_report(request)
     except ComparisonError as error:
         parser.error(str(error))
+    except CannotRun as error:
+        say(f"{_PROGRAM}: error: {error}")
+        return ExitCode.CANNOT_RUN
     is_written = write(PRINTERS[options.format](report))
+    if options.html is not None:
+        is_written = write_page(options.html, request, report) and is_written
     failures = list(failed_gates(report, options))
     for failure in failures:
         say(printable(failure))
@@ -171,6 +194,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.fail_on_regression and not any(row.baseline_files for row in report.rows):
         parser.error("--fail-on-regression has nothing to compare")
     return ExitCode.MEASURED
+
+
+def check_page(request: ComparisonRequest) -> None:
+    """Whether a page of this can be made.
+
+    Raises:
+        ComparisonError: it can't be read twice. CannotRun: a package is missing.
+    """
+    if STANDARD_INPUT in request.all_files:
+        raise ComparisonError("--html needs files: standard input can be read only once")
+    check_plots_package()
+
+
+def write_page(path: Path, request: ComparisonRequest, report: Report) -> bool:
+    """Write the page; False where it can't be."""
+    from inference_benchmark.plotting.comparison_page import comparison_page, sets_of
+    from inference_benchmark.plotting.writing import write_page as write_file
+
+    try:
+        write_file(comparison_page(sets_of(request), [report]), path)
+    except OSError as error:
+        say(f"{_PROGRAM}: error: --html {path} can't be written: {error.strerror}")
+        return False
+    say(f"written: {path}")
+    return True
 
 
 def failed_gates(report: Report, options: argparse.Namespace) -> Iterator[str]:

@@ -18,7 +18,7 @@ from inference_benchmark.model.decoder import Forward
 class AotEagerEngine(StepEngine):
     def compile(self, decoder):
         """(tokens, position, caches) -> (logits, next token, *choices), as Forward gives it."""
-        return Forward(decoder, self.plan.kernels, self._compile, all_positions=not self.has_cache)
+        return Forward(decoder, self.plan.kernels, self._compile, **self.forward_options)
 
     def _compile(self, function):
         return torch.compile(function, backend="aot_eager", fullgraph=True, dynamic=False)

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "inference_benchmark"
-PROGRAMS = ("benchmark_inference", "compare_results")
+PROGRAMS = ("benchmark_inference", "compare_results", "plot_results")
 # From the ground up; a room may use what stands before it in this list, and itself.
 ROOMS = (
     "errors",
@@ -30,12 +30,14 @@ ROOMS = (
     "session",
     "analysis",
     "reporting",
+    "plotting",
     "command",
     *PROGRAMS,
 )
 TOP_LEVEL = {
     "benchmark_inference.py",
     "compare_results.py",
+    "plot_results.py",
     "scenarios.py",
     "models.py",
     "hardware.py",
@@ -102,7 +104,16 @@ def test_nothing_imports_from_a_higher_room():
 
 
 def test_what_reads_tables_and_results_loads_no_torch():
-    rooms = ("scenarios", "models", "hardware", "statistics", "options", "analysis", "reporting")
+    rooms = (
+        "scenarios",
+        "models",
+        "hardware",
+        "statistics",
+        "options",
+        "analysis",
+        "reporting",
+        "plotting",
+    )
     names = [name for name in modules() if room(name) in (*rooms, *PROGRAMS)]
     program = (
         "import importlib, sys\n"

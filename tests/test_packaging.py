@@ -15,7 +15,14 @@ from inference_benchmark.workloads import WORKLOADS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PACKAGE = ROOT / "inference_benchmark"
-AT_THE_TOP = ("benchmark_inference", "compare_results", "hardware", "models", "scenarios")
+AT_THE_TOP = (
+    "benchmark_inference",
+    "compare_results",
+    "plot_results",
+    "hardware",
+    "models",
+    "scenarios",
+)
 
 
 def test_files_that_users_edit_are_in_the_package_as_well():
@@ -52,6 +59,7 @@ def test_what_is_imported_is_required():
     imported = {name for path in PACKAGE.rglob("*.py") for name in imports_of(path)}
     foreign = imported - set(sys.stdlib_module_names) - {"inference_benchmark"}
     optional = {"transformer_engine", "nvfuser", "nvfuser_direct", "gguf", "tokenizers", "jinja2"}
+    optional |= {"matplotlib"}
     entries = [entry for workload in WORKLOADS for entry in entries_of(workload).values()]
     optional |= {package for entry in entries for package in entry.packages}
     assert foreign - required <= optional

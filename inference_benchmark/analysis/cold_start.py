@@ -1,6 +1,6 @@
 """When a mode has won back what it cost to start. No torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from inference_benchmark.analysis.speedups import find_plain
@@ -29,10 +29,14 @@ def payback_tokens(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> float |
 
 def cold_s(cell: MeasuredCell) -> float:
     """Everything that comes before the first fast run, but the weights."""
-    stages = cell.record.cold_start or {}
-    own = ("setup_s", "capture_s")
-    return sum(
-        seconds or 0.0
-        for stage, seconds in stages.items()
-        if stage in own or stage.startswith("compile_")
-    )
+    return start_up_s(cell.record.cold_start or {})
+
+
+def start_up_s(stages: Mapping[str, float | None]) -> float:
+    """The same of a record's or a result file's cold_start."""
+    return sum(seconds or 0.0 for stage, seconds in stages.items() if is_of_the_mode(stage))
+
+
+def is_of_the_mode(stage: str) -> bool:
+    """Whether a stage of the cold start is the mode's: the weights are the session's."""
+    return stage in ("setup_s", "capture_s") or stage.startswith("compile_")

@@ -64,7 +64,8 @@ def widened(summary: dict, workload: Workload | type[Workload], metric: str) -> 
 
 
 def _same_mode(one: MeasuredCell, other: MeasuredCell) -> bool:
-    return (one.plan.spec, one.plan.batch_size) == (other.plan.spec, other.plan.batch_size)
+    names = ("spec", "batch_size", "context_depth")
+    return all(getattr(one.plan, name) == getattr(other.plan, name) for name in names)
 
 
 def _estimate(

@@ -27,6 +27,7 @@ class SessionFacts:
     command: list[str]
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     session_set: dict | None = None
+    cache_state: str | None = None  # of the compile cache at the start, where that is known
     load_average: float | None = None  # of other processes at the start, where the CPU computes
     cpus: int | None = None
     ready_s: float | None = None  # from the command to the first warm-up run

@@ -97,6 +97,8 @@ def _config(facts: SessionFacts) -> dict:
     config = identity_config(facts.request)
     # A forward generates nothing.
     config["output_length"] = config["output_length"] or None
+    if facts.cache_state is not None:
+        config["cache_state"] = facts.cache_state
     return config | {"ready_s": facts.ready_s, "price_source": _price_source(facts)}
 
 

@@ -6,16 +6,18 @@ import re
 import sys
 import time
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.analysis.result import header, make_result, running_result
+from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
-from inference_benchmark.command.fit import arrange
+from inference_benchmark.command.fit import arrange, with_batch_sizes
 from inference_benchmark.command.many_sessions import current_session_set
-from inference_benchmark.command.report import print_report
+from inference_benchmark.command.report import print_report, write_page
 from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
@@ -28,9 +30,11 @@ from inference_benchmark.reporting.summary import group_rows
 from inference_benchmark.session.guard import guarded
 from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
+from inference_benchmark.session.nvtx import marked
 from inference_benchmark.session.plan import Group, SessionPlan
-from inference_benchmark.session.planning import make_workload, plan_cells
+from inference_benchmark.session.planning import make_workloads, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
+from inference_benchmark.session.prompts import prompts_path, write_prompts
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
 from inference_benchmark.system import signals
@@ -81,7 +85,6 @@ class Benchmark:
         own: OwnProcesses | None = None,
     ) -> None:
         self._own = own
-        self.request = request
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
@@ -89,12 +92,15 @@ class Benchmark:
         is_for_people = request.format in ("table", "markdown")
         self.out = sys.stdout if is_for_people else sys.stderr
         self.available = self._available_bytes()
-        cells = plan_cells(request, self.ranks.one_shot)
-        self.plan: SessionPlan = arrange(request, cells, self.available)
+        plan = partial(plan_cells, one_shot=self.ranks.one_shot)
+        self.request = request = with_batch_sizes(request, plan, self.available)
+        self.plan: SessionPlan = arrange(request, plan(request), self.available)
         self.cells = [LiveCell(plan) for plan in self.plan.cells]
         self.facts = self._facts(command)
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self.weights = Weights()
+        if request.nvtx and request.device == "cuda":
+            open_engine = marked(open_engine)
         self.preparation = Preparation(
             self.weights,
             self.device,
@@ -145,12 +151,13 @@ class Benchmark:
         precisions = {cell.plan.precision.compute for cell in self.cells}
         return SessionFacts(
             request=request,
-            workload=make_workload(request),
+            workload=make_workloads(request)[0],
             environment=environment,
             ceilings={name: self._ceilings(preset, name) for name in precisions},
             prices=price_range(preset, request.gpu_price) if gpu else None,
             command=command,
             session_set=current_session_set(),
+            cache_state=current_cache_state(),
             load_average=load_average() if self.device.type == "cpu" else None,
             cpus=available_cpus(),
             warnings=list(request.notices),
@@ -209,8 +216,8 @@ class Benchmark:
 
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
-            workload = self.facts.workload
-            length = max(workload.input_length, workload.cache_length)
+            workloads = make_workloads(self.request)
+            length = max(max(each.input_length, each.cache_length) for each in workloads)
             stage = self.progress.stage
             self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()
@@ -335,7 +342,20 @@ class Benchmark:
         state = "interrupted" if self.interrupted else "complete" if measured else "failed"
         result = self.ending.finish(state)
         self.ending.print(lambda: print_report(result, self.request, self.ending, self.out))
+        if self.request.save_prompts and self.ending.path is not None:
+            self._save_prompts(self.ending.path)
+        if self.request.report:
+            write_page(result, self.request, self.ending)
         return self.ending.code(self._exit_code(result))
+
+    def _save_prompts(self, result_path: Path) -> None:
+        def write(path: Path) -> None:
+            seed = self.request.seed
+            write_prompts(path, result_path.name, seed, self.cells, self.preparation.inputs)
+
+        path = prompts_path(result_path)
+        if self.ending.write_beside(path, write):
+            self.ending.print(lambda: print(f"prompts: {path}", file=self.out, flush=True))
 
     def _exit_code(self, result: dict) -> int:
         if self.interrupted:

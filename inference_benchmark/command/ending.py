@@ -85,6 +85,17 @@ class Ending:
             say(f"error: {self.path}: {self.save_error.strerror}{follows}")
         return self.result()
 
+    def write_beside(self, path: Path, action: Callable[[Path], None]) -> bool:
+        """Write a file that goes with the result. If that can't be done, there is one line, and
+        code() tells. Returns whether it could."""
+        try:
+            action(path)
+        except OSError as error:
+            say(f"error: {path}: {error.strerror}")
+            self.report_error = error
+            return False
+        return True
+
     def print(self, action: Callable[[], None]) -> None:
         """Run what prints. If that can't be written, there is one line, and code() tells.
 

@@ -6,7 +6,7 @@ sequences at a time, and keeps the cache of one layer only.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from inference_benchmark.errors import CannotRun, RequestError
@@ -19,6 +19,38 @@ from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
 
 Cells = Sequence[CellPlan]
+# More sequences than this at once answer no question about operating points; a tiny model would go
+# on to a million.
+_MOST_SWEPT = 4096
+
+
+def with_batch_sizes(
+    request: Request, plan: Callable[[Request], list[list[CellPlan]]], available: int | None
+) -> Request:
+    """The request; of a sweep with the powers of two that fit, each mode on its own if need be.
+
+    plan: the cells of a request.
+
+    Raises:
+        CannotRun: the free memory is unknown, or not even one sequence fits.
+    """
+    if not request.sweeps_batch_size:
+        return request
+    if available is None:
+        raise CannotRun(
+            "--batch-size sweep needs to know the free memory, which it can't find out here: name "
+            "the sizes"
+        )
+    sizes: list[int] = []
+    size = 1
+    while size <= _MOST_SWEPT:
+        at_size = plan(replace(request, batch_size=(size,)))
+        if not all(_fits(cells, available) for cells in at_size):
+            break
+        sizes.append(size)
+        size *= 2
+    # Of a single sequence that does not fit, the refusal says what would.
+    return replace(request, batch_size=tuple(sizes) or (1,))
 
 
 def arrange(
@@ -64,11 +96,13 @@ def need(cells: Cells) -> Need:
             largest.batch_size,
             workload.input_length,
             workload.output_length,
+            workload.context_depth or 0,
         ),
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
         stored=largest.stored,
+        context_depth=workload.context_depth or 0,
         num_copies=sum(cell.spec.engine.copies_weights for cell in cells),
     )
 

@@ -6,23 +6,19 @@ run one after the other; modes that are compared are interleaved inside each. Im
 
 import os
 import secrets
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, without
 from inference_benchmark.errors import ExitCode, RequestError
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 from inference_benchmark.reporting.session_sets import set_table
+from inference_benchmark.system.output_stream import say
 
 VARIABLE = "BENCHMARK_SESSION_SET"  # ID:INDEX:SIZE, set for each session of a set
-_ROOT = Path(__file__).resolve().parents[2]
-_PROGRAM = (sys.executable, "-m", "inference_benchmark.benchmark_inference")
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FINISHED = "complete"
 
 
@@ -52,7 +48,8 @@ def run_sessions(
     output: Path | None = None,
     quiet: bool = False,
     json: bool = False,
-    program: Sequence[str] = _PROGRAM,
+    report: bool = False,
+    program: Sequence[str] = PROGRAM,
 ) -> int:
     """Run the benchmark `count` times with these arguments; returns the exit code of all.
 
@@ -64,6 +61,7 @@ def run_sessions(
         arguments: of the command line, --sessions among them or not.
         output_dir: where sessions save their files.
         output: the value of --output; sessions then save FILE-1.json, FILE-2.json, ...
+        report: whether a page of all sessions is written at the end.
 
     Raises:
         RequestError: under torchrun, which would have to start anew for each session.
@@ -74,10 +72,13 @@ def run_sessions(
             f"with {VARIABLE}=NAME:0:{count}, NAME:1:{count}, ... in the environment"
         )
     folder = output_dir if output is None else output.parent
-    sessions = _Sessions(count, folder, quiet, list(program))
+    sessions = _Sessions(count, folder, quiet, Children(program))
     codes = sessions.run(lambda index: _arguments_of_one(arguments, output, index))
     print(sessions.report(), file=sys.stderr if json else sys.stdout, flush=True)
-    return sessions.received and 128 + sessions.received or _worst(codes)
+    if report and not sessions.write_page():
+        codes.append(ExitCode.NOT_WRITTEN)
+    received = sessions.children.received
+    return received and 128 + received or _worst(codes)
 
 
 @dataclass
@@ -85,9 +86,7 @@ class _Sessions:
     count: int
     folder: Path
     quiet: bool
-    program: list[str]
-    received: int = 0  # the signal that ended them
-    child: subprocess.Popen | None = None
+    children: Children
     id: str = field(
         default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
     )
@@ -97,55 +96,15 @@ class _Sessions:
         are started."""
         self.known = set(self.folder.glob("*.json"))
         codes: list[int] = []
-        with self._passing_on_signals():
+        with self.children.passing_on_signals():
             for index in range(self.count):
                 if not self.quiet:
                     print(f"session {index + 1} of {self.count}", file=sys.stderr, flush=True)
-                codes.append(self._run_one(index, arguments_of(index)))
-                if self.received or codes[-1] not in _GOES_ON:
+                place = {VARIABLE: f"{self.id}:{index}:{self.count}"}
+                codes.append(self.children.run(arguments_of(index), place))
+                if self.children.received or codes[-1] not in GOES_ON:
                     break
         return codes
-
-    def _run_one(self, index: int, arguments: list[str]) -> int:
-        """In a process group of its own, so that Ctrl-C reaches it once: through us."""
-        path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
-        environment = os.environ | {
-            VARIABLE: f"{self.id}:{index}:{self.count}",
-            "PYTHONPATH": path,
-        }
-        sys.stdout.flush()
-        self.child = subprocess.Popen(
-            [*self.program, *arguments], env=environment, start_new_session=True
-        )
-        if self.received:  # between two sessions, or while this one was started
-            self._pass_on(self.received)
-        code = self.child.wait()
-        self.child = None
-        return code if code >= 0 else 128 - code
-
-    @contextmanager
-    def _passing_on_signals(self) -> Iterator[None]:
-        """Those that we were started to ignore, the sessions ignore too."""
-
-        def handler(number: int, _: object) -> None:
-            self.received = self.received or number
-            self._pass_on(number)
-
-        before = {
-            number: signal.signal(number, handler)
-            for number in _ENDING
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
-        try:
-            yield
-        finally:
-            for number, known in before.items():
-                signal.signal(number, known or signal.SIG_DFL)
-
-    def _pass_on(self, number: int) -> None:
-        if self.child is not None and self.child.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self.child.pid, number)
 
     def report(self) -> str:
         """The table over the finished sessions, with where they are."""
@@ -156,6 +115,21 @@ class _Sessions:
             lines.append(set_table(finished))
         lines += [f"saved: {file}" for file in files]
         return "\n".join(lines)
+
+    def write_page(self) -> bool:
+        """Of the sessions that ran, under the set's name; False where it can't be written."""
+        from inference_benchmark.command.report import draw_page
+        from inference_benchmark.plotting.sources import read_source
+
+        sources = [read_source(str(path)) for path in self._files()]
+        path = self.folder / f"{self.id}.html"
+        try:
+            if sources:
+                draw_page(path, sources)
+        except OSError as error:
+            say(f"error: the page {path} can't be written: {error.strerror}")
+            return False
+        return True
 
     def _files(self) -> dict[Path, dict]:
         """The set's files by their place in it; what else lies in the folder is not ours."""
@@ -170,29 +144,15 @@ class _Sessions:
         return dict(sorted(found.items(), key=lambda item: item[1]["session_set"]["index"]))
 
 
-_GOES_ON = (ExitCode.MEASURED, ExitCode.GATE_FAILED, ExitCode.NOT_WRITTEN)
-
-
 def _worst(codes: Sequence[int]) -> int:
     """Of the last one where it ended the set; else the gravest of all: not written, gate failed."""
-    return codes[-1] if codes[-1] not in _GOES_ON else max(codes)
+    return codes[-1] if codes[-1] not in GOES_ON else max(codes)
 
 
 def _arguments_of_one(arguments: Sequence[str], output: Path | None, index: int) -> list[str]:
     """The command line of one session, which saves under a name of its own."""
-    kept = _without(arguments, "--sessions")
+    kept = [word for word in without(arguments, "sessions") if word != "--report"]
     if output is not None:
         name = f"{output.stem}-{index + 1}{output.suffix}"
-        return [*_without(kept, "--output"), "--output", str(output.with_name(name))]
+        return [*without(kept, "output"), "--output", str(output.with_name(name))]
     return kept if "--save-results" in kept else [*kept, "--save-results"]
-
-
-def _without(arguments: Sequence[str], flag: str) -> list[str]:
-    """Without a flag and its value, in either way to write it."""
-    kept: list[str] = []
-    is_value = False
-    for word in arguments:
-        if not is_value and word != flag and not word.startswith(f"{flag}="):
-            kept.append(word)
-        is_value = word == flag and not is_value
-    return kept

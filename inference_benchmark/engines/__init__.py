@@ -23,7 +23,8 @@ class EngineEntry:
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
     takes_executors: bool = False
     compiles_flex: bool = False  # FlexAttention, which without a compiler is slow
-    shipped_attention: str = "sdpa"  # of a decode step, as its makers' own users would choose it
+    # PyTorch's fastest attention of a decode step in this engine, once launches cost nothing.
+    shipped_attention: str = "sdpa"
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
     takes_quantized: bool = False  # weights of --quantize: it runs the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
@@ -69,6 +70,7 @@ _TABLE = (
         packages=("thunder",),
         install="pip install lightning-thunder",
         takes_executors=True,
+        shipped_attention="matmul",
         takes_kernels=True,
         takes_quantized=True,
         prefers_executor="nvfuser",
@@ -79,6 +81,7 @@ _TABLE = (
         "plain PyTorch, one kernel per operation",
         graphs_by_default=False,
         is_plain=True,
+        shipped_attention="matmul",
         takes_kernels=True,
         takes_quantized=True,
     ),

@@ -30,7 +30,8 @@ class Capabilities:
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
     takes_weights: whether it loads a copy of the session's weights, as files or in memory.
     samples: whether it can draw tokens as --sampling multinomial does.
-    steps: what it implements of "prefill", "decode", "generate", "forward" and "part".
+    steps: what it implements of "prefill", "decode", "generate", "forward" and "part", and "fill"
+        where a prefill can continue a cache that `fill` has filled.
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
@@ -70,6 +71,7 @@ class EnginePlan:
 
     cache_length: slots of the KV cache per sequence; 0 where the workload keeps none.
     num_layers: of the session's model its first so many layers; None: all of them.
+    context_depth: slots that are filled before a prefill, whose prompt stands behind them.
     options: suffixes of the mode that are the engine's own.
     python: the interpreter of the engine's worker process; None: the one that runs this.
     ollama_url: where Ollama's server is.
@@ -93,6 +95,7 @@ class EnginePlan:
     mode: str = ""
     part: LayerPart | None = None
     sampling: Sampling | None = None
+    context_depth: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,11 @@ class Engine:
 
     def reset(self, fill: float = 0.0) -> None:
         """Forget all tokens; every slot of the cache holds `fill`."""
+
+    def fill(self, seed: int) -> None:
+        """As reset, but every slot of the cache holds random values (model.cache.fill_cache);
+        returns when they are there."""
+        raise NotImplementedError
 
     def force(self, token, position: int) -> None:
         """Make the next decode step take this token [batch, 1] at this position."""

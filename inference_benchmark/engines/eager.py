@@ -6,9 +6,4 @@ from inference_benchmark.model.decoder import Decoder, Forward
 
 class EagerEngine(StepEngine):
     def compile(self, decoder: Decoder) -> Forward:
-        return Forward(
-            decoder,
-            self.plan.kernels,
-            all_positions=not self.has_cache,
-            sampling=self.plan.sampling,
-        )
+        return Forward(decoder, self.plan.kernels, **self.forward_options)

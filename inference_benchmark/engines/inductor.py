@@ -51,7 +51,7 @@ class InductorEngine(StepEngine):
         # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
         # with less work of the host than a kernel of ours takes.
         kernels = replace(self.plan.kernels, fills_cache=False)
-        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
+        further = self.forward_options
         if self.plan.compile_scope == "model":
             return self._compile(Forward(decoder, kernels, **further))
         if self.plan.compile_scope == "step":  # prompts are compiled by layer

@@ -24,7 +24,11 @@ class ScriptedEngine(Engine):
     """
 
     capabilities = Capabilities(
-        clock="wall", capturable=False, evidence=frozenset(), owns_weights=True
+        clock="wall",
+        capturable=False,
+        evidence=frozenset(),
+        owns_weights=True,
+        steps=Capabilities().steps | {"fill"},
     )
 
     def __init__(
@@ -53,6 +57,12 @@ class ScriptedEngine(Engine):
 
     def decode(self) -> None:
         self.decodes += 1
+
+    def fill(self, seed: int) -> None:
+        pass
+
+    def force(self, token, position: int) -> None:
+        pass
 
     def forward(self, input_ids) -> None:
         self.forwards += 1

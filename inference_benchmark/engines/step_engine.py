@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
-from inference_benchmark.model.cache import LayerCache, allocate_cache
+from inference_benchmark.model.cache import LayerCache, allocate_cache, fill_cache
 from inference_benchmark.model.decoder import Decoder
 
 _CAPTURE_WARMUP_STEPS = 3
@@ -31,10 +31,11 @@ class StepEngine(Engine):
     [input_length, input_length + output_length), and `position` is that of the last one.
 
     Without a cache (`plan.cache_length` 0) the engine serves `forward` only, which leaves `logits`
-    [batch, input_length, vocab].
+    [batch, input_length, vocab]. With `plan.context_depth` a prompt stands behind that many slots,
+    which `fill` has filled, and attends to them: all slots above are then later by as many.
     """
 
-    capabilities = Capabilities(samples=True)
+    capabilities = Capabilities(samples=True, steps=Capabilities().steps | {"fill"})
 
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         super().__init__(plan, resources)
@@ -66,6 +67,15 @@ class StepEngine(Engine):
         self._graph_logits: Tensor | None = None
         self._graph_choices: list[Tensor] = []
 
+    @property
+    def forward_options(self) -> dict:
+        """Of model.decoder.Forward, what follows from the plan in every engine."""
+        return {
+            "all_positions": not self.has_cache,
+            "context_depth": self.plan.context_depth,
+            "sampling": self.plan.sampling,
+        }
+
     @abstractmethod
     def compile(self, decoder: Decoder) -> Callable:
         """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
@@ -77,12 +87,14 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
-        """input_ids [batch, input_length]: fills the cache from slot 0, leaves the first token."""
-        length = input_ids.shape[1]
-        self.position.zero_()
+        """input_ids [batch, input_length]: fills the cache from slot context_depth on, leaves the
+        first token."""
+        start = self.plan.context_depth
+        end = start + input_ids.shape[1]
+        self.position.fill_(start)
         self._step(input_ids)
-        self.position.fill_(length)
-        self.tokens[:, length : length + 1].copy_(self.token)
+        self.position.fill_(end)
+        self.tokens[:, end : end + 1].copy_(self.token)
 
     @torch.inference_mode()
     def decode(self) -> None:
@@ -167,6 +179,18 @@ class StepEngine(Engine):
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
+        self._forget_tokens()
+
+    @torch.inference_mode()
+    def fill(self, seed: int) -> None:
+        """A cache of random values, position 0, no tokens."""
+        for index, cache in enumerate(self.caches):
+            fill_cache(cache, index, seed)
+        self._forget_tokens()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _forget_tokens(self) -> None:
         self.token.zero_()
         self.position.zero_()
         self.tokens.fill_(-1)

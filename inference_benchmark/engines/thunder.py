@@ -15,7 +15,6 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from inference_benchmark.engines.base import Capabilities
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.step_engine import StepEngine
@@ -102,15 +101,15 @@ _OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
 class ThunderEngine(StepEngine):
-    capabilities = Capabilities(
-        samples=True, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
+    capabilities = replace(
+        StepEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
     )
 
     def compile(self, decoder: Decoder) -> Callable:
         configure_inductor(self.plan)  # some of thunder's executors compile with it
         self._jitted: list[Callable] = []
         kernels, executors = self.plan.kernels, self.plan.executors
-        further = {"all_positions": not self.has_cache, "sampling": self.plan.sampling}
+        further = self.forward_options
         if _ATTENTION_EXECUTORS & set(executors):
             kernels = replace(kernels, shared_heads=False, fills_cache=False)
         if self.plan.compile_scope == "model":

@@ -31,20 +31,28 @@ def allocate_cache(
     ]
 
 
-def write_cache(cache: Tensor, values: Tensor, position: Tensor) -> Tensor:
+def fill_cache(cache: LayerCache, layer: int, seed: int) -> None:
+    """Random values in every slot, the same for every cache of this shape: the context that a depth
+    starts from. Of unit variance, as random weights make keys, values and latent vectors."""
+    generator = torch.Generator(cache[0].device).manual_seed(seed * 1_000_003 + layer)
+    for tensor in cache:
+        tensor.normal_(generator=generator)
+
+
+def write_cache(cache: Tensor, values: Tensor, position: Tensor, context_depth: int = 0) -> Tensor:
     """Write values into cache in place and return the cache.
 
     Args:
         cache: [batch, kv_heads, cache_length, head_dim]
-        values: [batch, kv_heads, length, head_dim]; a prompt (length > 1) starts at slot 0, a
-            single token goes to slot `position`.
+        values: [batch, kv_heads, length, head_dim]; a prompt (length > 1) starts at slot
+            context_depth, a single token goes to slot `position`.
         position: [1], int64, on the device.
 
     The cache is returned so that a tracer which only follows values keeps the write before the read.
     """
     length = values.shape[2]
     if length > 1:
-        cache[:, :, :length].copy_(values)
+        cache[:, :, context_depth : context_depth + length].copy_(values)
     else:
         cache.index_copy_(2, position, values)
     return cache

@@ -263,10 +263,18 @@ class ModelConfig:
         kv = self.decode_kv_bytes(precision, batch_size, contexts)
         return self.step_weight_bytes(precision, batch_size) + kv
 
-    def prefill_bytes(self, precision: Precision, batch_size: int, input_length: int) -> int:
-        """Bytes of a prefill: the weights read once, the KV cache written once."""
+    def prefill_bytes(
+        self, precision: Precision, batch_size: int, input_length: int, context_depth: int = 0
+    ) -> float:
+        """Bytes of a prefill: the weights read once, the KV cache written once; of one that
+        continues a context, also what of that context its tokens attend to, read once."""
         weights = self.step_weight_bytes(precision, batch_size * input_length)
-        return weights + self.kv_cache_bytes(precision, batch_size, input_length)
+        written = self.kv_cache_bytes(precision, batch_size, input_length)
+        if not context_depth:
+            return weights + written
+        seen = range(context_depth + 1, context_depth + 2)  # by the first token, itself included
+        read = self.decode_kv_bytes(precision, batch_size, seen)
+        return weights + written + read - self.kv_cache_bytes(precision, batch_size, 1)
 
     # FLOPs
 
@@ -278,16 +286,22 @@ class ModelConfig:
     def head_flops(self) -> int:
         return 2 * self.head_parameters
 
-    def prefill_flops(self, batch_size: int, input_length: int) -> int:
+    def prefill_flops(self, batch_size: int, input_length: int, context_depth: int = 0) -> int:
         """FLOPs of a prefill: all tokens through all layers, the last one through the head."""
         linear = batch_size * (input_length * self.linear_flops_per_token + self.head_flops)
-        return linear + self.prefill_attention_flops(batch_size, input_length)
+        return linear + self.prefill_attention_flops(batch_size, input_length, context_depth)
 
-    def prefill_attention_flops(self, batch_size: int, input_length: int) -> int:
-        """The part of prefill_flops that grows with the square of the prompt."""
-        return batch_size * self._over_layers(
-            lambda layer: layer.attention.prefill_score_flops(input_length)
-        )
+    def prefill_attention_flops(
+        self, batch_size: int, input_length: int, context_depth: int = 0
+    ) -> int:
+        """The part of prefill_flops that grows with the square of the prompt, and with the context
+        that it continues: what the whole would need, without what the context needed."""
+
+        def scores(layer: LayerConfig) -> int:
+            whole = layer.attention.prefill_score_flops(context_depth + input_length)
+            return whole - layer.attention.prefill_score_flops(context_depth)
+
+        return batch_size * self._over_layers(scores)
 
     def decode_flops(self, batch_size: int, contexts: range) -> float:
         """FLOPs of one decode step over batch_size tokens, the mean of steps with these contexts."""

@@ -137,6 +137,7 @@ class Forward(nn.Module):
             own the layer's weights.
         all_positions: whether it returns the logits of all positions and no next token.
         sampling: how the next token is drawn; None: the most likely one is taken.
+        context_depth: filled slots of the cache that a prompt stands behind and attends to.
     """
 
     def __init__(
@@ -147,15 +148,16 @@ class Forward(nn.Module):
         layer_transform: LayerTransform | None = None,
         all_positions: bool = False,
         sampling: Sampling | None = None,
+        context_depth: int = 0,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         transform = transform or (lambda function: function)
         config = decoder.config
         uses_mask = any(needs_mask(layer.attention, kernels) for layer in config.layer_kinds)
-        self.begin = transform(make_begin(uses_mask))
+        self.begin = transform(make_begin(uses_mask, context_depth))
         functions = {
-            layer: make_layer(layer, config.norm_eps, kernels, decoder.weight_format)
+            layer: make_layer(layer, config.norm_eps, kernels, decoder.weight_format, context_depth)
             for layer in config.layer_kinds
         }
         if layer_transform is None:
@@ -181,7 +183,8 @@ class Forward(nn.Module):
     ) -> tuple[Tensor, ...]:
         """
         Args:
-            tokens: [batch, length], int64: a prompt from position 0, or one token per sequence.
+            tokens: [batch, length], int64: a prompt from position context_depth on, or one token
+                per sequence.
             position: [1], int64: where a single token stands; ignored for a prompt.
             caches: one tuple of tensors per layer, updated in place; None: a prompt that leaves
                 nothing behind.
@@ -236,13 +239,14 @@ class DecodeStep(nn.Module):
 
 
 @lru_cache
-def make_begin(uses_mask: bool) -> Callable:
+def make_begin(uses_mask: bool, context_depth: int = 0) -> Callable:
     def begin(tokens, position, some_cache, embedding, rope_cos, rope_sin):
         residual = F.embedding(tokens, embedding)
         length = tokens.shape[1]
         mask = None
         if length > 1:
-            cos, sin = rope_cos[:length], rope_sin[:length]
+            rows = slice(context_depth, context_depth + length)
+            cos, sin = rope_cos[rows], rope_sin[rows]
         else:
             cos = torch.index_select(rope_cos, 0, position)
             sin = torch.index_select(rope_sin, 0, position)
@@ -260,6 +264,7 @@ def make_layer(
     norm_eps: float,
     kernels: KernelConfig,
     weight_format: WeightFormat | None = None,
+    context_depth: int = 0,
 ) -> Callable:
     """The pure function of such a layer; the same object for all layers that are equal.
 
@@ -267,7 +272,7 @@ def make_layer(
     """
     linear = make_linear(kernels.linear, weight_format)
     attention, feed_forward = config.attention, config.feed_forward
-    attend = file_of(attention).make_function(attention, norm_eps, kernels, linear)
+    attend = file_of(attention).make_function(attention, norm_eps, kernels, linear, context_depth)
     feed = file_of(feed_forward).make_function(feed_forward, kernels, linear)
     all_reduce = make_all_reduce(kernels.all_reduce)
 

@@ -21,12 +21,16 @@ from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import PARTS, WORKLOADS
 
 _SETS_LENGTHS = "a scenario sets both lengths"
+CACHE_STATES = ("cold", "warm")
+
 _FIXES_RUNS = "it fixes the number of runs"
+_HAS_LENGTHS = "a depth takes --input-length and --output-length"
 # Flags that do nothing for the answer to a question.
 _BENCHMARK_ONLY = [
     "workload",
     "scenario",
     "batch_size",
+    "depth",
     "input_length",
     "output_length",
     "extrapolate",
@@ -35,7 +39,9 @@ _BENCHMARK_ONLY = [
     "warmup_iterations",
     "target_ci",
     "max_seconds",
+    "sweep",
     "sessions",
+    "cache_state",
     "baseline",
     "strict",
     "profile",
@@ -48,6 +54,7 @@ _BENCHMARK_ONLY = [
     "format",
     "json",
     "save_results",
+    "save_prompts",
     "output_dir",
     "output",
 ]
@@ -160,7 +167,7 @@ class Flags:
     workload: str = flag(
         "workload",
         "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
-        "input, without a cache, or a part of one layer (default: generation)",
+        "input, without a cache, what --depth times, or a part of one layer (default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -174,17 +181,27 @@ class Flags:
         not_for=PARTS,
     )
     list_scenarios: bool = flag("workload", "print the table and exit", default=False)
-    batch_size: tuple[int, ...] = flag(
+    batch_size: tuple[int | str, ...] = flag(
         "workload",
-        "sequences at once; several make several cells (default: 1)",
-        parse=values.positive_int,
+        "sequences at once; several make several cells; sweep: powers of two, up to what is predicted "
+        "to fit (default: 1)",
+        parse=values.batch_size,
         nargs="+",
         default=(1,),
         metavar="N",
     )
+    depth: tuple[int, ...] | None = flag(
+        "workload",
+        "time further tokens behind contexts of N tokens, which fill the cache with random values: a "
+        "prefill of 512 (or --input-length) and decode steps; several make several cells",
+        parse=values.natural,
+        nargs="+",
+        metavar="N",
+        excludes={"scenario": _HAS_LENGTHS},
+    )
     input_length: int | None = flag(
         "workload",
-        "prompt tokens (default: 2048)",
+        "prompt tokens (default: 2048; 512 with --depth)",
         parse=values.positive_int,
         metavar="N",
         role="work",
@@ -326,7 +343,8 @@ class Flags:
     attention: str = flag(
         "execution",
         "of a decode step; flash_decode: our kernel; the others are PyTorch's; auto: flash_decode "
-        "in modes with +kernels, flex in inductor, else sdpa (default: auto)",
+        "in modes with +kernels, flex in inductor, sdpa in plain eager and on a CPU, else matmul "
+        "(default: auto)",
         choices=("auto", "sdpa", "matmul", "flex", "flash_decode"),
         default="auto",
         role="condition",
@@ -402,12 +420,30 @@ class Flags:
         metavar="S",
         role="record",
     )
+    sweep: Path | None = flag(
+        "benchmark",
+        "make a session of each combination of the flags' values in FILE, and pass over what is in "
+        "--output-dir already",
+        parse=Path,
+        metavar="FILE.toml",
+        excludes=dict.fromkeys(
+            ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
+        ),
+    )
     sessions: int = flag(
         "benchmark",
         "make N sessions, each a process of its own, and save them as one set (default: 1)",
         parse=values.positive_int,
         default=1,
         metavar="N",
+    )
+    cache_state: tuple[str, ...] | None = flag(
+        "benchmark",
+        "make a session with an empty compile cache (cold), one with a filled one (warm), or both, "
+        "and show what each took to start",
+        choices=CACHE_STATES,
+        nargs="+",
+        excludes={"sessions": "of several sessions only the first finds an empty cache"},
     )
     baseline: str | None = flag(
         "benchmark",
@@ -420,6 +456,13 @@ class Flags:
         "benchmark",
         "write a Chrome trace per cell, print its kernels",
         default=False,
+        ignored_on=("cpu",),
+    )
+    nvtx: bool = flag(
+        "benchmark",
+        "mark prefill, steps and layers for Nsight; a captured step shows as one",
+        default=False,
+        role="condition",
         ignored_on=("cpu",),
     )
     explain: bool = flag(
@@ -476,16 +519,26 @@ class Flags:
     )
     json: bool = flag("output", "the same as --format json", default=False)
     save_results: bool = flag("output", "write a JSON file, under a name of its own", default=False)
+    save_prompts: bool = flag(
+        "output",
+        "write the token ids of all timed runs beside the JSON file, for another program",
+        default=False,
+    )
     output_dir: Path = flag(
         "output",
         "where to, traces included (default: ./results)",
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile"),
+        needs=("save_results", "sessions", "profile", "report", "sweep"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"
+    )
+    report: bool = flag(
+        "output",
+        "write a page with pictures of the results (HTML) at the end; needs matplotlib",
+        default=False,
     )
     overwrite: bool = flag("output", "replace FILE if it exists", default=False, needs="output")
     quiet: bool = flag("output", "no card, no progress", default=False)

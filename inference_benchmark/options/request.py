@@ -6,6 +6,7 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
 from inference_benchmark.model.sampling import Sampling
+from inference_benchmark.options import values
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.question import Question
 from inference_benchmark.workloads import WORKLOADS
@@ -31,7 +32,12 @@ class Request(Flags):
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        return self.batch_size
+        """Empty where they are still to be chosen by what fits."""
+        return () if self.sweeps_batch_size else self.batch_size
+
+    @property
+    def sweeps_batch_size(self) -> bool:
+        return self.batch_size == (values.SWEEP,)
 
     @property
     def input_lengths(self) -> tuple[int, ...]:

@@ -26,12 +26,13 @@ from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.models import MODELS
-from inference_benchmark.options import parts
+from inference_benchmark.options import parts, values
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.launch import num_ranks
+from inference_benchmark.options.plots_package import check_plots_package
 from inference_benchmark.options.question import check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
@@ -57,6 +58,7 @@ def resolve(arguments: Namespace) -> Request:
     for text in arguments.mode if names_modes else ():
         parse_mode(text, executors, "auto", "cuda", arguments.workload)
     _check_executors(arguments)
+    arguments.workload = _workload(arguments)
     scenario, input_length, output_length = _lengths(arguments)
     _check_model_name(arguments.model_name)
     ranks = num_ranks()
@@ -77,7 +79,10 @@ def resolve(arguments: Namespace) -> Request:
     if is_part:
         parts.check_model(arguments, model, arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
-    _check_context(model, input_length, output_length)
+    if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
+        raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
+    depths = None if arguments.depth is None else tuple(dict.fromkeys(arguments.depth))
+    _check_context(model, max(depths or (0,)), input_length, output_length)
     specs = [
         parse_mode(text, executors, arguments.cuda_graphs, device, arguments.workload)
         for text in arguments.mode
@@ -105,6 +110,7 @@ def resolve(arguments: Namespace) -> Request:
         "input_length": input_length,
         "output_length": output_length,
         "batch_size": tuple(dict.fromkeys(arguments.batch_size)),
+        "depth": depths,
         "baseline": baseline,
         "quantize": tuple(dict.fromkeys(arguments.quantize)),
         "compile_scope": _compile_scope(arguments),
@@ -205,6 +211,18 @@ def _check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
     check_compile_mode(arguments.compile_mode, specs)
 
 
+def _workload(arguments) -> str:
+    """--depth chooses the workload that has depths, which needs it."""
+    with_depths = [entry.name for entry in WORKLOADS.values() if entry.has_depths]
+    if arguments.depth is None:
+        if arguments.workload in with_depths:
+            raise RequestError(f"--workload {arguments.workload} needs --depth 0 1024 ...")
+        return arguments.workload
+    if "workload" in given_flags(arguments) and arguments.workload not in with_depths:
+        raise RequestError(f"--depth does nothing for --workload {arguments.workload}")
+    return with_depths[0]
+
+
 def _lengths(arguments) -> tuple[str | None, int, int]:
     """The scenario's name and both lengths; a forward pass puts nothing out (0)."""
     is_forward = WORKLOADS[arguments.workload].reads_prompt_only
@@ -215,7 +233,8 @@ def _lengths(arguments) -> tuple[str | None, int, int]:
     if is_forward and arguments.input_length == 1:
         raise RequestError(f"--workload {arguments.workload} needs --input-length 2 or more")
     if arguments.scenario is None:
-        name, input_length = None, arguments.input_length or 2048
+        usual = WORKLOADS[arguments.workload].input_length
+        name, input_length = None, arguments.input_length or usual
         output_length = arguments.output_length or 128
     elif arguments.scenario in SCENARIOS:
         scenario = SCENARIOS[arguments.scenario]
@@ -264,12 +283,13 @@ def _full_model(arguments, device: str) -> ModelConfig:
         raise CannotRun(f"--model-path: {error}") from None
 
 
-def _check_context(model: ModelConfig, input_length: int, output_length: int) -> None:
-    total = input_length + output_length
+def _check_context(model: ModelConfig, depth: int, input_length: int, output_length: int) -> None:
+    total = depth + input_length + output_length
     if total > model.context_length:
+        behind = f"depth {depth} + " if depth else ""
         raise RequestError(
-            f"{input_length} input + {output_length} output tokens = {total}, but {model.name} "
-            f"has a context of {model.context_length}"
+            f"{behind}{input_length} input + {output_length} output tokens = {total}, but "
+            f"{model.name} has a context of {model.context_length}"
         )
 
 
@@ -324,9 +344,15 @@ def _check_output(arguments) -> None:
         raise RequestError(f"--json and --format {arguments.format} exclude each other")
     if arguments.json:
         arguments.format = "json"
+    if arguments.save_prompts and not arguments.save_results and arguments.output is None:
+        raise RequestError(
+            "--save-prompts writes beside the result: add --save-results or --output"
+        )
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
-    if arguments.save_results or arguments.profile:
+    if arguments.report:
+        check_plots_package()
+    if arguments.save_results or arguments.profile or arguments.report:
         check_directory(arguments.output_dir, "--output-dir")
 
 

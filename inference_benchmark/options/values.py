@@ -127,6 +127,16 @@ def weight_format(text: str) -> str:
 
 nats = number(1e3)
 
+SWEEP = "sweep"
+
+
+def batch_size(text: str) -> int | str:
+    """A number of sequences, or "sweep"."""
+    return SWEEP if text == SWEEP else positive_int(text)
+
+
+batch_size.__name__ = "whole number"
+
 
 def engine_python(text: str) -> tuple[str, str]:
     """(engine, path) of ENGINE=PATH."""

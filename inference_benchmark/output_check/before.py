@@ -5,7 +5,8 @@ Through the very engine that is timed, its CUDA graph included:
 - a fresh prompt and forced tokens after it: the cache of every layer, head and slot, the logits of
   the steps, slots that nothing should have written;
 - forced tokens from an empty cache, where a fault of one slot weighs most;
-- planted caches in which single slots dominate (needles.py);
+- planted caches in which single slots dominate (needles.py); where a prompt stands behind a context,
+  a prompt over these as well;
 - a free run over another prompt, checked as timed runs are (timed.py).
 
 In a mixture of experts two experts of nearly equal score may be chosen either way, and what follows
@@ -21,10 +22,11 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.output_check.context import Context
 from inference_benchmark.output_check.errors import Finding, finite
 from inference_benchmark.output_check.floors import findings_of, floor_of, free_floor
-from inference_benchmark.output_check.needles import Plant, step_positions
 from inference_benchmark.output_check.parts import EXACT_TOKENS, Part, Routing, logits_of
+from inference_benchmark.output_check.planted import EXACT_SEQUENCES, Planted
 from inference_benchmark.output_check.recording import Recording, evenly
 from inference_benchmark.output_check.reference import Reference
 from inference_benchmark.output_check.sequences import compared_blocks, compared_rows
@@ -34,9 +36,6 @@ from inference_benchmark.output_check.tolerances import FACTORS, ROUTING_LIMITS
 FORCED_STEPS = 32
 # Over 100, and more than are forced: whatever stops after so many steps or calls shows.
 FREE_STEPS = 130
-# Finite: a mask multiplies what it hides by zero, and zero times infinity is not zero.
-POISON = 2.0
-EXACT_SEQUENCES = 4
 
 
 @torch.inference_mode()
@@ -73,21 +72,28 @@ class _Check:
         self.eager = Reference(decoder)
         self.exact = Reference.exact(decoder)
         self.capacity = engine.caches[0][0].shape[2]
+        self.depth = engine.plan.context_depth
+        self.context = Context(engine, self.depth, seed)
+        self.nothing = Context(engine, 0, seed)
         self.routing = Routing()
         self.failures: list[str] = []
         self.unwritten_changed = 0
 
     def run(self, prompts: Sequence[Tensor]) -> dict:
         forced_prompt, free_prompt = prompts
-        length = forced_prompt.shape[1]
+        length = self.depth + forced_prompt.shape[1]
         after_prompt = min(FORCED_STEPS, self.capacity - length)
-        prompt, decode = Part.named("prompt"), Part.named("decode", length)
+        prompt, decode = Part.named("prompt", self.depth), Part.named("decode", length)
         empty, needles = Part.named("empty cache"), Part.named("needles")
         self._after_prompt(forced_prompt, after_prompt, prompt, decode)
         if after_prompt:
             self._from_empty(forced_prompt.shape[0], min(FORCED_STEPS, self.capacity), empty)
         if after_prompt and self.capacity > 2:
-            self._needles(forced_prompt, needles)
+            planted = Planted(self.engine, self.decoder, self.eager, self.exact, self.seed)
+            planted.compare_steps(forced_prompt, needles, self.routing)
+            if self.depth:
+                planted.compare_prompt(forced_prompt, needles)
+            self.unwritten_changed += planted.changed
         parts = [prompt, decode, empty, needles]
         findings, floor = findings_of(parts, self.factors), self._floor(parts, forced_prompt)
         free = self._free_run(free_prompt, floor)
@@ -97,30 +103,32 @@ class _Check:
     # Forced steps
 
     def _after_prompt(self, prompt: Tensor, count: int, of_prompt: Part, of_steps: Part) -> None:
-        length = prompt.shape[1]
-        recording = self._recording(length, count)
-        self.engine.reset(POISON)
+        end = self.depth + prompt.shape[1]
+        recording = self._recording(prompt.shape[1], count, self.depth)
+        self.context.restore()
         recording.prefill(prompt)
         self._force(recording, prompt.shape[0], count)
         self.failures += recording.failures()
-        self._compare(recording, {of_prompt: slice(length), of_steps: slice(length, None)})
-        self._count_unwritten(recording.length)
+        slots = {of_prompt: slice(self.depth, end), of_steps: slice(end, None)}
+        self._compare(recording, slots)
+        self.unwritten_changed += self.context.changed(slice(self.depth, recording.length))
 
     def _from_empty(self, batch: int, count: int, part: Part) -> None:
         recording = self._recording(0, count)
-        self.engine.reset(POISON)
+        self.nothing.restore()
         self._force(recording, batch, count)
         self.failures += recording.failures()
         self._compare_steps(recording, part)
-        self._count_unwritten(recording.length)
+        self.unwritten_changed += self.nothing.changed(slice(recording.length))
 
-    def _recording(self, prompt_length: int, steps: int) -> Recording:
+    def _recording(self, prompt_length: int, steps: int, start: int = 0) -> Recording:
         """Keeps the logits of the prompt's last position, and of as many steps as there is room."""
         batch = self.engine.token.shape[0]
         vocab = self.decoder.config.vocab_size
         size = self.decoder.norm.weight.element_size()
         every = evenly(steps + 1, batch, vocab, size)
-        return Recording(self.engine, lambda at: (at + 1 - prompt_length) % every == 0)
+        end = start + prompt_length
+        return Recording(self.engine, lambda at: (at + 1 - end) % every == 0, start)
 
     def _force(self, recording: Recording, batch: int, count: int) -> None:
         generator = torch.Generator().manual_seed(self.seed * 7 + recording.length)
@@ -135,25 +143,27 @@ class _Check:
         batch, length = tokens.shape
         exact_length = length if length <= 2 * EXACT_TOKENS else EXACT_TOKENS
         for rows in compared_blocks(batch) or slices(batch, self.engine.plan.input_length, length):
-            eager = self.eager.stream(tokens[rows])
+            eager = self.eager.stream(tokens[rows], self.depth)
             exact = None
             if rows.start == 0:
-                exact = self.exact.stream(tokens[:1, :exact_length])
+                exact = self.exact.stream(tokens[:1, :exact_length], self.depth)
             chosen = [each[rows].flatten(0, 1) for each in choices]
             exact_chosen = [each[:1, :exact_length].flatten(0, 1) for each in choices]
             for index in range(len(self.engine.caches)):
-                own = self.eager.empty_cache(index, tokens[rows].shape[0], length)
+                own = self.context.reference_cache(self.eager, index, range(batch)[rows], length)
                 eager.layer(index, own, chosen)
                 exact_cache = (None,) * len(own)
                 if exact is not None:
-                    exact_cache = self.exact.empty_cache(index, 1, exact_length)
+                    exact_cache = self.context.reference_cache(
+                        self.exact, index, range(1), exact_length
+                    )
                     exact.layer(index, exact_cache, exact_chosen)
                 found = [tensor[rows] for tensor in self.engine.caches[index]]
                 for part, slots in parts.items():
                     part.add_cache(index, found, own, exact_cache, slots, rows.start)
             self.routing.add(eager.choices, chosen)
             of_prompt, of_steps = parts
-            for position, found, own in _logits(recording, eager, rows):
+            for position, found, own in _logits(recording, eager, rows, self.depth):
                 is_known = exact is not None and position < exact_length
                 part = of_prompt if position == self.engine.plan.input_length - 1 else of_steps
                 other = logits_of(exact, position) if is_known else None
@@ -187,70 +197,13 @@ class _Check:
         for position, own in eager_logits.items():
             part.logits.add(recording.logits[position][rows], own, logits_of(exact, position))
 
-    def _count_unwritten(self, filled: int) -> None:
-        for cache in self.engine.caches:
-            for tensor in cache:
-                changed = (tensor[:, :, filled:] != POISON).any(dim=3).any(dim=1)
-                self.unwritten_changed += int(changed.sum())
-
-    # Needles
-
-    def _needles(self, prompt: Tensor, part: Part) -> None:
-        engine, batch = self.engine, prompt.shape[0]
-        positions = step_positions(prompt.shape[1], self.capacity, self.seed)
-        plant = Plant(self.decoder.config.layers, self.capacity, positions, self.seed)
-        engine.reset()
-        for index, cache in enumerate(engine.caches):
-            plant.fill(index, cache)
-        generator = torch.Generator().manual_seed(self.seed * 11 + 5)
-        vocab = self.decoder.config.vocab_size
-        tokens = torch.randint(vocab, (len(positions), batch, 1), generator=generator)
-        for token, position in zip(tokens.to(engine.token.device), positions, strict=True):
-            engine.force(token, position)
-            engine.decode()
-            self._compare_planted(token, position, part)
-        self._count_changed(plant, positions)
-
-    def _compare_planted(self, token: Tensor, position: int, part: Part) -> None:
-        """One step of eager and of the exact forward on copies of the engine's own caches."""
-        engine, rows = self.engine, compared_rows(token.shape[0])
-        token = token[rows]
-        some = min(token.shape[0], EXACT_SEQUENCES)
-        chosen = [each[rows] for each in engine.choices]
-        exact_chosen = [each[:some] for each in chosen]
-        eager = self.eager.stream(token, position, self.capacity)
-        exact = self.exact.stream(token[:some], position, self.capacity)
-        slot = slice(position, position + 1)
-        for index, cache in enumerate(engine.caches):
-            own = tuple(tensor[rows].clone() for tensor in cache)
-            found = [tensor[:, :, slot].clone() for tensor in own]
-            exact_cache = tuple(tensor[:some].to(self.exact.dtype) for tensor in own)
-            eager.layer(index, own, chosen)
-            exact.layer(index, exact_cache, exact_chosen)
-            own_slot, exact_slot = (
-                [tensor[:, :, slot] for tensor in tensors] for tensors in (own, exact_cache)
-            )
-            part.add_cache(index, found, own_slot, exact_slot, slice(None))
-        self.routing.add(eager.choices, chosen)
-        part.logits.add(engine.logits[rows], logits_of(eager, 0), logits_of(exact, 0))
-
-    def _count_changed(self, plant: Plant, positions: Sequence[int]) -> None:
-        """Slots that no step should have written, held against what was planted."""
-        for index, cache in enumerate(self.engine.caches):
-            planted = tuple(torch.empty_like(tensor) for tensor in cache)
-            plant.fill(index, planted)
-            for tensor, before in zip(cache, planted, strict=True):
-                changed = (tensor != before).any(dim=3).any(dim=1)
-                changed[:, list(positions)] = False
-                self.unwritten_changed += int(changed.sum())
-
     # Free run
 
     def _free_run(self, prompt: Tensor, floor: Floor) -> list[Finding]:
-        length = prompt.shape[1]
+        length = self.depth + prompt.shape[1]
         steps = min(FREE_STEPS, self.capacity - length)
-        recording = Recording(self.engine, lambda position: False)
-        self.engine.reset(POISON)
+        recording = Recording(self.engine, lambda position: False, self.depth)
+        self.context.restore()
         recording.prefill(prompt)
         for _ in range(steps):
             recording.choose()
@@ -258,13 +211,15 @@ class _Check:
         rows = compared_rows(prompt.shape[0])
         tokens = self.engine.tokens[rows, length : length + steps + 1]
         chosen = None if isinstance(rows, slice) else rows
-        run = TimedRun(prompt[rows], tokens, length + steps, chosen)
+        run = TimedRun(
+            prompt[rows], tokens, length + steps, chosen, self.depth, fill_seed=self.seed
+        )
         caches = [tuple(tensor[rows] for tensor in cache) for cache in self.engine.caches]
         found, failures = replay(
-            self.eager, run, floor, self.precision, "free run", caches, self.engine.plan.sampling
+            self.eager, run, floor, self.precision, "free run", caches, self.context
         )
         self.failures += failures
-        self._count_unwritten(length + steps)
+        self.unwritten_changed += self.context.changed(slice(self.depth, length + steps))
         return found
 
     # What was found
@@ -314,9 +269,9 @@ class _Check:
         }
 
 
-def _logits(recording: Recording, stream, rows: slice):
-    """(position, the engine's logits, the reference's), both [sequences, vocab]."""
-    positions = sorted(recording.logits)
+def _logits(recording: Recording, stream, rows: slice, start: int):
+    """(position behind `start`, the engine's logits, the reference's), both [sequences, vocab]."""
+    positions = [position - start for position in sorted(recording.logits)]
     for part, logits in stream.logits(positions):
         for number, position in enumerate(positions[part]):
-            yield position, recording.logits[position][rows], logits[:, number]
+            yield position, recording.logits[start + position][rows], logits[:, number]

@@ -9,6 +9,7 @@ KEPT_LOGIT_BYTES = 256_000_000
 LOGITS_AT_A_TIME = 64_000_000
 _LOGIT_BYTES = 2 + 3 * 4
 _WIDE_BYTES = 4
+_MASKED_TOKENS = 2112  # at most, that go through the exact forward at a time
 
 
 def sequences_at_a_time(batch: int, input_length: int, length: int) -> int:
@@ -18,12 +19,19 @@ def sequences_at_a_time(batch: int, input_length: int, length: int) -> int:
 
 
 def replay_bytes(
-    config: ModelConfig, precision: Precision, batch: int, input_length: int, output_length: int
+    config: ModelConfig,
+    precision: Precision,
+    batch: int,
+    input_length: int,
+    output_length: int,
+    context_depth: int = 0,
 ) -> int:
     """The most that the check holds at a time: activations of its sequences, the cache of one layer,
     logits, and one sequence and one matrix in the wider type.
 
-    config: what one rank holds.
+    config: what one rank holds. context_depth: filled slots before the prompt; these are there as
+    they were before, as the reference has them, and for some sequences in the wider type, and a
+    mask says which of them each token of one sequence may see.
     """
     length = input_length + output_length
     sequences = sequences_at_a_time(batch, input_length, length)
@@ -43,7 +51,9 @@ def replay_bytes(
     vocabulary = config.vocab_size * batch * (precision.base_bytes + 3 * 4)
     logits = max(LOGITS_AT_A_TIME * _LOGIT_BYTES, vocabulary)
     kept = max(KEPT_LOGIT_BYTES, 2 * config.vocab_size * batch * precision.base_bytes)
-    return narrow + exact + matrix + logits + kept
+    in_front = context_depth * batch * cache * (2 * precision.base_bytes + _WIDE_BYTES)
+    masks = context_depth * min(length, _MASKED_TOKENS) * 2 * _WIDE_BYTES
+    return narrow + exact + matrix + logits + kept + in_front + masks
 
 
 def _largest_matrix(config: ModelConfig) -> int:

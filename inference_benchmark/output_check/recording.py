@@ -15,13 +15,15 @@ from inference_benchmark.output_check.memory import KEPT_LOGIT_BYTES
 
 
 class Recording:
-    """One sequence of steps of an engine from position 0 on, with what went in and came out.
+    """One sequence of steps of an engine from `start` on, with what went in and came out.
 
     `tokens` [batch, fed] went in; `logits` holds those of the positions for which keeps(position);
     `choices` of each mixture the experts [batch, fed, k].
     """
 
-    def __init__(self, engine, keeps: Callable[[int], bool] = lambda position: True) -> None:
+    def __init__(
+        self, engine, keeps: Callable[[int], bool] = lambda position: True, start: int = 0
+    ) -> None:
         self._engine = engine
         self._keeps = keeps
         self._fed: list[Tensor] = []
@@ -30,7 +32,7 @@ class Recording:
         self._wrong_choices = torch.zeros((), dtype=torch.int64, device=engine.token.device)
         self._lost_tokens = self._wrong_choices.clone()
         self._wrong_positions = self._wrong_choices.clone()
-        self.length = 0
+        self.length = start  # of the context, what was there before included
 
     @property
     def tokens(self) -> Tensor:

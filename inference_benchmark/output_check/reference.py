@@ -39,14 +39,20 @@ class Reference:
         self.dtype = dtype or decoder.norm.weight.dtype
         all_reduce = "none" if self.config.tensor_parallel == 1 else "nccl"
         # Repeated heads: in fp32 PyTorch's fast attention kernels know no shared ones.
-        kernels = KernelConfig(
+        self._kernels = KernelConfig(
             linear=linear, experts="loop", all_reduce=all_reduce, shared_heads=self._is_own_type
         )
-        self.forward = Forward(decoder, kernels)
+        self.forward = Forward(decoder, self._kernels)
 
     @classmethod
     def exact(cls, decoder: Decoder) -> "Reference":
         return cls(decoder, WIDER[decoder.norm.weight.dtype])
+
+    def forward_at(self, context_depth: int) -> Forward:
+        """Of prompts that stand behind so many slots."""
+        if not context_depth:
+            return self.forward
+        return Forward(self.decoder, self._kernels, context_depth=context_depth)
 
     @property
     def _is_own_type(self) -> bool:
@@ -60,7 +66,8 @@ class Reference:
         )
 
     def stream(self, tokens: Tensor, position: int = 0, cache_length: int | None = None):
-        """Begin a forward over tokens [batch, length]: a prompt from slot 0, or one at position.
+        """Begin a forward over tokens [batch, length], of which the first stands at position; the
+        slots before it are filled.
 
         cache_length: of the caches that a single token will be given.
         """
@@ -75,10 +82,11 @@ class Stream:
     ) -> None:
         self._reference = reference
         self._batch, self._length = tokens.shape
+        self._forward = reference.forward_at(position if self._length > 1 else 0)
         decoder, device = reference.decoder, tokens.device
         self._position = torch.full((1,), position, dtype=torch.int64, device=device)
         like_cache = torch.empty(1, 1, cache_length, 1, device="meta")  # only its length is read
-        residual, update, cos, sin, self._mask = reference.forward.begin(
+        residual, update, cos, sin, self._mask = self._forward.begin(
             tokens,
             self._position,
             like_cache,
@@ -99,7 +107,7 @@ class Stream:
         reference = self._reference
         number = len(self.choices)
         with _widened(reference.dtype):
-            self.update, self.residual, *choice = reference.forward.layer_functions[index](
+            self.update, self.residual, *choice = self._forward.layer_functions[index](
                 self.update,
                 self.residual,
                 self._cos,

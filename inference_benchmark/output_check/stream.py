@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.output_check.context import Context
 from inference_benchmark.output_check.errors import Finding, LogitErrors, finite
 from inference_benchmark.output_check.floors import free_floor
 from inference_benchmark.output_check.parts import EXACT_TOKENS, Part, logits_of
@@ -47,7 +48,8 @@ def check_stream_before(
     floor = _floor(eager, exact, prompts[0], precision)
     length = min(FREE_TOKENS, output_length)
     run = TimedRun.of_stream(engine.run(prompts[1], length), prompts[1])
-    findings, failures = replay(eager, run, floor, precision, "free run", None)
+    context = Context(engine, 0, seed=0)  # its caches are its own
+    findings, failures = replay(eager, run, floor, precision, "free run", None, context)
     checked, error = ["tokens"], None
     if "logits" in engine.capabilities.evidence:
         checked.append("logits")

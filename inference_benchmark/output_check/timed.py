@@ -20,6 +20,7 @@ from torch import Tensor
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.output_check.choice import decide_steps, wrong_choices
+from inference_benchmark.output_check.context import Context
 from inference_benchmark.output_check.errors import CacheErrors, Finding
 from inference_benchmark.output_check.memory import sequences_at_a_time
 from inference_benchmark.output_check.reference import Reference
@@ -35,19 +36,44 @@ from inference_benchmark.output_check.tolerances import (
 @dataclass(frozen=True)
 class TimedRun:
     """What a run left: prompt [batch, input_length], tokens [batch, output_length], where the last
-    token stands."""
+    token stands (None: not known any more).
+
+    context_depth: slots that were filled before it, from fill_seed. overwritten: how many of its
+    own slots something else has written since.
+    """
 
     prompt: Tensor
     tokens: Tensor
-    final_position: int
+    final_position: int | None
     rows: Sequence[int] | None = None  # which of the engine's sequences; None: all
+    context_depth: int = 0
+    fill_seed: int = 0
+    overwritten: int = 0
 
     @classmethod
-    def of(cls, engine, prompt: Tensor, output_length: int) -> "TimedRun":
+    def of(
+        cls,
+        engine,
+        prompt: Tensor,
+        output_length: int,
+        context_depth: int = 0,
+        fill_seed: int = 0,
+    ) -> "TimedRun":
         """The run that the engine has just made; the tokens are copied to the host."""
-        start = prompt.shape[1]
+        start = context_depth + prompt.shape[1]
         tokens = engine.tokens[:, start : start + output_length].to("cpu", copy=True)
-        return cls(prompt, tokens, int(engine.position))
+        position = int(engine.position)
+        return cls(prompt, tokens, position, context_depth=context_depth, fill_seed=fill_seed)
+
+    @property
+    def start(self) -> int:
+        """Where the first of its tokens stands."""
+        return self.context_depth + self.prompt.shape[1]
+
+    @property
+    def fed(self) -> int:
+        """Tokens that went in: all but the last one."""
+        return self.prompt.shape[1] + self.tokens.shape[1] - 1
 
     @classmethod
     def of_stream(cls, stream, prompt: Tensor) -> "TimedRun":
@@ -74,13 +100,19 @@ class Floor:
 
 @torch.inference_mode()
 def check_timed_runs(
-    engine, decoder: Decoder, runs: Sequence[TimedRun], precision: str, before: dict
+    engine,
+    decoder: Decoder,
+    runs: Sequence[TimedRun],
+    precision: str,
+    before: dict,
+    parts: int = 1,
 ) -> dict:
     """Replay timed runs; the engine's cache is compared where it still holds the last of them.
 
     Args:
         engine, decoder, precision: as for check_before, or as for check_stream_before.
         before: what check_before found.
+        parts: how many of these in succession make up one run of the engine.
 
     Returns:
         {"passed", "replayed_runs", "replayed_cache", "measured", "failures", "seconds"}.
@@ -89,14 +121,17 @@ def check_timed_runs(
     reference, floor = Reference(decoder), before["floors"]
     findings: dict[str, Finding] = {}
     failures: list[str] = []
-    caches, sampling = None, engine.plan.sampling
+    holds_last, sampling = _holds(engine, runs[-1]), engine.plan.sampling
     for number, run in enumerate(runs):
-        name = f"timed run {number + 1} of {len(runs)}"
+        name = f"timed run {number // parts + 1} of {len(runs) // parts}"
         is_last = number == len(runs) - 1
-        caches = engine.caches if is_last and _holds(engine, run) else None
-        found, problems = replay(reference, run, floor, precision, "timed run", caches, sampling)
-        if caches is not None and wrong_choices(
-            engine.logits, engine.token, sampling, engine.position
+        caches = engine.caches if holds_last and number >= len(runs) - parts else None
+        context = Context(engine, run.context_depth, run.fill_seed)
+        found, problems = replay(reference, run, floor, precision, "timed run", caches, context)
+        if (
+            is_last
+            and holds_last
+            and wrong_choices(engine.logits, engine.token, sampling, engine.position)
         ):
             problems.append("the last token is not that of its own logits")
         failures += [f"{name}: {text}" for text in problems]
@@ -104,10 +139,12 @@ def check_timed_runs(
         for each in found:
             if each.what not in findings or each.ratio > findings[each.what].ratio:
                 findings[each.what] = each
+    if holds_last and (changed := _changed_context(engine, runs[-parts:])):
+        failures.append(f"{changed} slots of the context changed in timed runs")
     return {
         "passed": not failures,
-        "replayed_runs": len(runs),
-        "replayed_cache": caches is not None,
+        "replayed_runs": len(runs) // parts,
+        "replayed_cache": holds_last,
         "measured": {each.what: each.as_dict() for each in findings.values()},
         "failures": failures,
         "seconds": time.perf_counter() - started,
@@ -118,10 +155,18 @@ def _holds(engine, run: TimedRun) -> bool:
     """Whether the engine's newest run is this one, and its cache can be looked at."""
     if "cache" not in engine.capabilities.evidence:
         return False
-    start, count = run.prompt.shape[1], run.tokens.shape[1]
-    tokens = engine.tokens[:, start : start + count]
+    tokens = engine.tokens[:, run.start : run.start + run.tokens.shape[1]]
     same = torch.equal(tokens, run.tokens.to(tokens.device))
     return same and int(engine.position) == run.final_position
+
+
+def _changed_context(engine, parts: Sequence[TimedRun]) -> int:
+    """Slots of the last run's context that hold something else by now."""
+    last = parts[-1]
+    if not last.context_depth:
+        return 0
+    written = slice(last.context_depth, last.context_depth + max(part.fed for part in parts))
+    return Context(engine, last.context_depth, last.fill_seed).changed(written)
 
 
 def replay(
@@ -131,15 +176,19 @@ def replay(
     precision: str,
     name: str,
     caches: list | None,
-    sampling: Sampling | None = None,
+    context: Context,
 ) -> tuple[list[Finding], list[str]]:
     """Findings about the tokens of a run, and about the caches that it left if given; and what is
-    wrong in any number format."""
+    wrong in any number format.
+
+    context: what the engine's caches held before the run.
+    """
     batch, length = run.prompt.shape
     count = run.tokens.shape[1]
     failures = []
-    if run.final_position != length + count - 1:
-        failures.append(f"{name}: ended at position {run.final_position}, not {length + count - 1}")
+    end = run.start + count - 1
+    if run.final_position not in (None, end):
+        failures.append(f"{name}: ended at position {run.final_position}, not {end}")
     device = run.prompt.device
     tokens = run.tokens.to(device)
     invalid = (tokens < 0) | (tokens >= reference.config.vocab_size)
@@ -147,16 +196,20 @@ def replay(
         failures.append(f"{name}: {int(invalid.sum())} of {tokens.numel()} tokens are missing")
         return [], failures
     fed = torch.cat((run.prompt, tokens[:, :-1]), dim=1)
+    sampling = context.engine.plan.sampling
     ties = _Ties(floor, precision, sampling, run)
-    errors = CacheErrors()
-    for rows in slices(batch, length, fed.shape[1]):
-        stream = reference.stream(fed[rows])
+    kept = slice(run.context_depth + run.overwritten, run.context_depth + run.fed)
+    errors = CacheErrors(kept.start)
+    sequences = run.rows or range(batch)
+    at_a_time = max(length, context.engine.plan.input_length)
+    for rows in slices(batch, at_a_time, fed.shape[1]):
+        stream = reference.stream(fed[rows], run.context_depth, run.context_depth + run.fed)
         for index in range(reference.config.num_layers):
-            own = reference.empty_cache(index, fed[rows].shape[0], fed.shape[1])
+            own = context.reference_cache(reference, index, sequences[rows], run.fed)
             stream.layer(index, own)
             for tensor, value in enumerate(own if caches is not None else ()):
-                found = caches[index][tensor][rows, :, : fed.shape[1]]
-                errors.add(index, tensor, found, value, None, rows.start)
+                found = caches[index][tensor][rows, :, kept]
+                errors.add(index, tensor, found, value[:, :, kept], None, rows.start)
         positions = range(length - 1, length + count - 1)
         for part, logits in stream.logits(positions):
             ties.add(logits, tokens[rows, part], rows.start, part.start)
@@ -174,7 +227,7 @@ class _Ties:
     def __init__(
         self, floor: Floor, precision: str, sampling: Sampling | None, run: TimedRun
     ) -> None:
-        self._sampling, self._first_position = sampling, run.prompt.shape[1]
+        self._sampling, self._first_position = sampling, run.start
         self._sequences = torch.tensor(run.rows or range(run.prompt.shape[0]))
         self._noise = combined_noise(floor.logits, precision)
         self._most_noise = combined_noise(floor.most_logits, precision)

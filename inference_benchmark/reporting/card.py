@@ -64,7 +64,7 @@ def _work_name(config: dict) -> str:
 def _lengths(config: dict) -> str:
     if config.get("sequence_lengths"):
         return f"{', '.join(map(str, config['sequence_lengths']))} tokens per sequence"
-    if config["workload"] != "generation" or config["output_length"] is None:
+    if config["output_length"] is None:
         return f"{config['input_length']} tokens per sequence"
     lengths = f"{config['input_length']} -> {config['output_length']} tokens"
     return f"{config['scenario'] or 'own'}: {lengths}"
@@ -97,7 +97,7 @@ def _depth_rows(config: dict, cells: list[dict]) -> list[tuple[str, str]]:
 
 def _cache_rows(result: dict) -> list[tuple[str, str]]:
     size = result["model"]["kv_bytes_per_token"]
-    if size is None or result["config"]["workload"] != "generation":
+    if size is None or result["config"]["output_length"] is None:
         return []
     return [("KV cache", f"{size / 1024:,.0f} KiB per token of context")]
 

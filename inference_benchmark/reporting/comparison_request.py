@@ -43,9 +43,9 @@ def resolve_files(request: ComparisonRequest) -> tuple[ComparisonRequest, str | 
     """
     request = replace(
         request,
-        files=_expanded(request.files),
-        before=_expanded(request.before),
-        after=_expanded(request.after),
+        files=expand_folders(request.files),
+        before=expand_folders(request.before),
+        after=expand_folders(request.after),
     )
     _check_sides(request)
     paths = [os.path.realpath(file) for file in request.all_files]
@@ -65,7 +65,12 @@ def resolve_files(request: ComparisonRequest) -> tuple[ComparisonRequest, str | 
     return replace(request, files=(*missing, *files)), named[0]
 
 
-def _expanded(names: Sequence[str]) -> tuple[str, ...]:
+def expand_folders(names: Sequence[str]) -> tuple[str, ...]:
+    """Folders as the result files in them.
+
+    Raises:
+        ComparisonError: a folder holds none.
+    """
     files: list[str] = []
     for name in names:
         if name != STANDARD_INPUT and os.path.isdir(name):

@@ -18,7 +18,7 @@ from inference_benchmark.reporting.figures import (
     summary_of,
     verdict_words,
 )
-from inference_benchmark.reporting.labels import model_label, variant
+from inference_benchmark.reporting.labels import context_depth, model_label, variant
 from inference_benchmark.reporting.reading import printable, to_version_2
 from inference_benchmark.reporting.saving import finite
 from inference_benchmark.reporting.summary import summary_notes, summary_row
@@ -89,6 +89,7 @@ def _csv_row(result: dict, cell: dict) -> dict:
         "mode": cell["mode"],
         "variant": variant(cell),
         "batch_size": cell["batch_size"],
+        "context_depth": context_depth(cell),
         "num_layers": cell["num_layers"],
         "model": model_label(config, cell),
         "gpu": gpu and gpu["name"],

@@ -1,7 +1,8 @@
 """What cells and models are called, so that fewer layers and estimates are seen to be that.
 
-A label reads MODE bN, for example "thunder+graphs b1"; where cells of one session differ in depth,
-4L follows for the first 4 layers, and EST for an estimate of the full model. Nobody takes a label
+A label reads MODE bN, for example "thunder+graphs b1"; behind a context of given depth, dN follows;
+where cells of one session differ in the model's depth, 4L follows for the first 4 layers, and EST for
+an estimate of the full model. Nobody takes a label
 apart: a cell's `name` holds its parts.
 """
 
@@ -14,13 +15,20 @@ def variant(cell: dict) -> str:
 
 
 def mode_and_batch(cell: dict) -> str:
-    """A label without its depth."""
+    """A label without its depth of the model."""
     return f"{variant(cell)} {batch_and_length(cell)}"
 
 
 def batch_and_length(cell: dict) -> str:
-    """b1, or b1 s512 of a part of a layer."""
-    return f"b{cell['name']['batch_size']} {cell['name'].get('length') or ''}".rstrip()
+    """b1, or b1 s512 of a part of a layer, or b1 d4096 behind a context."""
+    depth = context_depth(cell)
+    further = cell["name"].get("length") or ("" if depth is None else f"d{depth}")
+    return f"b{cell['name']['batch_size']} {further}".rstrip()
+
+
+def context_depth(cell: dict) -> int | None:
+    """How many tokens of context stood before a run; None where it began with an empty cache."""
+    return cell["name"].get("context_depth")
 
 
 def batch_and_depth(cell: dict) -> str:

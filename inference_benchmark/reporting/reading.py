@@ -115,6 +115,7 @@ def _unequal_lengths(result: dict) -> str | None:
             continue
         runs = len(samples["round"])
         columns = [*samples["metrics"].values(), *samples["steps"].values(), samples["started"]]
+        columns += (samples.get("gpu") or {}).values()
         if any(column and len(column) != runs for column in columns):
             return f"{cell['label']}: samples of unequal length"
     return None

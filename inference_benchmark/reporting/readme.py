@@ -35,7 +35,7 @@ from inference_benchmark.reporting.figures import (
     verdict_words,
 )
 from inference_benchmark.reporting.formats import markdown
-from inference_benchmark.reporting.labels import model_label, variant
+from inference_benchmark.reporting.labels import context_depth, model_label, variant
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
@@ -136,6 +136,8 @@ def _table(results: list[dict]) -> str:
     main = main_metric(workload, cells)
     rows = [_measured_row(result, cell, main) for result in results for cell in result["cells"]]
     headers = ["model", "GPUs", "scenario", "mode", "batch"]
+    has_depths = any(context_depth(cell) is not None for cell in cells)
+    headers += ["depth"] if has_depths else []
     headers += [f"{metric['title']} ms" for metric in headlines(workload)]
     headers += ["of the limit", *(each["title"] for each in headline_rates(workload))]
     headers += [f"speed-up of {main['title']} [95 %]", "n", "verdict"]
@@ -154,6 +156,7 @@ def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[st
         _scenario(config),
         mode,
         str(cell["batch_size"]),
+        *([] if context_depth(cell) is None else [f"{context_depth(cell):,}"]),
         *(_with_interval(cell, metric) for metric in headlines(workload)),
         percent(reached(cell, main)),
         *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
@@ -176,7 +179,7 @@ def _disagreements(result: dict) -> list[str]:
 
 
 def _scenario(config: dict) -> str:
-    if config["workload"] != "generation":
+    if config["output_length"] is None:
         return f"{config['workload']} of {config['input_length']}"
     return config["scenario"] or f"{config['input_length']} -> {config['output_length']}"
 
@@ -256,6 +259,19 @@ def _environment_line(result: dict) -> str:
     return f"{result['created'][:10]}, {where}, {precision}; limit: {basis}; {versions}."
 
 
+def cold_starts(folder: str) -> str:
+    """Start-up of the first cell of each file, in seconds."""
+    stages = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "first_token_s")
+    rows = []
+    for path in sorted((PUBLISHED / folder).glob("*.json")):
+        result = read_result(path)
+        cold_start = result["cells"][0]["cold_start"]
+        times = [*(cold_start[stage] for stage in stages), result["config"]["ready_s"]]
+        rows.append([path.stem.replace("_", " "), *(f"{time:.2f}" for time in times)])
+    headers = ["session", "build", "setup", "prefill", "decode", "token 1", "to the first run"]
+    return markdown(headers, rows)
+
+
 RESULT_FOLDERS = (
     "three_sessions",
     "before_the_rebuild",
@@ -299,6 +315,7 @@ FILES = {
     | {
         "extrapolation_check": extrapolation_check,
         "between_sessions": lambda: between_sessions("three_sessions"),
+        "cold_start": lambda: cold_starts("cold_start"),
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),
         "audit_limits": lambda: audit_limits(audits()),

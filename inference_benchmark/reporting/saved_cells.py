@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from inference_benchmark.options.identity import IDENTITY_FIELDS
 from inference_benchmark.reporting.conditions import conditions_of
 from inference_benchmark.reporting.kernel_names import KERNELS
+from inference_benchmark.reporting.labels import context_depth
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 
 _COMPLETE = "complete"
@@ -29,6 +30,7 @@ class Fingerprint:
     batch_size: int
     precision: str
     timer: str
+    context_depth: int | None = None
     further: tuple[tuple[str, str], ...] = ()  # other flags that decide what the work is
 
 
@@ -189,6 +191,7 @@ def _fingerprint(result: dict, record: dict) -> Fingerprint:
         batch_size=record["batch_size"],
         precision=weight_format if weight_format == compute else f"{weight_format} as {compute}",
         timer=str(record["timer"]),
+        context_depth=context_depth(record),
         further=tuple((name, str(config.get(name))) for name in _FURTHER_FIELDS),
     )
 

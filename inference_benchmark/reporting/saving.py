@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from inference_benchmark.reporting.labels import variant
+from inference_benchmark.reporting.labels import context_depth, variant
 
 _LONGEST_NAME = 200  # file systems take 255 bytes, of which a temporary file needs some
 _LONG_LIST = 16
@@ -170,6 +170,8 @@ def file_name(result: dict) -> str:
     model reads <model>-est<SMALL>-<LARGE>."""
     config, gpu = result["config"], result["environment"]["gpu"]
     lengths = "x".join(str(n) for n in (config["input_length"], config["output_length"]) if n)
+    if any(context_depth(cell) is not None for cell in result["cells"]):
+        lengths = f"{config['workload']}-{lengths}"
     modes = dict.fromkeys(map(variant, result["cells"]))
     time = re.sub(r"[-:]", "", result["created"])
     parts = (

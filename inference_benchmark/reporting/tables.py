@@ -73,7 +73,7 @@ def lengths(config: dict) -> str:
     scenario = config["scenario"] or "own lengths"
     if config.get("sequence_lengths"):
         return f"{', '.join(map(str, config['sequence_lengths']))} tokens"
-    if config["workload"] != "generation" or config["output_length"] is None:
+    if config["output_length"] is None:
         return f"{config['input_length']} tokens"
     return f"{scenario} {config['input_length']} -> {config['output_length']}"
 

@@ -86,8 +86,9 @@ def _host(cell: LiveCell, phases: list[ProfiledPhase]) -> dict:
 
 def _loop_overhead(cell: LiveCell, phases: list[ProfiledPhase]) -> float | None:
     """What the timed loop adds to its bare steps, as a share; from the same positions on."""
-    runs = cell.record.runs
-    count = min(_BARE_STEPS, len(runs[0].gaps_s) - 1) if runs else 0
+    steps_of = cell.plan.workload.steps
+    steps = [step_s for run in cell.record.runs for step_s in steps_of(run).values()]
+    count = min(_BARE_STEPS, len(steps[0])) if steps else 0
     if not count:
         return None
     repeated = phases[-1]
@@ -102,7 +103,7 @@ def _loop_overhead(cell: LiveCell, phases: list[ProfiledPhase]) -> float | None:
     end.record()
     torch.cuda.synchronize()
     bare_s = start.elapsed_time(end) * 1e-3
-    return median(sum(run.gaps_s[1 : count + 1]) for run in runs) / bare_s - 1
+    return median(sum(step_s[:count]) for step_s in steps) / bare_s - 1
 
 
 def _share(part: float, times: list[float]) -> float | None:

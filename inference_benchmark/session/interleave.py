@@ -71,6 +71,7 @@ class Rounds:
             self.on_progress(f"warm-up {cell.label}", done, None)
             inputs = self.inputs(cell.plan, -1 - done)
             before = engine.compile_count()
+            cell.plan.workload.before_run(engine, inputs)
             run = cell.plan.workload.time(engine, cell.clock_type, inputs)
             record.compilations.append(engine.compile_count() - before)
             record.warmup_runs.append(Run.slowest(self.ranks.all_gather(run)))
@@ -113,6 +114,7 @@ class Rounds:
         plan, record, engine = cell.plan, cell.record, cell.engine
         inputs = self.inputs(plan, number)
         compiled = engine.compile_count()
+        plan.workload.before_run(engine, inputs)
         self.before_run(cell)
         started = datetime.now(UTC).isoformat()
         before, switches = self.snapshot(), involuntary_switches()

@@ -31,10 +31,15 @@ class Need:
 
 
 def activation_bytes(
-    config: ModelConfig, precision: Precision, batch_size: int, input_length: int
+    config: ModelConfig,
+    precision: Precision,
+    batch_size: int,
+    input_length: int,
+    context_depth: int = 0,
 ) -> int:
     """Live tensors at the widest point of a prefill: residual, update, hidden and one more of their
-    size, and what the widest part of a layer holds; the logits of the last position, once in fp32.
+    size, and what the widest part of a layer holds; the logits of the last position, once in fp32;
+    and what attention makes of the context that is there before it.
     """
     widest = max(
         max(
@@ -45,7 +50,9 @@ def activation_bytes(
     )
     per_token = 4 * config.hidden_size + widest
     logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
-    return batch_size * input_length * per_token * precision.base_bytes + logits
+    expanded = max(kind.attention.expanded_values_per_token() for kind in config.layer_kinds)
+    tokens = input_length * per_token + context_depth * expanded
+    return batch_size * tokens * precision.base_bytes + logits
 
 
 def predict(
@@ -55,6 +62,7 @@ def predict(
     check_bytes: int = 0,
     output_bytes: int = 0,
     stored: Sequence[Precision] = (),
+    context_depth: int = 0,
     num_copies: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
@@ -67,6 +75,7 @@ def predict(
         check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch leaves beside its cache.
         stored: in which the session's weights exist; () for that of the cells.
+        context_depth: of the cache's slots those that are filled before a prompt.
         num_copies: engines in processes of their own, each with a copy of the weights.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
@@ -82,7 +91,7 @@ def predict(
     return Need(
         weights=_weight_bytes(config, stored or (precision.stored,)) + sum(quantised),
         kv_cache=sum(caches),
-        activations=activation_bytes(config, precision, largest, input_length),
+        activations=activation_bytes(config, precision, largest, input_length, context_depth),
         check=check_bytes,
         outputs=len(cells) * output_bytes,
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),

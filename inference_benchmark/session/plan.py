@@ -1,8 +1,8 @@
 """What a session is going to do, fixed before anything runs: groups of cells. No torch.
 
-A cell is one mode at one batch size, depth of the model and, of a layer's part, length of sequences.
-Cells of one batch size and length are a group:
-they are prepared together, measured in turn, and closed before the next group begins. Where the
+A cell is one mode at one batch size, depth of the model, depth of the context where that is asked
+for, and, of a layer's part, length of sequences. Cells of one batch size, context and length are a
+group: they are prepared together, measured in turn, and closed before the next group begins. Where the
 modes of a group do not fit into memory together, each mode is a group of its own, and the cells say
 that they were not interleaved.
 """
@@ -47,6 +47,10 @@ class CellPlan:
     def batch_size(self) -> int:
         return self.engine.batch_size
 
+    @property
+    def context_depth(self) -> int | None:
+        return self.workload.context_depth
+
     @cached_property
     def variant(self) -> str:
         """The mode as it is shown: "inductor+graphs[flash_decode]"."""
@@ -60,7 +64,8 @@ class CellPlan:
 
     @cached_property
     def label(self) -> str:
-        parts = (self.variant, f"b{self.batch_size}", self.length, self.depth)
+        context = None if self.context_depth is None else f"d{self.context_depth}"
+        parts = (self.variant, f"b{self.batch_size}", self.length, context, self.depth)
         return " ".join(filter(None, parts))
 
     @property
@@ -71,6 +76,7 @@ class CellPlan:
             "variant": self.variant,
             "kernels": self.spec.kernels,
             "batch_size": self.batch_size,
+            "context_depth": self.context_depth,
             "length": self.length,
             "depth": self.depth,
         }
@@ -92,7 +98,12 @@ class CellPlan:
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
         mine, others = (
-            (cell.batch_size, cell.model.num_layers, cell.workload.input_length)
+            (
+                cell.batch_size,
+                cell.model.num_layers,
+                cell.workload.input_length,
+                cell.context_depth,
+            )
             for cell in (self, other)
         )
         return mine == others
@@ -112,8 +123,10 @@ class Group:
     @property
     def name(self) -> str:
         modes = dict.fromkeys(cell.variant for cell in self.cells)
-        length = self.cells[0].length
-        return f"batch {self.batch_size}{f', {length}' if length else ''}: {', '.join(modes)}"
+        cell = self.cells[0]
+        context = None if cell.context_depth is None else f"depth {cell.context_depth}"
+        place = ", ".join(filter(None, (f"batch {cell.batch_size}", cell.length, context)))
+        return f"{place}: {', '.join(modes)}"
 
 
 @dataclass(frozen=True)

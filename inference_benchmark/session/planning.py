@@ -16,19 +16,26 @@ def make_workload(request: Request, length: int | None = None) -> Workload:
     return workload.for_request(request, length or request.input_length)
 
 
+def make_workloads(request: Request) -> list[Workload]:
+    """At each length, and behind a context of each depth, that is asked for."""
+    workloads = [make_workload(request, length) for length in request.input_lengths]
+    if request.depth is None:
+        return workloads
+    return [workload.behind(depth) for workload in workloads for depth in request.depth]
+
+
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
-    """The cells of each input length and batch size, one per mode and depth that is measured.
+    """The cells of each input length, batch size and context, one per mode and depth of the model.
 
     one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
     """
-    workloads = [make_workload(request, length) for length in request.input_lengths]
     return [
         [
             _plan_cell(request, workload, batch_size, spec, model, one_shot)
             for spec in request.specs
             for model in request.measured_models
         ]
-        for workload in workloads
+        for workload in make_workloads(request)
         for batch_size in request.batch_sizes
     ]
 
@@ -58,6 +65,7 @@ def _plan_cell(
         mode=spec.name,
         part=workload.part,
         sampling=request.drawn,
+        context_depth=workload.context_depth or 0,
     )
     return CellPlan(
         spec=spec,
@@ -78,7 +86,7 @@ def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConf
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
     if not spec.kernels:
-        can_choose = device != "cpu" and model.caches_heads
+        can_choose = device != "cpu" and model.caches_heads and not spec.is_plain
         return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",

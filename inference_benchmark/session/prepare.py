@@ -156,6 +156,7 @@ class Preparation:
         """The first call of each step, then the graph."""
         plan, record, engine = cell.plan, cell.record, cell.engine
         inputs = self.inputs(plan, 0)
+        plan.workload.before_run(engine, inputs)
 
         def timed(stage: str, action: Callable[[], None]) -> None:
             self.on_stage(f"{cell.label}: {stage.removesuffix('_s').replace('_', ' ')}")

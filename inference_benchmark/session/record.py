@@ -84,6 +84,18 @@ class CellRecord:
         return [pair for timed in self.timed_runs for pair in timed.snapshots]
 
     @property
+    def gpu_after_runs(self) -> dict[str, list[float | None]] | None:
+        """Clock and temperature at the end of each run; of several GPUs the slowest, the hottest.
+        None where no GPU was read."""
+        after = [[pair[1] for pair in timed.snapshots if pair[1]] for timed in self.timed_runs]
+        if not any(after):
+            return None
+        return {
+            "sm_clock_hz": [_extreme(min, "sm_clock_hz", seen) for seen in after],
+            "temperature_c": [_extreme(max, "temperature_c", seen) for seen in after],
+        }
+
+    @property
     def is_sound(self) -> bool:
         """Whether it has times, and these count: a wrong output has no speed."""
         return bool(self.rounds) and self.status in ("ok", "partial")
@@ -105,6 +117,11 @@ class CellRecord:
                 self.status = "partial"
 
 
+def _extreme(choose, name: str, snapshots: list) -> float | None:
+    known = [value for seen in snapshots if (value := getattr(seen, name)) is not None]
+    return choose(known, default=None)
+
+
 @dataclass
 class MeasuredCell:
     """A cell's plan and what was seen of it."""
@@ -120,7 +137,7 @@ class MeasuredCell:
         return self.plan.label
 
     def samples(self) -> dict:
-        """{"round", "started", "metrics": {metric: one value per run}, "steps": {name: [values]
+        """{"round", "started", "gpu", "metrics": {metric: one value per run}, "steps": {name: [values]
         per run}}, as the result file has them."""
         record, workload = self.record, self.plan.workload
         if self._samples is None:
@@ -131,7 +148,11 @@ class MeasuredCell:
             for name, values in newer[part].items():
                 self._samples[part][name] += values
         self._num_sampled += len(timed)
-        own = {"round": record.rounds, "started": record.started}
+        own = {
+            "round": record.rounds,
+            "started": record.started,
+            "gpu": record.gpu_after_runs,
+        }
         if record.estimates is not None:
             no_steps = {name: [] for name in self._samples["steps"]}
             return {**own, "metrics": record.estimates, "steps": no_steps}

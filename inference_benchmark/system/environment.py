@@ -59,6 +59,28 @@ def describe_gpu(device) -> dict:
     }
 
 
+def git_commit() -> str | None:
+    """Of this code, as its results say."""
+    return _git_state()[0]
+
+
+def gpu_name() -> str | None:
+    """Of the first GPU that a program started here would see, asked without opening it; None where
+    there is none or nobody can tell."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0].strip()
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        if visible.isdecimal():
+            gpu = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+        else:
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(visible)
+        return pynvml.nvmlDeviceGetName(gpu)
+    except Exception:  # as for the driver's version
+        return None
+
+
 def gpu_uuid(device) -> str | None:
     import torch
 

@@ -10,6 +10,8 @@ class WorkloadEntry:
     workload: str  # "module:Class", a subclass of workloads.base.Workload
     description: str
     reads_prompt_only: bool = False  # nothing is generated: --output-length has no meaning
+    has_depths: bool = False  # it is timed at each context depth of --depth
+    input_length: int = 2048  # where neither --input-length nor a scenario says so
     is_part: bool = False  # of one layer: its modes are implementations of that part
 
     def load(self) -> type:
@@ -28,6 +30,13 @@ _TABLE = (
         "inference_benchmark.workloads.forward:SingleForward",
         "one forward over batch x input length, logits of all positions, no KV cache",
         reads_prompt_only=True,
+    ),
+    WorkloadEntry(
+        "depth",
+        "inference_benchmark.workloads.depth:Depth",
+        "a prefill and decode steps, each behind a context of given length",
+        has_depths=True,
+        input_length=512,
     ),
     WorkloadEntry(
         "attention",

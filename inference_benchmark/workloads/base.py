@@ -100,6 +100,8 @@ class Workload(ABC):
     # How far estimates from two depths were off, relative, by metric; others as the default.
     estimate_errors: ClassVar[Mapping[str, float]] = {}
     estimate_error: ClassVar[float] = 0.017
+    # Slots of the cache that are filled before a run; None where a run begins with an empty one.
+    context_depth: int | None = None
 
     def __init__(self, input_length: int, output_length: int) -> None:
         self.input_length = input_length
@@ -136,6 +138,14 @@ class Workload(ABC):
     def prepare(self, engine, inputs, timed: Callable[[str, Callable[[], None]], None]) -> None:
         """The first calls, in which engines compile: timed(stage, action) runs and times each; the
         stages are named as in the result file's cold_start."""
+
+    def token_ids(self, inputs) -> dict[str, list]:
+        """The tokens of a run's inputs as lists, by what they are."""
+        return {"token_ids": inputs.tolist()}
+
+    def before_run(self, engine, inputs) -> None:
+        """Bring the engine to where a run starts; not timed, and returns when it is there."""
+        return
 
     @abstractmethod
     def time(self, engine, clock_type, inputs) -> Run:

@@ -116,7 +116,7 @@ class Generation(Workload):
             share.prefill_attention_flops(batch_size, self.input_length),
         )
         contexts = decode_contexts(self.input_length, self.output_length)
-        decode = _decode_phase(share, precision, batch_size, contexts)
+        decode = decode_phase(share, precision, batch_size, contexts)
         steps = self.output_length - 1
         return Cost(
             phases={"prefill": prefill, "decode": decode},
@@ -158,7 +158,7 @@ class Generation(Workload):
         steps = min(_PROFILED_STEPS, self.output_length)
         contexts = range(self.input_length + 1, self.input_length + 1 + steps)
         prefill = self.cost(share, precision, batch_size).phases["prefill"]
-        decode = _decode_phase(share, precision, batch_size, contexts)
+        decode = decode_phase(share, precision, batch_size, contexts)
 
         def run_prefill() -> None:
             engine.prefill(inputs)
@@ -196,7 +196,7 @@ def _has_own_loop(engine) -> bool:
     return engine.capabilities.granularity != "steps"
 
 
-def _decode_phase(
+def decode_phase(
     share: ModelConfig, precision: Precision, batch_size: int, contexts: range
 ) -> Phase:
     """One decode step, the mean of those with these contexts."""

@@ -9,7 +9,7 @@ from inference_benchmark.options import resolution
 @pytest.fixture
 def run(monkeypatch, capsys):
     # Scripted cells need no GPU, whatever kernels their names speak of.
-    monkeypatch.setattr(resolution, "check_packages", lambda spec, device: None)
+    monkeypatch.setattr(resolution, "check_packages", lambda *_: None)
     return whole_session(monkeypatch, capsys)
 
 

@@ -188,3 +188,11 @@ def test_it_needs_no_torch():
         "import sys, inference_benchmark.command.many_sessions\nassert 'torch' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env=dict(os.environ))
+
+
+def test_a_page_of_the_set_is_written_at_the_end(program, tmp_path, capfd):
+    arguments = ["--mode", "eager", "--sessions", "2", "--report"]
+    assert run_sessions(arguments, 2, tmp_path / "out", report=True, program=program) == 0
+    (page,) = (tmp_path / "out").glob("*.html")
+    assert "4 cells of 2 sessions" in page.read_text()
+    assert f"page: {page}\n" in capfd.readouterr().err

@@ -491,3 +491,9 @@ def test_help_fits_80_columns_and_shows_examples(monkeypatch):
     assert "examples:" in text
     choices = "{default,max-autotune"  # argparse never breaks a list of choices
     assert all(len(line) <= 80 for line in text.splitlines() if choices not in line)
+
+
+def test_a_report_without_what_draws_it_is_refused(monkeypatch):
+    monkeypatch.setattr("inference_benchmark.options.plots_package.find_spec", lambda name: None)
+    with pytest.raises(CannotRun, match=r"pip install -e '.\[plots\]'"):
+        parsed("--report")

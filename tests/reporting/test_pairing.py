@@ -90,6 +90,18 @@ class TestOneFile:
         pairs = {label: row["baseline_label"] for label, row in found.items()}
         assert pairs == {"thunder b1": "eager b1", "thunder b8": "eager b8"}
 
+    def test_contexts_have_fingerprints_of_their_own(self, tmp_path):
+        cells = [
+            fake_cell(mode) | {"label": f"{mode} b1 d{depth}"}
+            for depth in (0, 4096)
+            for mode in ("eager", "thunder")
+        ]
+        for cell in cells:
+            cell["name"] |= {"context_depth": int(cell["label"].partition(" d")[2])}
+        found = rows(save(tmp_path / "session.json", *cells))
+        pairs = {label: row["baseline_label"] for label, row in found.items()}
+        assert pairs == {"thunder b1 d0": "eager b1 d0", "thunder b1 d4096": "eager b1 d4096"}
+
     def test_precision_of_a_cell_goes_before_that_of_the_session(self, tmp_path):
         fp8 = fake_cell("thunder:transformerengine", weights=FP8)
         found = rows(save(tmp_path / "session.json", fake_cell("eager"), fp8))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from scripted import whole_session
 
-from inference_benchmark.command.fit import arrange, need
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.command.fit import arrange, need, with_batch_sizes
+from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.session.planning import plan_cells
@@ -34,6 +34,41 @@ def test_the_sweep_of_batch_sizes_fits_one_h200():
     cache = 256 * 2000 * 128 * 1024  # 67 GB
     assert need(largest.cells).kv_cache == cache  # the reference keeps that of one layer only
     assert all(group.cells[0].interleaved for group in groups)
+
+
+@pytest.mark.parametrize(("available", "largest"), [(H200, 256), (25 * GB, 8)])
+def test_a_sweep_goes_up_to_what_is_predicted_to_fit(available, largest):
+    """Of 25 GB the weights take 16, the runtime 1.5, the check 3; 8 sequences of 2000 tokens take 2.1."""
+    request = request_of("--scenario", "chat", "--batch-size", "sweep")
+    swept = with_batch_sizes(request, plan_cells, available)
+    assert swept.batch_sizes == tuple(2**n for n in range(largest.bit_length()))
+    groups = arrange(swept, plan_cells(swept), available).groups
+    assert groups[-1].predicted_bytes <= available
+    twice = replace(request, batch_size=(2 * largest,))
+    with pytest.raises(CannotRun):
+        arrange(twice, plan_cells(twice), available)
+
+
+def test_a_sweep_of_several_depths_has_the_same_sizes_at_each():
+    request = request_of("--depth", "0", "65536", "--batch-size", "sweep")
+    swept = with_batch_sizes(request, plan_cells, H200)
+    # 16 GB of weights, 8.7 GB of cache for each sequence of the deeper one
+    assert swept.batch_sizes == (1, 2, 4, 8)
+    places = [
+        (cell.batch_size, cell.context_depth) for cells in plan_cells(swept) for cell in cells
+    ]
+    assert places == [(size, depth) for depth in (0, 65536) for size in (1, 2, 4, 8)]
+
+
+def test_a_sweep_is_refused_where_nothing_is_known_or_fits():
+    request = request_of("--scenario", "chat", "--batch-size", "sweep")
+    with pytest.raises(CannotRun, match="name the sizes"):
+        with_batch_sizes(request, plan_cells, None)
+    alone = with_batch_sizes(request, plan_cells, 12 * GB)
+    with pytest.raises(CannotRun, match="--num-layers [0-9]+ with --batch-size 1"):
+        arrange(alone, plan_cells(alone), 12 * GB)
+    with pytest.raises(RequestError, match="no others"):
+        request_of("--batch-size", "1", "sweep")
 
 
 def test_what_counts_is_the_largest_group_and_not_the_sum():

@@ -95,9 +95,16 @@ def checkpoint_tensors(
 
 
 def make_function(
-    config: GroupedQueryAttention, norm_eps: float, kernels: KernelConfig, linear: Linear
+    config: GroupedQueryAttention,
+    norm_eps: float,
+    kernels: KernelConfig,
+    linear: Linear,
+    context_depth: int = 0,
 ) -> Attend:
-    """attend(hidden, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden]."""
+    """attend(hidden, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden].
+
+    context_depth: filled slots that a prompt stands behind and attends to.
+    """
     heads, kv_heads, head_dim = config.num_heads, config.num_kv_heads, config.head_dim
     uses_kernels = not needs_mask(config, kernels)
     normalize = _choose_norm(config)
@@ -105,6 +112,7 @@ def make_function(
     decode = _decode_flash if uses_kernels else _decode_over_slots
     over_prompt = choose_causal_attention(kernels)
     fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(config)
+    fills_cache = fills_cache and not context_depth  # that kernel fills from slot 0 on
 
     def attend(hidden, cos, sin, position, mask, weights, cache):
         qkv_weight, output_weight, *norm_weights = weights
@@ -117,7 +125,7 @@ def make_function(
         if length > 1 and fills_cache and cache:
             context = _prefill_from_cache(qk, v, config, cos, sin, position, cache)
         elif length > 1:
-            context = _prefill(qk, v, config, cos, sin, position, cache, over_prompt)
+            context = _prefill(qk, v, config, cos, sin, position, cache, over_prompt, context_depth)
         else:
             context = decode(qk, v, config, cos, sin, position, mask, cache, attend_slots)
         context = context.transpose(1, 2).reshape(batch, length, heads * head_dim)
@@ -157,30 +165,44 @@ def _rotate_and_split(qk: Tensor, config: GroupedQueryAttention, cos: Tensor, si
     return qk[:, : config.num_heads], qk[:, config.num_heads :]
 
 
-def _prefill(qk, v, config, cos, sin, position, cache, over_prompt) -> Tensor:
+def _prefill(
+    qk, v, config, cos, sin, position, cache, over_prompt, context_depth: int = 0
+) -> Tensor:
     """qk [batch, heads + kv_heads, length, head_dim] -> [batch, heads, length, head_dim]."""
     q, k = _rotate_and_split(qk, config, cos, sin)
-    length = q.shape[2]
-    if _has_temperature(config.temperature, length):
-        q = _scale(q, config.temperature, torch.arange(length, device=q.device))
+    end = context_depth + q.shape[2]
+    if _has_temperature(config.temperature, end):
+        q = _scale(q, config.temperature, torch.arange(context_depth, end, device=q.device))
     if cache:
-        write_cache(cache[0], k, position)
-        write_cache(cache[1], v, position)
-    contexts = [over_prompt(q[:, :, c], k[:, :, c], v[:, :, c]) for c in _chunks(config, length)]
+        k_cache = write_cache(cache[0], k, position, context_depth)
+        v_cache = write_cache(cache[1], v, position, context_depth)
+    if context_depth:
+        k, v = k_cache, v_cache
+    contexts = [
+        over_prompt(q[:, :, queries], k[:, :, keys], v[:, :, keys])
+        for queries, keys in _chunks(config, q.shape[2], context_depth)
+    ]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 
 
-def _chunks(config: GroupedQueryAttention, length: int) -> list[slice]:
-    """The parts of a prompt that attend to themselves only."""
-    size = config.chunk_size or length
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+def _chunks(
+    config: GroupedQueryAttention, length: int, context_depth: int = 0
+) -> list[tuple[slice, slice]]:
+    """The parts of a prompt, each with the slots that it attends to: its chunk of the context."""
+    end = context_depth + length
+    size = config.chunk_size or end
+    return [
+        (slice(max(start - context_depth, 0), stop - context_depth), slice(start, stop))
+        for start in range(context_depth // size * size, end, size)
+        for stop in (min(start + size, end),)
+    ]
 
 
 def _prefill_from_cache(qk, v, config, cos, sin, position, cache) -> Tensor:
     """The same with the kernel that rotates and fills the cache; attention then reads the cache."""
     q, k = qk[:, : config.num_heads], qk[:, config.num_heads :]
     q = rope_and_cache(q, k, v, cos, sin, *cache, position)
-    chunks = _chunks(config, q.shape[2])
+    chunks = [queries for queries, _ in _chunks(config, q.shape[2])]
     contexts = [cached_causal_attention(q[:, :, c], *cache, c.start) for c in chunks]
     return contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=2)
 

@@ -97,6 +97,10 @@ class GroupedQueryAttention:
     def decode_score_flops(self, contexts: range) -> float:
         return self._score_flops(self.attended(contexts))
 
+    def expanded_values_per_token(self) -> int:
+        """What a prefill makes of each token of a context before it: attention reads the cache."""
+        return 0
+
     def activation_values_per_token(self) -> int:
         """Fused projections, keys and values repeated for all heads, and the result."""
         heads = self.num_heads + 2 * self.num_kv_heads + 3 * self.num_heads

@@ -74,9 +74,16 @@ def checkpoint_tensors(
 
 
 def make_function(
-    config: LatentAttention, norm_eps: float, kernels: KernelConfig, linear: Linear
+    config: LatentAttention,
+    norm_eps: float,
+    kernels: KernelConfig,
+    linear: Linear,
+    context_depth: int = 0,
 ) -> Attend:
-    """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden]."""
+    """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden].
+
+    context_depth: filled slots that a prompt stands behind; it expands these as well.
+    """
     heads, rope_dim = config.num_heads, config.rope_dim
     attend_absorbed = _attend_masked if needs_mask(config, kernels) else _attend_flash
     over_prompt = choose_causal_attention(kernels)
@@ -95,8 +102,12 @@ def make_function(
         q_rope = apply_rope(q[..., config.nope_dim :], cos, sin)
         k_rope = apply_rope(down[..., -rope_dim:][:, None], cos, sin)
         if cache:
-            filled = write_cache(cache[0], torch.cat((latent, k_rope), dim=-1), position)
+            latent_and_key = torch.cat((latent, k_rope), dim=-1)
+            filled = write_cache(cache[0], latent_and_key, position, context_depth)
         if length > 1:
+            if context_depth:
+                so_far = filled[:, :, : context_depth + length]
+                latent, k_rope = so_far[..., :-rope_dim], so_far[..., -rope_dim:]
             k, v = _expand(config, latent, k_rope, kv_up_weight)
             q = torch.cat((q_nope, q_rope), dim=-1)
             context = over_prompt(q, k, v, config.softmax_scale)

@@ -76,6 +76,11 @@ class LatentAttention:
     def decode_score_flops(self, contexts: range) -> float:
         return 2 * self.num_heads * (self.cache_dim + self.latent_dim) * self.attended(contexts)
 
+    def expanded_values_per_token(self) -> int:
+        """What a prefill makes of each token of a context before it: keys and values of all heads,
+        as projected and as laid out."""
+        return self.num_heads * (self.nope_dim + self.value_dim + self.query_dim)
+
     def activation_values_per_token(self) -> int:
         """Queries twice (before and after RoPE), keys and values as projected and as laid out."""
         queries = 2 * self.query_dim
