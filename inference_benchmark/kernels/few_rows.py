@@ -17,7 +17,9 @@ from inference_benchmark.kernels._registration import jit, tl
 from inference_benchmark.kernels.flash_decode import cdiv
 from inference_benchmark.kernels.packed_words import BITS, SCALE_BLOCK, WORDS, plane_weights
 
-MAX_ROWS = 64  # of x: above it a dequantised matrix and PyTorch's product are as fast
+# Of x, for which this is faster than a matrix that is unpacked first and PyTorch's product, on an
+# H200; nf4, whose levels have to be looked up, never is.
+MAX_ROWS = {"int8": 16, "int4": 16, "fp8": 64}
 MIN_TILE = 16  # rows of x in a matrix product
 
 
@@ -136,7 +138,7 @@ def launch_few_rows(
     nf4: tuple[torch.Tensor, ...] = (),
     plan: Plan | None = None,
 ) -> torch.Tensor:
-    """x [..., in_features] of up to 64 rows times packed words, as int8_linear, int4_linear and nf4_linear
+    """x [..., in_features] of a few rows times packed words, as int8_linear, int4_linear and nf4_linear
     describe them; nf4: scale_scales, scale_mean, levels."""
     in_features, out_features = x.shape[-1], words.shape[0]
     num_rows = x.numel() // in_features
@@ -172,7 +174,7 @@ def launch_few_rows(
 def launch_few_rows_bytes(
     x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, plan: Plan | None = None
 ) -> torch.Tensor:
-    """x [..., in_features] of up to 64 rows times values [out_features, in_features] of 8 bits."""
+    """x [..., in_features] of a few rows times values [out_features, in_features] of 8 bits."""
     out_features, in_features = values.shape
     num_rows = x.numel() // in_features
     plan = plan or choose_plan(out_features, in_features)

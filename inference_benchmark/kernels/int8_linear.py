@@ -64,7 +64,7 @@ def _launch(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch
     num_rows = x.numel() // x.shape[-1]
     if num_rows == 1:
         return launch_packed_gemv("int8", x, words, scales)
-    if num_rows <= MAX_ROWS:
+    if num_rows <= MAX_ROWS["int8"]:
         return launch_few_rows("int8", x, words, scales)
     return F.linear(x, launch_unpack("int8", words, scales, x.shape[-1], x.dtype))
 

@@ -1,8 +1,7 @@
 """A linear layer over 4-bit NormalFloat in groups of 64 of a row (QLoRA, arXiv:2305.14314).
 
 A weight is one of 16 quantiles of the normal distribution times its group's scale, itself 8 bits of
-a float around the mean of all scales. One row of x is packed_gemv's, a few are few_rows'; a prompt
-gets the matrix unpacked.
+a float around the mean of all scales. One row of x is packed_gemv's; more get the matrix unpacked.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import torch
 from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
-from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
 from inference_benchmark.kernels.int4_linear import unpack_int4
 from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
@@ -119,8 +117,6 @@ def _launch(
     further = (scale_scales, scale_mean, levels)
     if num_rows == 1:
         return launch_packed_gemv("nf4", x, words, scales, nf4=further)
-    if num_rows <= MAX_ROWS:
-        return launch_few_rows("nf4", x, words, scales, nf4=further)
     return F.linear(x, launch_unpack("nf4", words, scales, x.shape[-1], x.dtype, nf4=further))
 
 

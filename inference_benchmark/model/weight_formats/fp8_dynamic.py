@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.few_rows import MAX_ROWS
 from inference_benchmark.kernels.fp8_linear import fp8_linear
 from inference_benchmark.model.weight_formats.fp8 import dequantize, quantize, quantize_rows
 
 _ALIGNMENT = 16  # of both features, of the products on a GPU
+# Rows of x up to which reading the weights is all that takes time.
+_FEW_ROWS = 16
 
 
 def fp8_dynamic_plain(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def fp8_dynamic_plain(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
 
 def fp8_dynamic_linear(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
     """With this project's kernel for a few rows."""
-    if x.numel() // x.shape[-1] <= MAX_ROWS:
+    if x.numel() // x.shape[-1] <= _FEW_ROWS:
         return fp8_linear(x, values, scales)
     return fp8_dynamic_plain(x, values, scales)
 
