@@ -18,6 +18,7 @@ MODELS: dict[str, ModelConfig] = {
     "llama2-7b":       llama.PRESETS["llama2-7b"],               #   6.74 B    6.74 B     32    4096   32000      4096
     "llama2-13b":      llama.PRESETS["llama2-13b"],              #  13.02 B   13.02 B     40    5120   32000      4096
     "llama2-70b":      llama.PRESETS["llama2-70b"],              #  68.98 B   68.98 B     80    8192   32000      4096
+    "open-llama-3b":   llama.PRESETS["open-llama-3b"],           #   3.43 B    3.43 B     26    3200   32000      2048
     "llama-tiny":      llama.PRESETS["llama-tiny"],              #   0.01 B    0.01 B      4     512    1000      8192
     "mistral-7b":      mistral.PRESETS["mistral-7b"],            #   7.25 B    7.25 B     32    4096   32768     32768
     "qwen3-8b":        qwen3.PRESETS["qwen3-8b"],                #   8.19 B    8.19 B     36    4096  151936     40960

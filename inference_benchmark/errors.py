@@ -24,6 +24,10 @@ class CannotRun(RuntimeError):
     """The request is fine, but this machine can't serve it (exit code 3)."""
 
 
+class Stopped(RuntimeError):
+    """A mode was given up because it took too long; the message says at what."""
+
+
 def printable(text: object) -> str:
     """On one line: line ends and tabs become spaces, and whatever else a terminal would take for a
     command is written as an escape."""

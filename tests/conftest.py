@@ -1,5 +1,6 @@
 """Shared by all tests: the repository's modules on the path, poison, and the skip of GPU tests."""
 
+import gc
 import math
 import os
 import sys
@@ -7,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+HAS_NVIDIA_GPU = os.path.exists("/dev/nvidiactl")  # torch is not loaded to ask
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 _FILES = sorted((ROOT / "results" / "published").glob("*/*.json"))
 PUBLISHED = [path for path in _FILES if path.parent.name != "audit"]  # result files
-# The models are tiny: threads that wait for each other cost more than they bring.
+# The models are tiny: threads that wait for each other cost more than they bring, and so do
+# processes that load torch only to compile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if not HAS_NVIDIA_GPU:
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items) -> None:
@@ -23,6 +28,18 @@ def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_collection():
+    """A session collects garbage before it measures: here that of all tests before, which takes
+    longer than most sessions. On a GPU memory may wait for it."""
+    if HAS_NVIDIA_GPU:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda *_: 0)
+        yield
 
 
 @pytest.fixture

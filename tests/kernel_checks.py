@@ -8,6 +8,7 @@ bf16, the order of memory operations and CUDA graphs are tested on a GPU only.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import subprocess
@@ -40,12 +41,27 @@ starts_interpreter = [
 
 def run_in_interpreter(test_file: str) -> None:
     """The tests of a file whose names hold "interpreted"."""
+    done = _run_all_in_interpreter()
+    name = Path(test_file).resolve().relative_to(ROOT).as_posix()
+    lines = [line for line in done.stdout.splitlines() if f" {name}::" in line]
+    passed = [line for line in lines if line.startswith("PASSED")]
+    assert passed, f"no test of {name} ran:\n{done.stdout}{done.stderr}"
+    if len(passed) < len(lines):
+        raise AssertionError(done.stdout + done.stderr)
+
+
+@functools.cache
+def _run_all_in_interpreter() -> subprocess.CompletedProcess:
+    """Of all kernels at once, for a process of its own per file would load torch each time."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "interpreted"]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(
-        [*command, test_file], cwd=ROOT, env=environment, capture_output=True, text=True
+    return subprocess.run(
+        [*command, "-rA", "tests/kernels"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
-    assert run.returncode == 0, run.stdout + run.stderr
 
 
 def _mend_interpreter() -> None:

@@ -1,5 +1,7 @@
 """Small DeepSeek V3 and Llama 4 models of every layer kind, and transformers' own beside them."""
 
+from dataclasses import replace
+
 import torch
 import transformers  # what is in it is loaded when it is used
 from torch import nn
@@ -61,6 +63,12 @@ LLAMA4 = ModelConfig(
     family="llama4",
 )
 
+# Every part that is new to a compiler, in two layers: what costs it is each type of layer.
+SHALLOW_DEEPSEEK = replace(DEEPSEEK, num_layers=2, feed_forward=DEEPSEEK.feed_forward[1:])
+SHALLOW_LLAMA4 = replace(
+    LLAMA4, num_layers=2, attention=(_CHUNKED, _NOPE), feed_forward=LLAMA4.feed_forward[:2]
+)
+
 
 def hugging_face(config: ModelConfig) -> nn.Module:
     build = {"deepseek_v3": _deepseek, "llama4": _llama4}[config.family]
@@ -86,7 +94,7 @@ def _deepseek(config: ModelConfig) -> nn.Module:
         transformers.DeepseekV3Config(
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
-            intermediate_size=config.feed_forward[0].intermediate_size,
+            intermediate_size=DEEPSEEK.feed_forward[0].intermediate_size,
             moe_intermediate_size=mixture.intermediate_size,
             num_hidden_layers=config.num_layers,
             num_attention_heads=attention.num_heads,
@@ -101,7 +109,7 @@ def _deepseek(config: ModelConfig) -> nn.Module:
             qk_rope_head_dim=attention.rope_dim,
             qk_nope_head_dim=attention.nope_dim,
             v_head_dim=attention.value_dim,
-            first_k_dense_replace=1,
+            first_k_dense_replace=_num_dense(config),
             rms_norm_eps=config.norm_eps,
             max_position_embeddings=config.context_length,
             rope_parameters={
@@ -119,8 +127,12 @@ def _deepseek(config: ModelConfig) -> nn.Module:
     )
 
 
+def _num_dense(config: ModelConfig) -> int:
+    return sum(isinstance(part, DenseFeedForward) for part in config.feed_forward)
+
+
 def _llama4(config: ModelConfig) -> nn.Module:
-    chunked, nope = config.attention[0], config.attention[3]
+    chunked, nope = config.attention[0], config.attention[-1]
     dense, mixture = config.feed_forward[:2]
     scaling = config.rope.scaling
     return transformers.Llama4ForCausalLM(
@@ -136,6 +148,7 @@ def _llama4(config: ModelConfig) -> nn.Module:
             num_local_experts=mixture.num_experts,
             num_experts_per_tok=mixture.experts_per_token,
             interleave_moe_layer_step=2,
+            no_rope_layers=[int(attention.uses_rope) for attention in config.attention],
             use_qk_norm=chunked.normalizes_qk,
             attention_chunk_size=chunked.chunk_size,
             floor_scale=nope.temperature.floor_scale,

@@ -1,12 +1,14 @@
 """Whole runs of benchmark_inference.py in processes of their own, started in a tenth of a second.
 
-Loading torch takes seconds of CPU time, so a server loads it once and forks a process per run: with
-its own streams, signals, memory and exit code, which is what the tests look at.
+Loading torch takes seconds of CPU time, and the compilers as much again, so a server loads them once
+and forks a process per run: with its own streams, signals, memory and exit code, which is what the
+tests look at. torchrun's agent and the ranks that it starts are forked the same way.
 """
 
 import functools
 import multiprocessing
 import os
+import runpy
 import socket
 import sys
 import tempfile
@@ -25,14 +27,25 @@ FEW = ["--num-iterations", "3", "--warmup-iterations", "1"]
 LONG = ["--input-length", "50", "--output-length", "40", "--num-iterations", "2000"]
 
 _SERVER = multiprocessing.get_context("forkserver")
+# The last one takes what the others made out of the garbage collector's rounds, of which each
+# session makes one.
+_PRELOADED = [
+    "programs",
+    "step_engines",
+    "torch._inductor.compile_fx",
+    "inference_benchmark.engines.thunder",
+    "inference_benchmark.command.benchmark",
+    "freeze_garbage",
+]
+_READS_TABLES = tuple(
+    f"inference_benchmark.{name}" for name in ("options", "command", "benchmark_inference")
+)
 
 
 @functools.cache
 def start_server() -> None:
     """Which has torch loaded; it takes the search path from the environment alone."""
-    _SERVER.set_forkserver_preload(
-        ["programs", "torch._dynamo", "inference_benchmark.command.benchmark"]
-    )
+    _SERVER.set_forkserver_preload(_PRELOADED)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), _TESTS, before)))
     forkserver.ensure_running()
@@ -92,17 +105,19 @@ def start(
     stdout: str | None = None,
     environment: dict[str, str] | None = None,
     prepare: Callable[[], None] | None = None,
+    program: Callable[[list[str]], None] | None = None,
 ) -> Program:
     """benchmark_inference.py with these arguments.
 
     stdout: a file to write to, "" to close it; caught by default.
     prepare: called in the new process before anything else; picklable.
+    program: what runs with the arguments instead; picklable.
     """
     start_server()
     folder = tempfile.TemporaryDirectory()
     process = _SERVER.Process(
         target=_main,
-        args=(list(arguments), folder.name, stdout, environment or {}, prepare),
+        args=(list(arguments), folder.name, stdout, environment or {}, prepare, program or _run),
     )
     process.start()
     return Program(process, folder)
@@ -126,23 +141,65 @@ def run_ranks(size: int, *arguments: str) -> list[Done]:
     return [rank.wait() for rank in ranks]
 
 
-def _main(arguments: list[str], folder: str, stdout: str | None, environment, prepare) -> None:
+def run_script(path: str, *arguments: str) -> Done:
+    """A Python file of the repository, as `python PATH` runs it."""
+    return start(*arguments, program=functools.partial(_run_script, path)).wait()
+
+
+def start_torchrun(size: int, *arguments: str) -> Program:
+    """`torchrun --standalone --nproc-per-node SIZE benchmark_inference.py` with these arguments.
+
+    The agent is torchrun's own: what it does about signals and dead ranks is its business.
+    """
+    return start(*arguments, program=functools.partial(_run_torchrun, size))
+
+
+def _main(
+    arguments: list[str], folder: str, stdout: str | None, environment, prepare, program
+) -> None:
     os.chdir(ROOT)
     os.environ.update(environment)
     caught = os.path.join(folder, "stdout")
     open(caught, "w").close()
     _redirect(caught if stdout is None else stdout, 1)
     _redirect(os.path.join(folder, "stderr"), 2)
+    from step_engines import generate_code
+
+    generate_code(False)
     if prepare is not None:
         prepare()
     encoding = os.environ.get("PYTHONIOENCODING")  # read when Python starts, which it did
     sys.stdout = None if stdout == "" else os.fdopen(1, "w", encoding=encoding, closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    sys.argv = ["benchmark_inference.py", *arguments]
+    program(arguments)
+
+
+def _run(arguments: list[str]) -> None:
     from inference_benchmark import benchmark_inference
 
+    sys.argv = ["benchmark_inference.py", *arguments]
     benchmark_inference._STARTED = time.perf_counter()
     benchmark_inference.run_program()
+
+
+def _run_script(path: str, arguments: list[str]) -> None:
+    """What reads the tables of engines and workloads is imported after the script's entry."""
+    for name in list(sys.modules):
+        if name.startswith(_READS_TABLES):
+            del sys.modules[name]
+    sys.argv = [path, *arguments]
+    sys.path[0] = os.path.join(ROOT, os.path.dirname(path))
+    runpy.run_path(path, run_name="__main__")
+
+
+def _run_torchrun(size: int, arguments: list[str]) -> None:
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
+
+    flags = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--nproc-per-node"]
+    config, _, _ = config_from_args(parse_args([*flags, str(size), "benchmark_inference.py"]))
+    config.start_method = "fork"
+    elastic_launch(config, _run)(arguments)
 
 
 def _redirect(path: str, descriptor: int) -> None:

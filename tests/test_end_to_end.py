@@ -134,6 +134,41 @@ def test_one_forward_without_a_cache_in_every_engine():
     assert [cell["mode"] for cell in result["cells"]] == modes
 
 
+def test_training_steps_are_checked_and_labelled():
+    flags = ["--workload", "training", "--input-length", "16", "--mixed-precision", "autocast"]
+    where = ["--model-name", "llama-tiny", "--num-layers", "1", "--device", "cpu"]
+    done = run_program(*where, *flags, *FEW, "--mode", "eager", "--dynamic-shapes", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    validate(result)
+    conditions = result["workload"]["conditions"]
+    assert conditions[:2] == ["AdamW", "autocast of fp32 weights"]
+    assert conditions[2].startswith("3 lengths, ")
+    assert "AdamW" in done.stderr
+    (cell,) = result["cells"]
+    assert cell["output_check"]["passed"]
+    assert cell["output_check"]["checked"] == ["losses", "gradients"]
+    assert cell["options"]["training"]["mixed_precision"] == "autocast"
+    times = cell["samples"]["metrics"]
+    assert times["iterations_s"] == pytest.approx([3 * each for each in times["training_s"]])
+
+
+def test_own_implementations_are_measured_beside_ours():
+    builds = ["default", str(ROOT / "examples" / "own_model.py") + ":build"]
+    lengths = ["--input-length", "8", "--output-length", "4"]
+    done = run("--implementation", *builds, "--mode", "eager", *lengths, *FEW, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    validate(result)
+    ours, theirs = result["cells"]
+    assert [cell["label"] for cell in (ours, theirs)] == ["eager b1", "eager@own_model b1"]
+    assert theirs["output_check"]["checked"] == ["tokens", "logits", "cache"]
+    assert theirs["output_check"]["passed"]
+    assert theirs["speedup"]["baseline"] == "eager b1"
+    assert ours["speedup"] is None
+    assert "against default in the same mode" in done.stderr
+
+
 def test_generation_in_inductor_is_checked_and_compared():
     lengths = ["--input-length", "8", "--output-length", "4", "--num-iterations", "2"]
     done = run("--mode", "inductor", "eager", *lengths, "--warmup-iterations", "1", "--json")

@@ -16,7 +16,8 @@ def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True
     plan, record = cell.plan, cell.record
     ceilings = facts.ceilings.get(plan.precision.compute)
     kernels, model = plan.engine.kernels, plan.model
-    has_own_loop = plan.spec.engine.has_own_loop  # and kernels of its own
+    # An engine's own loop has kernels of its own, and so has another implementation.
+    has_own_loop = plan.spec.engine.has_own_loop or not plan.implementation.is_default
     return {
         "label": plan.label,
         "name": plan.name,
@@ -34,6 +35,8 @@ def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True
             "precision": plan.precision.name,
             "compiler": record.compiler_stats,
             "routing": record.routing,
+            "implementation": None if plan.implementation.is_default else plan.implementation.name,
+            "training": plan.engine.training and plan.engine.training.record(),
         },
         "timer": _timer(cell),
         "estimated": plan.is_estimate,
@@ -99,7 +102,16 @@ def _cold_start(cell: MeasuredCell) -> dict | None:
         return None
     is_wrong = record.status == "wrong_output"  # which has no times but those named so
     warmup_s = [] if is_wrong else [run.total_s for run in record.warmup_runs]
-    return {**record.cold_start, "warmup_s": warmup_s, "payback_tokens": None}
+    later = {"recompilations": _recompilations(cell)}
+    return {**record.cold_start, **later, "warmup_s": warmup_s, "payback_tokens": None}
+
+
+def _recompilations(cell: MeasuredCell) -> int | None:
+    """After the first calls, in warm-up and timed runs."""
+    record = cell.record
+    if not record.compilations and record.recompilations is None:
+        return None
+    return sum(record.compilations) + (record.recompilations or 0)
 
 
 def snapshots_of(cell: MeasuredCell) -> tuple[list, list]:

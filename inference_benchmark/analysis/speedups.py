@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from inference_benchmark.engines.spec import ModeSpec, baseline_at
+from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.intervals import Interval
 from inference_benchmark.statistics.ratios import compare
@@ -18,6 +19,7 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
 
     wanted: label of the mode that is the baseline; None: PyTorch as shipped at the same graph
         setting, for quantised weights the same mode without them.
+    Of another implementation than the first one: the same mode of that.
     Cells that were interleaved are compared round by round, others as two samples.
     """
     references = [_references(cell, cells, wanted) for cell in cells]
@@ -39,8 +41,10 @@ def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCel
 def _baseline(
     cell: MeasuredCell, cells: Sequence[MeasuredCell], wanted: str | None
 ) -> MeasuredCell | None:
-    spec = cell.plan.spec
-    if wanted is not None:
+    spec, reference = cell.plan.spec, cells[0].plan.implementation
+    if cell.plan.implementation != reference:  # whose gain is over the same mode of the first one
+        found = _find(spec.label, cell, cells, reference)
+    elif wanted is not None:
         found = _find(wanted, cell, cells)
     else:
         own = baseline_at(spec.cuda_graphs, workload=spec.workload)
@@ -87,10 +91,16 @@ def _find_spec(
 
 
 def _find(
-    mode_label: str, like: MeasuredCell, cells: Sequence[MeasuredCell]
+    mode_label: str,
+    like: MeasuredCell,
+    cells: Sequence[MeasuredCell],
+    implementation: Implementation | None = None,
 ) -> MeasuredCell | None:
+    """The sound cell of this mode that does the same work, of the same implementation unless
+    another one is asked for."""
+    implementation = implementation or like.plan.implementation
     for cell in cells:
-        is_same_work = cell.plan.like(like.plan)
+        is_same_work = cell.plan.like(like.plan) and cell.plan.implementation == implementation
         if is_same_work and cell.plan.spec.label == mode_label and cell.record.is_sound:
             return cell
     return None

@@ -250,7 +250,7 @@ class Benchmark:
         self._show(cells)
 
     def _rounds(self, cells: list[LiveCell], monitor: GpuMonitor) -> Rounds:
-        tracker = MemoryTracker(cells)
+        tracker = MemoryTracker(cells, self.weights.idle_bytes)
         is_cuda = self.device.type == "cuda"
         return Rounds(
             cells,

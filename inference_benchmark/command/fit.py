@@ -12,8 +12,8 @@ from dataclasses import replace
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import choose, flag, pairs
+from inference_benchmark.model.implementation import OURS
 from inference_benchmark.options.request import Request
-from inference_benchmark.output_check.memory import replay_bytes
 from inference_benchmark.reporting.units import gigabytes
 from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
@@ -90,20 +90,15 @@ def need(cells: Cells) -> Need:
         [(cell.share, cell.precision, cell.batch_size) for cell in cells],
         workload.input_length,
         workload.cache_length,
-        check_bytes=replay_bytes(
-            largest.share,
-            largest.precision,
-            largest.batch_size,
-            workload.input_length,
-            workload.output_length,
-            workload.context_depth or 0,
-        ),
+        check_bytes=workload.check_bytes(largest.share, largest.precision, largest.batch_size),
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
         stored=largest.stored,
         context_depth=workload.context_depth or 0,
-        num_copies=sum(cell.spec.engine.copies_weights for cell in cells),
+        num_copies=sum(cell.spec.engine.copies_weights for cell in cells)
+        + len({cell.implementation for cell in cells} - {OURS}),
+        working_bytes=workload.working_bytes(largest.share, largest.precision, largest.batch_size),
     )
 
 

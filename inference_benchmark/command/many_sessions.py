@@ -16,7 +16,6 @@ from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, wit
 from inference_benchmark.errors import ExitCode, RequestError
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 from inference_benchmark.reporting.session_sets import set_table
-from inference_benchmark.system.output_stream import say
 
 VARIABLE = "BENCHMARK_SESSION_SET"  # ID:INDEX:SIZE, set for each session of a set
 _FINISHED = "complete"
@@ -118,18 +117,9 @@ class _Sessions:
 
     def write_page(self) -> bool:
         """Of the sessions that ran, under the set's name; False where it can't be written."""
-        from inference_benchmark.command.report import draw_page
-        from inference_benchmark.plotting.sources import read_source
+        from inference_benchmark.command.report import page_of_files
 
-        sources = [read_source(str(path)) for path in self._files()]
-        path = self.folder / f"{self.id}.html"
-        try:
-            if sources:
-                draw_page(path, sources)
-        except OSError as error:
-            say(f"error: the page {path} can't be written: {error.strerror}")
-            return False
-        return True
+        return page_of_files(self.folder / f"{self.id}.html", self._files())
 
     def _files(self) -> dict[Path, dict]:
         """The set's files by their place in it; what else lies in the folder is not ours."""

@@ -1,7 +1,7 @@
 """What a session prints at its end: tables, profiles, where it was saved, and what programs read."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
 from typing import TextIO
@@ -83,3 +83,18 @@ def _free(path: Path) -> Path:
     """The name, or with -2, -3, ... where it is taken."""
     numbered = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
     return next(name for name in chain((path,), numbered) if not name.exists())
+
+
+def page_of_files(path: Path, files: Iterable[Path]) -> bool:
+    """A page of these result files, if there are any; False, with a line, where it can't be
+    written."""
+    from inference_benchmark.plotting.sources import read_source
+
+    sources = [read_source(str(file)) for file in files]
+    try:
+        if sources:
+            draw_page(path, sources)
+    except OSError as error:
+        say(f"error: the page {path} can't be written: {error.strerror}")
+        return False
+    return True

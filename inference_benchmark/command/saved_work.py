@@ -4,7 +4,7 @@ A session is there if one that has ended holds all of its cells, made with the s
 same code, on a GPU of the same name.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,10 +26,10 @@ class Machine:
     git_commit: str | None
 
 
-def read_folder(folder: Path) -> dict[Path, dict]:
-    """The results in a folder; what can't be read is none."""
+def read_folder(folder: Path, known: Collection[Path] = ()) -> dict[Path, dict]:
+    """The results in a folder, but for those that are known; what can't be read is none."""
     found = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(set(folder.glob("*.json")) - set(known)):
         try:
             found[path] = read_result(path)
         except ResultFileError:

@@ -66,6 +66,8 @@ def run_sweep(
     code = sweep.run()
     out = sys.stderr if arguments.format == "json" or arguments.json else sys.stdout
     print(sweep.report(), file=out, flush=True)
+    if arguments.report and not sweep.write_page():
+        return code or ExitCode.NOT_WRITTEN
     return code
 
 
@@ -81,7 +83,7 @@ def _sessions(arguments: Namespace, words: Sequence[str], machine: Machine) -> l
     if twice := fields_of(arguments.sweep) & given_flags(arguments):
         flag = option(min(twice))
         raise RequestError(f"{flag} is given here and in {arguments.sweep}: leave out one")
-    common = without(words, "sweep")
+    common = [word for word in without(words, "sweep") if word != "--report"]
     if "--save-results" not in common:
         common = [*common, "--save-results"]
     sessions = []
@@ -148,7 +150,7 @@ class _Sweep:
         session.code = self.children.run(session.arguments, {})
         if session.code in GOES_ON:
             self.clock.ended(session.expected_s, time.perf_counter() - started)
-        new = {path: result for path, result in read_folder(folder).items() if path not in known}
+        new = read_folder(folder, known)
         found = find_session(session.request, new, self.machine)
         if found is not None:
             session.path, session.result = found
@@ -191,6 +193,15 @@ class _Sweep:
             lines.append("the same command goes on with what is missing")
         lines += dict.fromkeys(f"saved: {session.path}" for session in there)
         return "\n".join(lines)
+
+    def write_page(self) -> bool:
+        """Of all sessions that are there, under the name of the sweep's file; False where it can't
+        be written."""
+        from inference_benchmark.command.report import page_of_files
+
+        path = self.arguments.output_dir / f"{self.arguments.sweep.stem}.html"
+        files = dict.fromkeys(session.path for session in self.sessions if session.path is not None)
+        return page_of_files(path, files)
 
 
 def _worst(codes: Sequence[int]) -> int:

@@ -31,9 +31,10 @@ class EngineEntry:
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
     needs_weights: bool = True  # those of the session; otherwise it brings its own, or has none
-    copies_weights: bool = False  # it holds a copy of them beside the session's
+    copies_weights: int = 0  # so many copies of them does it hold beside the session's
     has_own_loop: bool = False  # it generates by itself: no CUDA graph of ours, no other workload
     in_worker: bool = False  # it runs in a process of its own: --engine-python says by which Python
+    precision: str | None = None  # that it converts the weights to; None: the session's
     needs_gpu: bool = False
     cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
@@ -43,6 +44,9 @@ class EngineEntry:
     server_check: str = ""
     note: str = ""  # what is said wherever its name is listed
     is_listed: bool = True  # in --help
+    # A cell that is asked for by flags instead of --mode, here all of them; one of several flags is
+    # what the cells of each are held against.
+    flags: tuple[str, ...] = ()
 
     def load(self) -> type:
         return _load(self.engine)
@@ -97,6 +101,39 @@ _TABLE = (
         shipped_attention="flex",
     ),
     EngineEntry(
+        "pytorch-base",
+        "inference_benchmark.engines.converted:Fp32Eager",
+        "plain PyTorch in fp32",
+        graphs_by_default=False,
+        copies_weights=1,
+        precision="fp32",
+        is_listed=False,
+        flags=("pytorch_base",),
+    ),
+    EngineEntry(
+        "pytorch-fp16",
+        "inference_benchmark.engines.converted:Fp16Eager",
+        "plain PyTorch in fp16",
+        graphs_by_default=False,
+        copies_weights=1,
+        precision="fp16",
+        is_listed=False,
+        flags=("pytorch_base", "pytorch_optimised"),
+    ),
+    EngineEntry(
+        "pytorch-optimised",
+        "inference_benchmark.engines.converted:Fp16Inductor",
+        "torch.compile in fp16",
+        graphs_by_default=True,
+        takes_compile_mode=True,
+        compiles_flex=True,
+        shipped_attention="flex",
+        copies_weights=1,
+        precision="fp16",
+        is_listed=False,
+        flags=("pytorch_optimised",),
+    ),
+    EngineEntry(
         "transformers",
         "inference_benchmark.engines.transformers:TransformersEngine",
         "Hugging Face transformers' generate",
@@ -112,8 +149,8 @@ _TABLE = (
         "vLLM, in a process of its own",
         graphs_by_default=False,
         packages=("vllm",),
-        install="pip install vllm==0.26.0 (its Python: --engine-python vllm=PATH)",
-        copies_weights=True,
+        install="pip install vllm==0.26.0, best in a Python of its own (--engine-python vllm=PATH)",
+        copies_weights=1,
         has_own_loop=True,
         in_worker=True,
     ),
@@ -125,7 +162,7 @@ _TABLE = (
         packages=("llama_cpp",),
         install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
         own_packages=("gguf",),
-        copies_weights=True,
+        copies_weights=1,
         has_own_loop=True,
         in_worker=True,
     ),
@@ -136,7 +173,7 @@ _TABLE = (
         graphs_by_default=False,
         packages=("tinygrad",),
         install="pip install tinygrad",
-        copies_weights=True,
+        copies_weights=1,
         has_own_loop=True,
         in_worker=True,
         cpu_program="clang",
@@ -149,7 +186,7 @@ _TABLE = (
         graphs_by_default=False,
         packages=("gguf",),
         install="pip install gguf",
-        copies_weights=True,
+        copies_weights=1,
         has_own_loop=True,
         max_batch_size=1,
         server_check="inference_benchmark.engines.ollama_client:check_server",
@@ -162,7 +199,7 @@ _TABLE = (
         graphs_by_default=False,
         packages=("torch_tensorrt",),
         install="pip install torch-tensorrt, whose libraries come from NVIDIA's index",
-        copies_weights=True,
+        copies_weights=2,
         needs_gpu=True,
         suffixes=("optimised",),
         note="written, not run",

@@ -2,10 +2,10 @@
 
 To add one, write one file with a subclass of `Engine` and one entry of the table in
 engines/__init__.py. An engine implements the steps of the workloads that it serves: `prefill` and
-`decode` for generation, or `generate` where its makers' own loop does both, and `forward` for one
-forward. Engines that execute the session's own weights build on `StepEngine` (step_engine.py) and say
-only how they compile; those that bring their own loop build on `StreamEngine` (stream_engine.py). No
-torch here.
+`decode` for generation, or `generate` where its makers' own loop does both, `forward` for one
+forward and `train` for a training step. Engines that execute the session's own weights build on
+`StepEngine` (step_engine.py) and say only how they compile; those that bring their own loop build on
+`StreamEngine` (stream_engine.py). No torch here.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.model.sampling import Sampling
+from inference_benchmark.model.training_config import TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Capabilities:
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
     takes_weights: whether it loads a copy of the session's weights, as files or in memory.
     samples: whether it can draw tokens as --sampling multinomial does.
-    steps: what it implements of "prefill", "decode", "generate", "forward" and "part", and "fill"
+    steps: what it implements of "prefill", "decode", "generate", "forward", "part" and
+        "train", and "fill"
         where a prefill can continue a cache that `fill` has filled.
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
@@ -78,6 +80,7 @@ class EnginePlan:
     mode: the name of the mode, for engines that serve several.
     part: what is computed of a layer, where that is all.
     sampling: how tokens are drawn; None: the most likely one is taken.
+    training: how to train, for an engine that is asked to.
     """
 
     batch_size: int
@@ -96,6 +99,7 @@ class EnginePlan:
     part: LayerPart | None = None
     sampling: Sampling | None = None
     context_depth: int = 0
+    training: TrainingConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -104,12 +108,15 @@ class Resources:
 
     files: the weights as files that other programs read, written when the first engine asks; see
         session.weight_files.WeightFiles. seed: of the session.
+    model: of another implementation, with the same weights (model/own_model.py); None: the decoder
+        is what is executed.
     """
 
     decoder: Any = None
     device: Any = None
     files: Any = None
     seed: int = 0
+    model: Any = None
 
 
 class Engine:
@@ -121,6 +128,8 @@ class Engine:
     capabilities: ClassVar[Capabilities] = Capabilities()
     # Makes a clock for a number of marks, where the engine knows better than the session's clocks.
     clock_type: Any = None
+    # Weights of its own, where its outputs are checked against these instead of the session's.
+    decoder: Any = None
     # Of a cold start what it took to load weights; None where it uses the session's.
     load_s: float | None = None
 
@@ -139,6 +148,13 @@ class Engine:
     def forward(self, input_ids) -> None:
         """One forward over [batch, input_length]; it leaves the logits of all positions."""
         raise NotImplementedError
+
+    def train(self, token_ids) -> None:
+        """One training step over [batch, length + 1]; it leaves the loss and the gradients."""
+        raise NotImplementedError
+
+    def forget_gradients(self) -> None:
+        """Give back the memory of what the newest training step left."""
 
     def capture(self) -> None:
         """Capture the step that the workload repeats in a CUDA graph, after it ran once."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 import torch._dynamo
 import torch._inductor.config
+from torch import nn
 
 from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.engines.step_engine import StepEngine
@@ -42,6 +43,8 @@ def configure_inductor(plan: EnginePlan) -> None:
 
 
 class InductorEngine(StepEngine):
+    capabilities = replace(StepEngine.capabilities, steps=StepEngine.capabilities.steps | {"train"})
+
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         self._counts_before = _counts()
         super().__init__(plan, resources)
@@ -61,8 +64,22 @@ class InductorEngine(StepEngine):
     def compile_function(self, function: Callable) -> Callable:
         return self._compile(function)
 
-    def _compile(self, function: Callable) -> Callable:
-        return torch.compile(function, fullgraph=True, dynamic=False, mode=self.plan.compile_mode)
+    def compile_training(self, decoder: Decoder) -> Callable:
+        configure_inductor(self.plan)
+        return self.loss_forward(decoder, self._compile)
+
+    def compile_model(self, model: nn.Module) -> Callable:
+        """What torch.compile can't trace of it stays eager, as wherever a user calls it."""
+        configure_inductor(self.plan)
+        return self._compile(model, fullgraph=False)
+
+    def _compile(self, function: Callable, fullgraph: bool = True) -> Callable:
+        training = self.plan.training
+        # None: a shape that changes becomes a symbol at the second compilation.
+        dynamic = None if training is not None and training.dynamic_shapes else False
+        return torch.compile(
+            function, fullgraph=fullgraph, dynamic=dynamic, mode=self.plan.compile_mode
+        )
 
     def compile_count(self) -> int:
         return _counts()["graphs"]

@@ -18,7 +18,7 @@ class ScriptedEngine(Engine):
 
     Args:
         script: the gaps of each run in turn; without one, runs that vary by 0.1 %.
-        fail_at: at which prefill or forward, counted from 1, `error` is raised.
+        fail_at: at which prefill, forward or training step, counted from 1, `error` is raised.
         compile_counts: what compile_count() returns, call by call; the last one stays.
         log: takes `name` at each prefill or forward, to see who ran when.
     """
@@ -28,7 +28,7 @@ class ScriptedEngine(Engine):
         capturable=False,
         evidence=frozenset(),
         owns_weights=True,
-        steps=Capabilities().steps | {"fill"},
+        steps=Capabilities().steps | {"fill", "train"},
     )
 
     def __init__(
@@ -67,6 +67,9 @@ class ScriptedEngine(Engine):
     def forward(self, input_ids) -> None:
         self.forwards += 1
         self._begin_run()
+
+    def train(self, token_ids) -> None:
+        self.forward(token_ids)
 
     def _begin_run(self) -> None:
         if self._log is not None:

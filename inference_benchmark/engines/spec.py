@@ -25,6 +25,7 @@ class Executor:
     thunder_name: str | None  # None: not an executor but another front end (dynamo)
     packages: tuple[str, ...] = ()  # any one of these import names serves
     install: str = ""
+    training_name: str | None = None  # where thunder has another one for gradients
     weight_format: str | None = None  # in which it makes copies of the linear layers' weights
     needs_gpu: bool = False
 
@@ -42,6 +43,7 @@ _EXECUTORS = (
         "quant_te",
         ("transformer_engine",),
         _TE,
+        training_name="transformer_engine_v1",
         weight_format="fp8",
         needs_gpu=True,
     ),

@@ -76,10 +76,10 @@ class StreamEngine(Engine):
     def compiler_stats(self) -> dict:
         return self.facts()
 
-    def memory_bytes(self) -> int | None:
-        """What the engine's own processes hold on the GPU, reserved pools included; None for one in
-        this process, whose allocator is asked, and where it is not known."""
-        return None
+    def reported_memory(self) -> dict[str, int]:
+        """What the engine itself says of its memory, in bytes by name: pools that it reserved stand
+        apart there from what the driver counts."""
+        return {}
 
     def run(self, input_ids: Tensor, output_length: int) -> Stream:
         """One run over prompts [batch, input_length].

@@ -102,7 +102,9 @@ _OWN_OPTIONS = {"cache", "sharp_edges"}
 
 class ThunderEngine(StepEngine):
     capabilities = replace(
-        StepEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
+        StepEngine.capabilities,
+        weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}),
+        steps=StepEngine.capabilities.steps | {"train"},
     )
 
     def compile(self, decoder: Decoder) -> Callable:
@@ -121,6 +123,21 @@ class ThunderEngine(StepEngine):
 
     def compile_function(self, function: Callable) -> Callable:
         return self._compile(function)
+
+    def compile_training(self, decoder: Decoder) -> Callable:
+        """thunder's own autograd; its attention with gradients knows no shared heads."""
+        configure_inductor(self.plan)
+        self._jitted = []
+        quantises = any(EXECUTORS[name].weight_format for name in self.plan.executors)
+        forward = self.loss_forward(
+            decoder, self._compile, shared_heads=False, transform_each=quantises
+        )
+        return _in_fp8(forward) if quantises else forward
+
+    def compile_model(self, model: nn.Module) -> Callable:
+        configure_inductor(self.plan)
+        self._jitted = []
+        return self._compile(model)
 
     def _compile(self, function: Callable) -> Callable:
         options = dict(self.plan.compile_options)
@@ -148,13 +165,24 @@ class ThunderEngine(StepEngine):
         return call
 
     def _executors(self) -> list:
-        names = [EXECUTORS[name].thunder_name for name in self.plan.executors]
+        names = [self._name_of(name) for name in self.plan.executors]
         chosen = [thunder.get_executor(name) for name in names if name not in (None, "quant_te")]
         return [_OPERATORS, *(chosen or thunder.get_default_executors())]
 
+    def _name_of(self, executor: str) -> str | None:
+        """As thunder has it."""
+        found = EXECUTORS[executor]
+        trains = self.plan.training is not None
+        return (trains and found.training_name) or found.thunder_name
+
     def _transforms(self, function: Callable) -> list:
         """What rewrites the trace; FP8 weights belong to modules, so functions have none."""
-        if "transformerengine" in self.plan.executors and isinstance(function, nn.Module):
+        infers = self.plan.training is None
+        if (
+            "transformerengine" in self.plan.executors
+            and isinstance(function, nn.Module)
+            and infers
+        ):
             from thunder.transforms.te_inference import TEInference8BitTransform
 
             return [TEInference8BitTransform()]
@@ -202,7 +230,7 @@ class ThunderEngine(StepEngine):
 
     def _refuse_idle_executors(self, used: Counter) -> None:
         for name in self.plan.executors:
-            wanted = EXECUTORS[name].thunder_name
+            wanted = self._name_of(name)
             if wanted is not None and not used[wanted]:
                 raise CannotRun(
                     f"executor '{name}' does nothing in this model's trace "
@@ -222,6 +250,20 @@ class ThunderEngine(StepEngine):
                     f"--thunder-options {name} does nothing in this model's trace: no executor "
                     "asked for it"
                 )
+
+
+def _in_fp8(forward: Callable) -> Callable:
+    """Scales are those of the steps before: one recipe for all steps, in tracing and afterwards."""
+    from transformer_engine.common.recipe import DelayedScaling
+    from transformer_engine.pytorch import fp8_autocast
+
+    recipe = DelayedScaling()
+
+    def in_fp8(tokens, targets):
+        with fp8_autocast(enabled=True, fp8_recipe=recipe):
+            return forward(tokens, targets)
+
+    return in_fp8
 
 
 class _LayerModule(nn.Module):

@@ -72,7 +72,6 @@ class WorkerEngine(StreamEngine):
         return self._facts | {"python": self.plan.python or "this one"}
 
     def reported_memory(self) -> dict[str, int]:
-        """Bytes by name that the engine itself reports, reserved pools among them."""
         return self._worker.call("memory")
 
     def close(self) -> None:

@@ -129,6 +129,17 @@ class ModelConfig:
             full_num_layers=self.full_num_layers or self.num_layers,
         )
 
+    def one_layer(self) -> "ModelConfig":
+        """The same model with a single layer, of the kind that it has most of."""
+        kind, _ = self._layer_counts.most_common(1)[0]
+        return replace(
+            self,
+            num_layers=1,
+            attention=kind.attention,
+            feed_forward=kind.feed_forward,
+            full_num_layers=self.full_num_layers or self.num_layers,
+        )
+
     def sharded(self, size: int) -> "ModelConfig":
         """What each of `size` ranks holds: all arithmetic below is then that of one rank.
 

@@ -26,6 +26,7 @@ class Flag:
     needs: a flag, or several of which one will do, without which this one would do nothing.
     serves: the workloads in which it does something; None: all. not_for: those in which it does not.
     ignored_on: devices on which it does nothing, which a notice says.
+    const: its value where it is given without one (nargs "?").
     """
 
     group: str
@@ -40,6 +41,7 @@ class Flag:
     serves: tuple[str, ...] | None = None
     not_for: tuple[str, ...] = ()
     ignored_on: tuple[str, ...] = ()
+    const: Any = None
 
 
 def flag(group: str, help: str, *, default: Any = None, **settings: Any) -> Any:
@@ -107,6 +109,8 @@ def _add(group, declared: Field, found: Flag) -> None:
         return
     if found.nargs is not None:
         settings["nargs"] = found.nargs
+    if found.const is not None:
+        settings["const"] = found.const
     if found.parse is not None:
         settings["type"] = found.parse
     if found.choices is not None:

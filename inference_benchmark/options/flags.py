@@ -12,6 +12,7 @@ from inference_benchmark import __version__
 from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.layer_part import FEED_FORWARDS
+from inference_benchmark.model.training_config import MIXED_PRECISION, OPTIMIZERS
 from inference_benchmark.model.weight_format import PRECISIONS, QUANTIZED
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
@@ -25,39 +26,6 @@ CACHE_STATES = ("cold", "warm")
 
 _FIXES_RUNS = "it fixes the number of runs"
 _HAS_LENGTHS = "a depth takes --input-length and --output-length"
-# Flags that do nothing for the answer to a question.
-_BENCHMARK_ONLY = [
-    "workload",
-    "scenario",
-    "batch_size",
-    "depth",
-    "input_length",
-    "output_length",
-    "extrapolate",
-    "quantize",
-    "num_iterations",
-    "warmup_iterations",
-    "target_ci",
-    "max_seconds",
-    "sweep",
-    "sessions",
-    "cache_state",
-    "baseline",
-    "strict",
-    "profile",
-    "explain",
-    "gpu_price",
-    "gpu_bandwidth",
-    "gpu_peak",
-    "measure_ceilings",
-    "details",
-    "format",
-    "json",
-    "save_results",
-    "save_prompts",
-    "output_dir",
-    "output",
-]
 
 _EPILOG = """what is printed:
   TTFT     time to the first token: one prefill of the whole prompt
@@ -118,14 +86,15 @@ class Flags:
         nargs="+",
         default=("none",),
         metavar="FORMAT",
-        not_for=PARTS,
+        excludes={"implementation": "only this project's model is stored so"},
+        not_for=(*PARTS, "training"),
     )
     quantize_head: bool = flag(
         "model",
         "store the head in these formats too",
         default=False,
         needs="quantize",
-        not_for=PARTS,
+        not_for=(*PARTS, "training"),
     )
     max_kl: float | None = flag(
         "model",
@@ -134,7 +103,7 @@ class Flags:
         parse=values.nats,
         metavar="X",
         needs="quantize",
-        not_for=PARTS,
+        not_for=(*PARTS, "training"),
     )
     num_layers: int | None = flag(
         "model",
@@ -154,6 +123,15 @@ class Flags:
         excludes={"num_layers": "an estimate is of the full model"},
         not_for=PARTS,
     )
+    implementation: tuple[str, ...] = flag(
+        "model",
+        "whose build of the model, several are compared: default, transformers, or FILE.py:FUNCTION "
+        "of your own (see examples/own_model.py)",
+        nargs="+",
+        default=("default",),
+        metavar="BUILD",
+        serves=("generation", "forward", "training"),
+    )
     seed: int = flag(
         "model",
         "of weights and prompts (default: 0)",
@@ -167,7 +145,8 @@ class Flags:
     workload: str = flag(
         "workload",
         "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
-        "input, without a cache, what --depth times, or a part of one layer (default: generation)",
+        "input, without a cache, what --depth times, a training step, or a part of one layer "
+        "(default: generation)",
         choices=tuple(WORKLOADS),
         default="generation",
         role="work",
@@ -258,7 +237,6 @@ class Flags:
         "print the answer of the model in --model-path to this text, as it comes, and its times",
         metavar="TEXT",
         needs="model_path",
-        excludes=dict.fromkeys(_BENCHMARK_ONLY, "it is a question, not a benchmark"),
     )
     max_new_tokens: int | None = flag(
         "a question",
@@ -269,6 +247,41 @@ class Flags:
     )
     timing: bool = flag("a question", "the time of each token", default=False, needs="prompt")
 
+    # training
+    optimizer: str | None = flag(
+        "training",
+        "of a training step; none: gradients only (default: adamw)",
+        choices=OPTIMIZERS,
+        role="work",
+        serves=("training",),
+    )
+    mixed_precision: str | None = flag(
+        "training",
+        "of --precision bf16: weights in bf16 of which the optimizer keeps an fp32 copy, or "
+        "fp32 weights under torch.autocast (default: master-weights)",
+        choices=MIXED_PRECISION,
+        role="condition",
+        serves=("training",),
+    )
+    activation_checkpointing: bool | None = flag(
+        "training",
+        "keep a layer's inputs only, and compute it again in the backward",
+        default=False,
+        role="condition",
+        serves=("training",),
+    )
+    dynamic_shapes: int | None = flag(
+        "training",
+        "a run makes a step at each of N lengths, a seeded list up to the input length, and "
+        "recompilations count (default N: 16)",
+        parse=values.positive_int,
+        nargs="?",
+        const=16,
+        metavar="N",
+        role="work",
+        serves=("training",),
+    )
+
     # execution
     mode: tuple[str, ...] = flag(
         "execution",
@@ -278,6 +291,17 @@ class Flags:
         nargs="+",
         default=("thunder",),
         metavar="MODE",
+    )
+    pytorch_base: bool = flag(
+        "execution",
+        "measure plain PyTorch in fp32 as the cell pytorch-base, beside what --mode names",
+        default=False,
+    )
+    pytorch_optimised: bool = flag(
+        "execution",
+        "measure torch.compile in fp16 as the cell pytorch-optimised; with --pytorch-base also "
+        "pytorch-fp16, against which both show what precision and compiling bring",
+        default=False,
     )
     thunder_executors: str = flag(
         "execution",
@@ -424,7 +448,7 @@ class Flags:
         "benchmark",
         "make a session of each combination of the flags' values in FILE, and pass over what is in "
         "--output-dir already",
-        parse=Path,
+        parse=values.path,
         metavar="FILE.toml",
         excludes=dict.fromkeys(
             ("sessions", "cache_state", "output"), "a sweep's sessions have files of their own"
@@ -523,6 +547,7 @@ class Flags:
         "output",
         "write the token ids of all timed runs beside the JSON file, for another program",
         default=False,
+        needs=("save_results", "output", "sessions", "sweep", "cache_state"),
     )
     output_dir: Path = flag(
         "output",
@@ -530,7 +555,7 @@ class Flags:
         parse=values.path,
         default=Path("results"),
         metavar="DIR",
-        needs=("save_results", "sessions", "profile", "report", "sweep"),
+        needs=("save_results", "sessions", "profile", "report", "sweep", "cache_state"),
     )
     output: Path | None = flag(
         "output", "write the JSON file FILE", parse=values.path, metavar="FILE"

@@ -8,8 +8,15 @@ from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import gguf_file
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.tokenizer import Tokenizer
+from inference_benchmark.options.checks import given_flags
+from inference_benchmark.options.flag import flags_of, option
+from inference_benchmark.options.flags import Flags
 
 _MAX_NEW_TOKENS = 256
+# Flags that do something for an answer: all of these groups, but for a few, and a few of others.
+_GROUPS = ("model", "execution", "a question")
+_NOT = ("extrapolate", "pytorch_base", "pytorch_optimised", "all_reduce")
+_ALSO = ("force", "quiet")
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,20 @@ class Question:
     tokenizer: Tokenizer
     ids: tuple[int, ...]
     max_new_tokens: int
+
+
+def check_flags(arguments: Namespace) -> None:
+    """
+    Raises:
+        RequestError: --prompt is given with a flag that would do nothing.
+    """
+    if arguments.prompt is None:
+        return
+    flags = flags_of(Flags)
+    for name in sorted(given_flags(arguments)):
+        is_of_group = flags[name].group in _GROUPS and name not in _NOT
+        if not is_of_group and name not in _ALSO:
+            raise RequestError(f"{option(name)} does nothing for --prompt: leave it out")
 
 
 def read_question(arguments: Namespace, model: ModelConfig) -> Question | None:

@@ -31,11 +31,13 @@ from inference_benchmark.options.checks import check_combination, given_flags, i
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
+from inference_benchmark.options.implementations import resolve_implementations
 from inference_benchmark.options.launch import num_ranks
 from inference_benchmark.options.plots_package import check_plots_package
-from inference_benchmark.options.question import check_question, read_question
+from inference_benchmark.options.question import check_flags, check_question, read_question
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
+from inference_benchmark.options.training import resolve_training
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.workloads import WORKLOADS
 
@@ -52,6 +54,8 @@ def resolve(arguments: Namespace) -> Request:
         CannotRun: a package, a GPU or a writable directory is missing.
     """
     check_combination(arguments)
+    check_flags(arguments)
+    _add_cells_of_flags(arguments)
     executors = parse_executors(arguments.thunder_executors)
     is_part = WORKLOADS[arguments.workload].is_part
     names_modes = not is_part or "mode" in given_flags(arguments)
@@ -77,18 +81,22 @@ def resolve(arguments: Namespace) -> Request:
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
-        parts.check_model(arguments, model, arguments.sequence_lengths)
+        parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
     extrapolation = _extrapolation(arguments, model)
     if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
         raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
     depths = None if arguments.depth is None else tuple(dict.fromkeys(arguments.depth))
     _check_context(model, max(depths or (0,)), input_length, output_length)
+    if WORKLOADS[arguments.workload].trains and arguments.cuda_graphs == "auto":
+        arguments.cuda_graphs = "off"
     specs = [
         parse_mode(text, executors, arguments.cuda_graphs, device, arguments.workload)
         for text in arguments.mode
     ]
     asked = tuple(specs)
     specs, baseline = _with_baseline(specs, arguments, device)
+    implementations = resolve_implementations(arguments, model, specs, ranks)
+    training = resolve_training(arguments, model, specs, ranks)
     _check_compile_flags(arguments, specs)
     _check_kernels(arguments, specs, model, device)
     notices = _check_ranks(arguments, model, device, ranks) + notices
@@ -117,7 +125,7 @@ def resolve(arguments: Namespace) -> Request:
         "sampling": _sampling(arguments),
         "device": device,
         "json": arguments.format == "json",
-    }
+    } | training
     if is_part:
         resolved |= parts.iterations(arguments, device)
     return Request(
@@ -127,8 +135,22 @@ def resolve(arguments: Namespace) -> Request:
         notices=tuple(notices),
         tensor_parallel=ranks,
         extrapolation=extrapolation,
+        implementations=implementations,
         question=question,
     )
+
+
+def _add_cells_of_flags(arguments) -> None:
+    """Modes that flags of their own ask for join those of --mode, or stand alone without it."""
+    entries = [entry for entry in ENGINES.values() if entry.flags]
+    asked = [entry for entry in entries if all(getattr(arguments, name) for name in entry.flags)]
+    if not asked:
+        return
+    given = arguments.mode if "mode" in given_flags(arguments) else ()
+    arguments.mode = (*given, *(entry.name for entry in asked))
+    shared = [entry.name for entry in asked if len(entry.flags) > 1]
+    if shared and arguments.baseline is None:
+        (arguments.baseline,) = shared
 
 
 def _check_executors(arguments) -> None:
@@ -344,10 +366,6 @@ def _check_output(arguments) -> None:
         raise RequestError(f"--json and --format {arguments.format} exclude each other")
     if arguments.json:
         arguments.format = "json"
-    if arguments.save_prompts and not arguments.save_results and arguments.output is None:
-        raise RequestError(
-            "--save-prompts writes beside the result: add --save-results or --output"
-        )
     if arguments.output is not None:
         check_file(arguments.output, arguments.overwrite)
     if arguments.report:
@@ -494,6 +512,11 @@ def _check_weight_formats(
         raise RequestError(
             f"mode '{quantised[0]}' quantises the weights itself and can't start from {precision}: "
             f"--precision {', '.join(BASE_TYPES)}"
+        )
+    converting = [spec.label for spec in specs if spec.engine.precision is not None]
+    if converting and (precision not in BASE_TYPES or ranks > 1):
+        raise CannotRun(
+            f"mode '{converting[0]}' converts weights of {', '.join(BASE_TYPES)} on one GPU alone"
         )
     if quantised and ranks > 1:
         raise CannotRun(f"mode '{quantised[0]}' quantises on one GPU only, not on {ranks} ranks")

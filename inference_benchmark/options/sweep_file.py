@@ -22,7 +22,7 @@ from inference_benchmark.options.flags import Flags
 # What is of the sweep as a whole, or makes several sessions itself.
 _NOT_OF_A_SESSION = {
     *("sweep", "sessions", "cache_state", "list_scenarios"),
-    *("output", "output_dir", "overwrite", "save_results", "json", "format"),
+    *("output", "output_dir", "overwrite", "save_results", "json", "format", "report"),
 }
 
 

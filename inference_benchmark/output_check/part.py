@@ -12,8 +12,9 @@ import time
 from torch import Tensor
 
 from inference_benchmark.output_check.errors import Finding, relative_error
+from inference_benchmark.output_check.parts import Routing
 from inference_benchmark.output_check.reference import WIDER
-from inference_benchmark.output_check.tolerances import FACTORS
+from inference_benchmark.output_check.tolerances import FACTORS, ROUTING_LIMITS
 
 _FP32_MEAN = 1e-4
 Floors = dict[str, tuple[float, float]]
@@ -57,6 +58,7 @@ def _compare(
     without them they are measured."""
     started = time.perf_counter()
     problem = engine.problem
+    problem.choice = engine.choice
     exact = problem.results(WIDER[problem.dtype])
     if floors is None:
         floors = {
@@ -70,6 +72,9 @@ def _compare(
         for finding in _findings(f"{prefix}{name}", tensor, exact[name], floors[name], precision)
     ]
     failures = [finding.phrase for finding in findings if not finding.passed]
+    share, most_share = _routing_difference(problem), ROUTING_LIMITS[precision]
+    if share is not None and share > most_share:
+        failures.append(f"{share:.0%} of the experts chosen otherwise, over {most_share:.0%}")
     mean, most = floors[problem.outputs[0]]
     factors = FACTORS[precision]
     return {
@@ -77,12 +82,21 @@ def _compare(
         "checked": ["output", *(["gradients"] if problem.part.backward else [])],
         "tolerance": max(factors.most * most, 3 * factors.least),
         "floor": mean,
-        "routing_difference": None,
+        "routing_difference": share,
         "measured": {finding.what: finding.as_dict() for finding in findings},
         "failures": failures,
         "floors": floors,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _routing_difference(problem) -> float | None:
+    """The share of the chosen experts that the plain function would not have chosen."""
+    if problem.choice is None:
+        return None
+    routing = Routing()
+    routing.add([problem.own_choice], [problem.choice])
+    return routing.difference()
 
 
 def _findings(

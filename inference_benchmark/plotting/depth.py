@@ -6,7 +6,7 @@ prefill, so both rates fall; the question is whether they fall as the hardware's
 
 from inference_benchmark.plotting.axes_of_rates import RateAxis, Reading
 from inference_benchmark.plotting.picture import Picture, Table, listed, number
-from inference_benchmark.plotting.style import LIMIT, legend, new_figure, plain_log, tick
+from inference_benchmark.plotting.style import LIMIT, Look, legend, new_figure, plain_log, tick
 from inference_benchmark.plotting.subject import PlottedCell, Subject, context_depth, series_of
 from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import UNKNOWN, percent, rate
@@ -45,73 +45,81 @@ def _read(axis: RateAxis, cells: list[PlottedCell]) -> Readings:
 def _draw(subject: Subject, read: list[tuple[RateAxis, Readings]]):
     figure, axes = new_figure(250 * len(read) + 60, len(read), sharex=True)
     for (panel,), (axis, readings) in zip(axes, read, strict=True):
-        is_first = axis is read[0][0]
-        for name, line in _lines(subject, readings).items():
-            _draw_line(panel, subject, name, line, is_first)
+        for (series, *_), line in _lines(readings).items():
+            _draw_line(panel, subject.looks[series], line)
         values = [v for _, r in readings for v in (r.value, r.limit) if v]
         if max(values) / min(values) >= _LOG_FROM:
             panel.set_ylim(min(values) / 1.3, max(values) * 1.3)
             plain_log(panel, "y")
         else:
             panel.set_ylim(0, max(values) * 1.1)
+            panel.yaxis.set_major_formatter(lambda value, _: tick(value))
         panel.set_ylabel(axis.label)
     depths = sorted({context_depth(plotted) for plotted, _ in read[0][1]})
     positive = [depth for depth in depths if depth]
     axes[-1][0].set_xscale("symlog", base=2, linthresh=positive[0], linscale=0.6)
-    axes[-1][0].set_xticks(
-        depths, [f"{depth // 1024}k" if depth >= 1024 else tick(depth) for depth in depths]
-    )
+    axes[-1][0].set_xticks(depths, list(map(_short, depths)))
     axes[-1][0].minorticks_off()
     axes[-1][0].set_xlabel("tokens in the cache before the run, per sequence")
     legend(figure)
     return figure
 
 
-def _lines(subject: Subject, readings: Readings) -> dict[tuple[str, int], Readings]:
-    """By series and batch size."""
-    lines: dict[tuple[str, int], Readings] = {}
+def _short(depth: int) -> str:
+    return f"{depth // 1024}k" if depth and depth % 1024 == 0 else f"{depth:,}"
+
+
+def _lines(readings: Readings) -> dict[tuple[str, int, str], Readings]:
+    """By series, batch size and session."""
+    lines: dict[tuple[str, int, str], Readings] = {}
     for plotted, reading in readings:
-        key = series_of(plotted), plotted.cell["batch_size"]
+        key = series_of(plotted), plotted.cell["batch_size"], plotted.file
         lines.setdefault(key, []).append((plotted, reading))
     return lines
 
 
-def _draw_line(axes, subject: Subject, name: tuple[str, int], line: Readings, named: bool) -> None:
-    series, batch_size = name
-    look, depths = subject.looks[series], [context_depth(plotted) for plotted, _ in line]
-    first = line[0][0]
-    title = f"{first.cell['name']['variant']} b{batch_size}"
+def _draw_line(axes, look: Look, line: Readings) -> None:
+    first, batch_size = line[0][0], line[0][0].cell["batch_size"]
+    depths = [context_depth(plotted) for plotted, _ in line]
+    known = set(axes.get_legend_handles_labels()[1])
+    title = _title(first)
     axes.plot(
         depths,
         [reading.value for _, reading in line],
         color=look.color,
         marker=look.marker,
         linestyle=look.line,
-        label=title if named else None,
+        label=title if title not in known else None,
     )
     for depth, (_, reading) in zip(depths, line, strict=True):
         if reading.interval:
             axes.vlines(depth, *reading.interval, color=look.color, linewidth=1.2)
     if all(reading.limit for _, reading in line):
-        basis = ", ".join(bases([plotted.cell for plotted, _ in line]))
+        title = f"limit at b{batch_size} ({', '.join(bases([p.cell for p, _ in line]))})"
         axes.plot(
             depths,
             [reading.limit for _, reading in line],
             color=LIMIT,
             linestyle=(0, (4, 2)),
             marker=".",
-            label=f"limit at b{batch_size} ({basis})" if named else None,
+            label=title if title not in known else None,
         )
+
+
+def _title(plotted: PlottedCell) -> str:
+    """Of a line: without the depth."""
+    return f"{plotted.cell['name']['variant']} b{plotted.cell['batch_size']}"
 
 
 def _sentence(subject: Subject, axis: RateAxis, readings: Readings) -> str:
     """Of the last rate, decode where there is one."""
     parts = []
-    for line in _lines(subject, readings).values():
+    for line in _lines(readings).values():
         (shallow, before), (deep, after) = line[0], line[-1]
+        changes = "falls" if after.value < before.value else "goes"
         part = (
-            f"{subject.base_name(shallow)} falls from {rate(before.value)} to {rate(after.value)} "
-            f"{axis.title} at {context_depth(deep):,} tokens"
+            f"{_title(shallow)} {changes} from {rate(before.value)} {axis.title} at depth "
+            f"{context_depth(shallow):,} to {rate(after.value)} at {context_depth(deep):,}"
         )
         if before.limit and after.limit:
             shares = percent(before.value / before.limit), percent(after.value / after.limit)

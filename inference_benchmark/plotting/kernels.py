@@ -7,7 +7,7 @@ them in timed runs.
 from dataclasses import dataclass
 from statistics import median as middle
 
-from inference_benchmark.plotting.picture import Picture, Table, number
+from inference_benchmark.plotting.picture import Picture, Table, number, slug
 from inference_benchmark.plotting.style import (
     HATCHES,
     LIMIT,
@@ -46,7 +46,7 @@ def kernel_pictures(subject: Subject) -> list[Picture]:
         title = f"Kernels of {_STEPS.get(phase, f'one {phase}')}"
         pictures.append(
             Picture(
-                name=f"kernels-{phase}",
+                name=f"kernels-{slug(phase)}",
                 title=title,
                 sentence=_sentence(subject, bars, phase),
                 figure=_draw(subject, bars),
@@ -140,7 +140,7 @@ def _sentence(subject: Subject, bars: list[_Bar], phase: str) -> str:
     """Of the cell that is farthest from its limit, what takes its time."""
     bar = max(bars, key=lambda bar: sum(bar.parts.values()) / (bar.limit_s or 1))
     whole = sum(bar.parts.values())
-    kind = max(bar.parts, key=bar.parts.get)
+    kind = max((kind for kind in bar.parts if kind != _IDLE), key=bar.parts.get)
     text = (
         f"In {subject.name(bar.plotted)} {kind} takes {percent(bar.parts[kind] / whole)} of "
         f"{_STEPS.get(phase, phase)}"

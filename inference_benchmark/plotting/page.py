@@ -11,7 +11,7 @@ from pathlib import Path
 from inference_benchmark.plotting import html
 from inference_benchmark.plotting.embedding import WHOLE, Embedded, embed
 from inference_benchmark.plotting.overview import lead, overview_table, reasons, session_table
-from inference_benchmark.plotting.picture import Picture
+from inference_benchmark.plotting.picture import Picture, slug
 from inference_benchmark.plotting.pictures import pictures_of, share_axes
 from inference_benchmark.plotting.sources import SourceSet
 from inference_benchmark.plotting.style import house_style, settle
@@ -63,9 +63,10 @@ class Page:
             yield picture.name, picture
         for number, section in enumerate(self.sections, start=1):
             for name, _, pictures in section.subjects:
-                prefix = [str(number)] * (len(self.sections) > 1) + [name] * (len(self.sets) > 1)
+                prefix = f"{number}-" if len(self.sections) > 1 else ""
+                prefix += f"{slug(name)}-" if len(self.sets) > 1 else ""
                 for picture in pictures:
-                    yield "-".join([*prefix, picture.name]), picture
+                    yield f"{prefix}{picture.name}", picture
 
     def html(self) -> str:
         sheet = StyleSheet()

@@ -6,10 +6,7 @@ hardware would allow at any batch size: bytes over bandwidth, FLOPs over peak.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from statistics import median
 
-from inference_benchmark.plotting.arithmetic import ceilings_of, limits_at
 from inference_benchmark.plotting.axes_of_rates import (
     Axis,
     CostAxis,
@@ -17,6 +14,14 @@ from inference_benchmark.plotting.axes_of_rates import (
     RateAxis,
     Reading,
     TimeAxis,
+)
+from inference_benchmark.plotting.pareto_front import (
+    Point,
+    curve_of,
+    front_of,
+    is_near,
+    points_of,
+    share_of,
 )
 from inference_benchmark.plotting.picture import Picture, Table, listed, number
 from inference_benchmark.plotting.style import (
@@ -27,7 +32,7 @@ from inference_benchmark.plotting.style import (
     new_figure,
     plain_log,
 )
-from inference_benchmark.plotting.subject import PlottedCell, Subject, context_depth, series_of
+from inference_benchmark.plotting.subject import PlottedCell, Subject, sequence, series_of
 from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import percent, significant
 
@@ -35,27 +40,16 @@ _LOG_FROM = 6  # the ratio of the largest value to the least from which an axis 
 _PER_USER, _PER_GPU = "per_user_tokens_per_s", "per_gpu_tokens_per_s"
 
 
-@dataclass(frozen=True, eq=False)
-class _Point:
-    """A cell; of several sessions of it the median of each reading, with the range of these."""
-
-    plotted: PlottedCell
-    x: Reading
-    y: Reading
-    sessions: tuple["_Point", ...] = ()
-
-    @property
-    def batch_size(self) -> int:
-        return self.plotted.cell["batch_size"]
-
-
 def pareto_pictures(subject: Subject) -> list[Picture]:
     """Throughput, cost and energy, each against what one user sees; those of which nothing is known
-    are left out. Cells that start from several depths of the context are no choice to be made."""
+    are left out. Where sequences differ in length there is no choice to be made."""
     x, throughput = _speed_axis(subject), _throughput_axis(subject)
-    if x is None or throughput is None or len(set(map(context_depth, subject.timed))) > 1:
+    if x is None or throughput is None or len(set(map(sequence, subject.timed))) > 1:
         return []
     axes = [("Throughput", "pareto", throughput), *_alternatives(throughput)]
+    batch_sizes = {plotted.cell["batch_size"] for plotted in subject.timed}
+    if isinstance(x, TimeAxis) and len(batch_sizes) == 1:  # a rate is an amount over that time
+        axes = [each for each in axes if isinstance(each[2], EnergyAxis)]
     pictures = [_picture(subject, what, name, x, y) for what, name, y in axes]
     return [picture for picture in pictures if picture is not None]
 
@@ -95,11 +89,11 @@ def _alternatives(throughput: RateAxis) -> list[tuple[str, str, Axis]]:
 
 
 def _picture(subject: Subject, what: str, name: str, x: Axis, y: Axis) -> Picture | None:
-    points = _points(subject, x, y)
+    points = points_of(subject, x, y)
     if not points:
         return None
-    front = _front(points, x, y)
-    curve = _curve(subject, points, x, y)
+    front = front_of(points, x, y)
+    curve = curve_of(points, x, y)
     against = "speed for each user" if isinstance(x, RateAxis) else x.title
     return Picture(
         name=name,
@@ -108,81 +102,6 @@ def _picture(subject: Subject, what: str, name: str, x: Axis, y: Axis) -> Pictur
         figure=_draw(subject, points, front, curve, x, y),
         tables=[_table(subject, points, front, x, y)],
     )
-
-
-def _points(subject: Subject, x: Axis, y: Axis) -> list[_Point]:
-    groups: dict[str, list[_Point]] = {}
-    for plotted in subject.timed:
-        readings = x.read(plotted.cell), y.read(plotted.cell)
-        if None not in readings:
-            point = _Point(plotted, *readings)
-            groups.setdefault(subject.base_name(plotted), []).append(point)
-    return [_pooled(group) for group in groups.values()]
-
-
-def _pooled(sessions: list[_Point]) -> _Point:
-    first = sessions[0]
-    if len(sessions) == 1:
-        return replace(first, sessions=(first,))
-    x, y = (
-        Reading(median(values), (min(values), max(values)), readings[0].limit)
-        for readings in ([point.x for point in sessions], [point.y for point in sessions])
-        for values in [[reading.value for reading in readings]]
-    )
-    return _Point(first.plotted, x, y, tuple(sessions))
-
-
-def _front(points: Sequence[_Point], x: Axis, y: Axis) -> list[_Point]:
-    """Those that no other point beats in one and reaches in the other, the fastest for a user
-    last."""
-
-    def score(point: _Point) -> tuple[float, float]:
-        return (
-            point.x.value if x.higher_is_better else -point.x.value,
-            point.y.value if y.higher_is_better else -point.y.value,
-        )
-
-    def beats(one: _Point, other: _Point) -> bool:
-        a, b = score(one), score(other)
-        return a[0] >= b[0] and a[1] >= b[1] and a != b
-
-    front = [point for point in points if not any(beats(other, point) for other in points)]
-    return sorted(front, key=score)
-
-
-def _curve(subject: Subject, points: Sequence[_Point], x: Axis, y: Axis) -> list[tuple]:
-    """(x, y, batch size) of what the hardware allows, by batch size.
-
-    Through the limits of the cells; where the work can be counted at any batch size, at the powers
-    of two between and around them as well. Of one format on one number of GPUs, the first.
-    """
-    first = points[0].plotted
-    alike = [p for p in points if _hardware(p.plotted) == _hardware(first)]
-    at = {p.batch_size: (p.x.limit, p.y.limit) for p in alike if p.x.limit and p.y.limit}
-    if not at:
-        return []
-    measured = [p.plotted for p in alike if p.plotted.result is first.result]
-    ceilings = ceilings_of([(plotted.result, plotted.cell) for plotted in measured])
-    if ceilings is not None:
-        at |= _counted(first, ceilings, max(at), x, y)
-    return sorted((*values, batch) for batch, values in at.items())
-
-
-def _hardware(plotted: PlottedCell) -> tuple:
-    return plotted.cell["weights"]["format"], plotted.num_gpus
-
-
-def _counted(plotted: PlottedCell, ceilings, largest: int, x: Axis, y: Axis) -> dict:
-    cell, found = plotted.cell, {}
-    batch_size = 1
-    while batch_size <= max(64, 2 * largest):
-        limits = limits_at(plotted.result, cell, ceilings, batch_size) or {}
-        scale = batch_size / cell["batch_size"]
-        values = x.limit_at(cell, limits, scale), y.limit_at(cell, limits, scale)
-        if all(values):
-            found[batch_size] = values
-        batch_size *= 2
-    return found
 
 
 def _draw(subject, points, front, curve, x: Axis, y: Axis):
@@ -221,14 +140,14 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
     return figure
 
 
-def _by_series(points: Sequence[_Point]) -> dict[str, list[_Point]]:
-    groups: dict[str, list[_Point]] = {}
+def _by_series(points: Sequence[Point]) -> dict[str, list[Point]]:
+    groups: dict[str, list[Point]] = {}
     for point in sorted(points, key=lambda p: p.batch_size):
         groups.setdefault(series_of(point.plotted), []).append(point)
     return groups
 
 
-def _draw_series(axes, subject: Subject, name: str, group: list[_Point], front) -> None:
+def _draw_series(axes, subject: Subject, name: str, group: list[Point], front) -> None:
     look = subject.looks[name]
     for point in group:
         for reading, draw in ((point.x, axes.hlines), (point.y, axes.vlines)):
@@ -260,7 +179,7 @@ def _series_title(subject: Subject, plotted: PlottedCell) -> str:
 def _scale(axes, points, curve, x: Axis, y: Axis) -> None:
     for which, place in (("x", 0), ("y", 1)):
         values = [getattr(point, which).value for point in points]
-        shown = values + [each[place] for each in curve if _is_near(each, points)]
+        shown = values + [each[place] for each in curve if is_near(each, points)]
         low, high = min(shown), max(shown)
         if high / low >= _LOG_FROM:
             getattr(axes, f"set_{which}lim")(low / 1.35, high * 1.35)
@@ -272,14 +191,8 @@ def _scale(axes, points, curve, x: Axis, y: Axis) -> None:
         axes.invert_xaxis()
 
 
-def _is_near(each: tuple, points: Sequence[_Point]) -> bool:
-    """Whether the hardware's point is of a batch size about those that were measured."""
-    batches = [point.batch_size for point in points]
-    return min(batches) / 2 <= each[2] <= max(batches) * 2
-
-
-def _curve_labels(points: Sequence[_Point], curve: list[tuple]) -> list[tuple]:
-    return [(*each[:2], f"b{each[2]}", False) for each in curve if _is_near(each, points)]
+def _curve_labels(points: Sequence[Point], curve: list[tuple]) -> list[tuple]:
+    return [(*each[:2], f"b{each[2]}", False) for each in curve if is_near(each, points)]
 
 
 def _sentence(subject, points, front, curve, x: Axis, y: Axis) -> str:
@@ -296,17 +209,12 @@ def _sentence(subject, points, front, curve, x: Axis, y: Axis) -> str:
     else:
         text = f"The front of {len(front)} cells runs from {said[0]} to {said[1]}"
     if curve:
-        shares = [f"{percent(_share(p.y, y))} at b{p.batch_size}" for p in ends if p.y.limit]
+        shares = [f"{percent(share_of(p.y, y))} at b{p.batch_size}" for p in ends if p.y.limit]
         text += f"; of what the hardware allows in {y.title} that is {listed(shares)}"
     sessions = {len(p.sessions) for p in points}
     if max(sessions) > 1:
         text += "; points are medians of sessions, their bars the range of these"
     return f"{text}."
-
-
-def _share(reading: Reading, axis: Axis) -> float:
-    share = reading.value / reading.limit
-    return share if axis.higher_is_better else 1 / share
 
 
 def _text(value: float) -> str:
@@ -323,7 +231,7 @@ def _table(subject, points, front, x: Axis, y: Axis) -> Table:
             number(p.y.value, significant(p.y.value)),
             _interval(p.y),
             number(p.y.limit, p.y.limit and significant(p.y.limit)),
-            number(p.y.limit and _share(p.y, y), p.y.limit and percent(_share(p.y, y))),
+            number(p.y.limit and share_of(p.y, y), p.y.limit and percent(share_of(p.y, y))),
             "front" if pooled in front else "-",
         ]
         for pooled in points

@@ -1,5 +1,6 @@
 """A picture: a drawing, the one sentence that says what to see in it, and the numbers as tables."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,11 @@ def number(value: float | None, text: str | None = None) -> Number:
 
 def _text(entry: Entry) -> str:
     return entry if isinstance(entry, str) else entry.text
+
+
+def slug(name: str) -> str:
+    """As a part of a file's name, or of an id: whatever a result file calls it."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "unnamed"
 
 
 def listed(words: Iterable[str]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from inference_benchmark.plotting.picture import Picture, Table, number
+from inference_benchmark.plotting.picture import Picture, Table, number, slug
 from inference_benchmark.plotting.style import (
     GRID,
     LIMIT,
@@ -47,7 +47,7 @@ def runs_pictures(subject: Subject) -> list[Picture]:
 
 def _picture(subject: Subject, metric: dict, rows: list[_Runs]) -> Picture:
     return Picture(
-        name=f"runs-{metric['name'].removesuffix('_s')}",
+        name=f"runs-{slug(metric['name'].removesuffix('_s'))}",
         title=f"{metric['title']} of every run",
         sentence=_sentence(subject, metric, rows),
         figure=_draw(subject, metric, rows),

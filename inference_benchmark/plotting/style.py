@@ -96,9 +96,9 @@ _SETTINGS = {
     "hatch.linewidth": 0.7,
     "hatch.color": PAPER,
     "lines.linewidth": 1.6,
+    "text.parse_math": False,  # a $ is a dollar, and labels come from files
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and copied
     "svg.hashsalt": "inference-benchmark",  # the same file from the same numbers
-    "path.simplify": True,
 }
 
 
@@ -133,10 +133,11 @@ _CHARACTER, _HANDLE = 6.6, 42  # units: of a legend's text, and what stands besi
 
 def legend(figure: Figure) -> None:
     """Above the panels, where nothing is drawn; in as many columns as its texts allow."""
-    texts = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    handles, texts = figure.axes[0].get_legend_handles_labels()  # those of others are the same
     if texts:
         width = _CHARACTER * max(map(len, texts)) + _HANDLE
-        figure.legend(loc="outside upper left", ncols=max(1, int(WIDTH_IN * 72 / width)))
+        columns = max(1, int(WIDTH_IN * 72 / width))
+        figure.legend(handles, texts, loc="outside upper left", ncols=columns)
 
 
 def signed_percent(share: float, reach: float) -> str:

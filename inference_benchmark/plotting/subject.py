@@ -88,6 +88,11 @@ def context_depth(plotted: PlottedCell) -> int | None:
     return plotted.cell["name"].get("context_depth")
 
 
+def sequence(plotted: PlottedCell) -> tuple:
+    """What tells apart the work on one sequence, where cells of a session differ in it."""
+    return context_depth(plotted), plotted.cell["name"].get("length")
+
+
 def subjects(results: Sequence[tuple[str, dict]]) -> list[Subject]:
     """(file name, result) pairs by what was measured, in the order in which it comes."""
     cells = [

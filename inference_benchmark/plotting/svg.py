@@ -18,8 +18,8 @@ _SVG = "http://www.w3.org/2000/svg"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif"
 _NUMBER = re.compile(r"-?\d+\.\d+")
-ElementTree.register_namespace("", _SVG)
 _COLOR = re.compile(r"#[0-9a-f]{6}")
+ElementTree.register_namespace("", _SVG)
 
 
 class StyleSheet:
@@ -90,13 +90,10 @@ def _parsed(figure: Figure) -> ElementTree.Element:
 
 
 def _drop_rest(root: ElementTree.Element) -> None:
-    """Metadata, a style that would be the whole page's, groups that say nothing."""
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.endswith("}metadata") or child.find(f"{{{_SVG}}}style") is not None:
-                parent.remove(child)
-    for element in root.iter():
-        element.attrib.pop("gid", None)
+    """Metadata, and a style that would be the whole page's."""
+    for child in list(root):
+        if child.tag.endswith("}metadata") or child.find(f"{{{_SVG}}}style") is not None:
+            root.remove(child)
 
 
 def _shorten(root: ElementTree.Element, prefix: str, sheet: StyleSheet) -> None:
@@ -146,8 +143,8 @@ def _normal(style: str) -> str:
 
 
 def _rounded(match: re.Match) -> str:
-    text = f"{float(match[0]):.1f}"
-    return text.removesuffix(".0").replace("-0.", "-.") if text != "-0.0" else "0"
+    text = f"{float(match[0]):.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
 
 
 def _content(root: ElementTree.Element) -> str:

@@ -12,6 +12,7 @@ _COSTS = {
     "prefill_flops": "prefill",
     "decode_bytes_per_step": "per decode step",
     "forward_flops": "per forward",
+    "training_flops": "per run",
 }
 
 

@@ -20,7 +20,9 @@ def check_table(cells: list[dict]) -> str:
         for cell in checked
     ]
     headers = ["cell", "floor", "tolerance", "check s", "of measuring"]
-    title = "output check, relative errors of logits (floor: measured, of eager's own rounding)"
+    of_logits = any("logits" in cell["output_check"]["checked"] for cell in checked)
+    title = "output check, relative errors"
+    title += " of logits (floor: measured, of eager's own rounding)" if of_logits else ""
     return titled(title, rows, headers, {}) if checked else ""
 
 

@@ -2,7 +2,15 @@
 holds, and what stands behind the figures: --table engines.
 """
 
-from inference_benchmark.reporting.figures import has_times, headlines, of_summary, summary_of
+from inference_benchmark.reporting.figures import (
+    has_times,
+    headlines,
+    main_metric,
+    named,
+    of_summary,
+    speedup_of,
+    summary_of,
+)
 from inference_benchmark.reporting.layout import wrap
 from inference_benchmark.reporting.reading import printable, to_version_2
 from inference_benchmark.reporting.summary import titled
@@ -36,7 +44,8 @@ def engine_table(result: dict) -> str:
     speeds = titled("engines", [_speed_row(result, cell) for cell in cells], headers, {})
     headers = ["cell", "type", "KV type", "clock", "memory", "checked", "version"]
     facts = titled("what they are", [_fact_row(cell) for cell in cells], headers, {})
-    return f"{speeds}\n\n{facts}\n{wrap(_LEGEND)}"
+    said = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
+    return "\n".join([speeds, "", facts, *said])
 
 
 def _speed_row(result: dict, cell: dict) -> list[str]:
@@ -75,6 +84,38 @@ def _fact_row(cell: dict) -> list[str]:
 
 def _short_type(name: str | None) -> str | None:
     return name and name.replace("bfloat", "bf").replace("float", "fp")
+
+
+def benefits(workload: dict, cells: list[dict]) -> list[str]:
+    """What another precision, and what compiling changes, where cells tell them apart: the speed-up
+    against a cell that differs in it alone."""
+    main = main_metric(workload, cells)
+    lines = []
+    for cell in cells:
+        found = speedup_of(cell, main["name"]) if main else None
+        other = named(cells, cell["speedup"]["baseline"]) if found else None
+        if other is None:
+            continue
+        types = [each["options"].get("precision") for each in (cell, other)]
+        compiled = [bool(each["options"].get("compiler")) for each in (cell, other)]
+        if types[0] != types[1] and compiled[0] == compiled[1]:
+            what = f"precision impact, {types[0]} against {types[1]}"
+        elif types[0] == types[1] and compiled == [True, False] and _are_ours(cell, other):
+            what = "compilation benefit"
+        else:
+            continue
+        low_high = found["ci95"]
+        interval = f" ({low_high[0]:.2f} .. {low_high[1]:.2f})" if low_high else ""
+        lines.append(
+            f"{what}: {cell['label']} {main['title']} {found['ratio']:.2f}x{interval} "
+            f"of {other['label']}, {found['verdict']}"
+        )
+    return lines
+
+
+def _are_ours(*cells: dict) -> bool:
+    """Whether both execute this project's decoder."""
+    return all(cell["engine"]["granularity"] == "steps" for cell in cells)
 
 
 def _load_s(cell: dict) -> float | None:

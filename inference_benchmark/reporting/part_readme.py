@@ -1,5 +1,7 @@
 """A table of a part of a layer for a README: implementations down, lengths across."""
 
+from collections.abc import Callable, Sequence
+
 from inference_benchmark.reporting.figures import (
     has_times,
     main_metric,
@@ -12,6 +14,20 @@ from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import variant
 from inference_benchmark.reporting.part_tables import saved_bytes, step_bytes
 from inference_benchmark.reporting.units import UNKNOWN, megabytes, percent, significant
+
+
+def parts_section(results: Sequence[dict], environment_line: Callable[[dict], str]) -> str:
+    """A table per file, and what they ran on."""
+    if not results:
+        return "No published measurements yet."
+    tables = [f"{part_title(result)}:\n\n{part_markdown(result)}" for result in results]
+    return "\n\n".join([*tables, "\n".join(dict.fromkeys(map(environment_line, results)))])
+
+
+def part_title(result: dict) -> str:
+    """**attention decode**, llama2-7b, 100 runs"""
+    count = max(cell["summary"]["n"] for cell in result["cells"] if cell["summary"])
+    return f"**{result['workload']['name']}**, {result['config']['model_name']}, {count} runs"
 
 
 def part_markdown(result: dict) -> str:

@@ -36,10 +36,12 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
+from inference_benchmark.reporting.part_readme import parts_section
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
 from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
+from inference_benchmark.reporting.workload_tables import gains, training_costs, training_errors
 from inference_benchmark.scenarios import SCENARIOS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +106,27 @@ def modes() -> str:
     return markdown(["mode", "CUDA graphs by default", "what it is"], rows)
 
 
+def foreign_engines() -> str:
+    """Engines with a loop of their own: how each is installed, where it runs, by what name."""
+    rows = [
+        [
+            entry.name,
+            ", ".join(f"+{suffix}" for suffix in entry.suffixes) or UNKNOWN,
+            "a worker" if entry.in_worker else "this",
+            entry.install,
+        ]
+        for entry in map(ENGINES.get, listed())
+        if entry.has_own_loop and not entry.server_check and not entry.note
+    ]
+    return markdown(["mode", "suffixes", "process", "install"], rows)
+
+
+def package_file(name: str) -> str:
+    """A file of the package, whole."""
+    path = ROOT / "inference_benchmark" / name
+    return f"```python\n{path.read_text().rstrip()}\n```"
+
+
 def executors() -> str:
     rows = [
         [each.name, each.thunder_name or "thunderfx", each.install or "comes with thunder"]
@@ -118,11 +141,17 @@ def published(*folders: str) -> str:
     results = [result for folder in folders for result in _results(folder)]
     if not results:
         return "No published measurements yet."
-    workloads = dict.fromkeys(result["workload"]["name"] for result in results)
-    tables = [_table([r for r in results if r["workload"]["name"] == name]) for name in workloads]
+    columns = dict.fromkeys(map(_columns, results))
+    tables = [_table([r for r in results if _columns(r) == alike]) for alike in columns]
     notes = dict.fromkeys(_environment_line(result) for result in results)
     notes |= dict.fromkeys(note for result in results for note in _disagreements(result))
     return "\n\n".join([*tables, "\n".join(notes)])
+
+
+def _columns(result: dict) -> tuple:
+    """Results with the same ones share a table."""
+    workload = result["workload"]
+    return workload["name"], tuple(metric["name"] for metric in workload["metrics"])
 
 
 def _results(folder: str) -> list[dict]:
@@ -148,12 +177,13 @@ def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[st
     config, workload, gpu = result["config"], result["workload"], result["environment"]["gpu"]
     main = main or main_metric(workload, result["cells"])
     mode = variant(cell)
-    mode += ", model scope" if config.get("compile_scope") == "model" else ""
+    scope = config.get("compile_scope")
+    mode += f", {scope} scope" if scope in ("model", "step") else ""
     gpus = str(gpu["count"]) if gpu else UNKNOWN
     return [
         model_label(config, cell),
         gpus,
-        _scenario(config),
+        ", ".join([_scenario(config), *workload.get("conditions", ())]),
         mode,
         str(cell["batch_size"]),
         *([] if context_depth(cell) is None else [f"{context_depth(cell):,}"]),
@@ -283,6 +313,7 @@ RESULT_FOLDERS = (
     "extrapolation",
     "same_twice",
     "compile_scope",
+    "training_options",
     "two_gpus",
     "four_gpus",
 )
@@ -303,7 +334,15 @@ FILES = {
         "models": models,
         "modes": modes,
         "executors": executors,
+        "parts": lambda: parts_section(_results("parts"), _environment_line),
+        "whole_step": lambda: published("whole_step"),
+        "foreign_engines": foreign_engines,
+        "example_worker_engine": lambda: package_file("engines/llama_cpp.py"),
         "extrapolation_check": extrapolation_check,
+        "forward": lambda: published("forward"),
+        "training": lambda: published("training"),
+        "training_costs": lambda: training_costs(_results("training")),
+        "own_model": lambda: gains(_results("own_model")),
         "example_engine": lambda: example("engine_aot_eager"),
         "example_workload": lambda: example("workload_prefill"),
         "example_model_family": lambda: example("model_family"),
@@ -314,6 +353,10 @@ FILES = {
     }
     | {
         "extrapolation_check": extrapolation_check,
+        "own_model": lambda: f"{published('own_model')}\n\n{gains(_results('own_model'))}",
+        "training_errors": lambda: training_errors(
+            _results("training") + _results("training_options")
+        ),
         "between_sessions": lambda: between_sessions("three_sessions"),
         "cold_start": lambda: cold_starts("cold_start"),
         "audit_summary": lambda: audit_summary(audits()),

@@ -31,6 +31,8 @@ _MEANINGS = {
     "ttft_s": "time to 1st token",
     "tbot_s": "per next one",
     "forward_s": "one forward over all tokens",
+    "training_s": "one training step",
+    "iterations_s": "a step at every length",
 }
 _RATIO_ROUNDING = 0.005  # of a speed-up as it is printed
 
@@ -133,6 +135,7 @@ def summary_notes(result: dict) -> list[str]:
     notes += _speedup_notes(cells, main) if main is not None else []
     notes += _kernel_notes(result, main)
     notes += accuracy_notes(cells)
+    notes += _clock_notes(cells)
     apart = [cell for cell in cells if not cell["group"]["interleaved"]]
     if apart:
         notes.append(f"not interleaved with others, measured one after the other: {joined(apart)}")
@@ -141,6 +144,17 @@ def summary_notes(result: dict) -> list[str]:
     if few:
         notes.append(f"too few runs for a 95% interval of the median: {joined(few, cells)}")
     return notes
+
+
+def _clock_notes(cells: list[dict]) -> list[str]:
+    """Where clocks differ: a token that the host has is later than one that the GPU has."""
+    timed = [cell for cell in cells if has_times(cell)]
+    by_host = [cell for cell in timed if cell["timer"] == "wall"]
+    if not by_host or len(by_host) == len(timed):
+        return []
+    return [
+        f"clock: the host's, when the process has a token, of {joined(by_host)}; else the GPU's"
+    ]
 
 
 def _lacks_interval(cell: dict, main: dict) -> bool:

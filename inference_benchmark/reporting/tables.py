@@ -19,6 +19,7 @@ from inference_benchmark.reporting.figures import (
     summary_of,
     value_text,
 )
+from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.labels import session_label
 from inference_benchmark.reporting.layout import wrap
 from inference_benchmark.reporting.part_tables import is_part, part_tables
@@ -38,6 +39,7 @@ from inference_benchmark.reporting.units import (
 _PER_GPU, _PER_USER = "per_gpu_tokens_per_s", "per_user_tokens_per_s"
 _MORE = "--details adds throughput, latency, memory, cost, cold start, the output check"
 _OUTPUT_TOKENS = "output"
+_COMPILATIONS = {"compilations": "compiled", "recompilations": "again"}  # by then, and later
 _WIDTHS = {"$/M tokens": 22, "$/M output tokens": 22}
 
 
@@ -50,6 +52,7 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
         parts += part_tables(result, measured)
     if details and measured:
         parts += _details(result, measured)
+    parts.append(gains_table(result))
     parts += [
         "\n".join(map(wrap, notes.reasons(result["cells"]))),
         _last_notes(result, details, legend),
@@ -64,7 +67,8 @@ def headline(result: dict) -> str:
     where = f"{ranks} x {where}" if gpu and ranks > 1 else where
     workload = result["workload"]["name"]
     named = "" if workload == "generation" else f"{workload}, "
-    line = f"{session_label(result)}, {named}{lengths(config)}, {config['precision']}, {where}"
+    how = "".join(f", {words}" for words in result["workload"].get("conditions", ()))
+    line = f"{session_label(result)}, {named}{lengths(config)}, {config['precision']}{how}, {where}"
     return wrap(line)
 
 
@@ -107,21 +111,34 @@ def _throughput(result: dict, cells: list[dict]) -> str:
     rates = result["workload"]["rates"]
     if result["config"]["tensor_parallel"] == 1:
         rates = [each for each in rates if each["name"] != _PER_GPU]
+    if not any(map(_counts_tokens, rates)):
+        return ""
+    others = any(not _counts_tokens(each) for each in rates)
     rows = [
         [
             cell["label"],
             *(rate(rate_of(cell, each["name"])) for each in rates),
             milliseconds(of_summary(cell, "s_per_token")),
+            *([percent(of_summary(cell, "mfu"))] if others else []),
         ]
         for cell in cells
     ]
     headers = ["cell", *(_amount(each) or each["title"] for each in rates), "ms/token"]
-    return titled("throughput, tokens per second (tokens over median time)", rows, headers, _WIDTHS)
+    headers += ["MFU"] if others else []
+    of_what = "amounts" if others else "tokens per second (tokens"
+    title = f"throughput, {of_what} over median time{'' if others else ')'}"
+    return titled(title, rows, headers, _WIDTHS)
 
 
 def _amount(each: dict) -> str:
     """What a rate counts: output_tokens_per_s is output, of tokens_per_s there is no more to say."""
+    if not _counts_tokens(each):
+        return each["title"]
     return each["name"].removesuffix("tokens_per_s").strip("_").replace("_", " ")
+
+
+def _counts_tokens(each: dict) -> bool:
+    return each["name"].endswith("tokens_per_s")
 
 
 def _operating_points(result: dict, cells: list[dict]) -> str:
@@ -169,12 +186,14 @@ def _cold_start(cells: list[dict]) -> str:
         [
             cell["label"],
             *(seconds(cell["cold_start"].get(name)) for name in stages),
+            *(rate(cell["cold_start"].get(name)) for name in _COMPILATIONS),
             rate(cell["cold_start"].get("payback_tokens")),
         ]
         for cell in cells
     ]
-    headers = ["cell", *map(_stage, stages), "pay-back"]
-    title = "cold start, s (prefill, decode, forward: compiling and the first call)"
+    headers = ["cell", *map(_stage, stages), *_COMPILATIONS.values(), "pay-back"]
+    first = ", ".join(_stage(name) for name in stages if name.startswith("compile_"))
+    title = f"cold start, s ({first}: compiling and the first call)"
     return titled(title, rows, headers, _WIDTHS) if cells else ""
 
 
@@ -210,7 +229,10 @@ def _step_row(found: dict) -> list[str]:
 
 
 def _resources(cells: list[dict]) -> str:
-    names = ("weights_bytes", "kv_cache_bytes", "current_allocated_bytes", "peak_allocated_bytes")
+    names = (
+        *("weights_bytes", "kv_cache_bytes", "current_allocated_bytes"),
+        *("peak_allocated_bytes", "peak_reserved_bytes"),
+    )
     rows = [
         [
             cell["label"],
@@ -219,7 +241,7 @@ def _resources(cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    headers = ["cell", "weights", "KV", "now", "peak", _cost_title(cells)]
+    headers = ["cell", "weights", "KV", "now", "peak", "reserved", _cost_title(cells)]
     title = f"resources, GB{_planned(cells)}"
     if any(_cost(cell) for cell in cells):
         title += "; cost as min - median - max"
@@ -266,10 +288,15 @@ def _variance(result: dict, cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    headers = ["cell", *(f"{_amount(each)} tok/s".strip() for each in rates)]
+    headers = ["cell", *(_rate_title(each) for each in rates)]
     headers += [f"{metric['title']} ms" for metric in shown]
     headers += [f"{main['title']} median 95% ms"] if main else []
     return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)
+
+
+def _rate_title(each: dict) -> str:
+    """With its unit, tokens per second where it counts tokens."""
+    return f"{_amount(each)} tok/s".strip() if _counts_tokens(each) else each["title"]
 
 
 def _spread(cell: dict, each: dict) -> float | None:

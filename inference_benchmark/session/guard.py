@@ -1,7 +1,14 @@
-"""What fails in a cell becomes that cell's row; the session goes on with the others."""
+"""What fails in a cell becomes that cell's row; the session goes on with the others.
 
+An error of a file that the user gave is shown as theirs: with its traceback, from that file on.
+"""
+
+import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
+from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks
 from inference_benchmark.session.live import LiveCell, failure
 
@@ -14,5 +21,23 @@ def guarded(ranks: Ranks, cell: LiveCell, action: Callable[[LiveCell], None]) ->
     except PeerFailed as error:
         cell.fail(error.status, str(error))
     except Exception as error:
-        cell.fail(*failure(error))
-        ranks.report(failure(error))
+        status, words = failure(error)
+        theirs = of_users_file(error, cell.plan.implementation.path)
+        if theirs is not None:
+            print(theirs, file=sys.stderr)
+            words = f"in {cell.plan.implementation.path.name}: {words}"
+        cell.fail(status, words)
+        ranks.report((status, words))
+
+
+def of_users_file(error: Exception, path: Path | None) -> str | None:
+    """The traceback from the first line of this file on; None where the error is not of it."""
+    if path is None or isinstance(error, CannotRun):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    first = next((n for n, frame in enumerate(frames) if frame.filename == str(path)), None)
+    if first is None and getattr(error, "filename", None) != str(path):  # a SyntaxError has that
+        return None
+    lines = [] if first is None else traceback.format_list(frames[first:])
+    said = "".join([*lines, *traceback.format_exception_only(error)])
+    return f"Traceback of {path.name} (most recent call last):\n{said}".rstrip()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference_benchmark.engines.base import Engine
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.errors import CannotRun, Stopped
 from inference_benchmark.session.record import MeasuredCell
 
 
@@ -38,6 +38,8 @@ def failure(error: Exception) -> tuple[str, str]:
     """(status, one line) for what went wrong in a cell."""
     if isinstance(error, CannotRun):
         return "unsupported", str(error)
+    if isinstance(error, Stopped):
+        return "failed", str(error)
     if type(error).__name__ == "OutOfMemoryError":
         advice = "try a smaller --batch-size, fewer modes at once or fewer --num-layers"
         return "oom", f"out of GPU memory: {_first_line(error)}; {advice}"

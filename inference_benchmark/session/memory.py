@@ -17,7 +17,7 @@ class Need:
 
     weights: int
     kv_cache: int  # of all cells
-    activations: int  # the largest prefill
+    activations: int  # the largest prefill, or what another workload needs for a while
     check: int = 0  # what the output check holds at a time, when nothing else is computed
     runtime: int = RUNTIME_BYTES
     outputs: int = 0  # logits of all positions, of workloads that leave them
@@ -64,6 +64,7 @@ def predict(
     stored: Sequence[Precision] = (),
     context_depth: int = 0,
     num_copies: int = 0,
+    working_bytes: int = 0,
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -73,10 +74,12 @@ def predict(
     Args:
         cache_length: slots per sequence; 0: no cache.
         check_bytes: what the output check holds at a time.
-        output_bytes: what each cell of the largest batch leaves beside its cache.
+        output_bytes: what each cell of the largest batch keeps beside its cache.
         stored: in which the session's weights exist; () for that of the cells.
         context_depth: of the cache's slots those that are filled before a prompt.
-        num_copies: engines in processes of their own, each with a copy of the weights.
+        num_copies: engines in processes of their own and other implementations of the model, each
+            with a copy of the weights.
+        working_bytes: what a run needs for a while, where a prefill needs less.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
@@ -91,7 +94,9 @@ def predict(
     return Need(
         weights=_weight_bytes(config, stored or (precision.stored,)) + sum(quantised),
         kv_cache=sum(caches),
-        activations=activation_bytes(config, precision, largest, input_length, context_depth),
+        activations=max(
+            activation_bytes(config, precision, largest, input_length, context_depth), working_bytes
+        ),
         check=check_bytes,
         outputs=len(cells) * output_bytes,
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),

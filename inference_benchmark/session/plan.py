@@ -15,6 +15,7 @@ from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.workloads.base import Workload
 from inference_benchmark.workloads.cost import Cost
 
@@ -25,6 +26,7 @@ class CellPlan:
 
     model: the whole of it at this depth, of which each of num_ranks ranks has a share.
     choices: what was asked for beyond the mode's name, single kernels and compiler options.
+    implementation: whose build of the model it executes.
     depth: "4L" where cells of a session differ in depth alone, "EST" for an estimate of the full
         model, which never runs.
     """
@@ -38,6 +40,7 @@ class CellPlan:
     choices: tuple[str, ...] = ()
     depth: str | None = None
     device: str = "cuda"
+    implementation: Implementation = OURS
     interleaved: bool = True
     # In which the session's weights exist while this cell runs, whichever of them it uses.
     stored: tuple[Precision, ...] = ()
@@ -53,9 +56,10 @@ class CellPlan:
 
     @cached_property
     def variant(self) -> str:
-        """The mode as it is shown: "inductor+graphs[flash_decode]"."""
+        """The mode as it is shown: "inductor+graphs[flash_decode]", "eager@my_model"."""
         choices = f"[{', '.join(self.choices)}]" if self.choices else ""
-        return self.spec.shown_label + choices
+        whose = "" if self.implementation.is_default else f"@{self.implementation.name}"
+        return self.spec.shown_label + choices + whose
 
     @property
     def length(self) -> str | None:

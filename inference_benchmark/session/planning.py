@@ -3,6 +3,7 @@
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
 from inference_benchmark.session.plan import CellPlan
@@ -31,7 +32,8 @@ def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]
     """
     return [
         [
-            _plan_cell(request, workload, batch_size, spec, model, one_shot)
+            _plan_cell(request, workload, batch_size, spec, model, implementation, one_shot)
+            for implementation in request.implementations
             for spec in request.specs
             for model in request.measured_models
         ]
@@ -46,9 +48,16 @@ def _plan_cell(
     batch_size: int,
     spec: ModeSpec,
     model: ModelConfig,
+    implementation: Implementation,
     one_shot: bool,
 ) -> CellPlan:
-    kernels = choose_kernels(request, spec, one_shot)
+    kernels, choices = KernelConfig(), ()
+    if implementation.is_default and workload.training is None:  # others have no such choice
+        kernels = choose_kernels(request, spec, one_shot)
+        named = named_kernels(request.model, spec, request.device)
+        choices = _choices(kernels, named)
+    options = _compile_options(request, spec)
+    choices += tuple(f"{name}={value}".lower() for name, value in options)
     engine = EnginePlan(
         batch_size=batch_size,
         input_length=workload.input_length,
@@ -58,7 +67,7 @@ def _plan_cell(
         executors=spec.executors,
         compile_mode=request.compile_mode,
         compile_scope=request.compile_scope,
-        compile_options=_compile_options(request, spec),
+        compile_options=options,
         options=spec.options,
         python=dict(request.engine_python).get(spec.name),
         ollama_url=request.ollama_url,
@@ -66,6 +75,7 @@ def _plan_cell(
         part=workload.part,
         sampling=request.drawn,
         context_depth=workload.context_depth or 0,
+        training=workload.training,
     )
     return CellPlan(
         spec=spec,
@@ -76,9 +86,9 @@ def _plan_cell(
         num_ranks=request.tensor_parallel,
         stored=request.stored_precisions,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
-        choices=_choices(kernels, named_kernels(request.model, spec, request.device))
-        + tuple(f"{name}={value}".lower() for name, value in _compile_options(request, spec)),
+        choices=choices,
         device=request.device,
+        implementation=implementation,
     )
 
 

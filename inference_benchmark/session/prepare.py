@@ -89,11 +89,15 @@ class Preparation:
 
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
+        if self.weights.decoder is not None:
+            plan.workload.prepare_check(self._check_context(plan))
+            self.free()
+        model = self.weights.model_of(plan.implementation)
         held = self._allocated()
         started = time.perf_counter()
         written_s = self._written_s()
         with self._watching(cell):
-            cell.engine = self._open_engine(plan, self._resources(plan))
+            cell.engine = self._open_engine(plan, self._resources(plan, model))
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
@@ -107,7 +111,9 @@ class Preparation:
         setup_s = time.perf_counter() - started - own_load_s - (self._written_s() - written_s)
         record.cold_start["setup_s"] = max(0.0, setup_s)
         record.accuracy = self._accuracy(plan)
+        compiled = cell.engine.compile_count()
         self._first_calls(cell)
+        record.cold_start["compilations"] = cell.engine.compile_count() - compiled
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
         record.memory["step_peak_bytes"] = cell.engine.step_peak_bytes()
@@ -127,9 +133,10 @@ class Preparation:
             yield
         cell.pids = frozenset(self._own.pids - before)
 
-    def _resources(self, plan: CellPlan) -> Resources:
-        decoder = self.weights.of(plan.precision)
-        return Resources(decoder, self.device, self.weights.files, self.seed)
+    def _resources(self, plan: CellPlan, model) -> Resources:
+        weights = self.weights
+        decoder = weights.of(plan.precision)
+        return Resources(decoder, self.device, weights.files, self.seed, model)
 
     def _accuracy(self, plan: CellPlan) -> dict | None:
         """Of quantised weights; they were looked at in the deepest model that was built."""
@@ -184,7 +191,7 @@ class Preparation:
         """The output check before the timing."""
         plan, record = cell.plan, cell.record
         self.on_stage(f"{cell.label}: checking outputs")
-        record.check_before = plan.workload.check(cell.engine, self._check_context(plan))
+        record.check_before = plan.workload.check(cell.engine, self._check_context(cell))
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, None))))
         self.free()
 
@@ -195,14 +202,17 @@ class Preparation:
             return
         self.on_stage(f"{cell.label}: checking what was timed")
         after = plan.workload.check_timed(
-            cell.engine, self._check_context(plan), record.timed_outputs, record.check_before
+            cell.engine, self._check_context(cell), record.timed_outputs, record.check_before
         )
         record.timed_outputs = []
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, after))))
         self.free()
 
-    def _check_context(self, plan: CellPlan) -> CheckContext:
-        decoder, num_layers = self.weights.of(plan.precision), plan.model.num_layers
+    def _check_context(self, cell: LiveCell) -> CheckContext:
+        plan = cell.plan
+        shared = self.weights.of(plan.precision)
+        decoder = shared if cell.engine.decoder is None else cell.engine.decoder
+        num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
         inputs = partial(self.inputs, plan)

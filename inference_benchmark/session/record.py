@@ -13,6 +13,7 @@ COLD_START = (
     "compile_decode_s",
     "capture_s",
     "first_token_s",
+    "compilations",
 )
 MEMORY = (
     "weights_bytes",

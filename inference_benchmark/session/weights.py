@@ -5,16 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from inference_benchmark.errors import CannotRun, printable
 from inference_benchmark.model.checkpoint_config import CheckpointError
 from inference_benchmark.model.config import Precision
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.implementation import OURS, Implementation
+from inference_benchmark.model.own_model import build_own_model
 from inference_benchmark.model.quantized import FormatDecoders, build_decoders, store_all
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
 from inference_benchmark.output_check.accuracy import Accuracy
 from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weight_files import WeightFiles
 
 
@@ -33,6 +37,28 @@ class Weights:
         self.build_s: float | None = None
         self.load_s: float | None = None
         self.files: WeightFiles | None = None
+        self._own: dict[Implementation, nn.Module] = {}
+
+    def model_of(self, implementation: Implementation) -> nn.Module | None:
+        """Of another implementation its model with these weights, built once; None of ours."""
+        if implementation.is_default:
+            return None
+        if implementation not in self._own:
+            self._own[implementation] = build_own_model(implementation, self.decoder)
+        return self._own[implementation]
+
+    def idle_bytes(self, plan: CellPlan) -> int:
+        """Of weights that lie in memory, and that this cell does not use: those of other
+        implementations, and in training all, since each cell trains a copy."""
+        if self.decoder is None:
+            return 0
+        if self.decoders:
+            together = nn.ModuleList([self.decoder, *self.decoders.values()])
+            return _bytes(together) - _bytes(self.of(plan.precision))
+        models = {OURS: self.decoder, **self._own}
+        if plan.engine.training is None:
+            models.pop(plan.implementation, None)
+        return sum(_bytes(model) for model in models.values())
 
     def of(self, precision: Precision) -> Decoder | None:
         """The decoder that stores its weights so."""
@@ -134,6 +160,11 @@ class Weights:
 
 def _keeps_base(request: Request) -> bool:
     return any(not precision.is_quantized for precision in request.stored_precisions)
+
+
+def _bytes(model: nn.Module) -> int:
+    weights = (weight for weight in model.parameters() if not weight.is_meta)
+    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def _wait(device: torch.device) -> None:

@@ -1,5 +1,7 @@
 """What torch's allocator says about each cell, where several cells share one process."""
 
+from collections.abc import Callable
+
 import torch
 
 from inference_benchmark.system.process_memory import used_bytes
@@ -12,8 +14,10 @@ class MemoryTracker:
     what these held at most after a run, contexts and reserved pools included.
     """
 
-    def __init__(self, cells: list) -> None:
+    def __init__(self, cells: list, idle_bytes: Callable = lambda plan: 0) -> None:
+        """idle_bytes(plan): of weights that a cell does not use."""
         self._cells = cells
+        self._idle_bytes = idle_bytes
         self._retries = 0
 
     def before_run(self, cell) -> None:
@@ -26,11 +30,13 @@ class MemoryTracker:
             for other in self._cells
             if other is not cell and other.engine is not None
         )
+        others += self._idle_bytes(cell.plan)
         memory = cell.record.memory
         if cell.engine.capabilities.process == "workers":
             held = used_bytes(cell.pids)
             if held is not None:
                 memory["process_bytes"] = max(held, memory.get("process_bytes") or 0)
+            memory["reported"] = cell.engine.reported_memory()
             return
         peak = torch.cuda.max_memory_allocated() - others
         memory["peak_allocated_bytes"] = max(peak, memory.get("peak_allocated_bytes") or 0)

@@ -13,6 +13,7 @@ class WorkloadEntry:
     has_depths: bool = False  # it is timed at each context depth of --depth
     input_length: int = 2048  # where neither --input-length nor a scenario says so
     is_part: bool = False  # of one layer: its modes are implementations of that part
+    trains: bool = False  # weights need gradients, and engines copies of them
 
     def load(self) -> type:
         module, name = self.workload.split(":")
@@ -58,6 +59,13 @@ _TABLE = (
         "one whole decoder layer",
         reads_prompt_only=True,
         is_part=True,
+    ),
+    WorkloadEntry(
+        "training",
+        "inference_benchmark.workloads.training:Training",
+        "a training step: forward, loss, backward and the optimiser, over batch x input length",
+        reads_prompt_only=True,
+        trains=True,
     ),
 )
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.layer_part import LayerPart
+from inference_benchmark.model.training_config import TrainingConfig
 from inference_benchmark.workloads.cost import Cost, Phase
 
 
@@ -88,7 +89,7 @@ class Workload(ABC):
     """
 
     name: ClassVar[str]
-    steps_used: ClassVar[frozenset[str]]  # of an engine: "prefill", "decode", "forward"
+    steps_used: ClassVar[frozenset[str]]  # of an engine: "prefill", "decode", "forward", "train"
     metrics: ClassVar[tuple[Metric, ...]]
     rates: ClassVar[tuple[Rate, ...]]
     run_metric: ClassVar[str]  # the time of a run from its start to its end
@@ -115,6 +116,16 @@ class Workload(ABC):
         return cls(length, request.output_length)
 
     @property
+    def training(self) -> TrainingConfig | None:
+        """How engines are to train; None: they are not."""
+        return
+
+    @property
+    def conditions(self) -> list[str]:
+        """In words, how the work is done where that can be chosen."""
+        return []
+
+    @property
     def cache_length(self) -> int:
         """Slots of the KV cache that a sequence needs; 0: none is kept."""
         return 0
@@ -126,7 +137,8 @@ class Workload(ABC):
     def record(self) -> dict:
         """For the result file."""
         metrics, rates = ([asdict(each) for each in group] for group in (self.metrics, self.rates))
-        return {"name": self.name, "metrics": metrics, "rates": rates}
+        found = {"name": self.name, "metrics": metrics, "rates": rates}
+        return found | ({"conditions": self.conditions} if self.conditions else {})
 
     def inputs(self, vocab_size: int, batch_size: int, seed: int, run: int, device) -> Any:
         """The prompts of a run [batch, input_length]: random, the same in every mode."""
@@ -195,17 +207,33 @@ class Workload(ABC):
 
     def s_per_token(self, medians: Mapping[str, float | None]) -> float | None:
         """Latency per output token from the medians of the metrics."""
-        return None
+        return
 
     def output_bytes(self, model: ModelConfig, precision: Precision, batch_size: int) -> int:
-        """What a run leaves in memory beside the KV cache, where that is large."""
+        """What a cell keeps in memory beside the KV cache, where that is large."""
         return 0
+
+    def working_bytes(self, share: ModelConfig, precision: Precision, batch_size: int) -> int:
+        """What a run needs for a while, where that is more than a prefill does."""
+        return 0
+
+    def check_bytes(self, share: ModelConfig, precision: Precision, batch_size: int) -> int:
+        """What the output check holds at a time."""
+        from inference_benchmark.output_check.memory import replay_bytes
+
+        depth = self.context_depth or 0
+        lengths = self.input_length, self.output_length
+        return replay_bytes(share, precision, batch_size, *lengths, depth)
 
     @abstractmethod
     def profiled(
         self, engine, inputs, share: ModelConfig, precision: Precision, batch_size: int
     ) -> list[ProfiledPhase]:
         """What a profile of this workload shows."""
+
+    def prepare_check(self, context: "CheckContext") -> None:
+        """What of the check is better done before an engine is opened, when there is more memory."""
+        return
 
     @abstractmethod
     def check(self, engine, context: "CheckContext") -> dict:
@@ -215,14 +243,14 @@ class Workload(ABC):
     def keep_output(self, engine, inputs) -> Any:
         """What a timed run left, to be looked at after the timing; called right after each run.
         None: nothing can be kept."""
-        return None
+        return
 
     def check_timed(
         self, engine, context: "CheckContext", outputs: Sequence[Any], before: dict
     ) -> dict | None:
         """Compare what keep_output kept of the first and of the last timed run with the reference;
         see output_check.check_timed_runs. before: what `check` found."""
-        return None
+        return
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,20 @@ class SingleStep(Workload):
     """A subclass says what the step is, what it costs and how it is checked."""
 
     def __init_subclass__(cls, **arguments) -> None:
-        """From the name follow the metric, NAME_s, and what its rate is over."""
+        """From the name follow the metric, NAME_s, and what its rate is over, unless a subclass
+        declares these itself."""
         super().__init_subclass__(**arguments)
-        cls.run_metric = f"{cls.name}_s"
-        cls.metrics = (Metric(cls.run_metric, cls.name, headline=True, watched=True),)
-        cls.rates = (Rate("tokens_per_s", "tok/s", cls.run_metric, headline=True),)
+        if "name" not in cls.__dict__:  # another way to do the same work
+            return
+        run_metric = f"{cls.name}_s"
+        declared = {
+            "run_metric": run_metric,
+            "metrics": (Metric(run_metric, cls.name, headline=True, watched=True),),
+            "rates": (Rate("tokens_per_s", "tok/s", run_metric, headline=True),),
+        }
+        for name, value in declared.items():
+            if name not in cls.__dict__:
+                setattr(cls, name, value)
 
     @abstractmethod
     def step(self, engine, inputs) -> None:

@@ -75,6 +75,8 @@ def test_times_on_a_straight_line_are_met_exactly(run):
         "variant": "eager",
         "kernels": False,
         "batch_size": 1,
+        "context_depth": None,
+        "length": None,
         "depth": "EST",
     }
     error = {"ttft_s": TTFT_ERROR} | dict.fromkeys(("tbot_s", "decode_s", "total_s"), ERROR)

@@ -16,7 +16,9 @@ ACT_LATE = {  # at a step that a short session does not reach
     "one head of one slot is overwritten at step 40",
     "step 100 alone is wrong",
 }
-MIXTURE = Setting("audit-deep-mixture", output_length=24, batch_size=4)
+DEEP_MIXTURE = Setting("audit-deep-mixture", output_length=24, batch_size=4)
+MIXTURE = Setting("audit-chunked", output_length=24)
+MLA = Setting("audit-mla", output_length=24)
 
 
 def setting_of(name: str) -> Setting:
@@ -33,7 +35,7 @@ def test_a_fault_is_a_wrong_output(name):
     assert check_of(cell)["failures"]
 
 
-@pytest.mark.parametrize("setting", [LONG, MIXTURE, Setting("audit-mla"), Setting("audit-chunked")])
+@pytest.mark.parametrize("setting", [LONG, DEEP_MIXTURE, MLA, MIXTURE], ids=lambda it: it.model)
 def test_without_a_fault_nothing_is_wrong(setting):
     code, (cell,) = run_session(setting)
     assert check_of(cell)["passed"], check_of(cell)["failures"]

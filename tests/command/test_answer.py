@@ -2,12 +2,23 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
+import torch
+from step_engines import make_engine
 from trained_model import ANSWER, QUESTION, save_trained_model
 
 from inference_benchmark import benchmark_inference
+from inference_benchmark.command.answer import generate
+from inference_benchmark.engines.inductor import InductorEngine
+from inference_benchmark.model.checkpoint import load_checkpoint
+from inference_benchmark.model.checkpoint_config import read_model
+from inference_benchmark.model.gguf.writer import write_gguf
+from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.tokenizer import Tokenizer
+from inference_benchmark.model.weights import empty_decoder
+from inference_benchmark.options.question import Question
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +58,32 @@ def test_the_answer_is_the_trained_one_and_a_line_says_how_long_it_took(trained,
     prompt, count, ttft_ms, tbot_ms, rate = map(float, times.groups())
     assert (prompt, count) == (len(QUESTION) + 2, len(ANSWER) + 1)  # the template's, the end's
     assert rate == pytest.approx(count * 1e3 / (ttft_ms + (count - 1) * tbot_ms), rel=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["eager+graphs", "inductor", "thunder"])
+def test_every_engine_gives_the_answer(trained, capsys, mode):
+    flags = ["--model-path", str(trained), "--prompt", QUESTION, "--mode", mode, "--quiet"]
+    assert benchmark_inference.main(flags) == 0
+    assert capsys.readouterr().out.strip() == ANSWER
+
+
+def test_a_traced_step_draws_the_same_answer(trained, capsys, monkeypatch):
+    """Inductor's engine without its code generator, which takes a minute on a CPU."""
+    traced = partial(torch.compile, backend="aot_eager", fullgraph=True, dynamic=False)
+    monkeypatch.setattr(InductorEngine, "_compile", lambda self, function: traced(function))
+    tokenizer = Tokenizer(trained)
+    ids = tokenizer.encode(QUESTION)
+    decoder = empty_decoder(read_model(trained), "fp32", "cpu")
+    load_checkpoint(decoder, trained)
+    decoder.set_context_length(128)
+    options = {"sampling": Sampling(0.85, 40, seed=3), "compile_scope": "model"}
+    engine = make_engine("inductor", decoder, 1, len(ids), 128, **options)
+    question = Question(tokenizer, tuple(ids), 100)
+    answer = generate(engine, torch.tensor([ids]), question, question.max_new_tokens)
+    assert capsys.readouterr().out == ANSWER
+    assert answer.ended
+    assert len(answer.token_times_s) == len(answer.tokens) == len(ANSWER) + 1
 
 
 def test_each_token_has_a_line(trained, capsys):
@@ -157,11 +194,6 @@ def test_another_models_tokenizer_is_named(copied, capsys):
 
 
 def test_a_gguf_file_has_no_tokenizer_here(copied, capsys):
-    from inference_benchmark.model.checkpoint import load_checkpoint
-    from inference_benchmark.model.checkpoint_config import read_model
-    from inference_benchmark.model.gguf.writer import write_gguf
-    from inference_benchmark.model.weights import empty_decoder
-
     decoder = empty_decoder(read_model(copied), "fp32", "cpu")
     load_checkpoint(decoder, copied)
     write_gguf(decoder, copied / "model.gguf", "fp32")
@@ -176,8 +208,9 @@ def test_a_gguf_file_has_no_tokenizer_here(copied, capsys):
         (["--timing"], "--timing does nothing without --prompt"),
         (["--temperature", "2"], "--temperature does nothing without --sampling or --prompt"),
         (["--max-new-tokens", "3"], "--max-new-tokens does nothing without --prompt"),
-        (["--prompt", "hi", "--model-path", "x", "--scenario", "chat"], "not a benchmark"),
-        (["--prompt", "hi", "--model-path", "x", "--save-results"], "not a benchmark"),
+        (["--prompt", "hi", "--model-path", "x", "--scenario", "chat"], "--scenario does nothing"),
+        (["--prompt", "hi", "--model-path", "x", "--save-results"], "--save-results does nothing"),
+        (["--prompt", "hi", "--model-path", "x", "--pytorch-base"], "--pytorch-base does nothing"),
     ],
 )
 def test_flags_that_do_nothing_are_refused(capsys, arguments, words):

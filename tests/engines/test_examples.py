@@ -1,25 +1,17 @@
 """The examples of an engine and of a workload, through the command line."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 from conftest import ROOT
+from programs import run_script
 
 TINY = ["--model-name", "llama-tiny", "--num-layers", "2", "--device", "cpu", "--precision", "fp32"]
 FEW = ["--num-iterations", "2", "--warmup-iterations", "1", "--input-length", "30", "--json"]
 
 
 def run(name: str, *flags: str) -> list[dict]:
-    done = subprocess.run(
-        [sys.executable, f"examples/{name}.py", *TINY, *FEW, *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-    )
+    done = run_script(f"examples/{name}.py", *TINY, *FEW, *flags)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])["cells"]
 

@@ -5,6 +5,7 @@ import torch
 from hugging_face import copied
 from mixture_models import DEEPSEEK, LLAMA4
 from step_engines import make_engine
+from torch._inductor import metrics
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from inference_benchmark.engines.step_engine import StepEngine
@@ -122,8 +123,6 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
     [
         ("inductor", {"kernels": KernelConfig(attention="flex")}),
         ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
-        ("thunder", {"kernels": KernelConfig()}),
-        ("thunder", {"kernels": KernelConfig(), "compile_scope": "model"}),
         ("thunder", {"kernels": KernelConfig(attention="matmul"), "executors": ("inductor",)}),
         ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
         ("eager", {"kernels": OURS}),
@@ -133,8 +132,6 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
     ids=[
         "inductor",
         "inductor-model",
-        "thunder",
-        "thunder-model",
         "thunder-inductor",
         "thunder-dynamo",
         "eager-flash",
@@ -150,14 +147,39 @@ def test_modes_give_the_logits_of_transformers(name, options):
     engine.compiler_stats()
 
 
-def test_a_layer_is_compiled_once_for_all_layers():
-    decoder = build_decoder(SMALL, "fp32", "cpu", CACHE)
-    engine = make_engine("thunder", decoder, 1, PROMPT, CACHE)
-    for _ in range(2):
-        engine.prefill(torch.zeros(1, PROMPT, dtype=torch.int64))
+def test_steps_that_inductor_generates_code_for():
+    """From an empty cache, so that no prompt is compiled; of one layer."""
+    config = SMALL.with_layers(1)
+    reference = llama(config)
+    decoder = copied(config, reference.state_dict(), CACHE)
+    engine = make_engine("inductor", decoder, 2, PROMPT, CACHE, generates_code=True)
+    ids = torch.randint(97, (2, 4), generator=torch.Generator().manual_seed(1))
+    logits = reference(ids).logits
+    before = metrics.generated_kernel_count
+    for position in range(4):
+        engine.force(ids[:, position : position + 1], position)
         engine.decode()
+        assert_close(engine.logits, logits[:, position])
+    assert metrics.generated_kernel_count > before
+
+
+def test_thunder_traces_a_layer_once_for_all_layers():
+    reference = llama(SMALL)
+    decoder = copied(SMALL, reference.state_dict(), CACHE)
+    engine = make_engine("thunder", decoder, 2, PROMPT, CACHE)
+    for _ in range(2):
+        assert_same_logits(engine, reference, batch=2)
     # begin, layer and finish, each for a prompt and for a token
     assert engine.compile_count() == 6
+
+
+def test_thunder_traces_a_model_as_a_whole():
+    config = SMALL.with_layers(1)  # thunder takes seconds for each
+    reference = llama(config)
+    decoder = copied(config, reference.state_dict(), CACHE)
+    engine = make_engine("thunder", decoder, 2, PROMPT, CACHE, compile_scope="model")
+    assert_same_logits(engine, reference, batch=2)
+    assert engine.compile_count() == 2
 
 
 def test_weights_are_finite_seeded_and_keep_activations_near_unit_variance():

@@ -51,6 +51,31 @@ def test_q4_k_has_six_bit_factors_for_eight_groups():
     assert (values == values[:, :1]).all()
 
 
+def test_q5_k_has_the_fifth_bit_of_each_value_apart():
+    """Groups 0 and 7, factors 1 and 33: of value 0 the fifth bit is set in both, of value 1 in none."""
+    first, second, third = [1, 0, 0, 2 << 6], [0] * 4, [0, 0, 0, 1]
+    fifth = bytes([0b1000_0001]) + bytes(31)
+    block = fp16(1.0) + fp16(0.5) + bytes(first + second + third) + fifth + bytes([0x32] * 128)
+    values = dequantize(stored(block), TYPES["Q5_K"]).view(8, 32)
+    assert values[0, :2].tolist() == [16 + 2, 2]
+    assert values[7, :2].tolist() == [33 * (16 + 3), 33 * 3]
+    assert not values[1:7].any()
+
+
+def test_q6_k_has_two_bits_of_each_value_apart():
+    """Values 0 and 128 are stored as 33 and 63; the factor of the last sixteen values is -2."""
+    low, high, factors = bytearray(128), bytearray(64), bytearray([1] * 15 + [0xFE])
+    low[0], low[64] = 0x01, 0x0F  # in lower halves; the upper ones are 64 values further
+    high[0], high[32] = 0b10, 0b11
+    low[63] = 0xF0  # value 127
+    high[31] = 0b11 << 6
+    block = bytes(low) + bytes(high) + bytes(factors) + fp16(0.5)
+    values = dequantize(stored(block), TYPES["Q6_K"])
+    assert values[[0, 128, 127]].tolist() == [0.5 * (33 - 32), 0.5 * (63 - 32), 0.5 * (63 - 32)]
+    assert values[1].item() == -16
+    assert values[240].item() == 0.5 * -2 * -32
+
+
 # Many blocks against the package
 
 
@@ -63,13 +88,15 @@ def test_the_package_reads_the_same(name):
     assert np.array_equal(ours.numpy().reshape(8, 256), expected)
 
 
-def test_the_package_reads_the_same_of_q4_k():
-    """Random blocks: the package has no way to make them of values."""
-    blocks = np.random.default_rng(1).integers(0, 256, (64, 144), dtype=np.uint8)
-    blocks[:, 1] &= 0x3B  # scales that are finite
-    blocks[:, 3] &= 0x3B
-    expected = quants.dequantize(blocks, GGMLQuantizationType.Q4_K)
-    ours = dequantize(stored(blocks.tobytes()), TYPES["Q4_K"])
+@pytest.mark.parametrize(("name", "scales"), [("Q4_K", (0, 2)), ("Q5_K", (0, 2)), ("Q6_K", (208,))])
+def test_the_package_reads_the_same_of_random_blocks(name, scales):
+    """It has no way to make them of values."""
+    shape = (64, TYPES[name].block_bytes)
+    blocks = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    for first in scales:
+        blocks[:, first + 1] &= 0x3B  # scales that are finite
+    expected = quants.dequantize(blocks, GGMLQuantizationType[name])
+    ours = dequantize(stored(blocks.tobytes()), TYPES[name])
     assert np.array_equal(ours.numpy().reshape(64, 256), expected)
 
 
@@ -91,7 +118,7 @@ def test_a_quantised_file_is_near_to_what_was_quantised(tmp_path, file_type):
     assert 1e-4 < error < {"q8_0": 0.03, "q4_0": 0.4}[file_type]
 
 
-@pytest.mark.parametrize("name", ["Q6_K", "Q5_0", "IQ4_XS", "MXFP4"])
+@pytest.mark.parametrize("name", ["Q3_K", "Q5_0", "IQ4_XS", "MXFP4"])
 def test_another_type_is_named(tmp_path, capsys, name):
     writer = gguf.GGUFWriter(tmp_path / "model.gguf", "llama")
     for setting, value in (("embedding_length", 256), ("block_count", 1), ("context_length", 64)):

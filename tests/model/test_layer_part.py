@@ -6,8 +6,8 @@ from inference_benchmark.model.config import Precision
 from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.models import MODELS
 
-LLAMA2 = MODELS["llama2-7b"].with_layers(1)  # 32 heads of 128, hidden 4096, intermediate 11008
-LLAMA3 = MODELS["llama3.1-8b"].with_layers(1)  # the same with 8 KV heads, intermediate 14336
+LLAMA2 = MODELS["llama2-7b"].one_layer()  # 32 heads of 128, hidden 4096, intermediate 11008
+LLAMA3 = MODELS["llama3.1-8b"].one_layer()  # the same with 8 KV heads, intermediate 14336
 BF16 = Precision.of("bf16")
 
 
@@ -51,16 +51,30 @@ def test_a_backward_pass_doubles_what_a_forward_pass_does():
     assert (both.flops, both.bytes) == (3 * forward.flops, 3 * forward.bytes)
 
 
+def test_latent_attention_and_experts_as_one_layer_of_deepseek_has_them():
+    model = MODELS["deepseekv3-670b"].one_layer()
+    prompt, decode = work("attention", 100, model), work("attention", 100, model, decode=True)
+    # 128 heads; keys of 192, values of 128; absorbed 576 and 512, of one cache of 576
+    assert prompt.flops == 2 * 128 * (192 + 128) * 100 * 101 / 2
+    assert prompt.bytes == 2 * 128 * 100 * (2 * 192 + 2 * 128)
+    assert decode.flops == 2 * 128 * (576 + 512) * 100
+    assert decode.bytes == 2 * (128 * (576 + 512) + 100 * 576)
+    ffn = work("ffn", 1, model, decode=True)
+    # 8 experts and the shared one, and a router of 256 rows in fp32
+    assert ffn.flops == 2 * (9 * 3 * 7168 * 2048 + 256 * 7168)
+    assert ffn.bytes == 2 * 9 * 3 * 7168 * 2048 + 4 * 256 * 7168 + 2 * 2 * 7168
+
+
 @pytest.mark.parametrize(
     ("model", "part", "words"),
     [
-        ("deepseekv3-670b", LayerPart("attention", 64), "latent attention"),
-        ("llama4-scout", LayerPart("layer", 64), "mixture of experts"),
+        ("deepseekv3-670b", LayerPart("attention", 64, decode=True), None),
+        ("llama4-scout", LayerPart("layer", 64, backward=True), "have no backward pass"),
         ("llama4-scout", LayerPart("attention", 10_000), "attends within 8192 tokens"),
-        ("deepseekv3-670b", LayerPart("ffn", 64), None),  # its first layer is dense
+        ("deepseekv3-670b", LayerPart("ffn", 64, feed_forward="gelu", backward=True), None),
         ("llama4-scout", LayerPart("attention", 64), None),
     ],
 )
 def test_what_can_not_be_timed_alone_says_why(model, part, words):
-    found = part.unsupported(MODELS[model])
+    found = part.unsupported(MODELS[model].one_layer())
     assert found is None if words is None else words in found

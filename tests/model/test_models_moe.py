@@ -7,7 +7,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hugging_face import copied
-from mixture_models import DEEPSEEK, LLAMA4, VOCAB, hugging_face, logits_and_choices
+from mixture_models import (
+    DEEPSEEK,
+    LLAMA4,
+    SHALLOW_DEEPSEEK,
+    SHALLOW_LLAMA4,
+    VOCAB,
+    hugging_face,
+    logits_and_choices,
+)
 from step_engines import make_engine
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -65,19 +73,17 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
 
 
 @MODELS
+def test_our_kernels_give_the_logits_of_transformers(config):
+    assert_same(config, "eager", {"kernels": OURS})
+
+
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("eager", {"kernels": OURS}),
-        ("inductor", {"kernels": KernelConfig()}),
-        ("inductor", {"kernels": OURS}),
-        ("thunder", {"kernels": KernelConfig()}),
-        ("thunder", {"kernels": OURS}),
-    ],
-    ids=["eager-ours", "inductor", "inductor-ours", "thunder", "thunder-ours"],
+    "config", [SHALLOW_DEEPSEEK, SHALLOW_LLAMA4], ids=lambda config: config.name
 )
-def test_modes_give_the_logits_of_transformers(config, name, options):
-    assert_same(config, name, options)
+@pytest.mark.parametrize("name", ["inductor", "thunder"])
+@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
+def test_compilers_give_the_logits_of_transformers(config, name, kernels):
+    assert_same(config, name, {"kernels": kernels})
 
 
 class Operators(TorchDispatchMode):

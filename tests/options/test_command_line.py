@@ -97,6 +97,17 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--quantize", "none", "--max-kl", "1"], "--max-kl does nothing without a format"),
         (["--quantize", "fp8-dynamic", "--precision", "fp16"], "needs --precision bf16"),
         (["--quantize", "fp8", "--workload", "attention"], "has no use for --quantize"),
+        (["--implementation", "mine"], "is not default, transformers or FILE.py:FUNCTION"),
+        (["--implementation", "none.py:build"], "there is no file none.py"),
+        (["--implementation", "transformers", "--extrapolate"], "use --num-layers"),
+        (["--optimizer", "none"], "--optimizer needs --workload training"),
+        (["--workload", "training", "--precision", "fp16"], "knows --precision bf16 and fp32"),
+        (["--workload", "training", "--attention", "sdpa"], "our kernels have no gradients"),
+        (["--workload", "training", "--extrapolate"], "estimates no training steps"),
+        (
+            ["--workload", "training", "--precision", "fp32", "--mixed-precision", "autocast"],
+            "--mixed-precision does nothing with --precision fp32",
+        ),
         (["--overwrite"], "--overwrite does nothing without --output"),
         (
             ["--output-dir", "here"],
@@ -183,6 +194,8 @@ def test_results_are_compared_where_the_work_is_the_same():
         "workload",
         "input_length",
         "output_length",
+        "optimizer",
+        "dynamic_shapes",
     }
 
 
@@ -192,7 +205,7 @@ def test_results_are_compared_where_the_work_is_the_same():
         (["--attention", "flash_decode"], "GPU kernel"),
         (["--workload", "attention", "--mode", "cudnn"], "--mode cudnn needs a CUDA GPU"),
         (["--workload", "attention", "--mode", "flashinfer", "--precision", "fp32"], "no fp32"),
-        (["--workload", "ffn", "--model-name", "llama4-scout"], "mixture of experts"),
+        (["--workload", "ffn", "--model-name", "llama4-scout", "--backward"], "no backward pass"),
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),

@@ -45,7 +45,7 @@ def test_a_value_that_is_missing_or_not_wanted(capsys, program, action, name):
     if action.nargs == 0:
         said = refused(capsys, program, f"{name}=yes")
         assert said.endswith(": takes no value, but was given 'yes'\n")
-    elif action.nargs != "*":
+    elif action.nargs not in ("*", "?"):
         said = refused(capsys, program, name)
         assert said.endswith("expected one argument\n") or "at least one argument" in said
         assert name in said

@@ -14,7 +14,7 @@ from inference_benchmark.plotting.page import MOST_BYTES, Page
 from inference_benchmark.plotting.sources import SourceSet, of_result, read_set
 from inference_benchmark.reporting.reading import read_result, to_version_2
 
-EVIL = '<script>alert("x")</script>&amp;\'"'
+EVIL = '<script>alert("x")</script>&amp;\'" $\\frac{$'
 
 
 class Document(HTMLParser):
@@ -120,6 +120,13 @@ def test_text_of_a_file_stays_text():
     cell["speedup"] = fake_speedup(EVIL, tbot_s=1.1)
     result = fake_result([fake_cell("eager"), cell], scenario=EVIL, model_name=EVIL)
     result["command"] = [EVIL]
+    result["workload"] = {
+        "name": EVIL,
+        "metrics": [metric | {"title": EVIL} for metric in result["workload"]["metrics"]],
+        "rates": [rate | {"title": EVIL} for rate in result["workload"]["rates"]],
+    }
+    kinds = {"kernel_s": 0.001, "kernels": 1, "by_kind": {EVIL: 0.001}, "costliest": []}
+    cell["profile"] = {EVIL: kinds}
     text = page_of(result, title=EVIL)
     document = Document(text)
     assert "script" not in {tag for tag, _ in document.tags}

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import ROOT
-from drawing import column, drawn, labels, subject_of, texts
+from drawing import column, drawn, labels, subject_of, texts, with_context_depth
 from fake_results import fake_cell, fake_forward_cell, fake_result
 
 from inference_benchmark.plotting.pareto import pareto_pictures
@@ -83,7 +83,7 @@ def test_sessions_of_one_thing_are_one_point():
 def test_another_workload_is_drawn_by_its_own_metric():
     subject = subject_of(
         fake_forward_cell("eager", forward_s=0.040, noise=0.0),
-        fake_forward_cell("inductor", forward_s=0.030, noise=0.0),
+        fake_forward_cell("inductor", forward_s=0.030, noise=0.0, batch_size=2),
         workload="forward",
     )
     throughput, *_ = drawn(pareto_pictures, subject)
@@ -91,6 +91,16 @@ def test_another_workload_is_drawn_by_its_own_metric():
     assert throughput.figure.axes[0].xaxis_inverted()
     (table,) = throughput.tables
     assert column(table, "forward ms") == pytest.approx([40, 30])
+
+
+def test_at_one_batch_a_rate_says_nothing_that_its_time_does_not():
+    cells = fake_forward_cell("eager"), fake_forward_cell("inductor")
+    assert drawn(pareto_pictures, subject_of(*cells, workload="forward")) == []
+
+
+def test_sequences_of_several_depths_are_no_choice():
+    cells = [with_context_depth(cell("eager", 1, 0.008), d, f"eager b1 d{d}") for d in (0, 512)]
+    assert drawn(pareto_pictures, subject_of(*cells)) == []
 
 
 def test_nothing_measured_is_no_picture():

@@ -203,7 +203,7 @@ class TestDepth:
     def test_the_rate_falls_as_it_does(self):
         picture = drawn(depth_picture, self.subject())
         assert picture.sentence == (
-            "thunder b1 d0 falls from 250 to 62.50 decode tok/s at 65,536 tokens, from 50% to 50% "
+            "thunder b1 falls from 250 decode tok/s at depth 0 to 62.50 at 65,536, from 50% to 50% "
             "of the limit."
         )
         (table,) = picture.tables

@@ -50,5 +50,5 @@ def test_of_a_depth_the_token_that_decoding_starts_with_is_told(monkeypatch, cap
 
 
 def test_without_a_result_there_is_nothing_to_write_beside():
-    with pytest.raises(RequestError, match="--save-results or --output"):
+    with pytest.raises(RequestError, match="--save-prompts does nothing without --save-results"):
         resolve(make_parser().parse_args(["--device", "cpu", "--mode", "eager", "--save-prompts"]))

@@ -86,6 +86,11 @@ def values() -> list[Trial]:
         wrong("a GPU's kernel on a CPU", "--attention", "flash_decode", code=CANNOT_RUN,
               words="is a GPU kernel"),
         wrong("CUDA graphs on a CPU", "--mode", "eager+graphs", words="need a CUDA GPU"),
+        wrong("TensorRT on a CPU", "--mode", "tensorrt", code=CANNOT_RUN, words="a CUDA GPU"),
+        wrong("Ollama without its server", "--mode", "ollama", "--ollama-url", "http://127.0.0.1:9",
+              code=CANNOT_RUN, words="ollama serve"),
+        wrong("a URL that is none", "--mode", "ollama", "--ollama-url", "localhost",
+              words="is not http://HOST:PORT"),
         wrong("escapes in a name", "--scenario", "chat\x1b[31m\nchat", words=r"chat\x1b[31m chat"),
         wrong("WORLD_SIZE=abc", "--mode", "eager", environment=torchrun | {"WORLD_SIZE": "abc"},
               words="WORLD_SIZE is 'abc'"),
@@ -117,17 +122,26 @@ LLAMA = {
 
 
 def checkpoints() -> list[Trial]:
-    def broken(what: str, words: str, config: object = None, **files: object) -> Trial:
+    def broken(
+        what: str, words: str, config: object = None, flags: tuple[str, ...] = (), **files: object
+    ) -> Trial:
         if config is not None:
             files["config.json"] = config
         files.setdefault("model.safetensors", safetensors({}))
-        flags = ("--mode", "eager", "--model-path", "{folder}")
+        flags = ("--mode", "eager", "--model-path", "{folder}", *flags)
         return Trial(
             "checkpoints", what, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
         )
 
     def changed(what: str, words: str, **fields: object) -> Trial:
         return broken(what, words, LLAMA | fields)
+
+    def gguf(what: str, content: bytes, words: str) -> Trial:
+        flags = ("--mode", "eager", "--model-path", "{folder}/model.gguf")
+        files = {"model.gguf": content}
+        return Trial(
+            "checkpoints", what, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
+        )
 
     index = "model.safetensors.index.json"
     return [
@@ -157,6 +171,16 @@ def checkpoints() -> list[Trial]:
         broken("weights that are missing", "missing", LLAMA),
         broken("weights that are cut off", "model.safetensors", LLAMA,
                **{"model.safetensors": b"\x10\x00"}),
+        gguf("a GGUF file that is cut off", b"GGUF\x03", "truncated or damaged"),
+        gguf("a GGUF file that is none", b"PK\x03\x04", "does not begin with GGUF"),
+        gguf("a GGUF file of another architecture", b"GGUF" + struct.pack("<IQQ", 3, 0, 0),
+             "unsupported architecture none"),
+        Trial("checkpoints", "a question without a model", ("--prompt", "Why?"), REQUEST,
+              "without --model-path"),
+        broken("a question without a tokenizer", "holds no tokenizer.json", LLAMA,
+               flags=("--prompt", "Why?")),
+        Trial("checkpoints", "a question with a scenario", ("--prompt", "Why?", "--model-path",
+              "{folder}", "--scenario", "chat"), REQUEST, "--scenario does nothing"),
     ]  # fmt: skip
 
 

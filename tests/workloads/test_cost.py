@@ -9,6 +9,7 @@ from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Run
 from inference_benchmark.workloads.forward import SingleForward
 from inference_benchmark.workloads.generation import Generation
+from inference_benchmark.workloads.training_step import TrainingStep
 
 LLAMA = MODELS["llama3.1-8b"]
 BF16 = Precision.of("bf16")
@@ -25,6 +26,18 @@ def test_a_forward_puts_every_token_through_the_head():
     cache_bytes = 2 * 1000 * 128 * 1024
     logits_bytes = 2 * 1000 * 128_256 * 2
     assert forward.bytes - prefill.bytes == logits_bytes - cache_bytes
+
+
+def test_a_training_step_is_three_forwards():
+    training = TrainingStep(1000).cost(LLAMA, BF16, 2).phases["training"]
+    forward = SingleForward(1000, 0).cost(LLAMA, BF16, 2).phases["forward"]
+    assert training.flops == 3 * forward.flops
+    # 6 FLOPs for each token and parameter but those of norms and of the embedding table
+    counted = LLAMA.parameters - LLAMA.norm_parameters - LLAMA.embedding_parameters
+    pairs = 1000 * 1001 / 2  # causal attention: 4 x 128 FLOPs for each pair and head, thrice
+    attention = 3 * 2 * pairs * 4 * 128 * 32 * 32
+    assert training.flops == 6 * 2000 * counted + attention
+    assert training.attention_flops == attention
 
 
 def test_the_limits_of_a_generation_are_those_of_its_phases():

@@ -1,17 +1,25 @@
 """Depth: what a run is made of, what it costs, and that its output check sees the context."""
 
 import dataclasses
+import json
+import re
 
 import pytest
 import torch
+from programs import FEW
+from programs import TINY as TINY_FLAGS
+from programs import run as run_program
 from scripted import PASSED, whole_session
 from step_engines import make_engine
 
 from inference_benchmark.engines.eager import EagerEngine
+from inference_benchmark.errors import RequestError
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.model.config import Precision
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
+from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.resolution import resolve
 from inference_benchmark.system.clock import CLOCKS
 from inference_benchmark.workloads.base import CheckContext, Run
 from inference_benchmark.workloads.depth import Depth
@@ -187,3 +195,31 @@ def test_a_row_per_depth_as_soon_as_it_is_known(monkeypatch, capsys):
     assert all(label in out for label in labels)
     limits = [cell["limit"]["metrics"]["tbot_s"] for cell in cells[::2]]
     assert limits[1] - limits[0] == pytest.approx(4096 * 128 * 1024 / 4.8e12)
+
+
+def test_the_command_line_measures_and_checks_it():
+    lengths = ("--depth", "0", "40", "--input-length", "20", "--output-length", "6")
+    done = run_program(*TINY_FLAGS, "--mode", "eager", *lengths, *FEW, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    for cell, depth in zip(result["cells"], (0, 40), strict=True):
+        assert cell["label"] == f"eager b1 d{depth}"
+        assert cell["output_check"]["passed"]
+        assert (cell["output_check"]["replayed_runs"], cell["summary"]["n"]) == (2, 3)
+        assert cell["output_check"]["replayed_cache"]
+        assert set(cell["samples"]["metrics"]) == {"prefill_s", "tbot_s", "decode_s", "total_s"}
+        assert [len(steps) for steps in cell["samples"]["steps"]["step_s"]] == [6, 6, 6]
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--depth", "0", "--scenario", "chat"], "--depth and --scenario exclude each other"),
+        (["--depth", "0", "--workload", "forward"], "--depth does nothing for --workload forward"),
+        (["--workload", "depth"], "--workload depth needs --depth"),
+        (["--depth", "8192"], "depth 8192 + 512 input + 128 output tokens = 8832"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(flags, words):
+    with pytest.raises(RequestError, match=re.escape(words)):
+        resolve(make_parser().parse_args(["--device", "cpu", "--mode", "eager", *flags]))

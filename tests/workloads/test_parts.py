@@ -1,11 +1,13 @@
 """Parts of a layer through the command line, and what their check finds."""
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import pytest
 import torch
 from conftest import ROOT
+from mixture_models import DEEPSEEK, LLAMA4
 from programs import run
 
 from inference_benchmark.engines.base import EnginePlan, Resources
@@ -19,6 +21,9 @@ from inference_benchmark.workloads.parts import Attention
 
 SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
 CPU = ["--device", "cpu", "--num-iterations", "3", "--warmup-iterations", "1", "--json", "--quiet"]
+
+# Of small-llama4 the kind of layer that has experts, and positions by temperature.
+EXPERTS = replace(LLAMA4, attention=LLAMA4.attention[3], feed_forward=LLAMA4.feed_forward[3])
 
 
 def measured(*arguments: str) -> dict:
@@ -73,9 +78,11 @@ def test_the_other_parts(flags, name, checked):
     assert metrics == {f"{flags[0]}_s"} | both
 
 
-def engine(kind: str, mode: str, precision: str = "bf16", **options) -> PartEngine:
+def engine(
+    kind: str, mode: str, precision: str = "bf16", model=MODELS["llama-tiny"], **options
+) -> PartEngine:
     part = LayerPart(kind, 40, **options)
-    decoder = build_decoder(MODELS["llama-tiny"].with_layers(1), precision, "cpu", 40)
+    decoder = build_decoder(model.one_layer(), precision, "cpu", 40)
     return PartEngine(EnginePlan(1, 40, 0, mode=mode, part=part), Resources(decoder))
 
 
@@ -85,6 +92,33 @@ def test_tensors_of_a_run_are_the_same_for_all_and_others_in_each_run():
     assert torch.equal(first.problem.inputs["keys"], second.problem.inputs["keys"])
     second.load(6)
     assert not torch.equal(first.problem.inputs["keys"], second.problem.inputs["keys"])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", [DEEPSEEK, EXPERTS], ids=lambda model: model.name)
+@pytest.mark.parametrize(
+    ("kind", "decode"),
+    [("attention", False), ("attention", True), ("ffn", False), ("layer", False), ("layer", True)],
+)
+def test_latent_attention_and_mixtures_of_experts(kind, decode, model, precision):
+    """In a mixture rounding tips choices: the reference uses the experts that the step chose."""
+    mode = "math" if kind == "attention" else "eager"
+    found = engine(kind, mode, precision, model, decode=decode)
+    check = check_part_before(found, 3, precision)
+    assert check["passed"], check["failures"]
+    assert (check["routing_difference"] is None) == (kind == "attention")
+
+
+def test_experts_that_are_chosen_wrongly_show():
+    found = engine("ffn", "eager", model=DEEPSEEK)
+    right = found._step.run
+
+    def others():
+        output, choice = right()
+        return output, (choice + 1) % 16
+
+    found._step.run = others
+    assert not check_part_before(found, 3, "bf16")["passed"]
 
 
 def faulty(kind: str, fault, **options) -> PartEngine:
@@ -115,7 +149,7 @@ def shifted_row(outputs):
             "attention",
             lambda output: output.float().nan_to_num(0).index_fill(1, torch.tensor(7), 0),
         ),
-        ("ffn", lambda output: output.index_fill(2, torch.tensor([5]), torch.nan)),
+        ("ffn", lambda outputs: outputs[0].index_fill(2, torch.tensor([5]), torch.nan)),
         ("layer", lambda outputs: (outputs[0] * 0.98, outputs[1])),
     ],
 )

@@ -35,7 +35,7 @@ class Implementation(EngineEntry):
     serves: frozenset[str] = _BOTH
     has_backward: bool = True
     precisions: frozenset[str] = _ANY
-    needs_gpu: frozenset[str] = frozenset()  # of what it serves
+    gpu_for: frozenset[str] = frozenset()  # of what it serves
     only: str | None = None
     by_default: bool = True
 
@@ -52,7 +52,7 @@ class Implementation(EngineEntry):
             return "has no backward pass"
         if precision not in self.precisions:
             return f"has no {precision}, only {', '.join(sorted(self.precisions))}"
-        if wanted in self.needs_gpu and device == "cpu":
+        if wanted in self.gpu_for and device == "cpu":
             return "needs a CUDA GPU"
         if self.only is not None and part.feed_forward != self.only:
             return f"computes {self.only} only"
@@ -69,19 +69,14 @@ def _mode(name: str, function: str, **fields) -> Implementation:
     """An engine of the table, which compiles the part alone."""
     engine = ENGINES[name]
     kept = (
-        "packages",
-        "install",
-        "is_plain",
-        "takes_executors",
-        "takes_kernels",
-        "takes_compile_mode",
+        *("packages", "install", "is_plain", "takes_executors", "takes_kernels"),
+        *("takes_compile_mode", "compiles_flex", "shipped_attention", "prefers_executor"),
     )
     return _entry(
         name,
         f"{_COMPILED}:{function}",
         engine.description,
         **{field: getattr(engine, field) for field in kept},
-        prefers_executor=engine.prefers_executor,
         **fields,
     )
 
@@ -98,21 +93,21 @@ _TABLE: dict[str, tuple[Implementation, ...]] = {
         _entry("math", f"{_ATTENTION}:math", "PyTorch's SDPA, operation by operation"),
         _entry("flash", f"{_ATTENTION}:flash", "PyTorch's SDPA, flash attention"),
         _entry("efficient", f"{_ATTENTION}:efficient", "PyTorch's SDPA, memory-efficient attention",
-               needs_gpu=_BOTH),
+               gpu_for=_BOTH),
         _entry("cudnn", f"{_ATTENTION}:cudnn", "PyTorch's SDPA, cuDNN", precisions=_HALF,
-               needs_gpu=_BOTH),
-        _entry("flex", f"{_ATTENTION}:flex", "PyTorch's FlexAttention, compiled", needs_gpu=_BOTH),
+               gpu_for=_BOTH),
+        _entry("flex", f"{_ATTENTION}:flex", "PyTorch's FlexAttention, compiled", gpu_for=_BOTH),
         _entry("flash-attn", f"{_ATTENTION}:flash_attn", "the package flash-attn", precisions=_HALF,
-               needs_gpu=_BOTH, packages=("flash_attn",), install="pip install flash-attn"),
+               gpu_for=_BOTH, packages=("flash_attn",), install="pip install flash-attn"),
         _entry("flashinfer", f"{_ATTENTION}:flashinfer", "the package FlashInfer, batch 1",
-               precisions=_HALF, needs_gpu=_BOTH, has_backward=False, packages=("flashinfer",),
+               precisions=_HALF, gpu_for=_BOTH, has_backward=False, packages=("flashinfer",),
                install="pip install flashinfer-python"),
         _entry("ours", f"{_ATTENTION}:ours", "what this project's decoder uses",
-               needs_gpu=frozenset({"decode"})),
+               gpu_for=frozenset({"decode"})),
     ),
     "ffn": (
         *_modes("feed_forward"),
-        _entry("liger", f"{_FEED_FORWARD}:liger", "the package Liger, SwiGLU", needs_gpu=_BOTH,
+        _entry("liger", f"{_FEED_FORWARD}:liger", "the package Liger, SwiGLU", gpu_for=_BOTH,
                only="swiglu", packages=("liger_kernel",), install="pip install liger-kernel"),
     ),
     "layer": _modes("layer"),

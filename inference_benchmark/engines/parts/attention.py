@@ -11,10 +11,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from inference_benchmark.engines.base import EnginePlan, Resources
-from inference_benchmark.engines.parts.problem import AttentionProblem
+from inference_benchmark.engines.parts.problems import AttentionProblem
 from inference_benchmark.engines.parts.step import Step, inner_engine
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels.flash_decode import flash_decode
+from inference_benchmark.kernels.latent_decode import latent_decode
 from inference_benchmark.model.attention.causal import causal_attention
 
 
@@ -23,13 +24,17 @@ def reference(problem: AttentionProblem, plan: EnginePlan, resources: Resources)
 
 
 def _step(problem: AttentionProblem, function, engine=None) -> Step:
-    q, k, v = problem.inputs.values()
+    q, k, v = problem.operands()
     return Step(lambda: function(q, k, v), engine)
 
 
 def _sdpa(backend: SDPBackend):
     def make(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
-        options = {"is_causal": problem.is_causal, "enable_gqa": problem.shares_heads}
+        options = {
+            "is_causal": problem.is_causal,
+            "enable_gqa": problem.shares_heads,
+            "scale": problem.shape.scale,
+        }
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             with sdpa_kernel(backend):
@@ -45,7 +50,7 @@ def _try(problem: AttentionProblem, attend, name: str) -> None:
     """PyTorch says only in the call that a kernel can't be used, and why in warnings."""
     try:
         with torch.no_grad():
-            attend(*(tensor.detach() for tensor in problem.inputs.values()))
+            attend(*problem.operands())
     except RuntimeError as error:
         if "No available kernel" not in str(error):
             raise
@@ -70,7 +75,8 @@ def flex(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> S
         )
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return flex_attention(q, k, v, block_mask=mask, enable_gqa=problem.shares_heads)
+        shared, scale = problem.shares_heads, problem.shape.scale
+        return flex_attention(q, k, v, block_mask=mask, enable_gqa=shared, scale=scale)
 
     engine = inner_engine("inductor", plan, resources)
     return _step(problem, engine.compile_function(attend), engine)
@@ -82,7 +88,8 @@ def flash_attn(problem: AttentionProblem, plan: EnginePlan, resources: Resources
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         swapped = (each.transpose(1, 2) for each in (q, k, v))
-        return flash_attn_func(*swapped, causal=problem.is_causal).transpose(1, 2)
+        options = {"causal": problem.is_causal, "softmax_scale": problem.shape.scale}
+        return flash_attn_func(*swapped, **options).transpose(1, 2)
 
     return _step(problem, attend)
 
@@ -93,6 +100,8 @@ def flashinfer(problem: AttentionProblem, plan: EnginePlan, resources: Resources
 
     if problem.batch > 1:
         raise CannotRun("flashinfer is timed at batch 1")
+    if problem.shape.scale is not None:
+        raise CannotRun("flashinfer is timed for grouped-query attention")
 
     def prompt(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         swapped = (each[0].transpose(0, 1).contiguous() for each in (q, k, v))
@@ -109,15 +118,18 @@ def flashinfer(problem: AttentionProblem, plan: EnginePlan, resources: Resources
 def ours(problem: AttentionProblem, plan: EnginePlan, resources: Resources) -> Step:
     """What the decoder calls: of a prompt what model/attention/causal.py chooses, of a single token
     our kernel."""
+    shape = problem.shape
     if problem.is_causal:
-        return _step(problem, causal_attention)
-    if problem.device.type == "cpu":
-        raise CannotRun("our decode attention is a GPU kernel")
+        return _step(problem, lambda q, k, v: causal_attention(q, k, v, shape.scale))
     if not problem.layer.attention.supports_flash_decode:
-        raise CannotRun(f"our kernel has no head_dim of {problem.layer.attention.head_dim}")
+        raise CannotRun(f"our kernel has no heads of {shape.key_dim} values")
     last = torch.tensor([problem.part.length - 1], device=problem.device)
 
     def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return flash_decode(q[:, :, 0], k, v, last)[:, :, None]
 
-    return _step(problem, decode)
+    def decode_latent(q: Tensor, cache: Tensor, v: Tensor) -> Tensor:
+        latent, rope = q[:, :, 0].split((shape.value_dim, shape.key_dim - shape.value_dim), dim=-1)
+        return latent_decode(latent, rope, cache, last, shape.scale)[:, :, None]
+
+    return _step(problem, decode_latent if shape.keys_hold_values else decode)

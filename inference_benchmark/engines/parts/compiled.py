@@ -4,17 +4,16 @@ Each compiles the part alone, with the kernels that its mode uses.
 """
 
 from inference_benchmark.engines.base import EnginePlan, Resources
-from inference_benchmark.engines.parts.problem import FeedForwardProblem, LayerProblem
+from inference_benchmark.engines.parts.problems import FeedForwardProblem, LayerProblem
 from inference_benchmark.engines.parts.step import Step, inner_engine
-from inference_benchmark.model.linear import make_linear
 
 
 def feed_forward(problem: FeedForwardProblem, plan: EnginePlan, resources: Resources) -> Step:
     engine = inner_engine(plan.mode, plan, resources)
-    function = engine.compile_function(problem.function(make_linear(plan.kernels.linear)))
+    function = engine.compile_function(problem.function(plan.kernels))
     hidden, *weights = problem.tensors().values()
     weights = tuple(weights)
-    return Step(lambda: function(hidden, weights), engine)
+    return Step(lambda: function(hidden, weights, None), engine)
 
 
 def layer(problem: LayerProblem, plan: EnginePlan, resources: Resources) -> Step:

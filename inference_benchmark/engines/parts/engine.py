@@ -14,7 +14,8 @@ from torch import Tensor
 
 from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
 from inference_benchmark.engines.parts import IMPLEMENTATIONS
-from inference_benchmark.engines.parts.problem import Tensors, make_problem
+from inference_benchmark.engines.parts.problem import Tensors
+from inference_benchmark.engines.parts.problems import make_problem
 from inference_benchmark.engines.parts.step import Step
 
 # Of the L2 cache's size, read before each timed step.
@@ -42,6 +43,7 @@ class PartEngine(Engine):
         implementation = IMPLEMENTATIONS[plan.part.kind][plan.mode]
         self._step: Step = implementation.load_function()(self.problem, plan, resources)
         self._outputs: tuple[Tensor, ...] = ()
+        self._choice: Tensor | None = None
         self._gradients: tuple[Tensor, ...] = ()
         self._graph: torch.cuda.CUDAGraph | None = None
         self._graph_outputs: tuple[Tensor, ...] = ()
@@ -64,7 +66,12 @@ class PartEngine(Engine):
 
     def forward(self, input_ids=None) -> None:
         with torch.enable_grad() if self.part.backward else torch.inference_mode():
-            self._outputs = _as_tuple(self._step.run())
+            self._outputs, self._choice = self._split(self._step.run())
+
+    def _split(self, found) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Outputs, and of a mixture the chosen experts, which come last."""
+        found = (found,) if isinstance(found, Tensor) else tuple(found)
+        return (found[:-1], found[-1]) if self.problem.is_mixture else (found, None)
 
     def backward(self) -> None:
         self._gradients = self.problem.backward(self._outputs, self.problem.tensors())
@@ -87,6 +94,11 @@ class PartEngine(Engine):
         if self.part.kind == "layer":  # the cache is updated where it lies
             outputs += [self.problem.inputs[name] for name in self.problem.cache_names]
         return self.problem.named(outputs, gradients)
+
+    @property
+    def choice(self) -> Tensor | None:
+        """Of a mixture the experts [tokens, k] that the newest step chose."""
+        return self._choice
 
     @property
     def has_graph(self) -> bool:
@@ -156,7 +168,3 @@ class PartEngine(Engine):
             self._step.engine.close()
         self._graph = self._flush_buffer = self._step = self.problem = None
         self._outputs = self._gradients = self._graph_outputs = ()
-
-
-def _as_tuple(found) -> tuple[Tensor, ...]:
-    return (found,) if isinstance(found, Tensor) else tuple(found)

@@ -5,6 +5,7 @@ for single sequences), but for what is asked: flash attention, the type of the c
 the GPU, which its log has to confirm.
 """
 
+import os
 import re
 import time
 
@@ -14,12 +15,21 @@ import numpy as np
 CACHE_TYPES = {"float32": 0, "float16": 1, "bfloat16": 30}  # ggml's numbers
 SLOTS = 256  # a sequence's cache is a multiple of so many
 EVERY_LAYER = 10_000
+FLASH_ATTENTION = {
+    True: llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    False: llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+
+
+def num_threads():
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
 
 
 class Generator:
     def __init__(self, settings):
         self.settings, self.log = settings, []
         self.on_gpu = settings["device"] == "cuda"
+        self.has_flash = settings["dtype"] != "float32"  # its kernels round to fp16
         # Kept: the callback must outlive what calls it.
         self._keep_log = llama_cpp.llama_log_callback(self._logged)
         llama_cpp.llama_log_set(self._keep_log, None)
@@ -62,7 +72,9 @@ class Generator:
         parameters.n_ctx = slots * self.batch_size
         parameters.n_seq_max = self.batch_size
         parameters.n_batch = max(parameters.n_batch, self.batch_size * self.length)
-        parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        parameters.flash_attn_type = FLASH_ATTENTION[self.has_flash]
+        if not self.on_gpu:  # more threads than CPUs wait for each other
+            parameters.n_threads = parameters.n_threads_batch = num_threads()
         cache_type = CACHE_TYPES[self.settings["dtype"]]
         parameters.type_k = parameters.type_v = cache_type
         parameters.no_perf = True
@@ -137,7 +149,7 @@ class Generator:
             "version": llama_cpp.__version__,
             "system": llama_cpp.llama_print_system_info().decode().strip(),
             "layers_on_gpu": self.offloaded,
-            "flash_attention": True,
+            "flash_attention": self.has_flash,
             "kv_cache_dtype": self.settings["dtype"],
             "n_ubatch": self.ubatch,
             "scheduling": "llama_decode; logits come to the host, which chooses",

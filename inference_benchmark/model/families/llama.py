@@ -1,4 +1,4 @@
-"""Llama 2, 3.1 and 3.2: grouped-query attention and a dense feed-forward network in every layer."""
+"""Llama 2, 3.1 and 3.2, OpenLLaMA: grouped-query attention and a dense feed-forward network in every layer."""
 
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.config_json import common, heads, size, written
@@ -30,6 +30,8 @@ PRESETS = by_name(
     ModelConfig("llama2-7b",      32000,  4096,  32, _gqa(32, 32),      DenseFeedForward(11008),   4096, _LLAMA2_ROPE),
     ModelConfig("llama2-13b",     32000,  5120,  40, _gqa(40, 40),      DenseFeedForward(13824),   4096, _LLAMA2_ROPE),
     ModelConfig("llama2-70b",     32000,  8192,  80, _gqa(64, 8),       DenseFeedForward(28672),   4096, _LLAMA2_ROPE),
+    ModelConfig("open-llama-3b",  32000,  3200,  26, _gqa(32, 32, 100), DenseFeedForward(8640),    2048, _LLAMA2_ROPE,
+                norm_eps=1e-6),
     ModelConfig("llama-tiny",      1000,   512,   4, _gqa(8, 2, 64),    DenseFeedForward(1376),    8192, _LLAMA2_ROPE),
 )
 # fmt: on

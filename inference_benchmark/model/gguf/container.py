@@ -50,11 +50,13 @@ READABLE = {
     2: TensorType("Q4_0", 32, 18),
     8: TensorType("Q8_0", 32, 34),
     12: TensorType("Q4_K", 256, 144),
+    13: TensorType("Q5_K", 256, 176),  # of files named Q4_K_S some layers'
+    14: TensorType("Q6_K", 256, 210),  # of files named Q4_0 or Q4_K the head's
     30: TensorType("BF16", 1, 2),
 }
 # fmt: off
 _OTHERS = {
-    3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K", 13: "Q5_K", 14: "Q6_K",
+    3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K",
     15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL",
     21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64",
     29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",

@@ -43,17 +43,31 @@ def _q4_0(blocks: Tensor) -> Tensor:
 
 
 def _q4_k(blocks: Tensor) -> Tensor:
-    """[blocks, 144]: two scales, 12 bytes of 6-bit factors, 128 bytes of 4-bit values, for 8 groups
-    of 32 values: value = scale * factor * stored - offset scale * offset factor -> [blocks, 256]."""
-    factors, offsets = _q4_k_factors(blocks[:, 4:16])
+    """[blocks, 144]: two scales, 12 bytes of 6-bit factors, 128 bytes of 4-bit values -> [blocks, 256]."""
+    return _grouped(blocks, _nibble_groups(blocks[:, 16:]))
+
+
+def _q5_k(blocks: Tensor) -> Tensor:
+    """[blocks, 176]: as Q4_K, with 32 bytes before the values whose bits are the fifth: bit g of byte
+    i belongs to value i of group g -> [blocks, 256]."""
+    fifth = torch.stack([(blocks[:, 16:48] >> group) & 1 for group in range(8)], dim=1)
+    return _grouped(blocks, _nibble_groups(blocks[:, 48:]) | (fifth << 4))
+
+
+def _nibble_groups(packed: Tensor) -> Tensor:
+    """[blocks, 128] -> [blocks, 8, 32]: two groups lie in 32 bytes, in lower halves and in upper."""
+    return torch.stack(_halves(packed.unflatten(1, (4, 32))), dim=2).flatten(1, 2)
+
+
+def _grouped(blocks: Tensor, values: Tensor) -> Tensor:
+    """Of 8 groups of 32 values: scale * factor * stored - offset scale * offset factor."""
+    factors, offsets = _k_factors(blocks[:, 4:16])
     scales = _scale(blocks, 0) * factors.float()  # [blocks, 8]
     offsets = _scale(blocks, 2) * offsets.float()
-    packed = blocks[:, 16:].unflatten(1, (4, 32))  # two groups in 32 bytes: lower halves, upper
-    values = torch.stack(_halves(packed), dim=2).flatten(1, 2)  # [blocks, 8, 32]
     return (scales[:, :, None] * values.float() - offsets[:, :, None]).flatten(1)
 
 
-def _q4_k_factors(packed: Tensor) -> tuple[Tensor, Tensor]:
+def _k_factors(packed: Tensor) -> tuple[Tensor, Tensor]:
     """[blocks, 12] -> factors and offset factors of the 8 groups, [blocks, 8] each: 6-bit numbers, the
     first four whole in the low bits of bytes 0 - 3 and 4 - 7, the last four with their low bits in
     bytes 8 - 11 and their two high bits on top of the first four."""
@@ -64,5 +78,24 @@ def _q4_k_factors(packed: Tensor) -> tuple[Tensor, Tensor]:
     return factors, offsets
 
 
+def _q6_k(blocks: Tensor) -> Tensor:
+    """[blocks, 210]: 128 bytes of four low bits, 64 of two high bits, 16 signed factors, a scale:
+    value = scale * factor * (stored - 32) -> [blocks, 256]. Each half of a block, 128 values, is four
+    rows of 32: the lower halves of 64 bytes and their upper halves, with two high bits each in turn."""
+    low = torch.stack(_halves(blocks[:, :128].unflatten(1, (2, 64))), dim=2)  # [blocks, 2, 2, 64]
+    high = blocks[:, 128:192].unflatten(1, (2, 32))
+    high = torch.stack([(high >> shift) & 3 for shift in (0, 2, 4, 6)], dim=2)  # [blocks, 2, 4, 32]
+    values = (low.flatten(1) | (high.flatten(1) << 4)).float() - 32
+    factors = blocks[:, 192:208].contiguous().view(torch.int8).float()
+    scales = _scale(blocks, 208) * factors  # [blocks, 16], each of 16 values
+    return (scales[:, :, None] * values.unflatten(1, (16, 16))).flatten(1)
+
+
 _PLAIN = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_QUANTISED: dict[str, Callable[[Tensor], Tensor]] = {"Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_K": _q4_k}
+_QUANTISED: dict[str, Callable[[Tensor], Tensor]] = {
+    "Q8_0": _q8_0,
+    "Q4_0": _q4_0,
+    "Q4_K": _q4_k,
+    "Q5_K": _q5_k,
+    "Q6_K": _q6_k,
+}

@@ -1,0 +1,61 @@
+"""Which implementations of a model a request names, and when these can't be had. Imports no torch."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.implementation import (
+    Implementation,
+    PlainConfig,
+    named_apart,
+    parse,
+)
+from inference_benchmark.model.weight_format import BASE_TYPES
+
+
+def resolve_implementations(
+    arguments: Namespace, model: ModelConfig, specs: Sequence[ModeSpec], ranks: int
+) -> tuple[Implementation, ...]:
+    """
+    Raises:
+        RequestError, CannotRun: there is no such file, or what they are to do they can't.
+    """
+    try:
+        found = [parse(text) for text in dict.fromkeys(arguments.implementation)]
+    except ValueError as error:
+        raise RequestError(f"--implementation: {error}") from None
+    others = [each.name for each in found if not each.is_default]
+    if others:
+        _refuse(arguments, model, specs, ranks, others[0])
+    return tuple(named_apart(found))
+
+
+def _refuse(
+    arguments: Namespace, model: ModelConfig, specs: Sequence[ModeSpec], ranks: int, name: str
+) -> None:
+    what = f"--implementation {name}"
+    try:
+        PlainConfig.of(model)
+    except ValueError as error:
+        raise CannotRun(f"{what}: {error}") from None
+    if ranks > 1:
+        raise RequestError(f"{what} is for one GPU: start it without torchrun")
+    if arguments.precision not in BASE_TYPES:
+        raise RequestError(f"{what} needs --precision {', '.join(BASE_TYPES)}")
+    if arguments.extrapolate is not None:
+        raise RequestError(f"{what} and --extrapolate exclude each other: use --num-layers")
+    if getattr(arguments, "activation_checkpointing", False):
+        raise RequestError(f"--activation-checkpointing is of our layers; leave it out with {what}")
+    if arguments.compile_scope == "step":
+        raise RequestError(f"{what} is compiled whole: leave out --compile-scope step")
+    if arguments.sampling == "multinomial":
+        raise RequestError(f"{what} decodes greedily: leave out --sampling multinomial")
+    ours = [
+        spec.label
+        for spec in specs
+        if spec.kernels or spec.weight_format or spec.engine.has_own_loop
+    ]
+    if ours:
+        raise RequestError(f"{what}: {ours[0]} has a build of its own or of this project only")

@@ -1,0 +1,102 @@
+"""Requests for engines with a loop of their own: what they are, and what is refused in which words."""
+
+import sys
+
+import pytest
+
+from inference_benchmark import benchmark_inference
+from inference_benchmark.command.fit import need
+from inference_benchmark.engines.spec import check_packages, parse_mode
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.resolution import resolve
+from inference_benchmark.session.memory import RUNTIME_BYTES
+from inference_benchmark.session.planning import plan_cells
+
+
+def run(capsys, *arguments: str) -> tuple[int, str]:
+    """Exit code and what stderr said."""
+    try:
+        code = benchmark_inference.main([*arguments, "--device", "cpu"])
+    except SystemExit as stop:
+        code = stop.code
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("--mode transformers+statik", "did you mean +static?"),
+        ("--mode transformers+static+static", "unknown suffix"),
+        ("--mode transformers+compile", "valid: +static, +static+compile"),
+        ("--mode transformers+graphs", "unknown suffix of mode 'transformers'"),
+        ("--mode transformers+kernels", "unknown suffix of mode 'transformers'"),
+        ("--mode vllm+graphs", "mode 'vllm' has no suffixes: leave out +graphs"),
+        ("--mode transformers:sdpa", "mode 'transformers' takes no executors"),
+        ("--mode transformers --workload forward", "mode 'transformers' generates"),
+        ("--mode transformers --extrapolate", "use --num-layers"),
+        ("--mode transformers --cuda-graphs off", "--cuda-graphs does nothing for transformers"),
+        ("--mode transformers --linear torch", "--linear does nothing for transformers"),
+        ("--mode transformers --compile-scope model", "--compile-scope model"),
+        ("--mode transformers --engine-python here", "'here' is not ENGINE=PATH"),
+        ("--mode transformers --engine-python vllm=python3", "no mode of that name"),
+        ("--mode transformers --engine-python transformers=python3", "no mode of that name"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
+    code, err = run(capsys, *arguments.split())
+    assert code == 2
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            "--mode transformers --model-name deepseekv3-670b --num-layers 4",
+            "llama, mistral, qwen3",
+        ),
+        ("--mode vllm --engine-python vllm=/nowhere/python", "there is no such program"),
+        (f"--mode vllm --engine-python vllm={sys.executable}", "pip install vllm"),
+    ],
+)
+def test_what_cannot_run_is_one_line_and_exit_code_3(capsys, arguments, words):
+    code, err = run(capsys, *arguments.split())
+    assert code == 3
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_suffixes_of_an_engine_are_its_options():
+    spec = parse_mode("transformers+static+compile", (), "auto", "cuda")
+    assert spec.options == ("static", "compile")
+    assert spec.label == "transformers+static+compile"
+    assert not spec.cuda_graphs
+    assert parse_mode("tinygrad", (), "on", "cuda").label == "tinygrad"
+
+
+def test_a_package_is_looked_for_in_the_python_that_is_given(tmp_path):
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    spec = parse_mode("vllm", (), "auto", "cuda")
+    with pytest.raises(CannotRun, match=f"needs the package vllm in {python}"):
+        check_packages(spec, "cuda", str(python))
+    (tmp_path / "vllm.py").touch()
+    check_packages(spec, "cuda", str(python))
+
+
+def test_the_python_reaches_the_plan_and_a_copy_its_memory(monkeypatch):
+    monkeypatch.setattr("inference_benchmark.options.resolution.check_packages", lambda *_: None)
+
+    def planned(*modes: str):
+        flags = ["--mode", *modes, "--device", "cpu", "--engine-python", f"vllm={sys.executable}"]
+        flags += ["--baseline", "eager", "--model-name", "llama3.2-1b"]
+        return plan_cells(resolve(make_parser().parse_args(flags)))[0]
+
+    vllm, eager = planned("vllm")
+    assert (vllm.engine.python, eager.engine.python) == (sys.executable, None)
+    needed = need([vllm, eager])
+    assert needed.copies == vllm.model.weight_bytes(vllm.precision) + RUNTIME_BYTES
+    assert need([eager]).copies == 0

@@ -1,0 +1,79 @@
+"""--table engines: each figure from the cell's own record, by hand."""
+
+import pytest
+from scripted import steady, whole_session
+
+from inference_benchmark.reporting.engine_table import checked, engine_table, peak_memory
+from inference_benchmark.reporting.summary import summary_notes
+
+
+@pytest.fixture
+def result(monkeypatch, capsys):
+    run = whole_session(monkeypatch, capsys)
+    engines = {
+        "eager b1": {"script": steady(0.1, 0.01, (0.0, 0.1, -0.1))},
+        "inductor b1": {"script": steady(0.1, 0.005), "check": None},
+    }
+    flags = ("--num-iterations", "6", "--warmup-iterations", "0")
+    _, _, found = run(engines, "--mode", "eager", "inductor", "--baseline", "eager", *flags)
+    eager, inductor = found["cells"]
+    eager["cold_start"] |= {
+        "build_s": 2.0,
+        "load_s": None,
+        "setup_s": 0.5,
+        "compile_prefill_s": 1.5,
+    }
+    eager["engine"]["weights"] = "session"
+    eager["memory"] |= {"peak_allocated_bytes": 3_000_000_000}
+    inductor["memory"] |= {"peak_allocated_bytes": 1, "process_bytes": 21_500_000_000}
+    inductor["options"]["compiler"] = {"version": "9.1", "kv_cache_dtype": "bfloat16"}
+    return found
+
+
+def test_numbers_by_hand(result):
+    lines = engine_table(result).splitlines()
+    eager, inductor = (line.split() for line in lines[3:5])
+    # 5 tokens of 0.1 + 4 x 0.01 s: 28 ms each, 35.71 a second, in the fastest run 0.126 s
+    assert eager[2:] == ["2.50", "1,500", "100.0", "15.0x", "28.00", "35.71", "39.68", "3.00"]
+    assert inductor[-4:] == ["24.00", "41.67", "41.67", "21.50"]
+    facts = [line.split() for line in lines if line.startswith(("eager b1", "inductor b1"))][2:]
+    assert facts[0][2:] == ["bf16", "bf16", "wall", "own", "cache", "-"]
+    assert facts[1][2:] == ["bf16", "bf16", "wall", "worker", "unchecked", "9.1"]
+
+
+def test_it_fits_a_terminal(result):
+    assert max(map(len, engine_table(result).splitlines())) <= 80
+
+
+def test_a_wrong_output_has_no_row(result):
+    result["cells"][0]["output_check"]["passed"] = False
+    result["cells"][0]["status"] = "wrong_output"
+    assert "eager b1" not in engine_table(result).split("what they are")[0]
+
+
+def test_what_precision_and_compiling_change(result):
+    eager, inductor = result["cells"]
+    assert "compilation benefit: inductor b1 TBOT 1.99x" in " ".join(engine_table(result).split())
+    inductor["options"]["compiler"] = {}
+    inductor["options"]["precision"] = "fp16"
+    table = " ".join(engine_table(result).split())
+    assert "precision impact, fp16 against bf16: inductor b1 TBOT 1.99x" in table
+    inductor["engine"]["granularity"] = "stream"
+    inductor["options"] |= {"compiler": {"version": "1"}, "precision": "bf16"}
+    assert "benefit" not in engine_table(result)
+
+
+def test_clocks_that_differ_are_said(result):
+    assert not [note for note in summary_notes(result) if note.startswith("clock:")]
+    result["cells"][0]["timer"] = "cuda_event"
+    (note,) = [note for note in summary_notes(result) if note.startswith("clock:")]
+    assert note == (
+        "clock: the host's, when the process has a token, of inductor b1; else the GPU's"
+    )
+
+
+def test_evidence_and_memory():
+    assert checked({"output_check": None}) == "unchecked"
+    assert checked({"output_check": {"checked": ["tokens"]}}) == "tokens"
+    assert checked({"output_check": {"checked": ["tokens", "logits"]}}) == "logits"
+    assert peak_memory({"memory": None}) == (None, "-")

@@ -1,0 +1,36 @@
+"""An error of a user's file is shown as theirs, another one is not."""
+
+from inference_benchmark.errors import CannotRun
+from inference_benchmark.session.guard import of_users_file
+
+
+def raised(path, source: str) -> Exception:
+    path.write_text(source)
+    try:
+        exec(compile(source, str(path), "exec"), {})
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def test_the_traceback_begins_in_the_users_file(tmp_path):
+    path = tmp_path / "mine.py"
+    error = raised(path, "def build():\n    return [][1]\n\nbuild()\n")
+    lines = of_users_file(error, path).splitlines()
+    assert lines[0] == "Traceback of mine.py (most recent call last):"
+    assert lines[1] == f'  File "{path}", line 4, in <module>'
+    assert lines[-1] == "IndexError: list index out of range"
+    assert not any("test_guard" in line for line in lines)
+
+
+def test_a_file_that_is_no_python(tmp_path):
+    path = tmp_path / "mine.py"
+    assert "SyntaxError" in of_users_file(raised(path, "def build(:\n"), path)
+
+
+def test_other_errors_have_no_traceback(tmp_path):
+    path = tmp_path / "mine.py"
+    error = raised(path, "[][1]\n")
+    assert of_users_file(error, None) is None
+    assert of_users_file(error, tmp_path / "other.py") is None
+    assert of_users_file(CannotRun("no such function"), path) is None
