@@ -13,6 +13,7 @@ import torch
 
 from inference_benchmark.engines.base import Engine, Resources
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.routing import balance
 from inference_benchmark.output_check import combine, merge
 from inference_benchmark.parallel.ranks import Ranks
@@ -89,8 +90,9 @@ class Preparation:
 
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
-        if self.weights.decoder is not None:
-            plan.workload.prepare_check(self._check_context(plan))
+        shared = self.weights.of(plan.precision)
+        if shared is not None:
+            plan.workload.prepare_check(self._check_context(plan, shared))
             self.free()
         model = self.weights.model_of(plan.implementation)
         held = self._allocated()
@@ -191,7 +193,7 @@ class Preparation:
         """The output check before the timing."""
         plan, record = cell.plan, cell.record
         self.on_stage(f"{cell.label}: checking outputs")
-        record.check_before = plan.workload.check(cell.engine, self._check_context(cell))
+        record.check_before = plan.workload.check(cell.engine, self._context_of(cell))
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, None))))
         self.free()
 
@@ -202,16 +204,18 @@ class Preparation:
             return
         self.on_stage(f"{cell.label}: checking what was timed")
         after = plan.workload.check_timed(
-            cell.engine, self._check_context(cell), record.timed_outputs, record.check_before
+            cell.engine, self._context_of(cell), record.timed_outputs, record.check_before
         )
         record.timed_outputs = []
         record.take_check(combine(self.ranks.all_gather(merge(record.check_before, after))))
         self.free()
 
-    def _check_context(self, cell: LiveCell) -> CheckContext:
-        plan = cell.plan
-        shared = self.weights.of(plan.precision)
-        decoder = shared if cell.engine.decoder is None else cell.engine.decoder
+    def _context_of(self, cell: LiveCell) -> CheckContext:
+        """With the weights that the engine computes with, where it has some of its own."""
+        own, shared = cell.engine.decoder, self.weights.of(cell.plan.precision)
+        return self._check_context(cell.plan, shared if own is None else own)
+
+    def _check_context(self, plan: CellPlan, decoder: Decoder | None) -> CheckContext:
         num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
