@@ -5,12 +5,19 @@ from collections.abc import Sequence
 from inference_benchmark.reporting.labels import joined
 from inference_benchmark.reporting.units import UNKNOWN
 
-HEADERS = ["KL", "top-1"]
+_HEADERS = ["KL", "top-1"]
 
 
-def accuracy_columns(cell: dict) -> list[str]:
-    """Mean KL divergence, and how often the likeliest token is the same."""
+def accuracy_headers(cells: Sequence[dict]) -> list[str]:
+    """Of the columns beside the speed; none where no weights are quantised."""
+    return _HEADERS if any(cell.get("accuracy") for cell in cells) else []
+
+
+def accuracy_columns(cell: dict, cells: Sequence[dict]) -> list[str]:
+    """Mean KL divergence, and how often the likeliest token is the same; cells: of the table."""
     found = cell.get("accuracy")
+    if not accuracy_headers(cells):
+        return []
     if not found:
         return [UNKNOWN, UNKNOWN]
     return [_number(found["kl_mean"]), f"{found['top1_agreement']:.1%}"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from inference_benchmark.reporting import notes
+from inference_benchmark.reporting.accuracy import accuracy_headers
 from inference_benchmark.reporting.figures import (
     has_times,
     headline_rates,
@@ -59,7 +60,8 @@ def as_markdown(result: dict) -> str:
     main = main_metric(workload, cells)
     headers = ["cell", *(f"{metric['title']} ms" for metric in headlines(workload))]
     headers += [f"limit, of {main['title']}" if main else "limit"]
-    headers += [each["title"] for each in headline_rates(workload)] + ["speed-up", "n", "verdict"]
+    headers += [each["title"] for each in headline_rates(workload)]
+    headers += [*accuracy_headers(cells), "speed-up", "n", "verdict"]
     rows = [summary_row(result, cell, main, with_runs=True) for cell in cells]
     said = [*summary_notes(result), *notes.estimate_notes(result), *notes.basis_notes(cells)]
     said += notes.reasons(cells)

@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
-from inference_benchmark.reporting.accuracy import HEADERS, accuracy_columns, accuracy_notes
+from inference_benchmark.reporting.accuracy import (
+    accuracy_columns,
+    accuracy_headers,
+    accuracy_notes,
+)
 from inference_benchmark.reporting.figures import (
     bases,
     has_times,
@@ -44,7 +48,12 @@ def summary_table(result: dict) -> str:
     counts = {runs(cell) for cell in cells}
     headers = ["cell", *(metric["title"] for metric in headlines(workload)), "limit"]
     headers += [each["title"] for each in headline_rates(workload)]
-    headers += [*HEADERS, "speed-up", *(["n"] if len(counts) > 1 else []), "verdict"]
+    headers += [
+        *accuracy_headers(cells),
+        "speed-up",
+        *(["n"] if len(counts) > 1 else []),
+        "verdict",
+    ]
     rows = [summary_row(result, cell, main, with_runs=len(counts) > 1) for cell in cells]
     return titled(_title(workload, cells, main, counts), rows, headers, _WIDTHS)
 
@@ -70,7 +79,7 @@ def summary_row(result: dict, cell: dict, main: dict | None, with_runs: bool) ->
         *(measured_text(cell, metric) for metric in headlines(workload)),
         UNKNOWN if main is None else percent(reached(cell, main)),
         *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
-        *accuracy_columns(cell),
+        *accuracy_columns(cell, result["cells"]),
         UNKNOWN if main is None else speedup_text(cell, main["name"]),
         *([str(runs(cell))] if with_runs else []),
         verdict_text(cell, is_smoke(result)),
