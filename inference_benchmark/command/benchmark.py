@@ -110,6 +110,7 @@ class Benchmark:
             self.progress.stage,
             open_engine,
             own,
+            request.max_kl,
         )
         self.ending = Ending(request, self._result)
         self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done
@@ -364,6 +365,8 @@ class Benchmark:
         if not any(cell.record.timed_runs for cell in self.cells):
             return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
+            return ExitCode.GATE_FAILED
+        if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED

@@ -88,7 +88,18 @@ class Request(Flags):
         return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
+        if spec.quantize is not None:
+            name, _, head = spec.quantize.partition("+")
+            return Precision.quantized(self.precision, name, with_head=bool(head))
         own = spec.engine.precision
         return (
             Precision.of(self.precision, spec.weight_format) if own is None else Precision.of(own)
         )
+
+    @property
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Where --quantize makes weights, in which they exist: those formats, and the model as it is
+        where any mode runs it so."""
+        if all(spec.quantize is None for spec in self.specs):
+            return ()
+        return tuple(dict.fromkeys(self.precision_of(spec).stored for spec in self.specs))
