@@ -17,7 +17,8 @@ from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
 from inference_benchmark.command.fit import arrange, with_batch_sizes
 from inference_benchmark.command.many_sessions import current_session_set
-from inference_benchmark.command.report import print_report, write_page
+from inference_benchmark.command.pages import write_page
+from inference_benchmark.command.report import print_report
 from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES

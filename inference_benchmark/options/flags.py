@@ -319,8 +319,9 @@ class Flags:
     )
     compile_mode: str = flag(
         "execution",
-        "torch.compile's mode, for inductor (default: default)",
+        f"torch.compile's mode, for inductor: {', '.join(COMPILE_MODES)} (default: default)",
         choices=COMPILE_MODES,
+        metavar="MODE",
         default="default",
         role="condition",
     )
@@ -503,6 +504,7 @@ class Flags:
         parse=values.price,
         metavar="USD",
         ignored_on=("cpu",),
+        not_for=PARTS,
     )
     gpu_bandwidth: float | None = flag(  # bytes/s
         "limits and cost",

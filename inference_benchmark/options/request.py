@@ -6,6 +6,7 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
 from inference_benchmark.model.implementation import OURS, Implementation
+from inference_benchmark.model.layer_part import layer_for
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options import values
 from inference_benchmark.options.flags import Flags
@@ -76,7 +77,7 @@ class Request(Flags):
     def measured_models(self) -> tuple[ModelConfig, ...]:
         """What runs, the deepest one last: the model, or the depths that it is estimated from."""
         if self.is_part:
-            return (self.model.one_layer(),)
+            return (layer_for(self.workload, self.model),)
         if self.extrapolation is None:
             return (self.model,)
         return tuple(map(self.model.with_layers, self.extrapolation.from_layers))

@@ -74,14 +74,14 @@ def resolve(arguments: Namespace) -> Request:
     if is_part:
         arguments.sequence_lengths = parts.lengths(arguments, device)
         input_length = max(arguments.sequence_lengths)
-        if not names_modes:
-            arguments.mode = parts.usable(arguments, device)
     model, notices = _model(arguments, device)
     question = read_question(arguments, model)
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
         parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
+        if not names_modes:
+            arguments.mode = parts.usable(arguments, model.one_layer(), device)
     extrapolation = _extrapolation(arguments, model)
     if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
         raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
@@ -103,7 +103,7 @@ def resolve(arguments: Namespace) -> Request:
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
     specs, baseline = _in_formats(specs, asked, baseline, arguments, model)
-    check_question(question, specs, model, ranks)
+    check_question(arguments, question, specs, model, ranks)
     pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         if is_part:
@@ -351,7 +351,7 @@ def _with_baseline(
             arguments.baseline, (), arguments.cuda_graphs, device, arguments.workload
         )
         return specs + [baseline] * (baseline not in specs), baseline.label
-    if len(specs) > 1:
+    if len(specs) > 1 and arguments.prompt is None:
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
@@ -401,7 +401,10 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
             f"--attention sdpa --linear torch leave nothing of mode '{with_ours.label}': "
             "leave out +kernels"
         )
-    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
+    entry = WORKLOADS[arguments.workload]
+    is_forward = entry.reads_prompt_only
+    if entry.is_part:
+        is_forward = not parts.has_kernels(arguments)
     if with_ours and is_forward and not model.num_experts:
         raise RequestError(
             f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "

@@ -19,6 +19,7 @@ from inference_benchmark.reporting.audit_tables import (
     audit_limits,
     audit_summary,
 )
+from inference_benchmark.reporting.engine_table import measured_engines
 from inference_benchmark.reporting.figures import (
     bases,
     headline_rates,
@@ -48,7 +49,7 @@ from inference_benchmark.scenarios import SCENARIOS
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 _RATIO_ROUNDING = 0.001  # of a printed speed-up and of the medians it is held against
-HEADLINES = ("three_sessions", "models", "four_gpus")  # what the README itself shows
+HEADLINES = ("as_shipped", "three_sessions", "models", "four_gpus")  # what the README itself shows
 
 
 def main() -> None:
@@ -138,6 +139,15 @@ def foreign_engines() -> str:
         if entry.has_own_loop and not entry.server_check and not entry.note
     ]
     return markdown(["mode", "suffixes", "process", "install"], rows)
+
+
+def engines_measured() -> str:
+    """Engines of other projects beside ours, from results/published/engines."""
+    results = _results("engines")
+    if not results:
+        return "No published measurements yet."
+    notes = dict.fromkeys(_environment_line(result) for result in results)
+    return "\n\n".join([measured_engines(results), "\n".join(notes)])
 
 
 def package_file(name: str) -> str:
@@ -323,6 +333,8 @@ def cold_starts(folder: str) -> str:
 
 RESULT_FOLDERS = (
     "three_sessions",
+    "as_shipped",
+    "attention_as_shipped",
     "before_the_rebuild",
     "batch_sizes",
     "session",
@@ -357,6 +369,7 @@ FILES = {
         "parts": lambda: parts_section(_results("parts"), _environment_line),
         "whole_step": lambda: published("whole_step"),
         "foreign_engines": foreign_engines,
+        "engines_measured": engines_measured,
         "example_worker_engine": lambda: package_file("engines/llama_cpp.py"),
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),

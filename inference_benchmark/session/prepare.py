@@ -114,7 +114,8 @@ class Preparation:
         record.cold_start["setup_s"] = max(0.0, setup_s)
         record.accuracy = self._accuracy(plan)
         compiled = cell.engine.compile_count()
-        self._first_calls(cell)
+        with self._watching(cell):  # compilers may start processes of their own
+            self._first_calls(cell)
         record.cold_start["compilations"] = cell.engine.compile_count() - compiled
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
@@ -126,14 +127,14 @@ class Preparation:
 
     @contextmanager
     def _watching(self, cell: LiveCell) -> Iterator[None]:
-        """What appears on the GPUs while a worker process starts is the cell's."""
+        """What appears on the GPUs while a worker process starts, or first computes, is the cell's."""
         if self._own is None or not cell.plan.spec.engine.in_worker:
             yield
             return
         before = set(self._own.pids)
         with self._own.starting():
             yield
-        cell.pids = frozenset(self._own.pids - before)
+        cell.pids |= self._own.pids - before
 
     def _resources(self, plan: CellPlan, model) -> Resources:
         weights = self.weights

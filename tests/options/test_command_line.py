@@ -81,6 +81,12 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         (["--workload", "attention", "--scenario", "chat"], "has no use for --scenario"),
         (["--workload", "attention", "--mode", "inductor"], "unknown mode 'inductor'"),
         (["--workload", "attention", "--mode", "flsh"], "did you mean flash?"),
+        (
+            ["--workload", "ffn", "--attention", "sdpa"],
+            "--attention does nothing for --workload ffn",
+        ),
+        (["--workload", "ffn", "--mode", "eager+kernels"], "leave out +kernels"),
+        (["--workload", "ffn", "--gpu-price", "2"], "has no use for --gpu-price"),
         (["--workload", "layer", "--mode", "eager+graphs"], "leave out +graphs"),
         (["--workload", "layer", "--decode", "--backward"], "a step has no gradients"),
         (["--workload", "layer", "--feed-forward", "gelu"], "--feed-forward needs --workload ffn"),
