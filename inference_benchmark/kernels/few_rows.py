@@ -17,9 +17,9 @@ from inference_benchmark.kernels._registration import jit, tl
 from inference_benchmark.kernels.flash_decode import cdiv
 from inference_benchmark.kernels.packed_words import BITS, SCALE_BLOCK, WORDS, plane_weights
 
-# Of x, for which this is faster than a matrix that is unpacked first and PyTorch's product, on an
-# H200; nf4, whose levels have to be looked up, never is.
-MAX_ROWS = {"int8": 16, "int4": 16, "fp8": 64}
+# Of x, up to which this is faster on an H200 than a matrix that is unpacked first and PyTorch's
+# product; with nf4, whose levels have to be looked up, it never is.
+MAX_ROWS = 32
 MIN_TILE = 16  # rows of x in a matrix product
 
 
@@ -33,8 +33,12 @@ class Plan:
     num_stages: int = 4
 
 
-def choose_plan(out_features: int, in_features: int) -> Plan:
-    return Plan(rows=16 if out_features <= 8192 else 32, blocks=4, num_warps=4)
+def choose_plan(out_features: int, has_zeros: bool = False) -> Plan:
+    """Chosen on an H200 for 8 and 32 rows of x: where a matrix has rows enough for all
+    multiprocessors, many of them share a tile of x; with zero points there is no room for it."""
+    if out_features > 8192 and not has_zeros:
+        return Plan(rows=128, blocks=4, num_warps=8, num_stages=3)
+    return Plan(rows=32, blocks=4, num_warps=4)
 
 
 @jit
@@ -142,7 +146,7 @@ def launch_few_rows(
     describe them; nf4: scale_scales, scale_mean, levels."""
     in_features, out_features = x.shape[-1], words.shape[0]
     num_rows = x.numel() // in_features
-    plan = plan or choose_plan(out_features, in_features)
+    plan = plan or choose_plan(out_features, has_zeros=zeros is not None)
     weight_format = weight_format if zeros is None else f"{weight_format}_zeros"
     out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
     scale_scales, scale_mean, levels = nf4 or (scales, scales, scales)
@@ -177,7 +181,7 @@ def launch_few_rows_bytes(
     """x [..., in_features] of a few rows times values [out_features, in_features] of 8 bits."""
     out_features, in_features = values.shape
     num_rows = x.numel() // in_features
-    plan = plan or choose_plan(out_features, in_features)
+    plan = plan or choose_plan(out_features)
     out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
     _few_rows_bytes_kernel[(cdiv(out_features, plan.rows),)](
         x,

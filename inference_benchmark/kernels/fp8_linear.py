@@ -141,7 +141,7 @@ def _launch(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torc
     num_rows = x.numel() // x.shape[-1]
     if num_rows == 1:
         return launch_fp8_gemv(x, values, scales)
-    if num_rows <= MAX_ROWS["fp8"]:
+    if num_rows <= MAX_ROWS:
         return launch_few_rows_bytes(x, values, scales)
     return F.linear(x, launch_scale_rows(values, scales, x.dtype))
 

@@ -78,7 +78,7 @@ def _launch(
     num_rows = x.numel() // x.shape[-1]
     if num_rows == 1:
         return launch_packed_gemv("int4", x, words, scales, zeros)
-    if num_rows <= MAX_ROWS["int4"]:
+    if num_rows <= MAX_ROWS:
         return launch_few_rows("int4", x, words, scales, zeros)
     return F.linear(x, launch_unpack("int4", words, scales, x.shape[-1], x.dtype, zeros))
 

@@ -1,6 +1,6 @@
 """A linear layer over 8-bit integers with one scale per row of the matrix.
 
-One row of x is packed_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
+One row of x is int8_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
-from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
+from inference_benchmark.kernels.int8_gemv import BLOCK, launch_int8_gemv
 from inference_benchmark.kernels.packed_words import WORDS, launch_unpack
 
-BLOCK = 64  # columns: 16 words of 32 bits
 ZERO = 128  # what the value 0 is stored as
 
 
@@ -63,8 +62,8 @@ def _launch(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch
     x = x.contiguous()
     num_rows = x.numel() // x.shape[-1]
     if num_rows == 1:
-        return launch_packed_gemv("int8", x, words, scales)
-    if num_rows <= MAX_ROWS["int8"]:
+        return launch_int8_gemv(x, words, scales)
+    if num_rows <= MAX_ROWS:
         return launch_few_rows("int8", x, words, scales)
     return F.linear(x, launch_unpack("int8", words, scales, x.shape[-1], x.dtype))
 

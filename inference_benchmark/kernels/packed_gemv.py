@@ -1,11 +1,11 @@
-"""One row times packed weights, read once.
+"""One row times weights of 4 bits, read once.
 
 Weights of 4 bits leave a multiprocessor about four instructions each, of which its integer unit takes
 one and a half: shifting, masking and converting every weight would take longer than reading it. So
 integers are not converted at all. The bits of fp32 below 2^24, read as a number, are that integer
 times 2^-149 (a subnormal number below 2^23; the first binade of normal ones continues the line). A
 masked word is therefore a weight times a power of two, without a shift and without an offset, for
-six of the eight weights of a word, or three of four; one shift brings the others into place. What
+six of the eight weights of a word; one shift brings the others into place. What
 the power of two and the stored zero point add is taken from x, once for all rows: x times
 2^(100 - bit) gives every product the factor 2^-49, and the sum starts at the zero point times the
 sum of x.
@@ -28,10 +28,11 @@ import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
 from inference_benchmark.kernels.flash_decode import cdiv
-from inference_benchmark.kernels.packed_words import BITS, SCALE_BLOCK, WORDS
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK, WORDS
 
-# Registers of a thread that hold x: 8 words of 4-bit weights, 16 of 8-bit ones.
-_X_PER_THREAD = 64
+_BLOCK = 128  # columns: 16 words of 32 bits
+_X_PER_THREAD = 32  # registers of a thread that hold x, for 4 words of each row
+_MOST_WARPS = 16
 
 
 @dataclass(frozen=True)
@@ -45,24 +46,31 @@ class Plan:
 
 
 def choose_plan(weight_format: str, out_features: int, in_features: int) -> Plan:
-    warps = max(1, 1 << (cdiv(in_features, 32 * _X_PER_THREAD) - 1).bit_length())
-    rows = 2 if weight_format == "int8" else 4
-    return Plan(rows, tiles=2 if out_features <= 8192 else 8, num_warps=min(warps, 16))
+    """Chosen on an H200 among rows 2 to 8, tiles 1 to 12 and two numbers of warps, on the matrices
+    of Llama 3.1 8B."""
+    warps = 1 << (cdiv(in_features, 32 * _X_PER_THREAD) - 1).bit_length()
+    if warps > _MOST_WARPS:  # more of x per thread, so fewer rows
+        return Plan(rows=2, tiles=8, num_warps=_MOST_WARPS)
+    if weight_format == "nf4":
+        return Plan(rows=4, tiles=2 if out_features <= 8192 and warps < 16 else 4, num_warps=warps)
+    if warps == _MOST_WARPS:
+        return Plan(rows=4, tiles=8, num_warps=warps)
+    return Plan(rows=8, tiles=2, num_warps=warps)
 
 
 @jit
-def _x_plane(x_ptr, blocks, lanes, PLANE: tl.constexpr, PLANES: tl.constexpr, N: tl.constexpr):
+def _x_plane(x_ptr, blocks, lanes, PLANE: tl.constexpr, N: tl.constexpr):
     """x of the columns at PLANE of the words, [blocks, 16], fp32."""
-    columns = blocks[:, None] * (16 * PLANES) + PLANE * 16 + lanes[None, :]
+    columns = blocks[:, None] * 128 + PLANE * 16 + lanes[None, :]
     # Four at a time, as the words come: what a thread loads is then what it multiplies.
     columns = tl.max_contiguous(columns, (1, 4))
     return tl.load(x_ptr + columns, mask=columns < N, other=0.0).to(tl.float32)
 
 
 @jit
-def _masked(words, x, BITS: tl.constexpr, BIT: tl.constexpr):
+def _masked(words, x, BIT: tl.constexpr):
     """Stored integers at BIT of the words, as subnormal numbers, times x."""
-    mask: tl.constexpr = ((1 << BITS) - 1) << BIT
+    mask: tl.constexpr = 15 << BIT
     return (words & mask).to(tl.float32, bitcast=True) * x[:, None, :]
 
 
@@ -130,7 +138,6 @@ def _packed_gemv_kernel(
     LOOKUP: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
-    PLANES: tl.constexpr = 4 if FORMAT == "int8" else 8
     blocks = tl.arange(0, BLOCKS)
     lanes = tl.arange(0, 16)
     inside_blocks = (blocks < ROW_BLOCKS)[:, None]
@@ -145,9 +152,8 @@ def _packed_gemv_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     tile = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
     scales = _load_scales(
-        scales_ptr, zeros_ptr, scale_scales_ptr, numbers, rows, out_features, inside,
-        FORMAT, SCALE_BLOCK,
-    )  # fmt: skip
+        scales_ptr, zeros_ptr, scale_scales_ptr, numbers, inside, FORMAT, SCALE_BLOCK
+    )
     mean = 0.0
     table = 0
     if FORMAT == "nf4":
@@ -155,19 +161,15 @@ def _packed_gemv_kernel(
         table = _levels_of_lanes(levels_ptr, LOOKUP)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
-    x0 = _x_plane(x_ptr, blocks, lanes, 0, PLANES, IN_FEATURES)
-    x1 = _x_plane(x_ptr, blocks, lanes, 1, PLANES, IN_FEATURES)
-    x2 = _x_plane(x_ptr, blocks, lanes, 2, PLANES, IN_FEATURES)
-    x3 = _x_plane(x_ptr, blocks, lanes, 3, PLANES, IN_FEATURES)
-    if PLANES == 8:
-        x4 = _x_plane(x_ptr, blocks, lanes, 4, PLANES, IN_FEATURES)
-        x5 = _x_plane(x_ptr, blocks, lanes, 5, PLANES, IN_FEATURES)
-        x6 = _x_plane(x_ptr, blocks, lanes, 6, PLANES, IN_FEATURES)
-        x7 = _x_plane(x_ptr, blocks, lanes, 7, PLANES, IN_FEATURES)
-    if FORMAT == "int8":
-        x_sum = (x0 + x1 + x2 + x3) * 2.0**-49
-        x0, x1, x2, x3 = x0 * _power(0), x1 * _power(8), x2 * _power(16), x3 * _power(16)
-    elif FORMAT != "nf4":
+    x0 = _x_plane(x_ptr, blocks, lanes, 0, IN_FEATURES)
+    x1 = _x_plane(x_ptr, blocks, lanes, 1, IN_FEATURES)
+    x2 = _x_plane(x_ptr, blocks, lanes, 2, IN_FEATURES)
+    x3 = _x_plane(x_ptr, blocks, lanes, 3, IN_FEATURES)
+    x4 = _x_plane(x_ptr, blocks, lanes, 4, IN_FEATURES)
+    x5 = _x_plane(x_ptr, blocks, lanes, 5, IN_FEATURES)
+    x6 = _x_plane(x_ptr, blocks, lanes, 6, IN_FEATURES)
+    x7 = _x_plane(x_ptr, blocks, lanes, 7, IN_FEATURES)
+    if FORMAT != "nf4":
         x_sum = (x0 + x1 + x2 + x3 + x4 + x5 + x6 + x7) * 2.0**-49
         x0, x1, x2, x3 = x0 * _power(0), x1 * _power(4), x2 * _power(8), x3 * _power(12)
         x4, x5, x6, x7 = x4 * _power(16), x5 * _power(20), x6 * _power(16), x7 * _power(20)
@@ -181,9 +183,8 @@ def _packed_gemv_kernel(
         words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
         tile = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
         scales = _load_scales(
-            scales_ptr, zeros_ptr, scale_scales_ptr, numbers, following, out_features, inside,
-            FORMAT, SCALE_BLOCK,
-        )  # fmt: skip
+            scales_ptr, zeros_ptr, scale_scales_ptr, numbers, inside, FORMAT, SCALE_BLOCK
+        )
         if FORMAT == "nf4":
             low = _level(words, table, 0, LOOKUP) * x0[:, None, :]
             low += _level(words, table, 4, LOOKUP) * x1[:, None, :]
@@ -196,25 +197,19 @@ def _packed_gemv_kernel(
             first = (now[0].to(tl.float32) * now[2] + mean)[:, :, None]
             second = (now[1].to(tl.float32) * now[2] + mean)[:, :, None]
             result = tl.sum(tl.sum(low * first + high * second, axis=2), axis=0)
-        elif FORMAT == "int8":
-            part = _masked(words, x0, 8, 0) - (x_sum * 128.0)[:, None, :]
-            part += _masked(words, x1, 8, 8)
-            part += _masked(words, x2, 8, 16)
-            part += _masked(words >> 8, x3, 8, 16)
-            result = tl.sum(tl.sum(part, axis=2), axis=0) * 2.0**49 * now[0]
         else:
             if FORMAT == "int4_zeros":
                 offset = now[1].to(tl.float32)[:, :, None] * x_sum[:, None, :]
             else:
                 offset = (x_sum * 8.0)[:, None, :]
-            part = _masked(words, x0, 4, 0) - offset
-            part += _masked(words, x1, 4, 4)
-            part += _masked(words, x2, 4, 8)
-            part += _masked(words, x3, 4, 12)
-            part += _masked(words, x4, 4, 16)
-            part += _masked(words, x5, 4, 20)
-            part += _masked(words >> 8, x6, 4, 16)
-            part += _masked(words >> 8, x7, 4, 20)
+            part = _masked(words, x0, 0) - offset
+            part += _masked(words, x1, 4)
+            part += _masked(words, x2, 8)
+            part += _masked(words, x3, 12)
+            part += _masked(words, x4, 16)
+            part += _masked(words, x5, 20)
+            part += _masked(words >> 8, x6, 16)
+            part += _masked(words >> 8, x7, 20)
             of_groups = tl.sum(part, axis=2) * now[0].to(tl.float32)
             result = tl.sum(of_groups, axis=0) * 2.0**49
         tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
@@ -226,17 +221,12 @@ def _load_scales(
     zeros_ptr,
     scale_scales_ptr,
     numbers,
-    rows,
-    out_features,
     inside,
     FORMAT: tl.constexpr,
     SCALE_BLOCK: tl.constexpr,
 ):
     """What belongs to a tile beside its words: three tensors, which every format fills otherwise."""
-    if FORMAT == "int8":
-        first = tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)
-        second, third = first, first
-    elif FORMAT == "nf4":
+    if FORMAT == "nf4":
         first = tl.load(scales_ptr + 2 * numbers, mask=inside, other=0.0)
         second = tl.load(scales_ptr + 2 * numbers + 1, mask=inside, other=0.0)
         third = tl.load(scale_scales_ptr + 2 * numbers // SCALE_BLOCK, mask=inside, other=0.0)
@@ -259,18 +249,17 @@ def launch_packed_gemv(
     nf4: tuple[torch.Tensor, ...] = (),
     plan: Plan | None = None,
 ) -> torch.Tensor:
-    """x [..., in_features] of one row times packed words, as int8_linear, int4_linear and nf4_linear
-    describe them, on the current device and stream; nf4: scale_scales, scale_mean, levels.
+    """x [..., in_features] of one row times packed words, as int4_linear and nf4_linear describe
+    them, on the current device and stream; nf4: scale_scales, scale_mean, levels.
 
     Products and sums are in fp32, rounded once.
     """
     in_features, out_features = x.shape[-1], words.shape[0]
     row_blocks = words.shape[1] // WORDS
-    planes = 32 // BITS[weight_format]
-    if x.numel() != in_features or cdiv(in_features, WORDS * planes) != row_blocks:
+    if x.numel() != in_features or cdiv(in_features, _BLOCK) != row_blocks:
         raise ValueError(
             f"{weight_format} gemv: x {tuple(x.shape)} is not one row for {row_blocks} blocks of "
-            f"{WORDS * planes} columns"
+            f"{_BLOCK} columns"
         )
     plan = plan or choose_plan(weight_format, out_features, in_features)
     if zeros is not None:

@@ -23,6 +23,7 @@ from inference_benchmark.model.weight_formats import (
 )
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
+from inference_benchmark.parallel.sharding import Shard
 from inference_benchmark.session.memory import predict
 
 TINY = MODELS["llama-tiny"].with_layers(2)
@@ -216,6 +217,16 @@ def test_the_head_where_it_is_asked_for():
     saved = LLAMA_8B.step_weight_bytes(Precision.quantized("bf16", "int8"), 1)
     saved -= LLAMA_8B.step_weight_bytes(precision, 1)
     assert saved == head_bytes // 2 - 4 * LLAMA_8B.vocab_size  # a scale of 4 bytes per row
+
+
+def test_a_rank_stores_its_share_of_the_same_matrix():
+    full = build_decoder(TINY, "bf16", "cpu", CACHE)
+    share = built(PRECISIONS[:1], shard=Shard(1, 2)).decoders["int8"]
+    rows = full.layers[0].gate_up_proj.weight
+    width = rows.shape[0] // 4
+    kept = torch.cat((rows[width : 2 * width], rows[3 * width :]))
+    for stored, made in zip(share.layers[0].gate_up_proj.weight, int8.quantize(kept), strict=True):
+        assert torch.equal(stored, made)
 
 
 def test_a_checkpoint_is_quantised_after_it_was_read(tmp_path):
