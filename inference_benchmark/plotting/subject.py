@@ -67,12 +67,12 @@ class Subject:
         return tuple(each for each in self.cells if has_times(each.cell))
 
     @cached_property
-    def sessions(self) -> tuple[str, ...]:
-        """Names of the files, where some cell was measured in several of them; #1, #2 in names."""
-        names = list(map(self.base_name, self.cells))
-        if len(set(names)) == len(names):
-            return ()
-        return tuple(dict.fromkeys(plotted.file for plotted in self.cells))
+    def _numbered(self) -> dict[str, tuple[str, ...]]:
+        """Files of the sessions that measured a cell, by its name, where they are several."""
+        files: dict[str, dict[str, None]] = {}
+        for plotted in self.cells:
+            files.setdefault(self.base_name(plotted), {})[plotted.file] = None
+        return {name: tuple(own) for name, own in files.items() if len(own) > 1}
 
     def base_name(self, plotted: PlottedCell) -> str:
         """Without the session: sessions of one thing have the same."""
@@ -84,8 +84,10 @@ class Subject:
         return f"{' '.join(filter(None, words))}{self.suffixes[plotted]}"
 
     def name(self, plotted: PlottedCell) -> str:
+        """With #1, #2, ... where several sessions measured it."""
         base = self.base_name(plotted)
-        return f"{base} #{self.sessions.index(plotted.file) + 1}" if self.sessions else base
+        files = self._numbered.get(base)
+        return f"{base} #{files.index(plotted.file) + 1}" if files else base
 
     def look(self, plotted: PlottedCell) -> Look:
         return self.looks[series_of(plotted)]
