@@ -32,7 +32,7 @@ try:
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
     from inference_benchmark.workloads.generation import Generation
-except ModuleNotFoundError as error:
+except ImportError as error:
     end_without_package("benchmark_inference.py", error)
 except KeyboardInterrupt:
     end_interrupted("benchmark_inference.py")
@@ -74,10 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(error, ExitCode.BAD_REQUEST)
     except CannotRun as error:
         return _complain(error, ExitCode.CANNOT_RUN)
-    except ModuleNotFoundError as error:
-        end_without_package(_PROGRAM, error)
     except ImportError as error:
-        return _complain(f"a package can't be loaded: {error}", ExitCode.CANNOT_RUN)
+        end_without_package(_PROGRAM, error)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -116,6 +114,7 @@ def _cache_states(arguments, words: list[str]) -> int:
         output=arguments.output,
         quiet=arguments.quiet,
         json_wanted=arguments.format == "json",
+        report=arguments.report,
     )
 
 

@@ -29,7 +29,7 @@ try:
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
-except ModuleNotFoundError as error:
+except ImportError as error:
     end_without_package("compare_results.py", error)
 except KeyboardInterrupt:
     end_interrupted("compare_results.py", "compared")
@@ -181,6 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CannotRun as error:
         say(f"{_PROGRAM}: error: {error}")
         return ExitCode.CANNOT_RUN
+    except ImportError as error:
+        end_without_package(_PROGRAM, error)
     is_written = write(PRINTERS[options.format](report))
     if options.html is not None:
         is_written = write_page(options.html, request, report) and is_written

@@ -27,7 +27,7 @@ try:
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
-except ModuleNotFoundError as error:
+except ImportError as error:
     end_without_package("plot_results.py", error)
 except KeyboardInterrupt:
     end_interrupted("plot_results.py", "drawn")

@@ -49,13 +49,18 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_named or "can't allocate memory" in str(error)
 
 
-def end_without_package(program: str, error: ModuleNotFoundError) -> NoReturn:
-    """For the start of a program, where another Python than the installed one is the usual cause."""
-    print(
-        f"{program}: error: this Python ({sys.executable}) lacks the package {error.name}: "
-        "take the one of the environment that README.md sets up, or pip install -e .",
-        file=sys.stderr,
-    )
+def end_without_package(program: str, error: ImportError) -> NoReturn:
+    """For a package that is missing, where another Python than the installed one is the usual cause,
+    or that is there and can't be loaded, say for want of memory."""
+    while isinstance(error.__cause__, ImportError):  # NumPy wraps it in a page of advice
+        error = error.__cause__
+    problem = f"a package can't be loaded: {printable(error)}"
+    if isinstance(error, ModuleNotFoundError):
+        problem = (
+            f"this Python ({sys.executable}) lacks the package {error.name}: "
+            "take the one of the environment that README.md sets up, or pip install -e ."
+        )
+    print(f"{program}: error: {problem}", file=sys.stderr)
     sys.exit(ExitCode.CANNOT_RUN)
 
 

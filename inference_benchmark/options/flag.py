@@ -113,9 +113,8 @@ def _add(group, declared: Field, found: Flag) -> None:
         settings["const"] = found.const
     if found.parse is not None:
         settings["type"] = found.parse
-    if found.choices is not None:
-        settings["choices"] = found.choices
-    else:
+    settings["choices"] = found.choices
+    if found.choices is None or found.metavar is not None:
         settings["metavar"] = found.metavar
     action = _Merge if found.nargs == "+" else _Given
     group.add_argument(option(declared.name), action=action, **settings)

@@ -1,10 +1,11 @@
-"""A typo in any flag of either command: one line that names what was meant, and exit code 2."""
+"""A typo in any flag of any command: one line that names what was meant, and exit code 2."""
 
 import pytest
 
-from inference_benchmark import benchmark_inference, compare_results
+from inference_benchmark import benchmark_inference, compare_results, plot_results
+from inference_benchmark.errors import ExitCode, end_without_package
 
-PROGRAMS = {"benchmark": benchmark_inference, "compare": compare_results}
+PROGRAMS = {"benchmark": benchmark_inference, "compare": compare_results, "plot": plot_results}
 FLAGS = [
     (program, action, name)
     for program, module in PROGRAMS.items()
@@ -14,13 +15,14 @@ FLAGS = [
 EVERY_FLAG = pytest.mark.parametrize(
     ("program", "action", "name"), FLAGS, ids=[f"{program} {name}" for program, _, name in FLAGS]
 )
+NEEDED = {"plot": ["a.json"]}  # argparse looks for what is missing before what is unknown
 NUMBERS = ("whole number", "number", "share")
 
 
 def refused(capsys, program: str, *arguments: str) -> str:
     """What is said of arguments that the parser must refuse; nothing may be resolved or run."""
     with pytest.raises(SystemExit) as stop:
-        PROGRAMS[program].make_parser().parse_args(arguments)
+        PROGRAMS[program].make_parser().parse_args([*NEEDED.get(program, []), *arguments])
     said = capsys.readouterr()
     assert (stop.value.code, said.out, said.err.count("\n")) == (2, "", 1), said
     assert len(said.err) < 400
@@ -68,3 +70,23 @@ def test_a_folder_whose_name_is_empty(capsys):
     """A variable of the shell that is not set."""
     for name in ("--model-path", "--output-dir", "--output"):
         assert refused(capsys, "benchmark", name, "").endswith(f"argument {name}: is empty\n")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_fits_a_terminal_of_80_columns(monkeypatch, program):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = PROGRAMS[program].make_parser().format_help()
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_package_that_cannot_be_loaded_is_one_line(capsys):
+    """As with little memory; NumPy and SciPy then say a page."""
+    error = ImportError("IMPORTANT: PLEASE READ THIS\n\nfor advice ...")
+    error.__cause__ = ImportError("libscipy_openblas.so: failed to map segment")
+    with pytest.raises(SystemExit) as stop:
+        end_without_package("compare_results.py", error)
+    assert stop.value.code == ExitCode.CANNOT_RUN
+    assert capsys.readouterr().err == (
+        "compare_results.py: error: a package can't be loaded: "
+        "libscipy_openblas.so: failed to map segment\n"
+    )

@@ -70,6 +70,12 @@ def values() -> list[Trial]:
         wrong("a mode's name misspelt", "--mode", "inducter", words="did you mean inductor?"),
         wrong("a scenario's name misspelt", "--scenario", "chatt", words="did you mean chat?"),
         wrong("a flag's name misspelt", "--modle-name", "x", words="did you mean --model-name?"),
+        wrong("a flag's name cut short", "--session", "3", words="did you mean --sessions?"),
+        wrong("a choice misspelt", "--precision", "bf61", words="did you mean bf16?"),
+        wrong("a value for a switch", "--quiet=yes", words="takes no value"),
+        wrong("a folder whose name is empty", "--output-dir", "", words="is empty"),
+        wrong("a folder for results that nothing saves", "--output-dir", "here",
+              words="does nothing without --save-results"),
         wrong("a scenario with a length", "--scenario", "chat", "--input-length", "9",
               words="a scenario sets both lengths"),
         wrong("a compile mode without inductor", "--mode", "eager", "--compile-mode",
@@ -222,6 +228,8 @@ def result_files() -> list[Trial]:
               "[2J", COMPARE),
         Trial("result files", "a share of 5", ("a.json", "--threshold", "5"), REQUEST,
               "is not a share", COMPARE),
+        Trial("result files", "a gate's name misspelt", ("a.json", "--fail-on-regresion"), REQUEST,
+              "did you mean --fail-on-regression?", COMPARE),
         Trial("result files", "binary", ("{folder}/a.json",), REQUEST, "is not JSON", COMPARE,
               lambda folder: put(folder, {"a.json": bytes(range(256))})),
     ]  # fmt: skip
@@ -302,7 +310,15 @@ def hurt_sessions() -> list[tuple[str, str, int | str, str]]:
         rows.append(("two at once", "in the same second", *codes, f"{count} files"))
         rows += hurt_disks(few)
     rows.append(dead_rank())
-    return rows
+    return rows + [little_memory(BENCHMARK, 1_500_000), little_memory(COMPARE, 150_000)]
+
+
+def little_memory(program: str, kibibytes: int) -> tuple[str, str, int | str, str]:
+    published = sorted((ROOT / "results" / "published" / "three_sessions").glob("*.json"))
+    flags = ["--device", "cpu"] if program == BENCHMARK else list(map(str, published))
+    limited = ["sh", "-c", f'ulimit -v {kibibytes}; exec "$@"', "sh", sys.executable, program]
+    done = subprocess.run([*limited, *flags], cwd=ROOT, capture_output=True, text=True)
+    return "memory", f"ulimit -v {kibibytes}: {program}", *said(done)
 
 
 def hurt_disks(few: list[str]) -> list[tuple[str, str, int | str, str]]:
