@@ -14,7 +14,7 @@ from pathlib import Path
 from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, without
 from inference_benchmark.command.pages import write_page_of
 from inference_benchmark.errors import ExitCode, RequestError
-from inference_benchmark.options.flags import CACHE_STATES
+from inference_benchmark.options.groups.measuring import CACHE_STATES
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 from inference_benchmark.reporting.start_up import start_up_table
 

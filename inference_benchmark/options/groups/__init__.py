@@ -1,0 +1,1 @@
+"""The groups of flags, as --help shows them: a file each."""
