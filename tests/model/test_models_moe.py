@@ -27,7 +27,7 @@ from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.routing import balance, tokens_per_expert
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS as PRESETS
-from inference_benchmark.options import resolution
+from inference_benchmark.options import engine_checks, weight_formats
 from inference_benchmark.output_check import check_before
 from inference_benchmark.session.planning import choose_kernels
 
@@ -219,16 +219,17 @@ def test_flash_decode_is_chosen_where_tiles_fit():
     request.model = odd
     assert choose_kernels(request, spec) == replace(OURS, attention="sdpa")
     request.attention = "flash_decode"
-    resolution._check_kernels(request, [spec], DEEPSEEK, "cuda")
+    engine_checks.check_kernels(request, [spec], DEEPSEEK, "cuda")
     with pytest.raises(CannotRun, match="can't serve the attention of small-deepseek"):
-        resolution._check_kernels(request, [spec], odd, "cuda")
+        engine_checks.check_kernels(request, [spec], odd, "cuda")
 
 
 def test_experts_follow_the_linear_layers():
     request = SimpleNamespace(
         attention="auto", linear="auto", device="cuda", model=LLAMA4, tensor_parallel=1
     )
-    assert choose_kernels(request, ModeSpec("eager", (), True)) == KernelConfig()
+    assert choose_kernels(request, ModeSpec("eager", (), False)) == KernelConfig()
+    assert choose_kernels(request, ModeSpec("eager", (), True)) == KernelConfig(attention="matmul")
     assert choose_kernels(request, ModeSpec("eager", (), True, kernels=True)) == OURS
     request.linear = "torch"
     assert choose_kernels(request, ModeSpec("eager", (), True, True)).experts == "grouped"
@@ -237,7 +238,7 @@ def test_experts_follow_the_linear_layers():
 def test_quantised_weights_are_for_dense_models():
     """Those that an engine makes also for one GPU only, and from weights that are not quantised."""
     spec, dense = ModeSpec("thunder", ("transformerengine",), True), PRESETS["llama3.1-8b"]
-    check = resolution._check_weight_formats
+    check = weight_formats.check_weight_formats
     check([spec], "bf16", dense, 1)
     with pytest.raises(CannotRun, match="quantised weights are for dense models"):
         check([spec], "bf16", LLAMA4, 1)

@@ -1,0 +1,91 @@
+"""Weights in several formats: a cell for each, and what can be quantised at all. No torch."""
+
+from dataclasses import replace
+
+from inference_benchmark.engines.spec import (
+    ModeSpec,
+)
+from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.weight_format import BASE_TYPES
+from inference_benchmark.options.flag import option
+
+
+def in_formats(
+    specs: list[ModeSpec],
+    asked: tuple[ModeSpec, ...],
+    baseline: str | None,
+    arguments,
+    model: ModelConfig,
+) -> tuple[list[ModeSpec], str | None]:
+    """Each mode that was asked for in each weight format; baselines that joined them as the model
+    is, or in the first of the formats where it is not measured."""
+    formats = tuple(dict.fromkeys(arguments.quantize))
+    if formats == ("none",):
+        for name in ("quantize_head", "max_kl"):
+            if getattr(arguments, name):
+                raise RequestError(f"{option(name)} does nothing without a format in --quantize")
+        return specs, baseline
+    _check_quantizable(specs, arguments, model)
+    head = "+head" if arguments.quantize_head else ""
+    stored = [None if name == "none" else f"{name}{head}" for name in formats]
+    first = None if None in stored else stored[0]
+    found = [
+        replace(spec, quantize=name)
+        for spec in specs
+        for name in (stored if spec in asked else [first])
+    ]
+    if baseline is not None and first is not None:
+        baseline = f"{baseline} {first}"
+    return found, baseline
+
+
+def _check_quantizable(specs: list[ModeSpec], arguments, model: ModelConfig) -> None:
+    if "fp8-dynamic" in arguments.quantize and arguments.precision != "bf16":
+        raise RequestError("--quantize fp8-dynamic needs --precision bf16; fp8 takes any")
+    if arguments.precision not in BASE_TYPES:
+        raise RequestError(
+            f"--precision {arguments.precision} stores the weights in a format of its own: leave out "
+            "--quantize, or take --precision bf16"
+        )
+    quantising = next((spec for spec in specs if spec.weight_format), None)
+    if quantising is not None:
+        raise RequestError(
+            f"mode '{quantising.label}' quantises the weights itself: leave out --quantize"
+        )
+    foreign = next((spec for spec in specs if not spec.engine.takes_quantized), None)
+    if foreign is not None:
+        raise RequestError(
+            f"mode '{foreign.label}' brings weights of its own, which --quantize does not reach"
+        )
+    if not model.is_plain:
+        raise CannotRun(
+            f"--quantize would leave the experts and the attention of {model.name} as they are: it "
+            "is for dense models"
+        )
+
+
+def check_weight_formats(
+    specs: list[ModeSpec], precision: str, model: ModelConfig, ranks: int
+) -> None:
+    """Quantised formats replace linear layers; experts and latent attention multiply otherwise."""
+    quantised = [spec.label for spec in specs if spec.weight_format]
+    if quantised and precision not in BASE_TYPES:
+        raise RequestError(
+            f"mode '{quantised[0]}' quantises the weights itself and can't start from {precision}: "
+            f"--precision {', '.join(BASE_TYPES)}"
+        )
+    converting = [spec.label for spec in specs if spec.engine.precision is not None]
+    if converting and (precision not in BASE_TYPES or ranks > 1):
+        raise CannotRun(
+            f"mode '{converting[0]}' converts weights of {', '.join(BASE_TYPES)} on one GPU alone"
+        )
+    if quantised and ranks > 1:
+        raise CannotRun(f"mode '{quantised[0]}' quantises on one GPU only, not on {ranks} ranks")
+    if precision not in BASE_TYPES:
+        quantised.append(f"--precision {precision}")
+    if quantised and not model.is_plain:
+        raise CannotRun(
+            f"'{quantised[0]}' would leave the experts and the attention of {model.name} "
+            "unquantised: quantised weights are for dense models"
+        )
