@@ -114,6 +114,7 @@ def _cache_states(arguments, words: list[str]) -> int:
         output=arguments.output,
         quiet=arguments.quiet,
         json_wanted=arguments.format == "json",
+        report=arguments.report,
     )
 
 

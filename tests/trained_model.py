@@ -45,17 +45,17 @@ def _trained(tokenizer: Tokenizer) -> LlamaForCausalLM:
             hidden_size=64,
             intermediate_size=128,
             num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
             max_position_embeddings=256,
         )
     )
     ids = torch.tensor([tokenizer.encode(f"<ask>{QUESTION}<say>{ANSWER}<end>").ids])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(_STEPS):
         optimizer.zero_grad()
         loss = model(input_ids=ids, labels=ids).loss
         loss.backward()
         optimizer.step()
-    assert loss.item() < 0.005, loss.item()
+    assert loss.item() < 0.01, loss.item()
     return model.eval()

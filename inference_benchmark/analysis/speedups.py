@@ -4,7 +4,7 @@ comparisons. No torch."""
 from collections.abc import Sequence
 from dataclasses import replace
 
-from inference_benchmark.engines.spec import baseline_at
+from inference_benchmark.engines.spec import ModeSpec, baseline_at
 from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.intervals import Interval
@@ -18,7 +18,7 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
     """The result file's `speedup` of each cell; None where it has no baseline or no sound times.
 
     wanted: label of the mode that is the baseline; None: PyTorch as shipped at the same graph
-        setting.
+        setting, for quantised weights the same mode without them.
     Of another implementation than the first one: the same mode of that.
     Cells that were interleaved are compared round by round, others as two samples.
     """
@@ -34,7 +34,8 @@ def speedups(cells: Sequence[MeasuredCell], wanted: str | None) -> list[dict | N
 
 def find_plain(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
     """The sound cell of unmodified PyTorch that does the same work."""
-    return _find(baseline_at(False, workload=cell.plan.spec.workload).label, cell, cells)
+    spec = cell.plan.spec
+    return _find_spec(baseline_at(False, workload=spec.workload), cell, cells)
 
 
 def _baseline(
@@ -43,9 +44,11 @@ def _baseline(
     spec, reference = cell.plan.spec, cells[0].plan.implementation
     if cell.plan.implementation != reference:  # whose gain is over the same mode of the first one
         found = _find(spec.label, cell, cells, reference)
+    elif wanted is not None:
+        found = _find(wanted, cell, cells)
     else:
-        label = wanted or baseline_at(spec.cuda_graphs, workload=spec.workload).label
-        found = _find(label, cell, cells)
+        own = baseline_at(spec.cuda_graphs, workload=spec.workload)
+        found = _unquantized(cell, cells) or _find_spec(own, cell, cells)
     return None if found is cell or not cell.record.is_sound else found
 
 
@@ -64,11 +67,27 @@ def _references(
     further = {"plain_eager": find_plain(cell, cells)}
     if spec.kernels:
         with_ours = baseline_at(spec.cuda_graphs, True, spec.workload)
-        further["eager_kernels"] = _find(with_ours.label, cell, cells)
+        further["eager_kernels"] = _find_spec(with_ours, cell, cells)
     for name, other in further.items():
         if other is not None and other is not cell and other is not baseline:
             references[name] = other
     return references
+
+
+def _unquantized(cell: MeasuredCell, cells: Sequence[MeasuredCell]) -> MeasuredCell | None:
+    """Of quantised weights, the same mode with the model as it is: the format's own gain."""
+    spec = cell.plan.spec
+    if spec.quantize is None:
+        return None
+    return _find(replace(spec, quantize=None).label, cell, cells)
+
+
+def _find_spec(
+    spec: ModeSpec, like: MeasuredCell, cells: Sequence[MeasuredCell]
+) -> MeasuredCell | None:
+    """The cell of this mode with the model as it is, or else with weights as this one's."""
+    same = replace(spec, quantize=like.plan.spec.quantize)
+    return _find(spec.label, like, cells) or _find(same.label, like, cells)
 
 
 def _find(

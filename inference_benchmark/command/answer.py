@@ -89,9 +89,14 @@ def _ask(request: Request, preparation: Preparation, ready_s: float, cell: LiveC
     if len(request.specs) > 1:
         print(f"{cell.plan.variant}:", flush=True)
     inputs = torch.tensor([question.ids], device=request.device)
-    answer = generate(cell.engine, inputs, question, request.output_length)
+    if cell.has_steps:
+        answer = generate(cell.engine, inputs, question, request.output_length)
+        output = TimedRun.of(cell.engine, inputs, len(answer.tokens))
+    else:
+        answer = generate_whole(cell.engine, inputs, question, request.output_length)
+        output = TimedRun.of_stream(cell.engine.newest, inputs)
     print(flush=True)
-    cell.record.keep_output(TimedRun.of(cell.engine, inputs, len(answer.tokens)))
+    cell.record.keep_output(output)
     preparation.check_timed(cell)
     if request.timing and cell.record.status == "ok":
         print(_token_lines(answer), flush=True)
@@ -118,6 +123,19 @@ def generate(engine, inputs: torch.Tensor, question: Question, most: int) -> Ans
         if ended or len(tokens) == most:
             return Answer(tokens, times_s, pieces, ended)
         engine.decode()
+
+
+def generate_whole(engine, inputs: torch.Tensor, question: Question, most: int) -> Answer:
+    """Of an engine with a loop of its own, which goes on after the end: what comes until then, printed
+    when all is there."""
+    stream = engine.run(inputs, most)
+    (tokens,) = stream.tokens
+    ends, text = question.tokenizer.end_ids, question.tokenizer.stream()
+    ended = next((number for number, token in enumerate(tokens) if token in ends), None)
+    count = most if ended is None else ended + 1
+    pieces = ["" if token in ends else text.add(token) for token in tokens[:count]]
+    print("".join(pieces), end="", flush=True)
+    return Answer(tokens[:count], stream.token_times_s[:count], pieces, ended is not None)
 
 
 def _timing_line(cell: LiveCell, request: Request, answer: Answer, ready_s: float) -> str:

@@ -17,7 +17,8 @@ from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
 from inference_benchmark.command.fit import arrange, with_batch_sizes
 from inference_benchmark.command.many_sessions import current_session_set
-from inference_benchmark.command.report import print_report, write_page
+from inference_benchmark.command.pages import write_page
+from inference_benchmark.command.report import print_report
 from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
@@ -109,6 +110,7 @@ class Benchmark:
             self.progress.stage,
             open_engine,
             own,
+            request.max_kl,
         )
         self.ending = Ending(request, self._result)
         self.settled: dict[str, dict] = {}  # by label, results of cells whose group is done
@@ -363,6 +365,8 @@ class Benchmark:
         if not any(cell.record.timed_runs for cell in self.cells):
             return ExitCode.CANNOT_RUN
         if any(cell["status"] != "ok" for cell in cells):
+            return ExitCode.GATE_FAILED
+        if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
             return ExitCode.GATE_FAILED
         invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
         return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED

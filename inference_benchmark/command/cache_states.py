@@ -12,13 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, without
-from inference_benchmark.errors import RequestError
+from inference_benchmark.command.pages import write_page_of
+from inference_benchmark.errors import ExitCode, RequestError
 from inference_benchmark.options.flags import CACHE_STATES
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 from inference_benchmark.reporting.start_up import start_up_table
 
 VARIABLE = "BENCHMARK_CACHE_STATE"  # cold or warm, set for a session that --cache-state started
-_COLD, _WARM = CACHE_STATES
+_COLD = CACHE_STATES[0]
 # Where compilers look for what they made before: inductor, and Triton outside of it.
 _FOLDERS = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 _SHORTEST = ("--num-iterations", "1", "--warmup-iterations", "0")
@@ -45,6 +46,7 @@ def run_cache_states(
     output: Path | None = None,
     quiet: bool = False,
     json_wanted: bool = False,
+    report: bool = False,
     program: Sequence[str] = PROGRAM,
 ) -> int:
     """A session for each state, the cold one first; then a table of what each took to start.
@@ -55,6 +57,7 @@ def run_cache_states(
         arguments: of the command line, --cache-state among them.
         output_dir: where the sessions save their files.
         output: the value of --output; they then save FILE-cold.json and FILE-warm.json.
+        report: whether a page of these sessions is written at the end.
 
     Returns:
         The exit code: that of a signal, else the gravest of the sessions.
@@ -68,7 +71,8 @@ def run_cache_states(
             f"empty folder, {VARIABLE}=cold, and call torchrun; then again with {VARIABLE}=warm"
         )
     arguments = without(arguments, "cache_state", several=True)
-    children, codes, results = Children(program), [], {}
+    arguments = [word for word in arguments if word != "--report"]
+    children, codes, saved = Children(program), [], {}
     with (
         tempfile.TemporaryDirectory(prefix="compile-cache-") as folder,
         children.passing_on_signals(),
@@ -86,10 +90,13 @@ def run_cache_states(
             flags = _saving(arguments, path)
             codes.append(children.run(flags, environment | {VARIABLE: state}))
             new = [path] if path else sorted(set(output_dir.glob("*.json")) - known)
-            results[state] = _result(new, state)
-    text = start_up_table(results.get(_COLD), results.get(_WARM))
+            saved |= {state: found} if (found := _saved(new, state)) else {}
+    text = start_up_table(*(saved[state][1] if state in saved else None for state in CACHE_STATES))
     if text:
         print(f"\n{text}", file=sys.stderr if json_wanted else sys.stdout, flush=True)
+    files = [path for path, _ in saved.values()]
+    if report and files and not write_page_of(files, files[0].with_suffix(".html")):
+        codes.append(ExitCode.NOT_WRITTEN)
     return children.received and 128 + children.received or max(codes)
 
 
@@ -114,7 +121,7 @@ def _saving(arguments: list[str], path: Path | None) -> list[str]:
     return arguments if "--save-results" in arguments else [*arguments, "--save-results"]
 
 
-def _result(candidates: Sequence[Path], state: str) -> dict | None:
+def _saved(candidates: Sequence[Path], state: str) -> tuple[Path, dict] | None:
     """What the session wrote, among these files."""
     for path in candidates:
         try:
@@ -122,5 +129,5 @@ def _result(candidates: Sequence[Path], state: str) -> dict | None:
         except ResultFileError:
             continue
         if result["config"].get("cache_state") == state:
-            return result
+            return path, result
     return None

@@ -94,6 +94,7 @@ def need(cells: Cells) -> Need:
         output_bytes=max(
             workload.output_bytes(cell.model, cell.precision, cell.batch_size) for cell in cells
         ),
+        stored=largest.stored,
         context_depth=workload.context_depth or 0,
         num_copies=sum(cell.spec.engine.copies_weights for cell in cells)
         + len({cell.implementation for cell in cells} - {OURS}),

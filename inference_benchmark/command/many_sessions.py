@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, without
+from inference_benchmark.command.pages import write_page_of
 from inference_benchmark.errors import ExitCode, RequestError
 from inference_benchmark.reporting.reading import ResultFileError, read_result
 from inference_benchmark.reporting.session_sets import set_table
@@ -74,8 +75,8 @@ def run_sessions(
     sessions = _Sessions(count, folder, quiet, Children(program))
     codes = sessions.run(lambda index: _arguments_of_one(arguments, output, index))
     print(sessions.report(), file=sys.stderr if json else sys.stdout, flush=True)
-    if report and not sessions.write_page():
-        codes.append(ExitCode.NOT_WRITTEN)
+    if report and not write_page_of(sessions.files(), folder / f"{sessions.id}.html"):
+        codes.insert(0, ExitCode.NOT_WRITTEN)
     received = sessions.children.received
     return received and 128 + received or _worst(codes)
 
@@ -107,7 +108,7 @@ class _Sessions:
 
     def report(self) -> str:
         """The table over the finished sessions, with where they are."""
-        files = self._files()
+        files = self.files()
         finished = [result for result in files.values() if result["state"] == _FINISHED]
         lines = [f"\n{len(finished)} of {self.count} sessions finished, set {self.id}"]
         if finished:
@@ -115,13 +116,7 @@ class _Sessions:
         lines += [f"saved: {file}" for file in files]
         return "\n".join(lines)
 
-    def write_page(self) -> bool:
-        """Of the sessions that ran, under the set's name; False where it can't be written."""
-        from inference_benchmark.command.report import page_of_files
-
-        return page_of_files(self.folder / f"{self.id}.html", self._files())
-
-    def _files(self) -> dict[Path, dict]:
+    def files(self) -> dict[Path, dict]:
         """The set's files by their place in it; what else lies in the folder is not ours."""
         found: dict[Path, dict] = {}
         for path in set(self.folder.glob("*.json")) - self.known:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from inference_benchmark.command.children import GOES_ON, PROGRAM, Children, without
 from inference_benchmark.command.expected_time import Clock, about, expected_s
+from inference_benchmark.command.pages import write_page_of
 from inference_benchmark.command.saved_work import (
     Machine,
     duration_s,
@@ -66,8 +67,9 @@ def run_sweep(
     code = sweep.run()
     out = sys.stderr if arguments.format == "json" or arguments.json else sys.stdout
     print(sweep.report(), file=out, flush=True)
-    if arguments.report and not sweep.write_page():
-        return code or ExitCode.NOT_WRITTEN
+    page = arguments.output_dir / f"{arguments.sweep.stem}.html"
+    if arguments.report and not write_page_of(sweep.files, page) and code in GOES_ON:
+        return ExitCode.NOT_WRITTEN
     return code
 
 
@@ -179,6 +181,10 @@ class _Sweep:
         if not self.arguments.quiet:
             print(text, file=sys.stderr, flush=True)
 
+    @property
+    def files(self) -> list[Path]:
+        return list(dict.fromkeys(each.path for each in self.sessions if each.path is not None))
+
     def report(self) -> str:
         """A table over all sessions, saved ones included, and what became of the others."""
         there = [session for session in self.sessions if session.result is not None]
@@ -191,17 +197,8 @@ class _Sweep:
                 lines.append(f"missing ({ended}): {' '.join(session.words)}")
         if len(there) < len(self.sessions):
             lines.append("the same command goes on with what is missing")
-        lines += dict.fromkeys(f"saved: {session.path}" for session in there)
+        lines += [f"saved: {path}" for path in self.files]
         return "\n".join(lines)
-
-    def write_page(self) -> bool:
-        """Of all sessions that are there, under the name of the sweep's file; False where it can't
-        be written."""
-        from inference_benchmark.command.report import page_of_files
-
-        path = self.arguments.output_dir / f"{self.arguments.sweep.stem}.html"
-        files = dict.fromkeys(session.path for session in self.sessions if session.path is not None)
-        return page_of_files(path, files)
 
 
 def _worst(codes: Sequence[int]) -> int:

@@ -26,6 +26,7 @@ class EngineEntry:
     # PyTorch's fastest attention of a decode step in this engine, once launches cost nothing.
     shipped_attention: str = "sdpa"
     takes_kernels: bool = False  # +kernels: this project's kernels, in the session's decoder
+    takes_quantized: bool = False  # weights of --quantize: it runs the session's decoder
     takes_compile_mode: bool = False  # --compile-mode, some of which make CUDA graphs of their own
     # What it would choose if left to itself: where this executor is missing, the label says so.
     prefers_executor: str | None = None
@@ -75,6 +76,7 @@ _TABLE = (
         takes_executors=True,
         shipped_attention="matmul",
         takes_kernels=True,
+        takes_quantized=True,
         prefers_executor="nvfuser",
     ),
     EngineEntry(
@@ -85,6 +87,7 @@ _TABLE = (
         is_plain=True,
         shipped_attention="matmul",
         takes_kernels=True,
+        takes_quantized=True,
     ),
     EngineEntry(
         "inductor",
@@ -92,6 +95,7 @@ _TABLE = (
         "torch.compile, full graph, static shapes",
         graphs_by_default=True,
         takes_kernels=True,
+        takes_quantized=True,
         takes_compile_mode=True,
         compiles_flex=True,
         shipped_attention="flex",
@@ -206,6 +210,7 @@ _TABLE = (
         "no model at all: durations from a script, to try the tables and the files",
         graphs_by_default=False,
         takes_kernels=True,
+        takes_quantized=True,
         needs_weights=False,
         is_listed=False,
     ),

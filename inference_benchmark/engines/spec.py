@@ -74,6 +74,7 @@ class ModeSpec:
     kernels: bool = False  # this project's, instead of what PyTorch and the compiler ship
     options: tuple[str, ...] = ()  # suffixes that are the engine's own
     workload: str = "generation"  # which decides what there is to be named
+    quantize: str | None = None  # the layers' matrices, to a format of --quantize
 
     @property
     def engine(self) -> EngineEntry:
@@ -89,7 +90,9 @@ class ModeSpec:
         executors = f":{','.join(self.executors)}" if self.executors else ""
         own = "".join(f"+{option}" for option in self.options)
         graphs = "+graphs" if self.cuda_graphs else ""
-        return f"{self.name}{executors}{own}{graphs}{'+kernels' if self.kernels else ''}"
+        kernels = "+kernels" if self.kernels else ""
+        stored = f" {self.quantize}" if self.quantize else ""
+        return f"{self.name}{executors}{own}{graphs}{kernels}{stored}"
 
     @property
     def shown_label(self) -> str:

@@ -32,6 +32,7 @@ class TensorrtEngine(StepEngine):
     capabilities = replace(
         StepEngine.capabilities,
         takes_weights=True,
+        samples=False,
         devices=frozenset({"cuda"}),
         steps=frozenset({"prefill", "decode"}),
     )

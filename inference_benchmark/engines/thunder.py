@@ -28,6 +28,7 @@ from inference_benchmark.kernels.routed_experts import routed_experts
 from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
 from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
+from inference_benchmark.model.linear import linear_functions
 from inference_benchmark.parallel.collectives import all_gather, all_reduce
 
 
@@ -62,7 +63,7 @@ def _register_operators():
     def like_queries(q, k, v, *rest, **options):
         return TensorProxy(like=q, shape=(*q.shape[:-1], v.shape[-1]))
 
-    def like_linear(x, weight):
+    def like_linear(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
 
     def like_gathered(x, size):
@@ -85,6 +86,7 @@ def _register_operators():
         (routed_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (all_gather, like_gathered, keep),
+        *((function, like_linear, None) for function in linear_functions()),
     ):
         executor.register_operator(
             function.__name__, meta=meta, fn=function, tags=tags, replaces=function

@@ -35,10 +35,8 @@ class TransformersEngine(StreamEngine):
         self._device = resources.decoder.norm.weight.device
         self._is_static = "static" in plan.options
         self._is_compiled = "compile" in plan.options
-        started = time.perf_counter()
         self._model = _build(resources.decoder)
         self._cache = self._make_cache()
-        self.load_s = time.perf_counter() - started
         self._streamer = _make_streamer()
 
     def _make_cache(self):

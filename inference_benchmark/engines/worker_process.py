@@ -12,7 +12,8 @@ from inference_benchmark.engines.workers import worker as protocol
 
 _LAST_LINES = 3
 _LINE_LENGTH = 300
-_CLOSING_S = 20.0
+_ENDING_S = 20.0
+_CLOSING_S = 5.0
 
 
 class WorkerFailed(RuntimeError):
@@ -64,7 +65,7 @@ class WorkerProcess:
 
     def _ending(self) -> str:
         try:
-            code = self._process.wait(timeout=_CLOSING_S)
+            code = self._process.wait(timeout=_ENDING_S)
         except subprocess.TimeoutExpired:
             return "answers no more"
         if code < 0:

@@ -94,6 +94,7 @@ def _read_folder(folder: Path, expected: ModelConfig | None) -> ModelConfig:
     weight_files(folder)
     path = folder / "config.json"
     config = _read_json(path)
+    _check_not_quantized(folder, config)
     read = _reader(folder, config)
     try:
         model = read(printable(folder.resolve().name), config)
@@ -104,6 +105,34 @@ def _read_folder(folder: Path, expected: ModelConfig | None) -> ModelConfig:
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{path} makes no sense: {error}") from None
     return model if expected is None else _as_expected(folder, model, expected)
+
+
+# How quantised checkpoints name their method, and what stores full weights likewise.
+_QUANTIZED_BY = {
+    "awq": "int4-asymmetric",
+    "gptq": "int4",
+    "bitsandbytes": "nf4",
+    "compressed-tensors": "int8",
+    "fp8": "fp8",
+    "fbgemm_fp8": "fp8-dynamic",
+}
+
+
+def _check_not_quantized(folder: Path, config: dict) -> None:
+    """Weights that were quantised already are in layouts of other programs."""
+    nested = config.get("text_config")
+    found = config.get("quantization_config") or (
+        nested.get("quantization_config") if isinstance(nested, dict) else None
+    )
+    if not found:
+        return
+    method = found.get("quant_method") if isinstance(found, dict) else None
+    named = method if isinstance(method, str) else "an unknown method"
+    raise CheckpointError(
+        f"{folder} holds weights that are quantised already (quantization_config: {named}), which "
+        "is not supported: give the model's full weights, and --quantize "
+        f"{_QUANTIZED_BY.get(named, 'int8')}"
+    )
 
 
 def _reader(folder: Path, config: dict) -> ConfigReader:

@@ -223,14 +223,20 @@ class ModelConfig:
         """Bytes that all layers' matrices occupy in this format, those kept in fp32 aside."""
         return self._over_layers(lambda layer: _bytes(self._matrices(layer), weight_format))
 
+    def head_bytes(self, precision: Precision) -> int:
+        """Bytes of the head's matrix; a tied one is the embedding table, unless it is quantised."""
+        rows = self.head_parameters // self.hidden_size
+        return round(precision.head_format.matrix_bytes(Matrix(rows, self.hidden_size)))
+
     def weight_bytes(self, precision: Precision) -> int:
         """Bytes all weights occupy."""
-        linear, fp32 = self.linear_parameters, self.fp32_parameters
-        rest = self.parameters - linear - fp32
+        has_own_head = precision.with_head or not self.tied_embeddings
+        rest = self.embedding_parameters + self.norm_parameters
         return (
             self.linear_bytes(precision.weight_format)
+            + (self.head_bytes(precision) if has_own_head else 0)
             + rest * precision.base_bytes
-            + fp32 * _FP32_BYTES
+            + self.fp32_parameters * _FP32_BYTES
         )
 
     def kv_bytes_per_token(self, precision: Precision) -> int:
@@ -250,7 +256,8 @@ class ModelConfig:
         linear = self._over_layers(
             lambda layer: _bytes(self._matrices_used(layer, num_tokens), precision.weight_format)
         )
-        rest = self.head_parameters + self.norm_parameters + num_tokens * self.hidden_size
+        rest = self.norm_parameters + num_tokens * self.hidden_size
+        linear += self.head_bytes(precision)
         return linear + rest * precision.base_bytes + self.fp32_parameters * _FP32_BYTES
 
     def decode_kv_bytes(self, precision: Precision, batch_size: int, contexts: range) -> float:

@@ -62,7 +62,7 @@ class Decoder(nn.Module):
     """All weights of a model, or one rank's share, with RoPE tables for context_length positions.
 
     `config` is that of the share, `shards` says which part of a module's weight it keeps,
-    `weight_format` how the layers' matrices are stored.
+    `weight_format` how the layers' matrices are stored, `head_format` the head's.
     """
 
     def __init__(
@@ -76,6 +76,7 @@ class Decoder(nn.Module):
         self.config = config = full_config.sharded(shard.size)
         self.shards: WeightShards = weight_shards(full_config, shard)
         self.weight_format = weight_format
+        self.head_format: WeightFormat | None = None
         # Weights are filled in later. nn.Embedding would draw some now, for which PyTorch loads all
         # of torch._dynamo on the meta device: more than a second.
         table = torch.empty(config.vocab_size, config.hidden_size)
@@ -105,7 +106,7 @@ class Decoder(nn.Module):
         nn.Module.__init__(prefix)
         prefix.config = self.config.with_layers(num_layers)
         prefix.shards = self.shards
-        prefix.weight_format = self.weight_format
+        prefix.weight_format, prefix.head_format = self.weight_format, self.head_format
         prefix.embed_tokens = self.embed_tokens
         prefix.layers = self.layers[:num_layers]
         prefix.norm = self.norm
@@ -168,6 +169,7 @@ class Forward(nn.Module):
                 for module, layer in zip(decoder.layers, config.layers, strict=True)
             ]
         head = (config.norm_eps, kernels.linear, kernels.all_reduce, config.tensor_parallel)
+        head = (*head, decoder.head_format)
         finish = make_finish_all(*head) if all_positions else make_finish(*head, sampling)
         self.finish = transform(finish)
         self._samples = sampling is not None
@@ -293,11 +295,12 @@ def make_finish(
     linear_backend: str,
     all_reduce: str = "none",
     num_ranks: int = 1,
+    head_format: WeightFormat | None = None,
     sampling: Sampling | None = None,
 ) -> Callable:
     """With sampling the function takes the position of the first token that went in as well: a
     token is drawn with the random numbers of the position where it will stand."""
-    linear = make_linear(linear_backend)
+    linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
     def last_logits(update, residual, norm_weight, head_weight):
@@ -319,10 +322,14 @@ def make_finish(
 
 @lru_cache
 def make_finish_all(
-    norm_eps: float, linear_backend: str, all_reduce: str = "none", num_ranks: int = 1
+    norm_eps: float,
+    linear_backend: str,
+    all_reduce: str = "none",
+    num_ranks: int = 1,
+    head_format: WeightFormat | None = None,
 ) -> Callable:
     """As make_finish, for the logits of all positions; nothing is chosen."""
-    linear = make_linear(linear_backend)
+    linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
     def finish(update, residual, norm_weight, head_weight):

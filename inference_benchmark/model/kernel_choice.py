@@ -8,9 +8,10 @@ from inference_benchmark.model.parts import Attention
 @dataclass(frozen=True)
 class KernelConfig:
     """
-    attention: decode attention: "sdpa", "matmul" and "flex" are PyTorch's (attention/over_slots),
+    attention: decode attention: "sdpa", "matmul" and "flex" are PyTorch's (attention/over_slots.py),
         "flash_decode" our kernels, which also rotate queries and keys and write the cache.
-    linear: linear layers of a single row: "torch", or "gemv", our kernel.
+    linear: linear layers of a single row: "torch", or "gemv", our kernel. Of quantised weights
+        "gemv" are our kernels, "dequantized" is the product with the matrix that they stand for.
     fills_cache: with "flash_decode", whether our kernel also rotates and caches the keys of a
         prompt. Off where a compiler fuses these operations itself.
     shared_heads: whether prefill attention reads a KV head once for all query heads that share it.

@@ -6,7 +6,7 @@ backward pass multiplies twice as much as the forward pass, for the gradients of
 product, and moves twice as much; what a kernel computes again to save memory is not counted.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.feed_forward.dense_config import DenseFeedForward
@@ -17,6 +17,14 @@ FEED_FORWARDS = ("swiglu", "gelu")
 GELU_WIDTH = 4  # times the hidden size, as in the first transformers
 _WITH_BACKWARD = 3
 _FP32_BYTES = 4
+
+
+def layer_for(kind: str, model: ModelConfig) -> ModelConfig:
+    """What is built of a model for its part of this kind: one layer of the kind that it has most of,
+    without a vocabulary; for attention, which has no weights, with hardly a feed-forward network.
+    """
+    layer = replace(model.one_layer(), vocab_size=1)
+    return replace(layer, feed_forward=DenseFeedForward(1)) if kind == "attention" else layer
 
 
 @dataclass(frozen=True)

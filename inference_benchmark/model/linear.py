@@ -6,12 +6,13 @@ A linear layer's weights are its matrix, or in a format of several tensors a tup
 
 from collections.abc import Callable
 from importlib import import_module
+from types import ModuleType
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inference_benchmark.kernels.gemv import gemv
-from inference_benchmark.model.weight_format import WeightFormat
+from inference_benchmark.model.weight_format import QUANTIZED, WeightFormat
 
 LinearWeights = Tensor | tuple[Tensor, ...]
 Linear = Callable[[Tensor, LinearWeights], Tensor]
@@ -20,7 +21,9 @@ Linear = Callable[[Tensor, LinearWeights], Tensor]
 def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Linear:
     """linear(x [..., in], weights of a matrix [out, in]) -> [..., out].
 
-    backend: of plain matrices: "gemv" is our kernel where x is one row, "torch" never.
+    backend: of plain matrices: "gemv" is our kernel where x is one row, "torch" never. Of formats
+        of this project "gemv" is our kernel of that format, "torch" what PyTorch has for it, and
+        "dequantized" the product with the matrix that the weights stand for.
     """
 
     def linear(x, weight):
@@ -30,8 +33,30 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
         return gemv(x, weight) if _rows(x) == 1 else F.linear(x, weight, None)
 
     if weight_format is not None and weight_format.module is not None:
-        return import_module(weight_format.module).linear
+        return _format_linear(import_module(weight_format.module), backend)
     return one_row_linear if backend == "gemv" else linear
+
+
+def linear_functions() -> list[Callable]:
+    """What this project's weight formats compute with: x, then the tensors of a matrix."""
+    modules = [import_module(each.module) for each in QUANTIZED.values()]
+    return list(dict.fromkeys(f for module in modules for f in (module.plain, module.fast)))
+
+
+def _format_linear(module: ModuleType, backend: str) -> Linear:
+    if not hasattr(module, "plain"):
+        return module.linear
+
+    def dequantized_linear(x, weights):
+        return F.linear(x, module.dequantize(weights, x.shape[-1], x.dtype), None)
+
+    def plain_linear(x, weights):
+        return module.plain(x, *weights)
+
+    def fast_linear(x, weights):
+        return module.fast(x, *weights)
+
+    return {"dequantized": dequantized_linear, "gemv": fast_linear}.get(backend, plain_linear)
 
 
 def _rows(x: Tensor) -> int:

@@ -11,7 +11,9 @@ A format of several tensors names the Python module that has its two functions:
     quantize(matrix [out, in]) -> tuple of tensors, what is kept of a linear layer's matrix
     linear(x [..., in], weights) -> [..., out], weights being that tuple
 
-To add one, write that module and `register` the format (examples/weight_format_int8.py).
+To add one, write that module and `register` the format (examples/weight_format_int8.py): then
+--precision names it. QUANTIZED are this project's own, which --quantize names: several of them are
+made of one model, each beside the others, and held against it. Their modules are in weight_formats/.
 """
 
 from dataclasses import dataclass
@@ -35,8 +37,12 @@ class WeightFormat:
     """
     storage_bits: of one weight.
     compute: the type of the products, which decides the GPU's peak.
+    compute: "base" stands for the base type of the model.
     group_size: weights of a row that share a scale; None: all of a row do.
     scale_bits: of one scale, a zero point included; 0 where there is none, or one per matrix.
+    columns_multiple: rows are filled up to a multiple of so many weights.
+    scales_per_block: scales that share a scale of 32 bits themselves; None: they have none.
+    matrix_bits: stored once for each matrix.
     module: the Python module of a format of several tensors; None: one matrix, multiplied as it is.
     made_by_engine: an engine quantises the base type's weights itself, into a copy of its own.
     """
@@ -48,12 +54,20 @@ class WeightFormat:
     scale_bits: int = 0
     module: str | None = None
     made_by_engine: bool = False
+    columns_multiple: int = 1
+    scales_per_block: int | None = None
+    matrix_bits: int = 0
+    description: str = ""
 
     def matrix_bytes(self, matrix: Matrix) -> float:
         """Bytes of the matrix and of its scales."""
-        groups = 1 if self.group_size is None else -(-matrix.columns // self.group_size)
-        bits_per_row = matrix.columns * self.storage_bits + groups * self.scale_bits
-        return matrix.count * matrix.rows * -(-bits_per_row // 8)
+        columns = -(-matrix.columns // self.columns_multiple) * self.columns_multiple
+        groups = 1 if self.group_size is None else -(-columns // self.group_size)
+        bits_per_row = columns * self.storage_bits + groups * self.scale_bits
+        further = self.matrix_bits
+        if self.scales_per_block is not None:
+            further += -(-matrix.rows * groups // self.scales_per_block) * _BLOCK_SCALE_BITS
+        return matrix.count * (matrix.rows * -(-bits_per_row // 8) + further / 8)
 
     def record(self) -> dict:
         """For the result file."""
@@ -65,6 +79,9 @@ class WeightFormat:
         }
 
 
+_BLOCK_SCALE_BITS = 32
+
+
 # fmt: off
 _TABLE = (
     #            name   bits compute
@@ -73,8 +90,43 @@ _TABLE = (
     WeightFormat("fp32", 32, "fp32"),
     WeightFormat("fp8",   8, "fp8", made_by_engine=True),  # of Transformer Engine
 )
+
+_QUANTIZED = (
+    WeightFormat(
+        "int8", 8, "base", scale_bits=32, columns_multiple=64,
+        module="inference_benchmark.model.weight_formats.int8",
+        description="a scale per row",
+    ),
+    WeightFormat(
+        "int4", 4, "base", group_size=128, scale_bits=16, columns_multiple=128,
+        module="inference_benchmark.model.weight_formats.int4",
+        description="symmetric groups of 128",
+    ),
+    WeightFormat(
+        "int4-asymmetric", 4, "base", group_size=128, scale_bits=24, columns_multiple=128,
+        module="inference_benchmark.model.weight_formats.int4_asymmetric",
+        description="the same with zero points",
+    ),
+    WeightFormat(
+        "nf4", 4, "base", group_size=64, scale_bits=8, columns_multiple=128,
+        scales_per_block=256, matrix_bits=17 * 32,
+        module="inference_benchmark.model.weight_formats.nf4",
+        description="QLoRA's, double quantisation",
+    ),
+    WeightFormat(
+        "fp8", 8, "base", scale_bits=32,
+        module="inference_benchmark.model.weight_formats.fp8",
+        description="e4m3, a scale per row",
+    ),
+    WeightFormat(
+        "fp8-dynamic", 8, "fp8", scale_bits=32,
+        module="inference_benchmark.model.weight_formats.fp8_dynamic",
+        description="the same, and activations of prompts too",
+    ),
+)
 # fmt: on
 
+QUANTIZED: dict[str, WeightFormat] = {entry.name: entry for entry in _QUANTIZED}
 FORMATS: dict[str, WeightFormat] = {entry.name: entry for entry in _TABLE}
 BASE_TYPES = ("bf16", "fp16", "fp32")  # of activations and of the KV cache
 # What --precision may name: formats in which the weights themselves can be built.
@@ -98,10 +150,15 @@ def register(weight_format: WeightFormat) -> None:
 @dataclass(frozen=True)
 class Precision:
     """How a model's values are stored: `base` names the type of activations, KV cache, embedding
-    table, head and norms, `linear` the weight format of the layers' matrices."""
+    table, head and norms, `linear` the weight format of the layers' matrices.
+
+    is_quantized: linear is a name of QUANTIZED. with_head: the head is stored in it too.
+    """
 
     base: str
     linear: str
+    is_quantized: bool = False
+    with_head: bool = False
 
     @classmethod
     def of(cls, name: str, linear: str | None = None) -> "Precision":
@@ -114,13 +171,22 @@ class Precision:
             linear, name = name, FORMATS[name].compute
         return cls(name if name in BASE_TYPES else "bf16", linear)
 
+    @classmethod
+    def quantized(cls, base: str, name: str, with_head: bool = False) -> "Precision":
+        """Weights of a base type, stored in a format of QUANTIZED."""
+        return cls(base, name, True, with_head)
+
     @property
     def name(self) -> str:
-        return self.linear
+        return f"{self.linear}+head" if self.with_head else self.linear
 
     @property
     def weight_format(self) -> WeightFormat:
-        return FORMATS[self.linear]
+        return (QUANTIZED if self.is_quantized else FORMATS)[self.linear]
+
+    @property
+    def head_format(self) -> WeightFormat:
+        return self.weight_format if self.with_head else FORMATS[self.base]
 
     @property
     def base_bytes(self) -> int:
@@ -129,7 +195,12 @@ class Precision:
     @property
     def compute(self) -> str:
         """The type of the products: what peaks and tolerances refer to."""
-        return self.weight_format.compute
+        compute = self.weight_format.compute
+        return self.base if compute == "base" else compute
+
+    def record(self) -> dict:
+        """For the result file."""
+        return self.weight_format.record() | {"format": self.name, "compute": self.compute}
 
     @property
     def stored(self) -> "Precision":

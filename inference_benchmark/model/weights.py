@@ -7,6 +7,7 @@ router's rows are random directions, so its experts are about equally likely for
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -51,10 +52,12 @@ def empty_decoder(
     precision: str,
     device: torch.device | str,
     shard: Shard | None = None,
+    is_lazy: bool = False,
 ) -> Decoder:
     """A decoder with uninitialised weights, for a caller that fills all of them.
 
-    Matrices that a weight format of several tensors will store have no memory yet.
+    Matrices that a weight format of several tensors will store have no memory yet; with is_lazy
+    those of no linear layer within a layer have.
     """
     types = Precision.of(precision)
     weight_format = types.stored.weight_format
@@ -66,7 +69,7 @@ def empty_decoder(
     with torch.device("meta"):
         decoder = Decoder(config, shard, weight_format)
     decoder = decoder.to(DTYPES[types.base])
-    later = set(matrices_to_quantize(decoder).values())
+    later = set((_linear_layers(decoder) if is_lazy else matrices_to_quantize(decoder)).values())
     for module in decoder.modules():
         if getattr(module, "keeps_fp32", False):
             module.float()
@@ -86,6 +89,10 @@ def matrices_to_quantize(decoder: Decoder) -> dict[str, nn.Linear]:
     """The linear layers whose matrices are still to be stored in the weight format, by path."""
     if decoder.weight_format is None or decoder.weight_format.module is None:
         return {}
+    return _linear_layers(decoder)
+
+
+def _linear_layers(decoder: Decoder) -> dict[str, nn.Linear]:
     return {
         f"layers.{path}": module
         for path, module in decoder.layers.named_modules()
@@ -104,11 +111,20 @@ def quantize(decoder: Decoder, path: str) -> None:
 
 
 @torch.no_grad()
-def initialize(decoder: Decoder, seed: int) -> None:
-    """Fill every parameter from one seeded generator on the parameters' device."""
+def initialize(
+    decoder: Decoder, seed: int, after_layer: Callable[[int], None] = lambda index: None
+) -> None:
+    """Fill every parameter from one seeded generator on the parameters' device.
+
+    after_layer is told of each layer that is complete, in their order.
+    """
     config = decoder.config
     generator = torch.Generator(decoder.norm.weight.device).manual_seed(seed)
     to_quantize = matrices_to_quantize(decoder)
+    last_modules = {
+        [name for name, _ in layer.named_modules(prefix=f"layers.{index}")][-1]: index
+        for index, layer in enumerate(decoder.layers)
+    }
     for name, module in list(decoder.named_modules()):
         if isinstance(module, nn.RMSNorm):
             module.weight.normal_(1.0, 0.1, generator=generator)
@@ -117,11 +133,13 @@ def initialize(decoder: Decoder, seed: int) -> None:
         elif isinstance(module, ExpertBias):
             module.weight.normal_(0.0, _EXPERT_BIAS_STD, generator=generator)
         elif isinstance(module, nn.Linear | Experts) and not _is_tied_head(name, config):
-            if name in to_quantize:
+            if module.weight.is_meta:
                 module.to_empty(device=decoder.norm.weight.device)
             _draw(name, module.weight, config, decoder.shards.get(name), generator)
             if name in to_quantize:
                 quantize(decoder, name)
+        if name in last_modules:
+            after_layer(last_modules[name])
     if config.tied_embeddings:  # rows of unit variance would give logits of variance hidden_size
         decoder.norm.weight.mul_(1 / math.sqrt(config.hidden_size))
 

@@ -13,7 +13,7 @@ from inference_benchmark.engines import shown
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.model.layer_part import FEED_FORWARDS
 from inference_benchmark.model.training_config import MIXED_PRECISION, OPTIMIZERS
-from inference_benchmark.model.weight_format import PRECISIONS
+from inference_benchmark.model.weight_format import PRECISIONS, QUANTIZED
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import values
 from inference_benchmark.options.flag import add_flags, flag
@@ -77,6 +77,33 @@ class Flags:
         choices=PRECISIONS,
         default="bf16",
         role="work",
+    )
+    quantize: tuple[str, ...] = flag(
+        "model",
+        f"store the layers' matrices in 8 or 4 bits: {', '.join(QUANTIZED)}; several, and none, are "
+        "measured in turn (default: none)",
+        parse=values.weight_format,
+        nargs="+",
+        default=("none",),
+        metavar="FORMAT",
+        excludes={"implementation": "only this project's model is stored so"},
+        not_for=(*PARTS, "training"),
+    )
+    quantize_head: bool = flag(
+        "model",
+        "store the head in these formats too",
+        default=False,
+        needs="quantize",
+        not_for=(*PARTS, "training"),
+    )
+    max_kl: float | None = flag(
+        "model",
+        "exit 1 where quantised weights move next-token distributions farther than X nats from the "
+        "model's own, in the mean",
+        parse=values.nats,
+        metavar="X",
+        needs="quantize",
+        not_for=(*PARTS, "training"),
     )
     num_layers: int | None = flag(
         "model",
@@ -477,6 +504,7 @@ class Flags:
         parse=values.price,
         metavar="USD",
         ignored_on=("cpu",),
+        not_for=PARTS,
     )
     gpu_bandwidth: float | None = flag(  # bytes/s
         "limits and cost",

@@ -12,6 +12,8 @@ from inference_benchmark.options.checks import given_flags
 
 DEFAULT_MODEL = {"cuda": "llama2-7b", "cpu": "llama-tiny"}
 _LENGTHS = {"cuda": (512, 1024, 2048, 4096), "cpu": (128, 256)}
+# Of the kernels that a flag chooses those that a part does not have.
+_IDLE = {"attention": frozenset({"attention", "linear"}), "ffn": frozenset({"attention"})}
 _ITERATIONS = {"cuda": 100, "cpu": 10}
 _WARMUP_ITERATIONS = {"cuda": 10, "cpu": 2}
 
@@ -24,6 +26,8 @@ def check_part(arguments: Namespace, ranks: int) -> None:
     """
     if arguments.decode and arguments.backward:
         raise RequestError("--decode and --backward exclude each other: a step has no gradients")
+    for flag in given_flags(arguments) & _IDLE.get(arguments.workload, frozenset()):
+        raise RequestError(f"--{flag} does nothing for --workload {arguments.workload}")
     if arguments.workload != "ffn" and arguments.feed_forward is not None:
         raise RequestError("--feed-forward needs --workload ffn")
     if _takes_one_token(arguments) and arguments.sequence_lengths:
@@ -64,21 +68,29 @@ def _part(arguments: Namespace, length: int) -> LayerPart:
     return LayerPart(arguments.workload, length, arguments.decode, arguments.backward, kind)
 
 
-def usable(arguments: Namespace, device: str) -> tuple[str, ...]:
+def usable(arguments: Namespace, model: ModelConfig, device: str) -> tuple[str, ...]:
     """The implementations that are timed where none is named: those that can serve and are there,
     and with this project's kernels where these have something to do."""
     part = _part(arguments, 1)
     found = [
         entry.name
         for entry in IMPLEMENTATIONS[arguments.workload].values()
-        if entry.by_default
-        and entry.refusal(part, arguments.precision, device) is None
+        if entry.refusal(part, arguments.precision, device) is None
+        and entry.suits(model, part)
         and all(map(importlib.util.find_spec, entry.packages))
     ]
     entries = IMPLEMENTATIONS[arguments.workload]
-    if device == "cpu" or arguments.backward or not (arguments.decode or part.kind == "layer"):
+    if device == "cpu" or not has_kernels(arguments) or not model.supports_flash_decode:
         return tuple(found)
     return (*found, *(f"{name}+kernels" for name in found if entries[name].takes_kernels))
+
+
+def has_kernels(arguments: Namespace) -> bool:
+    """Whether this project's kernels do something in this part of a dense model: of a feed-forward
+    network at batch 1."""
+    if arguments.backward:
+        return False
+    return arguments.workload == "layer" or (arguments.decode and 1 in arguments.batch_size)
 
 
 def check_implementation(arguments: Namespace, entry: Implementation, device: str) -> None:

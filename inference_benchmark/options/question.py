@@ -15,7 +15,7 @@ from inference_benchmark.options.flags import Flags
 _MAX_NEW_TOKENS = 256
 # Flags that do something for an answer: all of these groups, but for a few, and a few of others.
 _GROUPS = ("model", "execution", "a question")
-_NOT = ("extrapolate", "pytorch_base", "pytorch_optimised", "all_reduce")
+_NOT = ("extrapolate", "max_kl", "pytorch_base", "pytorch_optimised", "all_reduce")
 _ALSO = ("force", "quiet")
 
 
@@ -65,7 +65,11 @@ def read_question(arguments: Namespace, model: ModelConfig) -> Question | None:
 
 
 def check_question(
-    question: Question | None, specs: list[ModeSpec], model: ModelConfig, ranks: int
+    arguments: Namespace,
+    question: Question | None,
+    specs: list[ModeSpec],
+    model: ModelConfig,
+    ranks: int,
 ) -> None:
     """
     Raises:
@@ -73,9 +77,13 @@ def check_question(
     """
     if question is None:
         return
-    own = [spec for spec in specs if spec.engine.has_own_loop or not spec.engine.needs_weights]
-    if own:
-        raise RequestError(f"mode '{own[0].label}' answers no --prompt: its loop is its own")
+    for spec in specs:
+        if not spec.engine.needs_weights:
+            raise RequestError(f"mode '{spec.label}' answers no --prompt: it has no model")
+        if spec.engine.has_own_loop and arguments.sampling != "greedy":
+            raise RequestError(
+                f"mode '{spec.label}' takes the most likely token only: add --sampling greedy"
+            )
     if ranks > 1:
         raise CannotRun("--prompt is answered on one GPU, not on several ranks")
     if max(question.ids) >= model.vocab_size:

@@ -6,6 +6,7 @@ from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
 from inference_benchmark.model.implementation import OURS, Implementation
+from inference_benchmark.model.layer_part import layer_for
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options import values
 from inference_benchmark.options.flags import Flags
@@ -76,7 +77,7 @@ class Request(Flags):
     def measured_models(self) -> tuple[ModelConfig, ...]:
         """What runs, the deepest one last: the model, or the depths that it is estimated from."""
         if self.is_part:
-            return (self.model.one_layer(),)
+            return (layer_for(self.workload, self.model),)
         if self.extrapolation is None:
             return (self.model,)
         return tuple(map(self.model.with_layers, self.extrapolation.from_layers))
@@ -87,7 +88,18 @@ class Request(Flags):
         return self.measured_models[-1]
 
     def precision_of(self, spec: ModeSpec) -> Precision:
+        if spec.quantize is not None:
+            name, _, head = spec.quantize.partition("+")
+            return Precision.quantized(self.precision, name, with_head=bool(head))
         own = spec.engine.precision
         return (
             Precision.of(self.precision, spec.weight_format) if own is None else Precision.of(own)
         )
+
+    @property
+    def stored_precisions(self) -> tuple[Precision, ...]:
+        """Where --quantize makes weights, in which they exist: those formats, and the model as it is
+        where any mode runs it so."""
+        if all(spec.quantize is None for spec in self.specs):
+            return ()
+        return tuple(dict.fromkeys(self.precision_of(spec).stored for spec in self.specs))

@@ -5,6 +5,7 @@ is built. Imports no torch, but to look for a GPU.
 import resource
 import shutil
 from argparse import Namespace
+from dataclasses import replace
 
 from inference_benchmark.engines import ENGINES, PLAIN
 from inference_benchmark.engines.spec import (
@@ -73,14 +74,14 @@ def resolve(arguments: Namespace) -> Request:
     if is_part:
         arguments.sequence_lengths = parts.lengths(arguments, device)
         input_length = max(arguments.sequence_lengths)
-        if not names_modes:
-            arguments.mode = parts.usable(arguments, device)
     model, notices = _model(arguments, device)
     question = read_question(arguments, model)
     if question is not None:
         input_length, output_length = len(question.ids), question.max_new_tokens
     if is_part:
         parts.check_model(arguments, model.one_layer(), arguments.sequence_lengths)
+        if not names_modes:
+            arguments.mode = parts.usable(arguments, model.one_layer(), device)
     extrapolation = _extrapolation(arguments, model)
     if values.SWEEP in arguments.batch_size and len(arguments.batch_size) > 1:
         raise RequestError("--batch-size sweep chooses the sizes itself: give no others beside it")
@@ -92,6 +93,7 @@ def resolve(arguments: Namespace) -> Request:
         parse_mode(text, executors, arguments.cuda_graphs, device, arguments.workload)
         for text in arguments.mode
     ]
+    asked = tuple(specs)
     specs, baseline = _with_baseline(specs, arguments, device)
     implementations = resolve_implementations(arguments, model, specs, ranks)
     training = resolve_training(arguments, model, specs, ranks)
@@ -100,7 +102,8 @@ def resolve(arguments: Namespace) -> Request:
     notices = _check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
     _check_weight_formats(specs, arguments.precision, model, ranks)
-    check_question(question, specs, model, ranks)
+    specs, baseline = _in_formats(specs, asked, baseline, arguments, model)
+    check_question(arguments, question, specs, model, ranks)
     pythons = _check_own_loops(arguments, specs, model, ranks)
     for spec in specs:  # last: nothing is installed for what would be refused then
         if is_part:
@@ -117,6 +120,7 @@ def resolve(arguments: Namespace) -> Request:
         "batch_size": tuple(dict.fromkeys(arguments.batch_size)),
         "depth": depths,
         "baseline": baseline,
+        "quantize": tuple(dict.fromkeys(arguments.quantize)),
         "compile_scope": _compile_scope(arguments),
         "sampling": _sampling(arguments),
         "device": device,
@@ -347,7 +351,7 @@ def _with_baseline(
             arguments.baseline, (), arguments.cuda_graphs, device, arguments.workload
         )
         return specs + [baseline] * (baseline not in specs), baseline.label
-    if len(specs) > 1:
+    if len(specs) > 1 and arguments.prompt is None:
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
@@ -397,7 +401,10 @@ def _check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device:
             f"--attention sdpa --linear torch leave nothing of mode '{with_ours.label}': "
             "leave out +kernels"
         )
-    is_forward = WORKLOADS[arguments.workload].reads_prompt_only
+    entry = WORKLOADS[arguments.workload]
+    is_forward = entry.reads_prompt_only
+    if entry.is_part:
+        is_forward = not parts.has_kernels(arguments)
     if with_ours and is_forward and not model.num_experts:
         raise RequestError(
             f"mode '{with_ours.label}': --workload {arguments.workload} of {model.name} has no "
@@ -434,6 +441,60 @@ def _check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list
     if ranks == 1 and arguments.all_reduce != "auto":
         return ["--all-reduce is ignored: there is one rank only, torchrun starts several"]
     return []
+
+
+def _in_formats(
+    specs: list[ModeSpec],
+    asked: tuple[ModeSpec, ...],
+    baseline: str | None,
+    arguments,
+    model: ModelConfig,
+) -> tuple[list[ModeSpec], str | None]:
+    """Each mode that was asked for in each weight format; baselines that joined them as the model
+    is, or in the first of the formats where it is not measured."""
+    formats = tuple(dict.fromkeys(arguments.quantize))
+    if formats == ("none",):
+        for name in ("quantize_head", "max_kl"):
+            if getattr(arguments, name):
+                raise RequestError(f"{option(name)} does nothing without a format in --quantize")
+        return specs, baseline
+    _check_quantizable(specs, arguments, model)
+    head = "+head" if arguments.quantize_head else ""
+    stored = [None if name == "none" else f"{name}{head}" for name in formats]
+    first = None if None in stored else stored[0]
+    found = [
+        replace(spec, quantize=name)
+        for spec in specs
+        for name in (stored if spec in asked else [first])
+    ]
+    if baseline is not None and first is not None:
+        baseline = f"{baseline} {first}"
+    return found, baseline
+
+
+def _check_quantizable(specs: list[ModeSpec], arguments, model: ModelConfig) -> None:
+    if "fp8-dynamic" in arguments.quantize and arguments.precision != "bf16":
+        raise RequestError("--quantize fp8-dynamic needs --precision bf16; fp8 takes any")
+    if arguments.precision not in BASE_TYPES:
+        raise RequestError(
+            f"--precision {arguments.precision} stores the weights in a format of its own: leave out "
+            "--quantize, or take --precision bf16"
+        )
+    quantising = next((spec for spec in specs if spec.weight_format), None)
+    if quantising is not None:
+        raise RequestError(
+            f"mode '{quantising.label}' quantises the weights itself: leave out --quantize"
+        )
+    foreign = next((spec for spec in specs if not spec.engine.takes_quantized), None)
+    if foreign is not None:
+        raise RequestError(
+            f"mode '{foreign.label}' brings weights of its own, which --quantize does not reach"
+        )
+    if not model.is_plain:
+        raise CannotRun(
+            f"--quantize would leave the experts and the attention of {model.name} as they are: it "
+            "is for dense models"
+        )
 
 
 def _undivided(model: ModelConfig, ranks: int) -> str | None:

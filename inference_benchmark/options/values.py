@@ -7,8 +7,11 @@ argparse then names the type by the function's name.
 import argparse
 import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from inference_benchmark.model.weight_format import QUANTIZED
 
 _LARGEST = 2**31 - 1  # larger counts fit neither a GPU nor the 32-bit indices of its kernels
 _SEEDS = 2**32  # each run's own seed, a multiple, has to fit a generator of torch
@@ -96,6 +99,33 @@ def path(text: str) -> Path:
 def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
+
+# What else is called a weight format, and why it is none here.
+_ELSEWHERE = {
+    "float16": "is a base type: --precision fp16",
+    "fp16": "is a base type: --precision fp16",
+    "bfloat16": "is a base type: --precision bf16",
+    "bf16": "is a base type: none keeps the weights in --precision",
+    "mxfp8": "needs block-scaled matrix units, of GPUs from Blackwell on: fp8 has a scale per row",
+    "nvfp4": "needs block-scaled matrix units, of GPUs from Blackwell on: nf4 and int4 have 4 bits",
+}
+
+
+def weight_format(text: str) -> str:
+    """A name of --quantize."""
+    if text == "none" or text in QUANTIZED:
+        return text
+    if text in _ELSEWHERE:
+        raise argparse.ArgumentTypeError(f"{text} {_ELSEWHERE[text]}")
+    valid = ["none", *QUANTIZED]
+    near = get_close_matches(text, valid, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    raise argparse.ArgumentTypeError(
+        f"unknown format '{_short(text)}'{hint} (valid: {', '.join(valid)})"
+    )
+
+
+nats = number(1e3)
 
 SWEEP = "sweep"
 

@@ -29,16 +29,18 @@ _NEED_ONE_TYPE = {"linear", "matmul", "__matmul__", "mm", "bmm", "rms_norm"}
 
 class Reference:
     """The decoder's forward, for any number of positions at once. dtype: of the arithmetic, that of
-    the weights if None."""
+    the weights if None. linear: of quantised weights, as KernelConfig.linear."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, decoder: Decoder, dtype: torch.dtype | None = None, linear: str = "dequantized"
+    ) -> None:
         self.decoder = decoder
         self.config = decoder.config
         self.dtype = dtype or decoder.norm.weight.dtype
         all_reduce = "none" if self.config.tensor_parallel == 1 else "nccl"
         # Repeated heads: in fp32 PyTorch's fast attention kernels know no shared ones.
         self._kernels = KernelConfig(
-            experts="loop", all_reduce=all_reduce, shared_heads=self._is_own_type
+            linear=linear, experts="loop", all_reduce=all_reduce, shared_heads=self._is_own_type
         )
         self.forward = Forward(decoder, self._kernels)
 

@@ -46,7 +46,7 @@ def _draw(subject: Subject, read: list[tuple[RateAxis, Readings]]):
     figure, axes = new_figure(250 * len(read) + 60, len(read), sharex=True)
     for (panel,), (axis, readings) in zip(axes, read, strict=True):
         for (series, *_), line in _lines(readings).items():
-            _draw_line(panel, subject.looks[series], line)
+            _draw_line(panel, subject, subject.looks[series], line)
         values = [v for _, r in readings for v in (r.value, r.limit) if v]
         if max(values) / min(values) >= _LOG_FROM:
             panel.set_ylim(min(values) / 1.3, max(values) * 1.3)
@@ -78,11 +78,11 @@ def _lines(readings: Readings) -> dict[tuple[str, int, str], Readings]:
     return lines
 
 
-def _draw_line(axes, look: Look, line: Readings) -> None:
+def _draw_line(axes, subject: Subject, look: Look, line: Readings) -> None:
     first, batch_size = line[0][0], line[0][0].cell["batch_size"]
     depths = [context_depth(plotted) for plotted, _ in line]
     known = set(axes.get_legend_handles_labels()[1])
-    title = _title(first)
+    title = _title(subject, first)
     axes.plot(
         depths,
         [reading.value for _, reading in line],
@@ -106,9 +106,9 @@ def _draw_line(axes, look: Look, line: Readings) -> None:
         )
 
 
-def _title(plotted: PlottedCell) -> str:
+def _title(subject: Subject, plotted: PlottedCell) -> str:
     """Of a line: without the depth."""
-    return f"{plotted.cell['name']['variant']} b{plotted.cell['batch_size']}"
+    return f"{subject.series_name(plotted)} b{plotted.cell['batch_size']}"
 
 
 def _sentence(subject: Subject, axis: RateAxis, readings: Readings) -> str:
@@ -118,7 +118,7 @@ def _sentence(subject: Subject, axis: RateAxis, readings: Readings) -> str:
         (shallow, before), (deep, after) = line[0], line[-1]
         changes = "falls" if after.value < before.value else "goes"
         part = (
-            f"{_title(shallow)} {changes} from {rate(before.value)} {axis.title} at depth "
+            f"{_title(subject, shallow)} {changes} from {rate(before.value)} {axis.title} at depth "
             f"{context_depth(shallow):,} to {rate(after.value)} at {context_depth(deep):,}"
         )
         if before.limit and after.limit:

@@ -7,21 +7,13 @@ them in timed runs.
 from dataclasses import dataclass
 from statistics import median as middle
 
+from inference_benchmark.plotting.bars import NAME_ABOVE, ROW, mark_rows, stacked_bars
 from inference_benchmark.plotting.picture import Picture, Table, number, slug
-from inference_benchmark.plotting.style import (
-    HATCHES,
-    LIMIT,
-    MUTED,
-    SERIES,
-    legend,
-    new_figure,
-    row_labels,
-)
+from inference_benchmark.plotting.style import legend, new_figure, row_labels
 from inference_benchmark.plotting.subject import PlottedCell, Subject
 from inference_benchmark.reporting.figures import median
 from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent
 
-_ROW = 36  # units
 _IDLE = "no kernel"
 _STEPS = {"decode": "one decode step", "prefill": "one prefill"}
 
@@ -96,35 +88,17 @@ def _kinds(bars: list[_Bar]) -> list[str]:
 def _draw(subject: Subject, bars: list[_Bar]):
     """In multiples of each cell's limit, so that a batch of 1 is seen beside one of 128; in ms
     where a limit is unknown."""
-    figure, ((axes,),) = new_figure(len(bars) * _ROW + 100)
+    figure, ((axes,),) = new_figure(len(bars) * ROW + 100)
     has_limits = all(bar.limit_s for bar in bars)
     units = [bar.limit_s if has_limits else 1e-3 for bar in bars]
-    left = [0.0] * len(bars)
-    for place, kind in enumerate(_kinds(bars)):
-        is_idle = kind == _IDLE
-        widths = [bar.parts.get(kind, 0) / unit for bar, unit in zip(bars, units, strict=True)]
-        axes.barh(
-            range(len(bars)),
-            widths,
-            left=left,
-            height=0.42,
-            color="none" if is_idle else SERIES[place % len(SERIES)],
-            edgecolor=MUTED if is_idle else "none",
-            linewidth=0.8 if is_idle else 0,
-            hatch=None if is_idle else HATCHES[place % len(HATCHES)],
-            label=kind,
-        )
-        left = [before + width for before, width in zip(left, widths, strict=True)]
-    row_labels(axes, [_label(subject, bar) for bar in bars], above=0.24)
+    rows = [
+        {kind: seconds / unit for kind, seconds in bar.parts.items()}
+        for bar, unit in zip(bars, units, strict=True)
+    ]
+    stacked_bars(axes, rows, _kinds(bars), empty=_IDLE)
+    row_labels(axes, [_label(subject, bar) for bar in bars], NAME_ABOVE)
     if has_limits:
-        axes.vlines(
-            [1] * len(bars),
-            [row - 0.21 for row in range(len(bars))],
-            [row + 0.3 for row in range(len(bars))],
-            color=LIMIT,
-            linewidth=3,
-            label="limit",
-        )
+        mark_rows(axes, dict.fromkeys(range(len(bars)), 1.0), "limit")
     unit = "times the limit" if has_limits else "ms"
     axes.set_xlabel(f"{unit}; empty: time of the timed steps in which no kernel ran")
     legend(figure)

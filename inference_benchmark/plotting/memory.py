@@ -1,19 +1,11 @@
 """Memory: what a cell was predicted to need, and what it took at its peak."""
 
+from inference_benchmark.plotting.bars import NAME_ABOVE, ROW, mark_rows, stacked_bars
 from inference_benchmark.plotting.picture import Picture, Table, number
-from inference_benchmark.plotting.style import (
-    HATCHES,
-    INK,
-    LIMIT,
-    SERIES,
-    legend,
-    new_figure,
-    row_labels,
-)
+from inference_benchmark.plotting.style import INK, legend, new_figure, row_labels
 from inference_benchmark.plotting.subject import PlottedCell, Subject
 from inference_benchmark.reporting.units import gigabytes, percent
 
-_ROW = 36  # units
 _PARTS = {"weights": "weights_bytes", "KV cache": "kv_cache_bytes"}
 _REST = "all else at the peak"
 
@@ -41,36 +33,16 @@ def _parts(plotted: PlottedCell) -> dict[str, float]:
 
 
 def _draw(subject: Subject, cells: list[PlottedCell]):
-    figure, ((axes,),) = new_figure(len(cells) * _ROW + 95)
-    left = [0.0] * len(cells)
-    for place, name in enumerate((*_PARTS, _REST)):
-        values = [_parts(plotted)[name] / 1e9 for plotted in cells]
-        axes.barh(
-            range(len(cells)),
-            values,
-            left=left,
-            height=0.42,
-            color=SERIES[place],
-            hatch=HATCHES[place],
-            linewidth=0,
-            label=name,
-        )
-        left = [before + value for before, value in zip(left, values, strict=True)]
-    for row, plotted in enumerate(cells):
-        predicted = plotted.cell["memory"]["predicted_bytes"]
-        if predicted:
-            axes.vlines(
-                predicted / 1e9,
-                row - 0.21,
-                row + 0.3,
-                color=LIMIT,
-                linewidth=3,
-                label="predicted, of all cells held together" if row == 0 else None,
-            )
+    figure, ((axes,),) = new_figure(len(cells) * ROW + 95)
+    rows = [{part: size / 1e9 for part, size in _parts(plotted).items()} for plotted in cells]
+    ends = stacked_bars(axes, rows, (*_PARTS, _REST))
+    predicted = [plotted.cell["memory"]["predicted_bytes"] for plotted in cells]
+    marks = {row: size / 1e9 for row, size in enumerate(predicted) if size}
+    mark_rows(axes, marks, "predicted, of the group")
     capacity = _capacity(cells)
-    if capacity and capacity / 1e9 < 4 * max(left):
+    if capacity and capacity / 1e9 < 4 * max(ends):
         axes.axvline(capacity / 1e9, color=INK, linestyle=(0, (4, 2)), label="the GPU's memory")
-    row_labels(axes, [_label(subject, plotted) for plotted in cells], above=0.24)
+    row_labels(axes, [_label(subject, plotted) for plotted in cells], NAME_ABOVE)
     axes.set_xlabel("GB")
     legend(figure)
     return figure

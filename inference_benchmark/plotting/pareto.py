@@ -32,7 +32,7 @@ from inference_benchmark.plotting.style import (
     new_figure,
     plain_log,
 )
-from inference_benchmark.plotting.subject import PlottedCell, Subject, sequence, series_of
+from inference_benchmark.plotting.subject import Subject, sequence, series_of
 from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import percent, significant
 
@@ -167,13 +167,8 @@ def _draw_series(axes, subject: Subject, name: str, group: list[Point], front) -
                 markeredgecolor=INK if is_on_front else look.color,
                 markerfacecolor=look.color if is_on_front else "none",
                 markeredgewidth=1.4,
-                label=_series_title(subject, group[0].plotted) if chosen[0] is group[0] else None,
+                label=subject.series_name(group[0].plotted) if chosen[0] is group[0] else None,
             )
-
-
-def _series_title(subject: Subject, plotted: PlottedCell) -> str:
-    """The name of the cells of a series, without their batch size."""
-    return subject.base_name(plotted).replace(f" b{plotted.cell['batch_size']}", "")
 
 
 def _scale(axes, points, curve, x: Axis, y: Axis) -> None:

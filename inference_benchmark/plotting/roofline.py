@@ -138,9 +138,6 @@ def _draw_series(axes, subject: Subject, name: str, phase: str, steps: list[_Ste
     look = subject.looks[name]
     chosen = [s for s in steps if series_of(s.plotted) == name and s.phase == phase]
     is_filled = phase == steps[0].phase
-    title = subject.base_name(chosen[0].plotted).replace(
-        f" b{chosen[0].plotted.cell['batch_size']}", ""
-    )
     axes.plot(
         [step.intensity for step in chosen],
         [step.reached / _TERA for step in chosen],
@@ -151,7 +148,9 @@ def _draw_series(axes, subject: Subject, name: str, phase: str, steps: list[_Ste
         markerfacecolor=look.color if is_filled else "none",
         markeredgecolor=INK if is_filled else look.color,
         markeredgewidth=1.2,
-        label=title if is_filled else None,  # each phase is named beside its points
+        label=subject.series_name(chosen[0].plotted)
+        if is_filled
+        else None,  # each phase is named beside its points
     )
 
 

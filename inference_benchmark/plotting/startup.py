@@ -1,11 +1,11 @@
 """What comes before the first fast token, by stage, and when a slow start has paid back."""
 
+from inference_benchmark.plotting.bars import NAME_ABOVE, ROW, stacked_bars
 from inference_benchmark.plotting.picture import Picture, Table, number
-from inference_benchmark.plotting.style import HATCHES, SERIES, legend, new_figure, row_labels
+from inference_benchmark.plotting.style import legend, new_figure, row_labels
 from inference_benchmark.plotting.subject import PlottedCell, Subject
 from inference_benchmark.reporting.units import UNKNOWN, rate, seconds
 
-_ROW = 36  # units
 _WARMUP = "warm-up runs"
 _SUMS = ("first_token_s",)  # of other stages
 
@@ -42,23 +42,10 @@ def _title(name: str) -> str:
 
 
 def _draw(subject: Subject, starts: dict[PlottedCell, dict[str, float]]):
-    figure, ((axes,),) = new_figure(len(starts) * _ROW + 100)
-    left = [0.0] * len(starts)
-    for place, stage in enumerate(_all_stages(starts)):
-        values = [stages.get(stage, 0) for stages in starts.values()]
-        axes.barh(
-            range(len(starts)),
-            values,
-            left=left,
-            height=0.42,
-            color=SERIES[place % len(SERIES)],
-            hatch=HATCHES[place % len(HATCHES)],
-            linewidth=0,
-            label=stage,
-        )
-        left = [before + value for before, value in zip(left, values, strict=True)]
+    figure, ((axes,),) = new_figure(len(starts) * ROW + 100)
+    stacked_bars(axes, list(starts.values()), _all_stages(starts))
     labels = [_label(subject, plotted, stages) for plotted, stages in starts.items()]
-    row_labels(axes, labels, above=0.24)
+    row_labels(axes, labels, NAME_ABOVE)
     axes.set_xlabel("s")
     legend(figure)
     return figure

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from inference_benchmark.plotting.style import Look, look
+from inference_benchmark.reporting import labels
 from inference_benchmark.reporting.figures import has_times, headlines, main_metric
 from inference_benchmark.reporting.labels import model_label, variant
 
@@ -31,13 +32,21 @@ class PlottedCell:
         return self.config["tensor_parallel"] or 1
 
 
+# What tells apart cells of one mode, beside their batch size.
+_PARTS: tuple[Callable[[PlottedCell], str], ...] = (
+    lambda plotted: plotted.cell["weights"]["format"],
+    lambda plotted: f"{plotted.num_gpus} GPU{'s' * (plotted.num_gpus > 1)}",
+    lambda plotted: plotted.config.get("cache_state") or "",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Subject:
     """Cells that are drawn together."""
 
     title: str
     cells: tuple[PlottedCell, ...]
-    bases: dict[PlottedCell, str]  # what a cell is called; sessions of one thing have the same
+    suffixes: dict[PlottedCell, str]  # what tells apart cells of the same label, but the session
     looks: dict[str, Look]  # by series
 
     @property
@@ -58,20 +67,27 @@ class Subject:
         return tuple(each for each in self.cells if has_times(each.cell))
 
     @cached_property
-    def sessions(self) -> tuple[str, ...]:
-        """Names of the files, where some cell was measured in several of them; #1, #2 in names."""
-        names = list(self.bases.values())
-        if len(set(names)) == len(names):
-            return ()
-        return tuple(dict.fromkeys(plotted.file for plotted in self.cells))
+    def _numbered(self) -> dict[str, tuple[str, ...]]:
+        """Files of the sessions that measured a cell, by its name, where they are several."""
+        files: dict[str, dict[str, None]] = {}
+        for plotted in self.cells:
+            files.setdefault(self.base_name(plotted), {})[plotted.file] = None
+        return {name: tuple(own) for name, own in files.items() if len(own) > 1}
 
     def base_name(self, plotted: PlottedCell) -> str:
-        """Without the session."""
-        return self.bases[plotted]
+        """Without the session: sessions of one thing have the same."""
+        return f"{plotted.cell['label']}{self.suffixes[plotted]}"
+
+    def series_name(self, plotted: PlottedCell) -> str:
+        """Without the batch size too."""
+        words = variant(plotted.cell), plotted.cell["name"]["depth"]
+        return f"{' '.join(filter(None, words))}{self.suffixes[plotted]}"
 
     def name(self, plotted: PlottedCell) -> str:
-        base = self.bases[plotted]
-        return f"{base} #{self.sessions.index(plotted.file) + 1}" if self.sessions else base
+        """With #1, #2, ... where several sessions measured it."""
+        base = self.base_name(plotted)
+        files = self._numbered.get(base)
+        return f"{base} #{files.index(plotted.file) + 1}" if files else base
 
     def look(self, plotted: PlottedCell) -> Look:
         return self.looks[series_of(plotted)]
@@ -79,13 +95,13 @@ class Subject:
 
 def series_of(plotted: PlottedCell) -> str:
     """What a line of a picture joins: one mode in one format."""
-    weight_format = plotted.cell["weights"]["format"]
-    return f"{variant(plotted.cell)} {weight_format} x{plotted.num_gpus}"
+    words = variant(plotted.cell), *(part(plotted) for part in _PARTS)
+    return " ".join(words)
 
 
 def context_depth(plotted: PlottedCell) -> int | None:
     """Tokens that were in the cache before a run; None where every run begins with an empty one."""
-    return plotted.cell["name"].get("context_depth")
+    return labels.context_depth(plotted.cell)
 
 
 def sequence(plotted: PlottedCell) -> tuple:
@@ -103,7 +119,8 @@ def subjects(results: Sequence[tuple[str, dict]]) -> list[Subject]:
     for plotted in cells:
         groups.setdefault(_work(plotted), []).append(plotted)
     return [
-        Subject(_title(group[0]), tuple(group), _names(group), looks) for group in groups.values()
+        Subject(_title(group[0]), tuple(group), _suffixes(group), looks)
+        for group in groups.values()
     ]
 
 
@@ -131,11 +148,7 @@ def _title(plotted: PlottedCell) -> str:
     return f"{model}, {f'{scenario} ' if scenario else ''}{lengths}, {device}"
 
 
-def _names(cells: Sequence[PlottedCell]) -> dict[PlottedCell, str]:
-    """The label, with what tells apart cells that have the same one."""
-    parts: tuple[Callable[[PlottedCell], str], ...] = (
-        lambda plotted: plotted.cell["weights"]["format"],
-        lambda plotted: f"{plotted.num_gpus} GPU{'s' * (plotted.num_gpus > 1)}",
-    )
-    differing = [part for part in parts if len({part(plotted) for plotted in cells}) > 1]
-    return {p: " ".join((p.cell["label"], *(part(p) for part in differing))) for p in cells}
+def _suffixes(cells: Sequence[PlottedCell]) -> dict[PlottedCell, str]:
+    """bf16 2 GPUs cold: those of these in which the cells differ."""
+    differing = [part for part in _PARTS if len({part(plotted) for plotted in cells}) > 1]
+    return {p: "".join(f" {part(p)}".rstrip() for part in differing) for p in cells}

@@ -2,15 +2,21 @@
 holds, and what stands behind the figures: --table engines.
 """
 
+from collections.abc import Sequence
+
 from inference_benchmark.reporting.figures import (
     has_times,
     headlines,
     main_metric,
+    measured_text,
     named,
     of_summary,
+    runs,
     speedup_of,
     summary_of,
 )
+from inference_benchmark.reporting.formats import markdown
+from inference_benchmark.reporting.labels import model_label, variant
 from inference_benchmark.reporting.layout import wrap
 from inference_benchmark.reporting.reading import printable, to_version_2
 from inference_benchmark.reporting.summary import titled
@@ -46,6 +52,34 @@ def engine_table(result: dict) -> str:
     facts = titled("what they are", [_fact_row(cell) for cell in cells], headers, {})
     said = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
     return "\n".join([speeds, "", facts, *said])
+
+
+def measured_engines(results: Sequence[dict]) -> str:
+    """A Markdown row for each cell of several sessions: times, start, memory, clock, check."""
+    headers = ["model", "batch", "engine", "TTFT ms", "TBOT ms", "tok/s", "load s", "cold ms", "GB"]
+    headers += ["memory of", "KV type", "clock", "checked", "version", "n"]
+    return markdown(headers, [_measured(r, cell) for r in results for cell in r["cells"]])
+
+
+def _measured(result: dict, cell: dict) -> list[str]:
+    held, owner = peak_memory(cell)
+    _, _, cache_type, clock, _, evidence, version = _fact_row(cell)
+    return [
+        model_label(result["config"], cell),
+        str(cell["batch_size"]),
+        variant(cell),
+        *(measured_text(cell, metric) for metric in headlines(result["workload"])),
+        rate(rates(result["workload"], cell)[0]) if has_times(cell) else UNKNOWN,
+        seconds(_load_s(cell)),
+        milliseconds(_cold_s(cell)),
+        gigabytes(held),
+        owner,
+        cache_type,
+        clock,
+        evidence if has_times(cell) else cell["status"],
+        version,
+        str(runs(cell)),
+    ]
 
 
 def _speed_row(result: dict, cell: dict) -> list[str]:

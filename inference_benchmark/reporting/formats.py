@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from inference_benchmark.reporting import notes
+from inference_benchmark.reporting.accuracy import accuracy_headers
 from inference_benchmark.reporting.figures import (
     has_times,
     headline_rates,
@@ -59,7 +60,8 @@ def as_markdown(result: dict) -> str:
     main = main_metric(workload, cells)
     headers = ["cell", *(f"{metric['title']} ms" for metric in headlines(workload))]
     headers += [f"limit, of {main['title']}" if main else "limit"]
-    headers += [each["title"] for each in headline_rates(workload)] + ["speed-up", "n", "verdict"]
+    headers += [each["title"] for each in headline_rates(workload)]
+    headers += [*accuracy_headers(cells), "speed-up", "n", "verdict"]
     rows = [summary_row(result, cell, main, with_runs=True) for cell in cells]
     said = [*summary_notes(result), *notes.estimate_notes(result), *notes.basis_notes(cells)]
     said += notes.reasons(cells)
@@ -67,6 +69,9 @@ def as_markdown(result: dict) -> str:
     title = " ".join(headline(result).split())
     bullets = "\n".join(f"- {' '.join(note.split())}" for note in said)
     return f"{title}\n\n{markdown(headers, rows)}\n\n{bullets}"
+
+
+_ACCURACY = ("kl_mean", "kl_max", "top1_agreement", "perplexity_ratio")
 
 
 def as_csv(result: dict) -> str:
@@ -95,6 +100,7 @@ def _csv_row(result: dict, cell: dict) -> dict:
         "input_length": config["input_length"],
         "output_length": config["output_length"],
         "weights": cell["weights"]["format"],
+        **{name: (cell.get("accuracy") or {}).get(name) for name in _ACCURACY},
         "status": cell["status"],
         "verdict": " ".join(verdict_words(cell, gpu is None)),
         "runs": runs(cell),

@@ -10,6 +10,7 @@ from pathlib import Path
 from inference_benchmark.engines import ENGINES, listed
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.model.config import Precision
+from inference_benchmark.model.weight_format import QUANTIZED
 from inference_benchmark.models import MODELS
 from inference_benchmark.reporting.audit_tables import (
     Audit,
@@ -18,6 +19,7 @@ from inference_benchmark.reporting.audit_tables import (
     audit_limits,
     audit_summary,
 )
+from inference_benchmark.reporting.engine_table import measured_engines
 from inference_benchmark.reporting.figures import (
     bases,
     headline_rates,
@@ -47,7 +49,7 @@ from inference_benchmark.scenarios import SCENARIOS
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
 _RATIO_ROUNDING = 0.001  # of a printed speed-up and of the medians it is held against
-HEADLINES = ("three_sessions", "models", "four_gpus")  # what the README itself shows
+HEADLINES = ("as_shipped", "three_sessions", "models", "four_gpus")  # what the README itself shows
 
 
 def main() -> None:
@@ -98,6 +100,24 @@ def models() -> str:
     return markdown(headers, rows)
 
 
+def weight_formats() -> str:
+    """The formats of --quantize, with what they store of a model."""
+    model, bf16 = MODELS["llama3.1-8b"], Precision.of("bf16")
+    rows = [
+        [
+            entry.name,
+            entry.description,
+            entry.compute if entry.compute != "base" else "--precision",
+            f"{8 * model.linear_bytes(entry) / model.linear_parameters:.3f}",
+            gigabytes(model.step_weight_bytes(Precision.quantized("bf16", entry.name), 1)),
+        ]
+        for entry in QUANTIZED.values()
+    ]
+    rows.insert(0, ["none", "", "--precision", "16", gigabytes(model.step_weight_bytes(bf16, 1))])
+    headers = ["format", "weights", "products in", "bits a weight", "GB a step of llama3.1-8b"]
+    return markdown(headers, rows)
+
+
 def modes() -> str:
     rows = [
         [entry.name, "on" if entry.graphs_by_default else "off", entry.description]
@@ -119,6 +139,15 @@ def foreign_engines() -> str:
         if entry.has_own_loop and not entry.server_check and not entry.note
     ]
     return markdown(["mode", "suffixes", "process", "install"], rows)
+
+
+def engines_measured() -> str:
+    """Engines of other projects beside ours, from results/published/engines."""
+    results = _results("engines")
+    if not results:
+        return "No published measurements yet."
+    notes = dict.fromkeys(_environment_line(result) for result in results)
+    return "\n\n".join([measured_engines(results), "\n".join(notes)])
 
 
 def package_file(name: str) -> str:
@@ -304,6 +333,8 @@ def cold_starts(folder: str) -> str:
 
 RESULT_FOLDERS = (
     "three_sessions",
+    "as_shipped",
+    "attention_as_shipped",
     "before_the_rebuild",
     "batch_sizes",
     "session",
@@ -333,10 +364,12 @@ FILES = {
         "scenarios": scenarios,
         "models": models,
         "modes": modes,
+        "weight formats": weight_formats,
         "executors": executors,
         "parts": lambda: parts_section(_results("parts"), _environment_line),
         "whole_step": lambda: published("whole_step"),
         "foreign_engines": foreign_engines,
+        "engines_measured": engines_measured,
         "example_worker_engine": lambda: package_file("engines/llama_cpp.py"),
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),

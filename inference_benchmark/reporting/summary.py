@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+from inference_benchmark.reporting.accuracy import (
+    accuracy_columns,
+    accuracy_headers,
+    accuracy_notes,
+)
 from inference_benchmark.reporting.figures import (
     bases,
     has_times,
@@ -43,7 +48,12 @@ def summary_table(result: dict) -> str:
     counts = {runs(cell) for cell in cells}
     headers = ["cell", *(metric["title"] for metric in headlines(workload)), "limit"]
     headers += [each["title"] for each in headline_rates(workload)]
-    headers += ["speed-up", *(["n"] if len(counts) > 1 else []), "verdict"]
+    headers += [
+        *accuracy_headers(cells),
+        "speed-up",
+        *(["n"] if len(counts) > 1 else []),
+        "verdict",
+    ]
     rows = [summary_row(result, cell, main, with_runs=len(counts) > 1) for cell in cells]
     return titled(_title(workload, cells, main, counts), rows, headers, _WIDTHS)
 
@@ -69,6 +79,7 @@ def summary_row(result: dict, cell: dict, main: dict | None, with_runs: bool) ->
         *(measured_text(cell, metric) for metric in headlines(workload)),
         UNKNOWN if main is None else percent(reached(cell, main)),
         *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
+        *accuracy_columns(cell, result["cells"]),
         UNKNOWN if main is None else speedup_text(cell, main["name"]),
         *([str(runs(cell))] if with_runs else []),
         verdict_text(cell, is_smoke(result)),
@@ -132,6 +143,7 @@ def summary_notes(result: dict) -> list[str]:
     notes = _check_notes(cells)
     notes += _speedup_notes(cells, main) if main is not None else []
     notes += _kernel_notes(result, main)
+    notes += accuracy_notes(cells)
     notes += _clock_notes(cells)
     apart = [cell for cell in cells if not cell["group"]["interleaved"]]
     if apart:

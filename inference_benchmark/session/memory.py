@@ -61,6 +61,7 @@ def predict(
     cache_length: int,
     check_bytes: int = 0,
     output_bytes: int = 0,
+    stored: Sequence[Precision] = (),
     context_depth: int = 0,
     num_copies: int = 0,
     working_bytes: int = 0,
@@ -74,6 +75,7 @@ def predict(
         cache_length: slots per sequence; 0: no cache.
         check_bytes: what the output check holds at a time.
         output_bytes: what each cell of the largest batch keeps beside its cache.
+        stored: in which the session's weights exist; () for that of the cells.
         context_depth: of the cache's slots those that are filled before a prompt.
         num_copies: engines in processes of their own and other implementations of the model, each
             with a copy of the weights.
@@ -90,7 +92,7 @@ def predict(
         if own.weight_format.made_by_engine
     ]
     return Need(
-        weights=config.weight_bytes(precision.stored) + sum(quantised),
+        weights=_weight_bytes(config, stored or (precision.stored,)) + sum(quantised),
         kv_cache=sum(caches),
         activations=max(
             activation_bytes(config, precision, largest, input_length, context_depth), working_bytes
@@ -101,6 +103,25 @@ def predict(
         cutting=_cutting_bytes(config, precision),
         copies=num_copies * (config.weight_bytes(precision) + RUNTIME_BYTES),
     )
+
+
+def _weight_bytes(config: ModelConfig, stored: Sequence[Precision]) -> int:
+    """Of one model in several precisions, which share all that they store alike. Where it is not
+    kept as it is, one layer after the other is, while it is quantised."""
+    first, *others = stored
+    weights = config.weight_bytes(first)
+    for precision in others:
+        weights += config.linear_bytes(precision.weight_format)
+        if precision.with_head:
+            weights += config.head_bytes(precision)
+    if not any(precision.is_quantized for precision in stored):
+        return weights
+    base = Precision.of(first.base)
+    if base not in stored:
+        weights += config.linear_bytes(base.weight_format) // config.num_layers
+    if any(precision.with_head for precision in stored) and first.with_head:
+        weights += config.head_bytes(base)
+    return weights
 
 
 def _cutting_bytes(config: ModelConfig, precision: Precision) -> int:

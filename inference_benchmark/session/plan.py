@@ -42,6 +42,8 @@ class CellPlan:
     device: str = "cuda"
     implementation: Implementation = OURS
     interleaved: bool = True
+    # In which the session's weights exist while this cell runs, whichever of them it uses.
+    stored: tuple[Precision, ...] = ()
     extrapolation: Extrapolation | None = None
 
     @property

@@ -84,6 +84,7 @@ def _plan_cell(
         precision=request.precision_of(spec),
         engine=engine,
         num_ranks=request.tensor_parallel,
+        stored=request.stored_precisions,
         depth=None if request.extrapolation is None else f"{model.num_layers}L",
         choices=choices,
         device=request.device,

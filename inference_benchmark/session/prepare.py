@@ -65,8 +65,10 @@ class Preparation:
         on_stage: Callable[[str], None] = lambda stage: None,
         open_engine: OpenEngine = open_engine,
         own: OwnProcesses | None = None,
+        max_kl: float | None = None,
     ) -> None:
         self._own = own
+        self.max_kl = max_kl
         self.weights = weights
         self.device = device
         self.seed = seed
@@ -88,15 +90,16 @@ class Preparation:
 
     def _prepare(self, cell: LiveCell) -> None:
         plan, record = cell.plan, cell.record
-        if self.weights.decoder is not None:
-            plan.workload.prepare_check(self._check_context(plan, self.weights.decoder))
+        shared = self.weights.of(plan.precision)
+        if shared is not None:
+            plan.workload.prepare_check(self._check_context(plan, shared))
             self.free()
         model = self.weights.model_of(plan.implementation)
         held = self._allocated()
         started = time.perf_counter()
         written_s = self._written_s()
         with self._watching(cell):
-            cell.engine = self._open_engine(plan, self._resources(model))
+            cell.engine = self._open_engine(plan, self._resources(plan, model))
         can = cell.engine.capabilities
         record.timer = can.clock if self.device.type == "cuda" else "wall"
         record.engine = {"name": plan.spec.name, **can.record(record.timer)}
@@ -109,8 +112,10 @@ class Preparation:
         own_load_s = cell.engine.load_s or 0.0
         setup_s = time.perf_counter() - started - own_load_s - (self._written_s() - written_s)
         record.cold_start["setup_s"] = max(0.0, setup_s)
+        record.accuracy = self._accuracy(plan)
         compiled = cell.engine.compile_count()
-        self._first_calls(cell)
+        with self._watching(cell):  # compilers may start processes of their own
+            self._first_calls(cell)
         record.cold_start["compilations"] = cell.engine.compile_count() - compiled
         self._combine_cold_start(cell)
         record.compiler_stats = cell.engine.compiler_stats()
@@ -122,18 +127,36 @@ class Preparation:
 
     @contextmanager
     def _watching(self, cell: LiveCell) -> Iterator[None]:
-        """What appears on the GPUs while a worker process starts is the cell's."""
+        """What appears on the GPUs while a worker process starts, or first computes, is the cell's."""
         if self._own is None or not cell.plan.spec.engine.in_worker:
             yield
             return
         before = set(self._own.pids)
         with self._own.starting():
             yield
-        cell.pids = frozenset(self._own.pids - before)
+        cell.pids |= self._own.pids - before
 
-    def _resources(self, model) -> Resources:
+    def _resources(self, plan: CellPlan, model) -> Resources:
         weights = self.weights
-        return Resources(weights.decoder, self.device, weights.files, self.seed, model)
+        decoder = weights.of(plan.precision)
+        return Resources(decoder, self.device, weights.files, self.seed, model)
+
+    def _accuracy(self, plan: CellPlan) -> dict | None:
+        """Of quantised weights; they were looked at in the deepest model that was built."""
+        found = self.weights.accuracy.get(plan.precision.name)
+        decoder = self.weights.decoder
+        if not plan.precision.is_quantized or found is None:
+            return None
+        if plan.model.num_layers < decoder.config.num_layers:
+            return None
+        passed = None if self.max_kl is None else found["kl_mean"] <= self.max_kl
+        return {
+            "against": plan.precision.base,
+            "text": f"random tokens, seed {self.seed}",
+            **found,
+            "max_kl": self.max_kl,
+            "passed": passed,
+        }
 
     def _written_s(self) -> float:
         files = self.weights.files
@@ -190,8 +213,8 @@ class Preparation:
 
     def _context_of(self, cell: LiveCell) -> CheckContext:
         """With the weights that the engine computes with, where it has some of its own."""
-        own = cell.engine.decoder
-        return self._check_context(cell.plan, self.weights.decoder if own is None else own)
+        own, shared = cell.engine.decoder, self.weights.of(cell.plan.precision)
+        return self._check_context(cell.plan, shared if own is None else own)
 
     def _check_context(self, plan: CellPlan, decoder: Decoder | None) -> CheckContext:
         num_layers = plan.model.num_layers

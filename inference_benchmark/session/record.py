@@ -61,6 +61,7 @@ class CellRecord:
     output_check: dict | None = None
     check_before: dict | None = None  # what the check of timed runs builds on
     timed_outputs: list[Any] = field(default_factory=list)  # of the first and the last timed run
+    accuracy: dict | None = None  # of quantised weights against the model as it is
     host: dict | None = None
     profile: dict | None = None
     status: str = "ok"

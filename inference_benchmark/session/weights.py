@@ -9,21 +9,31 @@ from torch import nn
 
 from inference_benchmark.errors import CannotRun, printable
 from inference_benchmark.model.checkpoint_config import CheckpointError
+from inference_benchmark.model.config import Precision
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.model.own_model import build_own_model
+from inference_benchmark.model.quantized import FormatDecoders, build_decoders, store_all
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
+from inference_benchmark.output_check.accuracy import Accuracy
 from inference_benchmark.parallel.ranks import Ranks
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weight_files import WeightFiles
 
 
 class Weights:
-    """The decoder, how long it took to build and to load, and its weights as files."""
+    """The decoder, how long it took to build and to load, and its weights as files.
+
+    decoders: where weights are quantised, by the name of their precision; they share with `decoder`
+        what is stored alike.
+    accuracy: of these, what output_check.accuracy found.
+    """
 
     def __init__(self) -> None:
         self.decoder: Decoder | None = None
+        self.decoders: dict[str, Decoder] = {}
+        self.accuracy: dict[str, dict] = {}
         self.build_s: float | None = None
         self.load_s: float | None = None
         self.files: WeightFiles | None = None
@@ -42,10 +52,17 @@ class Weights:
         implementations, and in training all, since each cell trains a copy."""
         if self.decoder is None:
             return 0
+        if self.decoders:
+            together = nn.ModuleList([self.decoder, *self.decoders.values()])
+            return _bytes(together) - _bytes(self.of(plan.precision))
         models = {OURS: self.decoder, **self._own}
         if plan.engine.training is None:
             models.pop(plan.implementation, None)
         return sum(_bytes(model) for model in models.values())
+
+    def of(self, precision: Precision) -> Decoder | None:
+        """The decoder that stores its weights so."""
+        return self.decoders.get(precision.name) if precision.is_quantized else self.decoder
 
     def build(
         self,
@@ -65,7 +82,10 @@ class Weights:
         on_stage("building the model")
         started = time.perf_counter()
         model, precision = request.built_model, request.precision
-        if request.model_path is None:
+        quantized = [each for each in request.stored_precisions if each.is_quantized]
+        if quantized and request.model_path is None:
+            self._build_quantized(request, quantized, context_length, device, ranks)
+        elif request.model_path is None:
             self.decoder = build_decoder(
                 model, precision, device, context_length, request.seed, ranks.shard
             )
@@ -80,6 +100,8 @@ class Weights:
             on_stage(f"reading {printable(str(request.model_path))}")
             started = time.perf_counter()
             self._load(request.model_path)
+            if quantized:
+                self._quantize_loaded(request, quantized, context_length)
             _wait(device)
             self.load_s = time.perf_counter() - started
         self.files = WeightFiles(self.decoder, on_stage)
@@ -88,6 +110,44 @@ class Weights:
         """Remove what was written of the weights."""
         if self.files is not None:
             self.files.close()
+
+    def _build_quantized(
+        self,
+        request: Request,
+        quantized: list[Precision],
+        context_length: int,
+        device: torch.device,
+        ranks: Ranks,
+    ) -> None:
+        accuracy: list[Accuracy] = []
+
+        def watch(decoders: FormatDecoders) -> Accuracy:
+            accuracy.append(Accuracy(decoders, request.seed, context_length))
+            return accuracy[0]
+
+        made = build_decoders(
+            request.built_model,
+            quantized,
+            _keeps_base(request),
+            device,
+            context_length,
+            request.seed,
+            ranks.shard,
+            watch,
+        )
+        self._take(made, accuracy[0])
+
+    def _quantize_loaded(
+        self, request: Request, quantized: list[Precision], context_length: int
+    ) -> None:
+        made = FormatDecoders(self.decoder, quantized, _keeps_base(request))
+        accuracy = Accuracy(made, request.seed, context_length)
+        store_all(made, accuracy)
+        self._take(made, accuracy)
+
+    def _take(self, made: FormatDecoders, accuracy: Accuracy) -> None:
+        self.decoder, self.decoders = made.base, made.decoders
+        self.accuracy = accuracy.findings()
 
     def _load(self, folder: Path) -> None:
         from inference_benchmark.model.checkpoint import load_checkpoint  # needs safetensors
@@ -98,8 +158,13 @@ class Weights:
             raise CannotRun(f"--model-path: {error}") from None
 
 
+def _keeps_base(request: Request) -> bool:
+    return any(not precision.is_quantized for precision in request.stored_precisions)
+
+
 def _bytes(model: nn.Module) -> int:
-    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    weights = (weight for weight in model.parameters() if not weight.is_meta)
+    return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
 def _wait(device: torch.device) -> None:

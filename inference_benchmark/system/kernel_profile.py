@@ -27,7 +27,10 @@ _KINDS = (
     ),
     (
         "matmul",
-        re.compile(r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas", re.I),
+        re.compile(
+            r"gemm|gemv|nvjet|cutlass|xmma|splitk|dot_kernel|matmul|_mm_|cublas|_few_rows|_unpack_kernel|_scale_rows",
+            re.I,
+        ),
     ),
 )
 _COSTLIEST = 10

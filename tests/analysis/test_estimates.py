@@ -256,7 +256,7 @@ def test_an_estimate_is_as_good_as_its_sources_and_its_own_times(run):
             yield [0.1 + count * 0.001 * (1 + 0.02 * number)] + [0.001 * count] * 4
 
     engines = {f"eager b1 {count}L": {"script": rising(count)} for count in (4, 8)}
-    engines["eager b1 4L"]["compile_counts"] = [0, 0, 0, 2]
+    engines["eager b1 4L"]["compile_counts"] = [0, 0, 0, 2]  # two of them in preparation
     _, _, result = run(engines)
     estimate, small, large = (
         {reason["code"] for reason in cell["validity"]["reasons"]} for cell in result["cells"]

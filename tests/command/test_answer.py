@@ -18,7 +18,9 @@ from inference_benchmark.model.gguf.writer import write_gguf
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.tokenizer import Tokenizer
 from inference_benchmark.model.weights import empty_decoder
+from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.question import Question
+from inference_benchmark.options.resolution import resolve
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +38,14 @@ def copied(trained, tmp_path):
     return tmp_path
 
 
-def ask(folder, *arguments: str, question: str = QUESTION, most: int = 100) -> int:
+def ask(
+    folder, *arguments: str, question: str = QUESTION, most: int = 100, mode: str = "eager"
+) -> int:
     """The most likely tokens, unless a temperature is given."""
     if "--temperature" not in arguments:
         arguments += ("--sampling", "greedy")
     return benchmark_inference.main(
-        ["--model-path", str(folder), "--prompt", question, "--device", "cpu", "--mode", "eager"]
+        ["--model-path", str(folder), "--prompt", question, "--device", "cpu", "--mode", mode]
         + ["--precision", "fp32", "--max-new-tokens", str(most), *arguments]
     )
 
@@ -218,9 +222,24 @@ def test_flags_that_do_nothing_are_refused(capsys, arguments, words):
     assert words in capsys.readouterr().err
 
 
-def test_an_engine_with_its_own_loop_answers_nothing(trained, capsys):
-    line = refused(capsys, trained, "--mode", "transformers", code=2)
-    assert "mode 'transformers' answers no --prompt" in line
+def test_an_engine_with_its_own_loop_answers_when_all_is_there(trained, capsys):
+    assert ask(trained, mode="transformers", most=80) == 0
+    answer, _, line = capsys.readouterr().out.strip().splitlines()
+    assert answer == ANSWER
+    assert f"{len(QUESTION) + 2} + {len(ANSWER) + 1} tokens, ended by itself; TTFT" in line
+    line = refused(capsys, trained, "--temperature", "1", mode="transformers", code=2)
+    assert "takes the most likely token only: add --sampling greedy" in line
+    line = refused(capsys, trained, mode="scripted", code=2)
+    assert "mode 'scripted' answers no --prompt" in line
+
+
+def test_modes_that_answer_are_those_that_are_named(trained):
+    """No baseline joins them, as it does where times are compared."""
+    flags = ["--model-path", str(trained), "--prompt", "hi", "--device", "cpu"]
+    request = resolve(make_parser().parse_args([*flags, "--mode", "thunder", "inductor"]))
+    assert [spec.name for spec in request.specs] == ["thunder", "inductor"]
+    assert (request.input_length, request.output_length) == (4, 252)
+    assert request.drawn == Sampling(0.85, None, 0)
 
 
 def test_a_question_longer_than_the_context_is_refused(trained, capsys):

@@ -91,6 +91,15 @@ def test_a_named_file_gets_the_state(run, tmp_path):
     assert not path.exists()
 
 
+def test_one_page_shows_both(run, tmp_path):
+    code, out = run(["cold", "warm"], "--report", report=True)
+    assert code == 0
+    assert "--report" not in out
+    (page,) = (tmp_path / "out").glob("*.html")
+    assert "inductor b1 cold: " in page.read_text()
+    assert "inductor b1 warm: " in page.read_text()
+
+
 def test_what_can_not_run_is_not_tried_again(run, monkeypatch):
     monkeypatch.setenv("CODE", "3")
     code, out = run(["cold", "warm"])

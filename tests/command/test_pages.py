@@ -7,7 +7,7 @@ import pytest
 from fake_results import fake_cell, fake_result
 
 from inference_benchmark.command.many_sessions import _arguments_of_one
-from inference_benchmark.command.report import write_page
+from inference_benchmark.command.pages import write_page
 
 RESULT = fake_result([fake_cell(runs=3)])
 

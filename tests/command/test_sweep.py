@@ -121,6 +121,13 @@ def test_what_is_there_is_not_measured_again(run, tmp_path):
     assert is_there(machine=Machine("a GPU, unused here", "abc"))
 
 
+def test_one_page_shows_all_sessions(run, tmp_path):
+    code, _, said = run("--report")
+    assert code == 0
+    assert "4 cells of 4 sessions" in (tmp_path / "out" / "sweep.html").read_text()
+    assert said.err.count("page: ") == 1
+
+
 def test_an_unfinished_session_is_measured_again(run, tmp_path):
     (tmp_path / "sweep.toml").write_text(ONE)
     run()

@@ -275,6 +275,24 @@ def test_a_garbled_file_is_named(tmp_path, capsys, name):
     assert "model.gguf" in line
 
 
+def changed(path, monkeypatch, **settings) -> None:
+    """Let the file have other settings; None leaves one out."""
+    from inference_benchmark.model import checkpoint_config
+
+    file = checkpoint_config.read_gguf(path)
+    named = {f"llama.{name.replace('__', '.')}": value for name, value in settings.items()}
+    kept = {name: value for name, value in (file.settings | named).items() if value is not None}
+    monkeypatch.setattr(checkpoint_config, "read_gguf", lambda path: replace(file, settings=kept))
+
+
+def test_linear_scaling_is_a_factor_for_all(tmp_path, monkeypatch):
+    _, path = written(tmp_path)
+    changed(path, monkeypatch, rope__scaling__type="linear", rope__scaling__factor=4.0)
+    assert read_model(path).rope.scaling == RopeFactors((4.0,) * 8)
+    changed(path, monkeypatch, rope__scaling__type="none", rope__scaling__factor=4.0)
+    assert read_model(path).rope.scaling is None
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
     [
@@ -287,14 +305,7 @@ def test_a_garbled_file_is_named(tmp_path, capsys, name):
     ],
 )
 def test_a_setting_that_is_not_supported_is_named(tmp_path, monkeypatch, setting, value, words):
-    from inference_benchmark.model import checkpoint_config
-
     _, path = written(tmp_path)
-    file = checkpoint_config.read_gguf(path)
-    settings = {**file.settings, f"llama.{setting}": value}
-    if value is None:
-        del settings[f"llama.{setting}"]
-    changed = replace(file, settings=settings)
-    monkeypatch.setattr(checkpoint_config, "read_gguf", lambda path: changed)
+    changed(path, monkeypatch, **{setting.replace(".", "__"): value})
     with pytest.raises(CheckpointError, match=words):
         read_model(path)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from inference_benchmark.engines.parts import IMPLEMENTATIONS
 from inference_benchmark.model.config import Precision
 from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.models import MODELS
@@ -60,9 +61,31 @@ def test_latent_attention_and_experts_as_one_layer_of_deepseek_has_them():
     assert decode.flops == 2 * 128 * (576 + 512) * 100
     assert decode.bytes == 2 * (128 * (576 + 512) + 100 * 576)
     ffn = work("ffn", 1, model, decode=True)
-    # 8 experts and the shared one, and a router of 256 rows in fp32
-    assert ffn.flops == 2 * (9 * 3 * 7168 * 2048 + 256 * 7168)
-    assert ffn.bytes == 2 * 9 * 3 * 7168 * 2048 + 4 * 256 * 7168 + 2 * 2 * 7168
+    # 8 experts and the shared one, and a router of 256 rows with a bias in fp32
+    experts, router = 9 * 3 * 7168 * 2048, 256 * 7168 + 256
+    assert ffn.flops == pytest.approx(2 * (experts + router))
+    assert ffn.bytes == pytest.approx(2 * experts + 4 * router + 2 * 2 * 7168)
+
+
+@pytest.mark.parametrize(
+    ("model", "decode", "left_out"),
+    [
+        ("llama2-7b", False, set()),
+        ("llama3.1-8b", True, {"efficient"}),  # query heads share KV heads
+        # keys of 576 values, absorbed
+        (
+            "deepseekv3-670b",
+            True,
+            {"flash", "efficient", "cudnn", "flex", "flash-attn", "flashinfer"},
+        ),
+    ],
+)
+def test_only_what_is_known_to_serve_is_timed_unasked(model, decode, left_out):
+    layer, part = MODELS[model].one_layer(), LayerPart("attention", 64, decode=decode)
+    entries = IMPLEMENTATIONS["attention"]
+    assert {name for name, entry in entries.items() if not entry.suits(layer, part)} == left_out
+    assert entries["flash"].refusal(part, "fp32", "cuda").startswith("has no fp32")
+    assert entries["flash"].refusal(part, "fp32", "cpu") is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,14 @@ from html.parser import HTMLParser
 
 import pytest
 from conftest import ROOT
-from fake_results import fake_cell, fake_forward_cell, fake_result, fake_speedup, save
+from fake_results import (
+    fake_cell,
+    fake_forward_cell,
+    fake_result,
+    fake_speedup,
+    save,
+    with_wrong_output,
+)
 from pages import SESSION, session_page
 
 from inference_benchmark.plotting.embedding import LEFT_OUT, WHOLE, WITHOUT_STEPS, embed, unpack
@@ -187,6 +194,14 @@ def test_a_cell_without_speed_is_named_with_the_reason():
     text = page_of(fake_result([fake_cell("eager"), failed]))
     assert "thunder b1: oom: out of GPU memory" in text
     assert "OOM" in text
+
+
+def test_a_wrong_output_shows_no_speed():
+    wrong = with_wrong_output(fake_cell(tbot_s=0.0012345, noise=0.0))
+    text = page_of(fake_result([fake_cell("eager"), wrong]))
+    assert "WRONG OUTPUT" in text
+    assert "thunder b1: wrong output: decode error 0.5 over 0.03" in text
+    assert not any(abs(value / 0.0012345 - 1) < 1e-3 for value in Document(text).values if value)
 
 
 def test_a_file_of_version_1_is_drawn():

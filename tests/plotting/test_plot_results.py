@@ -67,7 +67,7 @@ def test_without_matplotlib_it_says_how_to_get_it(tmp_path, monkeypatch):
     assert one_line(run(save(tmp_path / "session.json", fake_cell())), 3, "'.[plots]'")
 
 
-def test_help_and_drawing_load_no_torch(tmp_path):
+def test_drawing_loads_no_torch(tmp_path):
     file = save(tmp_path / "session.json", fake_cell(runs=3))
     program = (
         "import sys, plot_results\n"

@@ -3,7 +3,12 @@
 import pytest
 from scripted import steady, whole_session
 
-from inference_benchmark.reporting.engine_table import checked, engine_table, peak_memory
+from inference_benchmark.reporting.engine_table import (
+    checked,
+    engine_table,
+    measured_engines,
+    peak_memory,
+)
 from inference_benchmark.reporting.summary import summary_notes
 
 
@@ -61,6 +66,31 @@ def test_what_precision_and_compiling_change(result):
     inductor["engine"]["granularity"] = "stream"
     inductor["options"] |= {"compiler": {"version": "1"}, "precision": "bf16"}
     assert "benefit" not in engine_table(result)
+
+
+def test_a_published_row_by_hand(result):
+    header, _, eager, inductor = (
+        [part.strip() for part in line.strip("|").split("|")]
+        for line in measured_engines([result]).splitlines()
+    )
+    assert dict(zip(header, eager, strict=True)) == {
+        "model": "llama3.1-8b",
+        "batch": "1",
+        "engine": "eager",
+        "TTFT ms": "100.0±10.0",
+        "TBOT ms": "10.00±1.00",
+        "tok/s": "35.71",
+        "load s": "2.50",
+        "cold ms": "1,500",
+        "GB": "3.00",
+        "memory of": "own",
+        "KV type": "bf16",
+        "clock": "wall",
+        "checked": "cache",
+        "version": "-",
+        "n": "6",
+    }
+    assert inductor[-4:-1] == ["wall", "unchecked", "9.1"]
 
 
 def test_clocks_that_differ_are_said(result):

@@ -3,14 +3,21 @@
 import json
 import sys
 import tempfile
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from scripted import plan_cell
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.engines import ENGINES, EngineEntry
 from inference_benchmark.engines.worker_engine import WorkerEngine
+from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.live import LiveCell
+from inference_benchmark.session.prepare import Preparation
+from inference_benchmark.session.weights import Weights
 
 FLAGS = [
     "--model-name",
@@ -95,3 +102,25 @@ def test_wrong_tokens_have_no_speed(run):
     }
     assert echo["options"]["compiler"]["version"] == "1"
     assert eager["status"] == "ok"
+
+
+def test_what_a_worker_starts_on_the_gpu_is_the_cells(monkeypatch):
+    """Its own process while it opens, and those of its compilers at the first calls."""
+
+    class Own:
+        pids = frozenset({1})
+
+        @contextmanager
+        def starting(self):
+            yield
+            self.pids |= {max(self.pids) + 1}
+
+    entry = EngineEntry("echo", "a:B", "", graphs_by_default=False, in_worker=True)
+    monkeypatch.setitem(ENGINES, "echo", entry)
+    preparation = Preparation(Weights(), torch.device("cpu"), 0, Ranks(), own=Own())
+    worker, eager = LiveCell(plan_cell("echo")), LiveCell(plan_cell("eager"))
+    for cell in (worker, eager, worker):
+        with preparation._watching(cell):
+            pass
+    assert worker.pids == {2, 3}
+    assert eager.pids == frozenset()

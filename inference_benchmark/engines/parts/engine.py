@@ -51,8 +51,9 @@ class PartEngine(Engine):
         if self.device.type == "cuda":
             l2_bytes = torch.cuda.get_device_properties(self.device).L2_cache_size
             count = _FLUSH_FACTOR * l2_bytes // 4
-            self._flush_buffer = torch.zeros(count, dtype=torch.int32, device=self.device)
-            self._flush_result = torch.zeros((), dtype=torch.int64, device=self.device)
+            # In a type that needs no conversion: that would write, and leave lines to be written back.
+            self._flush_buffer = torch.zeros(count, dtype=torch.float32, device=self.device)
+            self._flush_result = torch.zeros((), dtype=torch.float32, device=self.device)
 
     def load(self, number: int) -> None:
         """The tensors of a run; what an earlier step left is gone."""

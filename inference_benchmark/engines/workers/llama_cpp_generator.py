@@ -154,7 +154,3 @@ class Generator:
             "n_ubatch": self.ubatch,
             "scheduling": "llama_decode; logits come to the host, which chooses",
         }
-
-    def close(self):
-        llama_cpp.llama_free(self.context)
-        llama_cpp.llama_model_free(self.model)

@@ -134,9 +134,6 @@ class Generator:
             "scheduling": "TinyJit; each token goes through the host",
         }
 
-    def close(self):
-        pass
-
 
 def _turned(x):
     first, second = x.chunk(2, dim=-1)

@@ -137,9 +137,6 @@ class Generator:
     def _cache_type(self, name):
         return self.settings["dtype"] if name == "auto" else str(name)
 
-    def close(self):
-        del self.llm, self.engine
-
 
 def _attention(compilation):
     """The backend that vLLM chose, by its name."""

@@ -7,7 +7,6 @@ a class `Generator`, opened with a dict of settings:
     generate(prompts, output_length) -> (tokens, token_times_s)
     logits(prompts, forced) -> (shape, bytes)    float32, [sequences, 1 + forced tokens, vocab]
     memory() -> dict                             bytes by name, if it knows any
-    close()
 
 A message is 8 bytes of length, big-endian, and JSON. What libraries print goes to stderr.
 """
@@ -66,10 +65,6 @@ class Worker:
 
     def memory(self):
         return self._generator.memory() if hasattr(self._generator, "memory") else {}
-
-    def close(self):
-        if self._generator is not None:
-            self._generator.close()
 
 
 def main():

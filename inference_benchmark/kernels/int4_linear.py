@@ -1,0 +1,92 @@
+"""A linear layer over 4-bit integers in groups of 128 of a row, with a scale per group.
+
+One row of x is packed_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from inference_benchmark.kernels._registration import register_operator
+from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
+from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
+from inference_benchmark.kernels.packed_words import WORDS, launch_unpack
+
+GROUP = 128
+PER_WORD = 8
+SYMMETRIC_ZERO = 8  # what the value 0 is stored as where groups have no zero points
+
+
+def int4_linear(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    """x @ matrix.T, matrix[r, c] = scale of its group * (stored value - zero).
+
+    Args:
+        x: [..., in_features], contiguous.
+        words: [out_features, groups * 16], int32: bits 4i to 4i + 3 of word j of a group are the
+            stored value of the group's column 16 i + j. Columns beyond in_features are ignored.
+        scales: [out_features, groups], bf16.
+        zeros: [out_features, groups], uint8; None: 8 everywhere.
+
+    Returns:
+        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
+        more the weights are rounded to x's dtype first.
+    """
+    return _operator(x, words, scales, zeros)
+
+
+def pack_int4(values: torch.Tensor) -> torch.Tensor:
+    """Numbers 0 to 15 [rows, groups * 128] -> words [rows, groups * 16], int32."""
+    planes = values.to(torch.int32).view(values.shape[0], -1, PER_WORD, WORDS)
+    words = torch.zeros_like(planes[:, :, 0])
+    for plane in range(PER_WORD):
+        words |= planes[:, :, plane] << (4 * plane)
+    return words.flatten(1)
+
+
+def unpack_int4(words: torch.Tensor) -> torch.Tensor:
+    """words [rows, groups * 16] -> stored values [rows, groups * 128], uint8."""
+    # Byte by byte, of which a word has its first in the lowest bits.
+    parts = words.view(torch.uint8).view(words.shape[0], -1, WORDS, PER_WORD // 2)
+    values = torch.stack((parts & 15, parts >> 4), dim=-1).flatten(3)  # [rows, groups, 16, 8]
+    return values.transpose(2, 3).flatten(1)
+
+
+def dequantize_int4(
+    words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The matrix [rows, groups * 128] of the scales' dtype."""
+    values = unpack_int4(words).view(*scales.shape, GROUP).to(scales.dtype)
+    zero = SYMMETRIC_ZERO if zeros is None else zeros[:, :, None].to(scales.dtype)
+    return ((values - zero) * scales[:, :, None]).flatten(1)
+
+
+def int4_linear_reference(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The same in plain PyTorch."""
+    matrix = dequantize_int4(words, scales.float(), zeros)
+    return F.linear(x, matrix[:, : x.shape[-1]].to(x.dtype))
+
+
+def _launch(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    x = x.contiguous()
+    num_rows = x.numel() // x.shape[-1]
+    if num_rows == 1:
+        return launch_packed_gemv("int4", x, words, scales, zeros)
+    if num_rows <= MAX_ROWS:
+        return launch_few_rows("int4", x, words, scales, zeros)
+    return F.linear(x, launch_unpack("int4", words, scales, x.shape[-1], x.dtype, zeros))
+
+
+def _fake(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
+
+
+_operator = register_operator("int4_linear", int4_linear_reference, _launch, _fake)

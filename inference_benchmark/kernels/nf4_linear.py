@@ -1,0 +1,134 @@
+"""A linear layer over 4-bit NormalFloat in groups of 64 of a row (QLoRA, arXiv:2305.14314).
+
+A weight is one of 16 quantiles of the normal distribution times its group's scale, itself 8 bits of
+a float around the mean of all scales. One row of x is packed_gemv's; more get the matrix unpacked.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from inference_benchmark.kernels._registration import register_operator
+from inference_benchmark.kernels.int4_linear import unpack_int4
+from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
+
+GROUP = 64
+BLOCK = 128  # columns: two groups, 16 words of 32 bits
+
+# Appendix E of the paper: the 16 levels, in order.
+LEVELS = (
+    -1.0,
+    -0.6961928009986877,
+    -0.5250730514526367,
+    -0.39491748809814453,
+    -0.28444138169288635,
+    -0.18477343022823334,
+    -0.09105003625154495,
+    0.0,
+    0.07958029955625534,
+    0.16093020141124725,
+    0.24611230194568634,
+    0.33791524171829224,
+    0.44070982933044434,
+    0.5626170039176941,
+    0.7229568362236023,
+    1.0,
+)
+
+
+def nf4_linear(
+    x: torch.Tensor,
+    words: torch.Tensor,
+    scales: torch.Tensor,
+    scale_scales: torch.Tensor,
+    scale_mean: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    """x @ matrix.T, matrix[r, c] = level of the stored value * its group's scale.
+
+    Args:
+        x: [..., in_features], contiguous.
+        words: [out_features, groups * 8], int32: bits 4i to 4i + 3 of word j of a block of 16
+            words are the stored value of the block's column 16 i + j. Columns beyond in_features
+            are ignored.
+        scales: [out_features, groups], float8_e4m3fn. A group's scale is this times its block's
+            entry of scale_scales, plus scale_mean.
+        scale_scales: [blocks], fp32, one for each 256 groups in the order of memory.
+        scale_mean: [1], fp32.
+        levels: [16], fp32.
+
+    Returns:
+        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
+        more the weights are rounded to x's dtype first.
+    """
+    return _operator(x, words, scales, scale_scales, scale_mean, levels)
+
+
+def unpack_nf4(words: torch.Tensor) -> torch.Tensor:
+    """words [rows, groups * 8] -> stored values [rows, groups * 64], int32."""
+    return unpack_int4(words).to(torch.int32)
+
+
+def group_scales(
+    scales: torch.Tensor, scale_scales: torch.Tensor, scale_mean: torch.Tensor
+) -> torch.Tensor:
+    """Every group's scale [rows, groups], fp32 (or wider, as scale_scales)."""
+    of_block = scale_scales.repeat_interleave(SCALE_BLOCK)[: scales.numel()].view(scales.shape)
+    return scales.to(scale_scales.dtype) * of_block + scale_mean
+
+
+def dequantize_nf4(
+    words: torch.Tensor,
+    scales: torch.Tensor,
+    scale_scales: torch.Tensor,
+    scale_mean: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    """The matrix [rows, groups * 64], fp32."""
+    values = levels[unpack_nf4(words)].view(*scales.shape, GROUP)
+    return (values * group_scales(scales, scale_scales, scale_mean)[:, :, None]).flatten(1)
+
+
+def nf4_linear_reference(
+    x: torch.Tensor,
+    words: torch.Tensor,
+    scales: torch.Tensor,
+    scale_scales: torch.Tensor,
+    scale_mean: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    """The same in plain PyTorch."""
+    matrix = dequantize_nf4(words, scales, scale_scales, scale_mean, levels)
+    return F.linear(x, matrix[:, : x.shape[-1]].to(x.dtype))
+
+
+def _launch(
+    x: torch.Tensor,
+    words: torch.Tensor,
+    scales: torch.Tensor,
+    scale_scales: torch.Tensor,
+    scale_mean: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    x = x.contiguous()
+    num_rows = x.numel() // x.shape[-1]
+    further = (scale_scales, scale_mean, levels)
+    if num_rows == 1:
+        return launch_packed_gemv("nf4", x, words, scales, nf4=further)
+    return F.linear(x, launch_unpack("nf4", words, scales, x.shape[-1], x.dtype, nf4=further))
+
+
+def _fake(
+    x: torch.Tensor,
+    words: torch.Tensor,
+    scales: torch.Tensor,
+    scale_scales: torch.Tensor,
+    scale_mean: torch.Tensor,
+    levels: torch.Tensor,
+) -> torch.Tensor:
+    return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
+
+
+_operator = register_operator("nf4_linear", nf4_linear_reference, _launch, _fake)

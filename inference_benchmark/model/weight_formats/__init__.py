@@ -1,0 +1,11 @@
+"""This project's weight formats, one file each; the table is weight_format.QUANTIZED.
+
+A module has, for matrices [out, in] of a linear layer:
+
+    quantize(matrix) -> tuple of tensors
+    dequantize(weights, in_features, dtype) -> the matrix that they stand for
+    plain(x [..., in], *weights) -> [..., out], in PyTorch alone
+    fast(x, *weights) -> the same, with this project's kernels
+
+`plain` and `fast` are functions of tensors alone, which a tracer can take as one operator.
+"""
