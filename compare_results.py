@@ -28,6 +28,7 @@ try:
     from inference_benchmark.reporting.reading import STANDARD_INPUT
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
+    from inference_benchmark.system.address_space import SCIPY_BYTES, check_address_space
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
 except ImportError as error:
     end_without_package("compare_results.py", error)
@@ -173,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         history=options.history,
     )
     try:
+        check_address_space(SCIPY_BYTES, "scipy")
         if options.html is not None:
             check_page(request)
         report = make_report(request)

@@ -2,7 +2,6 @@
 is built. Imports no torch, but to look for a GPU.
 """
 
-import resource
 from argparse import Namespace
 
 from inference_benchmark.engines import ENGINES
@@ -43,9 +42,8 @@ from inference_benchmark.options.servers import check_servers
 from inference_benchmark.options.training import resolve_training
 from inference_benchmark.options.weight_formats import check_weight_formats, in_formats
 from inference_benchmark.scenarios import SCENARIOS
+from inference_benchmark.system.address_space import TORCH_BYTES, check_address_space
 from inference_benchmark.workloads import WORKLOADS
-
-_TORCH_BYTES = 3.5e9  # of address space, measured with torch 2.11
 
 
 def resolve(arguments: Namespace) -> Request:
@@ -71,7 +69,7 @@ def resolve(arguments: Namespace) -> Request:
     if is_part:
         parts.check_part(arguments, ranks)
     _check_output(arguments)
-    _check_address_space()
+    check_address_space(TORCH_BYTES, "torch")
     device = _find_device(arguments.device)
     if is_part:
         arguments.sequence_lengths = parts.lengths(arguments, device)
@@ -199,16 +197,6 @@ def _find_device(wanted: str) -> str:
     if wanted == "cuda":
         raise CannotRun("--device cuda: torch finds no CUDA GPU here; use --device cpu")
     return "cpu"
-
-
-def _check_address_space() -> None:
-    """Before torch is loaded: what its libraries do without memory can't be caught."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY and limit < _TORCH_BYTES:
-        raise CannotRun(
-            f"ulimit -v leaves {limit / 1e9:.1f} GB of address space; torch alone needs about "
-            f"{_TORCH_BYTES / 1e9:.1f} GB"
-        )
 
 
 def _with_baseline(
