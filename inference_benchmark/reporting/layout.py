@@ -59,7 +59,8 @@ def _broken(rows: Rows, max_widths: Sequence[int | None]) -> list[list[str]]:
 
 def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
     """In 80 columns: a line per row where that fits, with gaps of two or of one; else labels are
-    broken over lines, and if that leaves them too little, the columns named in widths as well."""
+    broken over lines, and if that leaves them too little, the columns named in widths as well, down
+    to their words."""
     natural = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     for gap in (_GAP, _NARROW_GAP):
         if sum(natural) + gap * (len(natural) - 1) <= TERMINAL:
@@ -69,10 +70,21 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
     if room >= min(_LABEL_WIDTH, natural[0]):
         limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
         return table(rows, headers, limits, gap=_NARROW_GAP)
-    limits = [widths.get(header) for header in headers[1:]]
-    taken = [min(size, most or size) for size, most in zip(natural[1:], limits, strict=True)]
-    room = max(_LABEL_WIDTH, TERMINAL - gaps - sum(taken))
-    return table(rows, headers, [room, *limits], gap=_NARROW_GAP)
+    for narrowed in (widths, {name: _longest_word(rows, headers, name) for name in widths}):
+        limits = [narrowed.get(header) for header in headers[1:]]
+        taken = [min(size, most or size) for size, most in zip(natural[1:], limits, strict=True)]
+        room = TERMINAL - gaps - sum(taken)
+        if room >= _LABEL_WIDTH:
+            break
+    return table(rows, headers, [max(_LABEL_WIDTH, room), *limits], gap=_NARROW_GAP)
+
+
+def _longest_word(rows: Rows, headers: Sequence[str], name: str) -> int | None:
+    """The width below which a column's words would break; None where there is no such column."""
+    if name not in headers:
+        return None
+    place = list(headers).index(name)
+    return max(len(word) for row in [headers, *rows] for word in row[place].split() or [""])
 
 
 def encodable(text: str, encoding: str | None) -> str:

@@ -121,7 +121,7 @@ def test_eager_gives_the_logits_of_transformers(config, batch):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("inductor", {"kernels": KernelConfig(attention="flex")}),
+        ("inductor", {"kernels": KernelConfig(attention="matmul")}),
         ("inductor", {"kernels": KernelConfig(), "compile_scope": "model"}),
         ("thunder", {"kernels": KernelConfig(attention="matmul"), "executors": ("inductor",)}),
         ("thunder", {"kernels": KernelConfig(), "executors": ("dynamo",)}),
