@@ -25,6 +25,8 @@ def training_costs(results: Sequence[dict]) -> str:
         for cell in result["cells"]
         if has_times(cell) and cell["cold_start"] is not None
     ]
+    if not rows:
+        return "No published measurements yet."
     headers = ["model", "training", "mode", "peak GB", "first run s", "compiled", "afterwards"]
     return markdown(headers, rows)
 
