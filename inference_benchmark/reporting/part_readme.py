@@ -13,13 +13,19 @@ from inference_benchmark.reporting.figures import (
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import variant
 from inference_benchmark.reporting.part_tables import saved_bytes, step_bytes
-from inference_benchmark.reporting.units import UNKNOWN, megabytes, percent, significant
+from inference_benchmark.reporting.units import (
+    NOTHING_PUBLISHED,
+    UNKNOWN,
+    megabytes,
+    percent,
+    significant,
+)
 
 
 def parts_section(results: Sequence[dict], environment_line: Callable[[dict], str]) -> str:
     """A table per file, and what they ran on."""
     if not results:
-        return "No published measurements yet."
+        return NOTHING_PUBLISHED
     tables = [f"{part_title(result)}:\n\n{part_markdown(result)}" for result in results]
     return "\n\n".join([*tables, "\n".join(dict.fromkeys(map(environment_line, results)))])
 

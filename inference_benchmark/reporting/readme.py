@@ -42,7 +42,14 @@ from inference_benchmark.reporting.part_readme import parts_section
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
-from inference_benchmark.reporting.units import UNKNOWN, count, gigabytes, percent, rate
+from inference_benchmark.reporting.units import (
+    NOTHING_PUBLISHED,
+    UNKNOWN,
+    count,
+    gigabytes,
+    percent,
+    rate,
+)
 from inference_benchmark.reporting.workload_tables import gains, training_costs, training_errors
 from inference_benchmark.scenarios import SCENARIOS
 
@@ -145,7 +152,7 @@ def engines_measured() -> str:
     """Engines of other projects beside ours, from results/published/engines."""
     results = _results("engines")
     if not results:
-        return "No published measurements yet."
+        return NOTHING_PUBLISHED
     notes = dict.fromkeys(_environment_line(result) for result in results)
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
 
@@ -169,7 +176,7 @@ def published(*folders: str) -> str:
     table for each workload."""
     results = [result for folder in folders for result in _results(folder)]
     if not results:
-        return "No published measurements yet."
+        return NOTHING_PUBLISHED
     columns = dict.fromkeys(map(_columns, results))
     tables = [_table([r for r in results if _columns(r) == alike]) for alike in columns]
     notes = dict.fromkeys(_environment_line(result) for result in results)

@@ -3,6 +3,7 @@
 import math
 
 UNKNOWN = "-"
+NOTHING_PUBLISHED = "No published measurements yet."
 _SMALLEST = 1e-4  # of which all digits are shown
 
 

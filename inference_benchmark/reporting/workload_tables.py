@@ -6,7 +6,7 @@ from inference_benchmark.reporting.figures import has_times
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.labels import model_label, variant
-from inference_benchmark.reporting.units import UNKNOWN, gigabytes, seconds
+from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, gigabytes, seconds
 
 
 def training_costs(results: Sequence[dict]) -> str:
@@ -26,7 +26,7 @@ def training_costs(results: Sequence[dict]) -> str:
         if has_times(cell) and cell["cold_start"] is not None
     ]
     if not rows:
-        return "No published measurements yet."
+        return NOTHING_PUBLISHED
     headers = ["model", "training", "mode", "peak GB", "first run s", "compiled", "afterwards"]
     return markdown(headers, rows)
 
@@ -49,14 +49,14 @@ def training_errors(results: Sequence[dict]) -> str:
         for what, (error, limit, label) in found.items()
     ]
     if not rows:
-        return "No published measurements yet."
+        return NOTHING_PUBLISHED
     return markdown(["relative error of", "allowed", "largest", "in"], rows)
 
 
 def gains(results: Sequence[dict]) -> str:
     """The table of gains of each session, as a session prints it."""
     if not results:
-        return "No published measurements yet."
+        return NOTHING_PUBLISHED
     return "\n\n".join(
         f"```text\n{result['workload']['name']}, {model_label(result['config'])}: "
         f"{gains_table(result)}\n```"
