@@ -31,9 +31,8 @@ class Capabilities:
     owns_weights: whether it builds or loads weights itself; otherwise it shares the session's.
     takes_weights: whether it loads a copy of the session's weights, as files or in memory.
     samples: whether it can draw tokens as --sampling multinomial does.
-    steps: what it implements of "prefill", "decode", "generate", "forward", "part" and
-        "train", and "fill"
-        where a prefill can continue a cache that `fill` has filled.
+    steps: what it implements of "prefill", "decode", "generate", "forward", "part" and "train", and
+        "fill" where a prefill can continue a cache that `fill` has filled.
     weight_formats: those that it makes itself; the session's weights are in any that there is.
     """
 
