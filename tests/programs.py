@@ -9,6 +9,7 @@ import functools
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 import tempfile
@@ -154,11 +155,19 @@ def start_torchrun(size: int, *arguments: str) -> Program:
     return start(*arguments, program=functools.partial(_run_torchrun, size))
 
 
+def heed_signals() -> None:
+    """As in a terminal, whatever started the tests: nohup and a shell's & have them ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def _main(
     arguments: list[str], folder: str, stdout: str | None, environment, prepare, program
 ) -> None:
     os.chdir(ROOT)
     os.environ.update(environment)
+    heed_signals()
     caught = os.path.join(folder, "stdout")
     open(caught, "w").close()
     _redirect(caught if stdout is None else stdout, 1)

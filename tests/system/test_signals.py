@@ -1,5 +1,6 @@
 """Signals, in processes that load nothing: what ends when, with which line and exit code."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -42,9 +43,15 @@ print("went on")
 
 def run(code: str, number: int) -> subprocess.CompletedProcess:
     head = "import os, signal, sys, time\nfrom inference_benchmark.system import signals\n"
+    head += "from programs import heed_signals\nheed_signals()\n"
     code = head + code.replace("NUMBER", str(int(number)))
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
