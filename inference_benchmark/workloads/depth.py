@@ -22,9 +22,7 @@ from inference_benchmark.workloads.base import (
     Workload,
 )
 from inference_benchmark.workloads.cost import Cost, Phase
-from inference_benchmark.workloads.generation import decode_phase
-
-_PROFILED_STEPS = 8
+from inference_benchmark.workloads.generation import PROFILED_STEPS, decode_phase
 
 
 @dataclass
@@ -168,7 +166,7 @@ class Depth(Workload):
 
     def profiled(self, engine, inputs, share, precision, batch_size) -> list[ProfiledPhase]:
         """The prefill, and the first decode steps at the depth."""
-        contexts = self.contexts[:_PROFILED_STEPS]
+        contexts = self.contexts[:PROFILED_STEPS]
         prefill = self.cost(share, precision, batch_size).phases["prefill"]
         decode = decode_phase(share, precision, batch_size, contexts)
 

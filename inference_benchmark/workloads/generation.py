@@ -22,7 +22,7 @@ from inference_benchmark.workloads.base import (
 )
 from inference_benchmark.workloads.cost import Cost, Phase
 
-_PROFILED_STEPS = 8
+PROFILED_STEPS = 8
 _FIRST_TOKENS = 4  # of the second generation of an engine with a loop of its own
 
 
@@ -155,7 +155,7 @@ class Generation(Workload):
     def profiled(self, engine, inputs, share, precision, batch_size) -> list[ProfiledPhase]:
         """The prefill, and the first decode steps after it; each step beyond the output has no slot
         in the cache."""
-        steps = min(_PROFILED_STEPS, self.output_length)
+        steps = min(PROFILED_STEPS, self.output_length)
         contexts = range(self.input_length + 1, self.input_length + 1 + steps)
         prefill = self.cost(share, precision, batch_size).phases["prefill"]
         decode = decode_phase(share, precision, batch_size, contexts)
