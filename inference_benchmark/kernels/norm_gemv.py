@@ -121,7 +121,7 @@ def _norm_gemv_kernel(
     weights = weight_ptr + rows.to(tl.int64)[:, None] * IN_FEATURES + columns[None, :]
     ups = weights
     if SWIGLU:
-        ups += out_features.to(tl.int64) * IN_FEATURES
+        ups += tl.cast(out_features, tl.int64) * IN_FEATURES
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
     inside = columns < IN_FEATURES
