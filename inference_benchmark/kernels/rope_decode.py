@@ -222,7 +222,9 @@ def launch_rope_decode(
         pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
     )
     single = plan.splits == 1
-    partial, lse = (None, None) if single else _workspace(pairs * plan.splits * group, head_dim, qkv)
+    partial, lse = (
+        (None, None) if single else _workspace(pairs * plan.splits * group, head_dim, qkv)
+    )
     combine_rows = triton.next_power_of_2(group)
     programmatic = programmatic_launch(qkv.device)
     _rope_decode_kernel[(pairs, plan.splits)](
