@@ -4,6 +4,7 @@
 this would write, so that they can't disagree.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from inference_benchmark.reporting.figures import (
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
 from inference_benchmark.reporting.part_readme import parts_section
+from inference_benchmark.reporting.peers import peers_table
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import medians_ratio, summary_table
@@ -155,6 +157,18 @@ def engines_measured() -> str:
         return NOTHING_PUBLISHED
     notes = dict.fromkeys(_environment_line(result) for result in results)
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
+
+
+def peers() -> str:
+    """Other projects' programs beside our modes, the newest files of ours first."""
+    records = [
+        json.loads(path.read_text()) for path in sorted((PUBLISHED / "peers").glob("*.json"))
+    ]
+    foreign = _results("engines")
+    if not records and not foreign:
+        return NOTHING_PUBLISHED
+    ours = [result for folder in HEADLINES for result in _results(folder)]
+    return peers_table(records, foreign, ours, "llama3.1-8b")
 
 
 def package_file(name: str) -> str:
@@ -367,6 +381,7 @@ def audits() -> list[Audit]:
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
+        "peers": peers,
         "summary": summary,
         "scenarios": scenarios,
         "models": models,
