@@ -227,12 +227,12 @@ def write_page(path: Path, request: ComparisonRequest, report: Report) -> bool:
 
 def failed_gates(report: Report, options: argparse.Namespace) -> Iterator[str]:
     if options.fail_on_regression:
-        yield from (f"regression: {each}" for each in report.regressions)
+        yield from (f"regression: {finding}" for finding in report.regressions)
     wants_all = options.fail_on_missing
     if options.fail_on_regression if wants_all is None else wants_all:
-        yield from (f"missing: {each}" for each in report.missing)
+        yield from (f"missing: {pair}" for pair in report.missing)
     if options.fail_on_inconclusive:
-        yield from (f"inconclusive: {each}" for each in report.inconclusive)
+        yield from (f"inconclusive: {ratio}" for ratio in report.inconclusive)
 
 
 def write(text: str) -> bool:

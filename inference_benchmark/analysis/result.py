@@ -30,8 +30,8 @@ def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:
         estimates = estimated_cells(cells, request.extrapolation, request.model)
     everything = [*estimates, *cells]
     results = [cell_result(cell, facts) for cell in everything]
-    found = speedups(everything, request.baseline)
-    for cell, result, speedup in zip(everything, results, found, strict=True):
+    ratios = speedups(everything, request.baseline)
+    for cell, result, speedup in zip(everything, results, ratios, strict=True):
         _add_samples(cell, result, facts)
         result["speedup"] = speedup
     measured = results[len(estimates) :]

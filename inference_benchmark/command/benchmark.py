@@ -52,22 +52,22 @@ def run(request: Request, command: list[str], started: float) -> int:
     Raises:
         CannotRun: it does not fit, before anything is allocated.
     """
-    own = OwnProcesses() if request.device == "cuda" else None
+    own_processes = OwnProcesses() if request.device == "cuda" else None
     with ExitStack() as stack:
-        with _starting(own):
+        with _starting(own_processes):
             ranks = stack.enter_context(
                 join(request.tensor_parallel, request.device, request.all_reduce)
             )
-            if own is not None:
+            if own_processes is not None:
                 torch.zeros(1, device="cuda")  # from here on the driver lists this process
-        return Benchmark(request, command, started, ranks, own=own).run()
+        return Benchmark(request, command, started, ranks, own_processes=own_processes).run()
 
 
-def _starting(own: OwnProcesses | None):
+def _starting(own_processes: OwnProcesses | None):
     """Around the start of this process's use of a GPU; ranks of a host start together."""
-    if own is None:
+    if own_processes is None:
         return nullcontext()
-    return own.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return own_processes.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 class Benchmark:
@@ -83,9 +83,9 @@ class Benchmark:
         started: float,
         ranks: Ranks | None = None,
         open_engine: OpenEngine = open_engine,
-        own: OwnProcesses | None = None,
+        own_processes: OwnProcesses | None = None,
     ) -> None:
-        self._own = own
+        self._own_processes = own_processes
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
@@ -109,7 +109,7 @@ class Benchmark:
             self.ranks,
             self.progress.stage,
             open_engine,
-            own,
+            own_processes,
             request.max_kl,
         )
         self.ending = Ending(request, self._result)
@@ -176,11 +176,11 @@ class Benchmark:
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
-            own = torch.cuda.mem_get_info(self.device)[0]
+            available = torch.cuda.mem_get_info(self.device)[0]
         else:
-            own = free_host_bytes()
-            own = None if own is None else own // self.ranks.local_size
-        known = [free for free in self.ranks.all_gather(own) if free is not None]
+            available = free_host_bytes()
+            available = None if available is None else available // self.ranks.local_size
+        known = [free for free in self.ranks.all_gather(available) if free is not None]
         return min(known, default=None)
 
     def _record_memory(self) -> None:
@@ -218,12 +218,14 @@ class Benchmark:
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
             workloads = make_workloads(self.request)
-            length = max(max(each.input_length, each.cache_length) for each in workloads)
+            length = max(
+                max(workload.input_length, workload.cache_length) for workload in workloads
+            )
             stage = self.progress.stage
             self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]
-        with GpuMonitor(gpu["uuid"] if gpu else None, own=self._own) as monitor:
+        with GpuMonitor(gpu["uuid"] if gpu else None, own_processes=self._own_processes) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
                 gpu["power_limit_w"] = seen.power_limit_w
                 gpu["default_power_limit_w"] = seen.default_power_limit_w

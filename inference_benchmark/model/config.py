@@ -131,12 +131,12 @@ class ModelConfig:
 
     def one_layer(self) -> "ModelConfig":
         """The same model with a single layer, of the kind that it has most of."""
-        kind, _ = self._layer_counts.most_common(1)[0]
+        layer, _ = self._layer_counts.most_common(1)[0]
         return replace(
             self,
             num_layers=1,
-            attention=kind.attention,
-            feed_forward=kind.feed_forward,
+            attention=layer.attention,
+            feed_forward=layer.feed_forward,
             full_num_layers=self.full_num_layers or self.num_layers,
         )
 

@@ -23,13 +23,15 @@ def resolve_implementations(
         RequestError, CannotRun: there is no such file, or what they are to do they can't.
     """
     try:
-        found = [parse(text) for text in dict.fromkeys(arguments.implementation)]
+        implementations = [parse(text) for text in dict.fromkeys(arguments.implementation)]
     except ValueError as error:
         raise RequestError(f"--implementation: {error}") from None
-    others = [each.name for each in found if not each.is_default]
+    others = [
+        implementation.name for implementation in implementations if not implementation.is_default
+    ]
     if others:
         _refuse(arguments, model, specs, ranks, others[0])
-    return tuple(named_apart(found))
+    return tuple(named_apart(implementations))
 
 
 def _refuse(

@@ -217,8 +217,8 @@ def _with_baseline(
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
-            own = baseline_at(graphs, kernels, arguments.workload)
-            specs += [own] * (own not in specs)
+            default = baseline_at(graphs, kernels, arguments.workload)
+            specs += [default] * (default not in specs)
     return specs, None
 
 

@@ -38,12 +38,12 @@ def replay_bytes(
     kinds = config.layer_kinds
     values = 4 * config.hidden_size + max(
         max(
-            kind.attention.activation_values_per_token(),
-            kind.feed_forward.activation_values_per_token(config.hidden_size),
+            layer.attention.activation_values_per_token(),
+            layer.feed_forward.activation_values_per_token(config.hidden_size),
         )
-        for kind in kinds
+        for layer in kinds
     )
-    cache = max(kind.attention.cache_values_per_token() for kind in kinds)
+    cache = max(layer.attention.cache_values_per_token() for layer in kinds)
     tokens = sequences * length
     narrow = tokens * ((values + cache) * precision.base_bytes + 4 * cache * _WIDE_BYTES)
     exact = length * (values + cache) * _WIDE_BYTES

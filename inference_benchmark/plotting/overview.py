@@ -29,7 +29,7 @@ def overview_table(subject: Subject, caption: str) -> Table:
     for metric in subject.headlines:
         unit = " ms" if metric["unit"] == "s" else ""
         headers += [f"{metric['title']}{unit}", "95 % from", "to", f"limit{unit}", "reached"]
-    headers += [each["title"] for each in headline_rates(subject.workload)]
+    headers += [declared["title"] for declared in headline_rates(subject.workload)]
     main = subject.main
     headers += [f"speed-up of {main['title']}"] if main else []
     rows = [_overview_row(subject, plotted) for plotted in subject.cells]
@@ -40,13 +40,13 @@ def _overview_row(subject: Subject, plotted: PlottedCell) -> list[Entry]:
     cell = plotted.cell
     row: list[Entry] = [subject.name(plotted), str(runs(cell))]
     for metric in subject.headlines:
-        found = summary_of(cell, metric["name"])
-        low, high = found.get("median_ci95") or (None, None)
+        summary = summary_of(cell, metric["name"])
+        low, high = summary.get("median_ci95") or (None, None)
         limit, share = limit_of(cell, metric["name"]), reached(cell, metric)
-        row += [number(v, value_text(v, metric)) for v in (found.get("median"), low, high, limit)]
+        row += [number(v, value_text(v, metric)) for v in (summary.get("median"), low, high, limit)]
         row.append(number(share, percent(share)))
-    for each in headline_rates(subject.workload):
-        value = rate_of(cell, each["name"])
+    for declared in headline_rates(subject.workload):
+        value = rate_of(cell, declared["name"])
         row.append(number(value, rate(value)))
     if subject.main:
         row.append(_speedup(cell, subject.main["name"]))
@@ -55,10 +55,10 @@ def _overview_row(subject: Subject, plotted: PlottedCell) -> list[Entry]:
 
 
 def _speedup(cell: dict, metric: str) -> Entry:
-    found = speedup_of(cell, metric)
-    if found is None:
+    speedup = speedup_of(cell, metric)
+    if speedup is None:
         return UNKNOWN
-    return number(found["ratio"], f"{found['ratio']:.3f} {found['verdict']}")
+    return number(speedup["ratio"], f"{speedup['ratio']:.3f} {speedup['verdict']}")
 
 
 def reasons(subject: Subject) -> list[str]:

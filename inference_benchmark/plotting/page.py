@@ -133,9 +133,9 @@ def _sections(sets: Sequence[SourceSet]) -> Iterator[Section]:
     by_title: dict[str, list[tuple[str, Subject, list[Picture]]]] = {}
     for one in sets:
         for subject in subjects(one.results):
-            found = (one.name, subject, pictures_of(subject))
-            by_title.setdefault(subject.title, []).append(found)
-    return (Section(tuple(found)) for found in by_title.values())
+            entry = (one.name, subject, pictures_of(subject))
+            by_title.setdefault(subject.title, []).append(entry)
+    return (Section(tuple(entries)) for entries in by_title.values())
 
 
 def _align(section: Section) -> None:

@@ -49,7 +49,7 @@ def pareto_pictures(subject: Subject) -> list[Picture]:
     axes = [("Throughput", "pareto", throughput), *_alternatives(throughput)]
     batch_sizes = {plotted.cell["batch_size"] for plotted in subject.timed}
     if isinstance(x, TimeAxis) and len(batch_sizes) == 1:  # a rate is an amount over that time
-        axes = [each for each in axes if isinstance(each[2], EnergyAxis)]
+        axes = [axis for axis in axes if isinstance(axis[2], EnergyAxis)]
     pictures = [_picture(subject, what, name, x, y) for what, name, y in axes]
     return [picture for picture in pictures if picture is not None]
 
@@ -108,8 +108,8 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
     figure, ((axes,),) = new_figure(410)
     if curve:
         axes.plot(
-            [each[0] for each in curve],
-            [each[1] for each in curve],
+            [point[0] for point in curve],
+            [point[1] for point in curve],
             color=LIMIT,
             linestyle=(0, (4, 2)),
             marker=".",
@@ -136,7 +136,7 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
     if len({p.batch_size for p in points}) == 1:  # the title says it
         labels = []
     labels += _curve_labels(points, curve)
-    label_points(axes, labels, [[each[:2] for each in curve]])
+    label_points(axes, labels, [[point[:2] for point in curve]])
     return figure
 
 
@@ -174,7 +174,7 @@ def _draw_series(axes, subject: Subject, name: str, group: list[Point], front) -
 def _scale(axes, points, curve, x: Axis, y: Axis) -> None:
     for which, place in (("x", 0), ("y", 1)):
         values = [getattr(point, which).value for point in points]
-        shown = values + [each[place] for each in curve if is_near(each, points)]
+        shown = values + [point[place] for point in curve if is_near(point, points)]
         low, high = min(shown), max(shown)
         if high / low >= _LOG_FROM:
             getattr(axes, f"set_{which}lim")(low / 1.35, high * 1.35)
@@ -187,7 +187,7 @@ def _scale(axes, points, curve, x: Axis, y: Axis) -> None:
 
 
 def _curve_labels(points: Sequence[Point], curve: list[tuple]) -> list[tuple]:
-    return [(*each[:2], f"b{each[2]}", False) for each in curve if is_near(each, points)]
+    return [(*point[:2], f"b{point[2]}", False) for point in curve if is_near(point, points)]
 
 
 def _sentence(subject, points, front, curve, x: Axis, y: Axis) -> str:

@@ -55,7 +55,9 @@ def section(shown: Sequence[tuple[str, Picture]]) -> str:
     """Each picture with its sentence, and a link to its page."""
     parts = []
     for name, picture in shown:
-        path, page = (each.relative_to(ROOT) for each in (picture_path(name, picture), PAGES))
+        path, page = (
+            absolute.relative_to(ROOT) for absolute in (picture_path(name, picture), PAGES)
+        )
         parts.append(
             f"![{picture.title}]({path})\n\n{picture.title}: {picture.sentence} "
             f"([page]({page / name}.html))"

@@ -49,13 +49,13 @@ def speedup_picture(subject: Subject) -> Picture | None:
             subject.name(plotted),
             metric["title"],
             plotted.cell["speedup"]["baseline"],
-            found["ratio"],
-            found["ci95"],
-            found["verdict"],
+            speedup["ratio"],
+            speedup["ci95"],
+            speedup["verdict"],
         )
         for metric in subject.headlines
         for plotted in subject.timed
-        if (found := speedup_of(plotted.cell, metric["name"])) is not None
+        if (speedup := speedup_of(plotted.cell, metric["name"])) is not None
     ]
     return forest("speedups", "Speed-up over the baseline of the session", rows)
 

@@ -27,7 +27,7 @@ def _implementation(cell: dict) -> str | None:
 
 
 def _rows(result: dict, cell: dict) -> list[list[str]]:
-    found = []
+    rows = []
     for metric in headlines(result["workload"]):
         gain = speedup_of(cell, metric["name"])
         if gain is None:
@@ -36,7 +36,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
         interval = gain["ci95"]
         saved = saved_bytes(cell, baseline)
         before = _peak(baseline)
-        found.append(
+        rows.append(
             [
                 cell["label"],
                 metric["title"],
@@ -48,7 +48,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
                 UNKNOWN if saved is None or not before else f"{saved / before * 100:.1f}%",
             ]
         )
-    return found
+    return rows
 
 
 def saved_bytes(cell: dict, baseline: dict | None) -> int | None:

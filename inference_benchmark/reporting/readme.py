@@ -68,11 +68,11 @@ def fill(text: str, sections: dict) -> str:
     """text with every marked section <!-- name --> ... <!-- /name --> written anew."""
     for name, section in sections.items():
         body = f"<!-- {name} -->\n{section()}\n<!-- /{name} -->"
-        text, found = re.subn(
+        text, count = re.subn(
             rf"<!-- {name} -->(?:.*?<!-- /{name} -->)?", lambda _, body=body: body, text, flags=re.S
         )
-        if found != 1:
-            raise ValueError(f"the marker <!-- {name} --> is needed once, found {found} times")
+        if count != 1:
+            raise ValueError(f"the marker <!-- {name} --> is needed once, found {count} times")
     return text
 
 
@@ -165,8 +165,12 @@ def package_file(name: str) -> str:
 
 def executors() -> str:
     rows = [
-        [each.name, each.thunder_name or "thunderfx", each.install or "comes with thunder"]
-        for each in EXECUTORS.values()
+        [
+            executor.name,
+            executor.thunder_name or "thunderfx",
+            executor.install or "comes with thunder",
+        ]
+        for executor in EXECUTORS.values()
     ]
     return markdown(["name here", "in thunder", "install"], rows)
 
@@ -204,7 +208,7 @@ def _table(results: list[dict]) -> str:
     has_depths = any(context_depth(cell) is not None for cell in cells)
     headers += ["depth"] if has_depths else []
     headers += [f"{metric['title']} ms" for metric in headlines(workload)]
-    headers += ["of the limit", *(each["title"] for each in headline_rates(workload))]
+    headers += ["of the limit", *(declared["title"] for declared in headline_rates(workload))]
     headers += [f"speed-up of {main['title']} [95 %]", "n", "verdict"]
     return markdown(headers, rows)
 
@@ -225,7 +229,7 @@ def _measured_row(result: dict, cell: dict, main: dict | None = None) -> list[st
         *([] if context_depth(cell) is None else [f"{context_depth(cell):,}"]),
         *(_with_interval(cell, metric) for metric in headlines(workload)),
         percent(reached(cell, main)),
-        *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
+        *(rate(rate_of(cell, declared["name"])) for declared in headline_rates(workload)),
         _speedup(result, cell, main),
         str(runs(cell)),
         ", ".join(verdict_words(cell, is_smoke(result))),
@@ -295,22 +299,22 @@ def between_sessions(folder: str) -> str:
 
 def _with_interval(cell: dict, metric: dict) -> str:
     """22.01 [21.99, 22.37]"""
-    found = summary_of(cell, metric["name"])
-    text, interval = value_text(found.get("median"), metric), found.get("median_ci95")
+    summary = summary_of(cell, metric["name"])
+    text, interval = value_text(summary.get("median"), metric), summary.get("median_ci95")
     if interval is None:
         return text
     return f"{text} [{', '.join(value_text(bound, metric) for bound in interval)}]"
 
 
 def _speedup(result: dict, cell: dict, main: dict) -> str:
-    found = speedup_of(cell, main["name"])
-    if found is None:
+    speedup = speedup_of(cell, main["name"])
+    if speedup is None:
         return UNKNOWN
-    interval = found["ci95"] or []
+    interval = speedup["ci95"] or []
     bounds = f" [{', '.join(f'{bound:.3f}' for bound in interval)}]" if interval else ""
     baseline = named(result["cells"], cell["speedup"]["baseline"])
     name = variant(baseline) if baseline else cell["speedup"]["baseline"]
-    return f"{found['ratio']:.3f}{bounds} {found['verdict']} than {name}".replace(
+    return f"{speedup['ratio']:.3f}{bounds} {speedup['verdict']} than {name}".replace(
         "same than", "same as"
     )
 

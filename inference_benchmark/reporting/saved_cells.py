@@ -35,7 +35,7 @@ class Fingerprint:
 
 
 _FURTHER_FIELDS = tuple(
-    name for name in IDENTITY_FIELDS if name not in {each.name for each in fields(Fingerprint)}
+    name for name in IDENTITY_FIELDS if name not in {field.name for field in fields(Fingerprint)}
 )
 
 
@@ -167,7 +167,7 @@ def _cell(file: str, result: dict, record: dict) -> SavedCell:
         full_num_layers=config.get("full_num_layers"),
         rounds=tuple(map(int, record["samples"]["round"])),
         interleaved=bool(record["group"]["interleaved"]),
-        shown=tuple(each for each in _shown(result["workload"]) if each.name in samples),
+        shown=tuple(metric for metric in _shown(result["workload"]) if metric.name in samples),
         samples=samples,
         baseline_label=str(record["speedup"]["baseline"]) if record["speedup"] else None,
         conditions=conditions_of(result, record),

@@ -37,15 +37,15 @@ class Weights:
         self.build_s: float | None = None
         self.load_s: float | None = None
         self.files: WeightFiles | None = None
-        self._own: dict[Implementation, nn.Module] = {}
+        self._own_models: dict[Implementation, nn.Module] = {}
 
     def model_of(self, implementation: Implementation) -> nn.Module | None:
         """Of another implementation its model with these weights, built once; None of ours."""
         if implementation.is_default:
             return None
-        if implementation not in self._own:
-            self._own[implementation] = build_own_model(implementation, self.decoder)
-        return self._own[implementation]
+        if implementation not in self._own_models:
+            self._own_models[implementation] = build_own_model(implementation, self.decoder)
+        return self._own_models[implementation]
 
     def idle_bytes(self, plan: CellPlan) -> int:
         """Of weights that lie in memory, and that this cell does not use: those of other
@@ -55,7 +55,7 @@ class Weights:
         if self.decoders:
             together = nn.ModuleList([self.decoder, *self.decoders.values()])
             return _bytes(together) - _bytes(self.of(plan.precision))
-        models = {OURS: self.decoder, **self._own}
+        models = {OURS: self.decoder, **self._own_models}
         if plan.engine.training is None:
             models.pop(plan.implementation, None)
         return sum(_bytes(model) for model in models.values())
@@ -82,7 +82,7 @@ class Weights:
         on_stage("building the model")
         started = time.perf_counter()
         model, precision = request.built_model, request.precision
-        quantized = [each for each in request.stored_precisions if each.is_quantized]
+        quantized = [precision for precision in request.stored_precisions if precision.is_quantized]
         if quantized and request.model_path is None:
             self._build_quantized(request, quantized, context_length, device, ranks)
         elif request.model_path is None:

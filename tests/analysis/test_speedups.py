@@ -22,8 +22,8 @@ SCRIPTS = {
 
 
 def ratio(cell: dict, against: str | None = None) -> tuple[str, float]:
-    found = cell["speedup"] if against is None else cell["speedup"][against]
-    return found["baseline"], found["metrics"]["tbot_s"]["ratio"]
+    speedup = cell["speedup"] if against is None else cell["speedup"][against]
+    return speedup["baseline"], speedup["metrics"]["tbot_s"]["ratio"]
 
 
 def test_kernels_are_held_against_what_ships_and_against_eager_with_the_same(run):

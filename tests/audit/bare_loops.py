@@ -98,7 +98,7 @@ def main() -> None:
         timed(count)
     first_s, all_s = ([timed(count) for _ in range(RUNS)] for count in (1, lengths[1]))
     ttft_s, total_s = median(first_s), median(all_s)
-    found = {
+    record = {
         "engine": flags.engine,
         "input_length": lengths[0],
         "output_length": lengths[1],
@@ -108,9 +108,9 @@ def main() -> None:
         "total_s": total_s,
         "runs": {"first_s": first_s, "all_s": all_s},
     }
-    print(json.dumps(found))
+    print(json.dumps(record))
     if flags.output is not None:
-        flags.output.write_text(json.dumps(found))
+        flags.output.write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -42,12 +42,12 @@ def audits():
 
 def test_published_audits_hold_what_is_promised(audits):
     cpu, gpu = audits
-    assert {each["fault"] for each in cpu.faults} == {each["fault"] for each in gpu.faults}
+    assert {fault["fault"] for fault in cpu.faults} == {fault["fault"] for fault in gpu.faults}
     for audit in audits:
         assert len(audit.faults) > 40
-        assert sum(each["listed"] and not each["caught"] for each in audit.faults) <= 3
+        assert sum(fault["listed"] and not fault["caught"] for fault in audit.faults) <= 3
         assert audit.valid
-        assert all(each["passed"] for each in audit.valid)
+        assert all(run["passed"] for run in audit.valid)
 
 
 def test_what_cannot_be_seen_is_what_the_check_says_today(audits):

@@ -100,9 +100,9 @@ class Problem(ABC):
 
     def named(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensors:
         """What a step left, by name."""
-        found = dict(zip(self.outputs, outputs, strict=True))
+        results = dict(zip(self.outputs, outputs, strict=True))
         names = [f"gradient of {name}" for name in self.differentiable()]
-        return found | dict(zip(names, gradients, strict=bool(gradients)))
+        return results | dict(zip(names, gradients, strict=bool(gradients)))
 
     def results(self, dtype: torch.dtype | None = None) -> Tensors:
         """Of the plain function in this type (None: the tensors' own): its outputs, and gradients
