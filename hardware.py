@@ -164,8 +164,8 @@ def ceilings(
         peak = gpu.peak_flops[precision] if peak is None else peak
     if bandwidth is None or peak is None:
         return None
-    given = bandwidth_override is not None or peak_override is not None
-    return Ceilings(bandwidth, peak, "given" if given else "datasheet")
+    is_overridden = bandwidth_override is not None or peak_override is not None
+    return Ceilings(bandwidth, peak, "given" if is_overridden else "datasheet")
 
 
 def price_range(gpu: GPU | None, gpu_price: float | None = None) -> PriceRange | None:

@@ -189,15 +189,15 @@ class _Sweep:
 
     def report(self) -> str:
         """A table over all sessions, saved ones included, and what became of the others."""
-        there = [session for session in self.sessions if session.result is not None]
-        lines = [f"\n{len(there)} of {len(self.sessions)} sessions are complete"]
-        if there:
-            lines.append(sweep_table([session.result for session in there]))
+        complete = [session for session in self.sessions if session.result is not None]
+        lines = [f"\n{len(complete)} of {len(self.sessions)} sessions are complete"]
+        if complete:
+            lines.append(sweep_table([session.result for session in complete]))
         for session in self.sessions:
             if session.result is None:
                 ended = "not measured" if session.code is None else f"exit code {session.code}"
                 lines.append(f"missing ({ended}): {' '.join(session.words)}")
-        if len(there) < len(self.sessions):
+        if len(complete) < len(self.sessions):
             lines.append("the same command goes on with what is missing")
         lines += [f"saved: {path}" for path in self.files]
         return "\n".join(lines)

@@ -146,8 +146,8 @@ def _add_cells_of_flags(arguments) -> None:
     asked = [entry for entry in entries if all(getattr(arguments, name) for name in entry.flags)]
     if not asked:
         return
-    given = arguments.mode if "mode" in given_flags(arguments) else ()
-    arguments.mode = (*given, *(entry.name for entry in asked))
+    named = arguments.mode if "mode" in given_flags(arguments) else ()
+    arguments.mode = (*named, *(entry.name for entry in asked))
     shared = [entry.name for entry in asked if len(entry.flags) > 1]
     if shared and arguments.baseline is None:
         (arguments.baseline,) = shared

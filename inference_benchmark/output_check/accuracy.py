@@ -68,7 +68,7 @@ class Accuracy:
         for first in range(0, count, _POSITIONS_AT_A_TIME):
             positions = range(first, min(first + _POSITIONS_AT_A_TIME, count))
             unquantized, other = (
-                self._log_probabilities(which, positions) for which in (None, name)
+                self._log_probabilities(format_name, positions) for format_name in (None, name)
             )
             kl.append((unquantized.exp() * (unquantized - other)).sum(dim=-1))
             agreed.append(unquantized.argmax(dim=-1) == other.argmax(dim=-1))

@@ -178,7 +178,7 @@ class _Check:
         batch, length = tokens.shape
         layers = range(len(self.engine.caches))
         caches = [self.eager.empty_cache(index, batch, length) for index in layers]
-        some = min(batch, EXACT_SEQUENCES)
+        num_exact = min(batch, EXACT_SEQUENCES)
         eager_logits = {}
         for position in range(length):
             token = tokens[:, position : position + 1]
@@ -189,10 +189,10 @@ class _Check:
             self.routing.add(eager.choices, chosen)
             if position in recording.logits:
                 eager_logits[position] = logits_of(eager, 0)
-        exact = self.exact.stream(tokens[:some], 0, length)
-        exact_chosen = [choice[:some].flatten(0, 1) for choice in choices]
+        exact = self.exact.stream(tokens[:num_exact], 0, length)
+        exact_chosen = [choice[:num_exact].flatten(0, 1) for choice in choices]
         for index in layers:
-            exact_cache = self.exact.empty_cache(index, some, length)
+            exact_cache = self.exact.empty_cache(index, num_exact, length)
             exact.layer(index, exact_cache, exact_chosen)
             engine_cache = [tensor[rows] for tensor in self.engine.caches[index]]
             part.add_cache(index, engine_cache, caches[index], exact_cache, slice(length))
@@ -261,11 +261,15 @@ class _Check:
             "decode_error": finite(decode.logits.most()),
             "empty_cache_error": finite(empty.logits.most()),
             "cache_error": finite(
-                max(finding.error for finding in findings if finding.what.endswith("a cache slot"))
+                max(
+                    finding.error
+                    for finding in findings
+                    if finding.measure.endswith("a cache slot")
+                )
             ),
             "unwritten_slots_changed": self.unwritten_changed,
             "routing_difference": share,
-            "measured": {finding.what: finding.as_dict() for finding in findings},
+            "measured": {finding.measure: finding.as_dict() for finding in findings},
             "failures": failures,
             "floors": floor,
         }

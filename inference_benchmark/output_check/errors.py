@@ -21,7 +21,7 @@ VOCABULARY_BLOCK = 64
 class Finding:
     """An error beside its limit, and the floor that the limit rests on."""
 
-    what: str
+    measure: str
     error: float
     limit: float
     floor: float | None
@@ -38,7 +38,7 @@ class Finding:
     @property
     def phrase(self) -> str:
         place = f" ({self.at})" if self.at else ""
-        return f"{self.what} {self.error:.2g} over {self.limit:.2g}{place}"
+        return f"{self.measure} {self.error:.2g} over {self.limit:.2g}{place}"
 
     def as_dict(self) -> dict:
         error = finite(self.error)
@@ -94,11 +94,11 @@ class _Errors:
     def most(self) -> tuple[float, tuple[int, int, int]]:
         """The largest error and its (sequence, head, slot)."""
         values = [float(error) for error in self._most]
-        which = values.index(max(values))
-        _, heads, slots = self._shapes[which]
-        place = int(self._places[which])
-        sequence = self._first_sequences[which] + place // (heads * slots)
-        return values[which], (sequence, place // slots % heads, place % slots)
+        worst = values.index(max(values))
+        _, heads, slots = self._shapes[worst]
+        place = int(self._places[worst])
+        sequence = self._first_sequences[worst] + place // (heads * slots)
+        return values[worst], (sequence, place // slots % heads, place % slots)
 
 
 @dataclass
@@ -116,9 +116,9 @@ class _Three:
         self.between.add(relative_error(computed, eager), first_sequence)
         if exact is None or 0 in exact.shape:
             return
-        some = (slice(exact.shape[0]), slice(None), slice(exact.shape[2]))
-        self.engine.add(relative_error(computed[some], exact))
-        self.eager.add(relative_error(eager[some], exact))
+        known_part = (slice(exact.shape[0]), slice(None), slice(exact.shape[2]))
+        self.engine.add(relative_error(computed[known_part], exact))
+        self.eager.add(relative_error(eager[known_part], exact))
 
 
 class CacheErrors:
@@ -181,8 +181,8 @@ class CacheErrors:
         for head, (error, eager_error) in enumerate(heads):
             floor_of_head = max(floor, eager_error)
             limit = max(factors.head * floor_of_head, factors.least)
-            what = f"{part}: cache of a head"
-            findings.append(Finding(what, error, limit, floor_of_head, f"{where}, head {head}"))
+            measure = f"{part}: cache of a head"
+            findings.append(Finding(measure, error, limit, floor_of_head, f"{where}, head {head}"))
         return findings
 
 
@@ -243,8 +243,8 @@ class LogitErrors:
         limit = max(factors.most * floor_of_block, 5 * factors.least)
         start = block * VOCABULARY_BLOCK
         at = f"sequence {sequence}, tokens {start} to {start + VOCABULARY_BLOCK - 1}"
-        what = f"{part}: a block of the vocabulary"
-        findings.append(Finding(what, error, limit, floor_of_block, at))
+        measure = f"{part}: a block of the vocabulary"
+        findings.append(Finding(measure, error, limit, floor_of_block, at))
         return findings
 
 
@@ -266,8 +266,8 @@ def block_error(computed: Tensor, expected: Tensor) -> Tensor:
 
 def worst(findings: list[Finding]) -> list[Finding]:
     """Of each kind the one nearest to its limit, or farthest over it."""
-    by_kind: dict[str, Finding] = {}
+    by_measure: dict[str, Finding] = {}
     for finding in findings:
-        if finding.what not in by_kind or finding.ratio > by_kind[finding.what].ratio:
-            by_kind[finding.what] = finding
-    return list(by_kind.values())
+        if finding.measure not in by_measure or finding.ratio > by_measure[finding.measure].ratio:
+            by_measure[finding.measure] = finding
+    return list(by_measure.values())

@@ -69,7 +69,7 @@ def _compare(
         "tolerance": max(factors.most * floor[1], 3 * factors.least),
         "floor": floor[0],
         "routing_difference": share,
-        "measured": {finding.what: finding.as_dict() for finding in findings},
+        "measured": {finding.measure: finding.as_dict() for finding in findings},
         "failures": failures,
         "floors": floor,
         "seconds": time.perf_counter() - started,

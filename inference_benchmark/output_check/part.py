@@ -83,7 +83,7 @@ def _compare(
         "tolerance": max(factors.most * most, 3 * factors.least),
         "floor": mean,
         "routing_difference": share,
-        "measured": {finding.what: finding.as_dict() for finding in findings},
+        "measured": {finding.measure: finding.as_dict() for finding in findings},
         "failures": failures,
         "floors": floors,
         "seconds": time.perf_counter() - started,
@@ -100,25 +100,25 @@ def _routing_difference(problem) -> float | None:
 
 
 def _findings(
-    what: str, computed: Tensor, exact: Tensor, floor: tuple[float, float], precision: str
+    measure: str, computed: Tensor, exact: Tensor, floor: tuple[float, float], precision: str
 ) -> list[Finding]:
     if computed.shape != exact.shape:
-        raise ValueError(f"{what} has shape {tuple(computed.shape)}, not {tuple(exact.shape)}")
+        raise ValueError(f"{measure} has shape {tuple(computed.shape)}, not {tuple(exact.shape)}")
     factors = FACTORS[precision]
-    mean, most = _errors(computed, exact, _vanishes(what))
+    mean, most = _errors(computed, exact, _vanishes(measure))
     of_mean, of_most = floor
     limit = max(factors.mean * of_mean, factors.least)
     limit_of_row = max(factors.most * of_most, 3 * factors.least)
     if precision == "fp32":
         limit, limit_of_row = _FP32_MEAN, 3 * _FP32_MEAN
     return [
-        Finding(what, mean, limit, of_mean),
-        Finding(f"{what}: a row", most, limit_of_row, of_most),
+        Finding(measure, mean, limit, of_mean),
+        Finding(f"{measure}: a row", most, limit_of_row, of_most),
     ]
 
 
-def _vanishes(what: str) -> bool:
-    return "gradient" in what
+def _vanishes(measure: str) -> bool:
+    return "gradient" in measure
 
 
 def _errors(computed: Tensor, exact: Tensor, vanishes: bool = False) -> tuple[float, float]:

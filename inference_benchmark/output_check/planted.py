@@ -59,16 +59,16 @@ class Planted:
         """One step of eager and of the exact forward on copies of the engine's own caches."""
         engine, rows = self.engine, compared_rows(token.shape[0])
         token = token[rows]
-        some = min(token.shape[0], EXACT_SEQUENCES)
+        num_exact = min(token.shape[0], EXACT_SEQUENCES)
         chosen = [choice[rows] for choice in engine.choices]
-        exact_chosen = [choice[:some] for choice in chosen]
+        exact_chosen = [choice[:num_exact] for choice in chosen]
         eager = self.eager.stream(token, position, self.capacity)
-        exact = self.exact.stream(token[:some], position, self.capacity)
+        exact = self.exact.stream(token[:num_exact], position, self.capacity)
         slot = slice(position, position + 1)
         for index, cache in enumerate(engine.caches):
             eager_cache = tuple(tensor[rows].clone() for tensor in cache)
             written = [tensor[:, :, slot].clone() for tensor in eager_cache]
-            exact_cache = tuple(tensor[:some].to(self.exact.dtype) for tensor in eager_cache)
+            exact_cache = tuple(tensor[:num_exact].to(self.exact.dtype) for tensor in eager_cache)
             eager.layer(index, eager_cache, chosen)
             exact.layer(index, exact_cache, exact_chosen)
             eager_slot, exact_slot = (

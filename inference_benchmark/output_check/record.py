@@ -52,8 +52,8 @@ def _worst_measured(measured: list[dict]) -> dict:
     def ratio(entry: dict) -> float:
         return math.inf if entry["error"] is None else entry["error"] / (entry["limit"] or 1e-30)
 
-    kinds = dict.fromkeys(what for findings in measured for what in findings)
+    measures = dict.fromkeys(measure for findings in measured for measure in findings)
     return {
-        what: max((findings[what] for findings in measured if what in findings), key=ratio)
-        for what in kinds
+        measure: max((findings[measure] for findings in measured if measure in findings), key=ratio)
+        for measure in measures
     }

@@ -81,7 +81,7 @@ class Recording:
             "tokens are not in the buffer": self._lost_tokens,
             "steps ended at a wrong position": self._wrong_positions,
         }
-        return [f"{int(count)} {what}" for what, count in counts.items() if int(count)]
+        return [f"{int(count)} {fault}" for fault, count in counts.items() if int(count)]
 
 
 def evenly(count: int, batch: int, vocab_size: int, value_bytes: int) -> int:

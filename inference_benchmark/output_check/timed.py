@@ -139,15 +139,15 @@ def check_timed_runs(
         failures += [f"{name}: {text}" for text in problems]
         failures += [f"{name}: {finding.phrase}" for finding in run_findings if not finding.passed]
         for finding in run_findings:
-            if finding.what not in findings or finding.ratio > findings[finding.what].ratio:
-                findings[finding.what] = finding
+            if finding.measure not in findings or finding.ratio > findings[finding.measure].ratio:
+                findings[finding.measure] = finding
     if holds_last and (changed := _changed_context(engine, runs[-parts:])):
         failures.append(f"{changed} slots of the context changed in timed runs")
     return {
         "passed": not failures,
         "replayed_runs": len(runs) // parts,
         "replayed_cache": holds_last,
-        "measured": {finding.what: finding.as_dict() for finding in findings.values()},
+        "measured": {finding.measure: finding.as_dict() for finding in findings.values()},
         "failures": failures,
         "seconds": time.perf_counter() - started,
     }
@@ -271,9 +271,9 @@ class _Ties:
         share = self._floor.tipped_share
         limit = max(self._limit, TIPPED_DEVIATIONS * math.sqrt(2) * self._floor.tipped_logits)
         differing = most_ties(self._expected) + share * self._tokens
-        what = f"{name}: a token below the best"
+        measure = f"{name}: a token below the best"
         findings = [
-            Finding(what, self._largest, limit, self._most_noise, self._at),
+            Finding(measure, self._largest, limit, self._most_noise, self._at),
             Finding(
                 f"{name}: tokens that are not the reference's",
                 self._differing,
@@ -283,8 +283,8 @@ class _Ties:
         ]
         if share:
             most = share * self._tokens + 2
-            what = f"{name}: tokens that only other experts explain"
-            findings.append(Finding(what, self._far, most, None))
+            measure = f"{name}: tokens that only other experts explain"
+            findings.append(Finding(measure, self._far, most, None))
         return findings
 
 

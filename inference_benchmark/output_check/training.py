@@ -178,8 +178,8 @@ def _worst(
 
 def _failures(measured: dict[str, dict]) -> list[str]:
     return [
-        f"{what} ({entry['at']}): {_number(entry['error'])} from eager's, over {entry['limit']:.2g}"
-        for what, entry in measured.items()
+        f"{measure} ({entry['at']}): {_number(entry['error'])} from eager's, over {entry['limit']:.2g}"
+        for measure, entry in measured.items()
         if entry["error"] is None or entry["error"] > entry["limit"]
     ]
 

@@ -54,7 +54,7 @@ def comparison_page(sets: Sequence[SourceSet], reports: Sequence[Report]) -> Pag
             settle(picture.figure)
     page = Page(
         sets,
-        title=f"Comparison: {', '.join(one.name for one in sets)}",
+        title=f"Comparison: {', '.join(file_set.name for file_set in sets)}",
         first_title="What changed",
         first=[picture] if picture is not None else [],
         first_html=_short_names("".join(map(_said, reports)), reports),

@@ -59,8 +59,8 @@ def front_of(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
             point.y.value if y.higher_is_better else -point.y.value,
         )
 
-    def beats(one: Point, other: Point) -> bool:
-        a, b = score(one), score(other)
+    def beats(point: Point, other: Point) -> bool:
+        a, b = score(point), score(other)
         return a[0] >= b[0] and a[1] >= b[1] and a != b
 
     front = [point for point in points if not any(beats(other, point) for other in points)]

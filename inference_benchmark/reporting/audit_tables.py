@@ -59,9 +59,9 @@ def _caught(faults: Sequence[dict]) -> str:
     return f"{sum(fault['caught'] for fault in faults)} of {len(faults)}"
 
 
-def _check_seconds(audit: Audit, which: str = "") -> str:
+def _check_seconds(audit: Audit, suffix: str = "") -> str:
     known = sorted(
-        session[f"check_seconds{which}"] or 0.0 for session in audit.valid if "measured" in session
+        session[f"check_seconds{suffix}"] or 0.0 for session in audit.valid if "measured" in session
     )
     return significant(known[len(known) // 2], 2) if known else UNKNOWN
 
@@ -91,8 +91,8 @@ def _seen(fault: dict | None) -> str:
     if "measured" not in fault:
         return "**not judged**: the session failed"
     if not fault["caught"]:
-        what, entry = max(fault["measured"].items(), key=lambda item: _ratio(item[1]))
-        return f"**not caught**: {what}, {_ratio(entry):.2f} x its limit, is nearest"
+        measure, entry = max(fault["measured"].items(), key=lambda item: _ratio(item[1]))
+        return f"**not caught**: {measure}, {_ratio(entry):.2f} x its limit, is nearest"
     first = fault["by"][0]
     entry = fault["measured"].get(first)
     return first if entry is None else f"{first}, {_times(_ratio(entry))} its limit"
@@ -121,8 +121,8 @@ def _worst(sessions: Sequence[dict]) -> dict[str, dict]:
     """By the measure, whichever part of the check it is of: the entry nearest to its limit."""
     worst: dict[str, dict] = {}
     for session in sessions:
-        for what, entry in session.get("measured", {}).items():
-            name = what.partition(": ")[2]
+        for measure, entry in session.get("measured", {}).items():
+            name = measure.partition(": ")[2]
             if name not in worst or _ratio(entry) > _ratio(worst[name]):
                 worst[name] = entry
     return worst

@@ -32,10 +32,10 @@ def nearest_notes(cells: list[dict]) -> list[str]:
     for cell in cells:
         measured = (cell["output_check"] or {}).get("measured")
         if measured:
-            what, finding = max(measured.items(), key=lambda item: _ratio(item[1]))
+            measure, finding = max(measured.items(), key=lambda item: _ratio(item[1]))
             place = f" ({finding['at']})" if finding["at"] else ""
             notes.append(
-                f"{cell['label']}: nearest to its limit of {len(measured)} measures: {what}{place}, "
+                f"{cell['label']}: nearest to its limit of {len(measured)} measures: {measure}{place}, "
                 f"{_number(finding['error'])} of {_number(finding['limit'])}; "
                 f"floor {_number(finding['floor'])}"
             )

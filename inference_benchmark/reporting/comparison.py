@@ -135,14 +135,14 @@ def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
         if row.left_out
     ]
     notes += _disagreeing(rows)
-    said: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
+    labels_by_note: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
     for pairing in pairings:
         for cell in (*pairing.baseline, *pairing.candidate):
             for text in cell.remarks:
-                said.setdefault((f" ({cell.file})", text), []).append(cell.label)
+                labels_by_note.setdefault((f" ({cell.file})", text), []).append(cell.label)
     return notes + [
         f"{', '.join(dict.fromkeys(labels))}{where}: {text}"
-        for (where, text), labels in said.items()
+        for (where, text), labels in labels_by_note.items()
     ]
 
 
@@ -184,9 +184,9 @@ def _to_decide(pairings: Sequence[Pairing], rows: Sequence[Row]) -> list[str]:
 
 
 def _advice(before: str, after: str, sessions: int, labels: Sequence[str]) -> str:
-    said = f"{', '.join(dict.fromkeys(labels))}: about {sessions} sessions a side would decide it"
+    advice = f"{', '.join(dict.fromkeys(labels))}: about {sessions} sessions a side would decide it"
     if sessions >= _MOST_SESSIONS:
-        said = (
+        advice = (
             f"{', '.join(dict.fromkeys(labels))}: no likely number of sessions would decide it "
             f"({sessions} or more a side), the difference is about as small as the band"
         )
@@ -195,7 +195,7 @@ def _advice(before: str, after: str, sessions: int, labels: Sequence[str]) -> st
         commands += f" before, {after} --sessions {sessions} after"
     else:
         commands += ", before and after"
-    return f"{said}: {commands}; then compare_results.py --before ... --after ..."
+    return f"{advice}: {commands}; then compare_results.py --before ... --after ..."
 
 
 def _command(cell: SavedCell) -> str:

@@ -66,8 +66,8 @@ def as_markdown(report: Report) -> str:
         for row in rows:
             lines += [_markdown((heading(row, names), *cells)) for cells in _cells(row)]
         lines.append("")
-        said = [f"- {row.label}: {text}" for row in rows for text in deviations(row)]
-        lines += [*said, ""] if said else []
+        bullets = [f"- {row.label}: {text}" for row in rows for text in deviations(row)]
+        lines += [*bullets, ""] if bullets else []
     if report.differences:
         lines += [_markdown(("what differs", "values", "")), _markdown(("---",) * 3)]
         for difference in report.differences:
@@ -139,13 +139,13 @@ def legend(names: dict[str, str]) -> Iterator[str]:
 
 def heading(row: Row, names: dict[str, str]) -> str:
     """thunder b1 (after.json) against eager b1 (before.json): 3 and 3 sessions"""
-    ours, theirs = _files(row.files, names), _files(row.baseline_files, names)
+    files, baseline_files = _files(row.files, names), _files(row.baseline_files, names)
     if row.baseline_label is None:
-        return f"{row.label} {ours}: nothing to compare with"
+        return f"{row.label} {files}: nothing to compare with"
     if row.files == row.baseline_files:
-        sides = f"{row.label} against {row.baseline_label} {ours}"
+        sides = f"{row.label} against {row.baseline_label} {files}"
     else:
-        sides = f"{row.label} {ours} against {row.baseline_label} {theirs}"
+        sides = f"{row.label} {files} against {row.baseline_label} {baseline_files}"
     ratio = next((measured.ratio for measured in row.timed.values() if measured.ratio), None)
     if ratio is None:
         return sides

@@ -50,8 +50,8 @@ def engine_table(result: dict) -> str:
     speeds = titled("engines", [_speed_row(result, cell) for cell in cells], headers, {})
     headers = ["cell", "type", "KV type", "clock", "memory", "checked", "version"]
     facts = titled("what they are", [_fact_row(cell) for cell in cells], headers, {})
-    said = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
-    return "\n".join([speeds, "", facts, *said])
+    remarks = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
+    return "\n".join([speeds, "", facts, *remarks])
 
 
 def measured_engines(results: Sequence[dict]) -> str:
@@ -133,15 +133,15 @@ def benefits(workload: dict, cells: list[dict]) -> list[str]:
         types = [measured["options"].get("precision") for measured in (cell, other)]
         compiled = [bool(measured["options"].get("compiler")) for measured in (cell, other)]
         if types[0] != types[1] and compiled[0] == compiled[1]:
-            what = f"precision impact, {types[0]} against {types[1]}"
+            subject = f"precision impact, {types[0]} against {types[1]}"
         elif types[0] == types[1] and compiled == [True, False] and _are_ours(cell, other):
-            what = "compilation benefit"
+            subject = "compilation benefit"
         else:
             continue
         low_high = speedup["ci95"]
         interval = f" ({low_high[0]:.2f} .. {low_high[1]:.2f})" if low_high else ""
         lines.append(
-            f"{what}: {cell['label']} {main['title']} {speedup['ratio']:.2f}x{interval} "
+            f"{subject}: {cell['label']} {main['title']} {speedup['ratio']:.2f}x{interval} "
             f"of {other['label']}, {speedup['verdict']}"
         )
     return lines

@@ -63,11 +63,11 @@ def as_markdown(result: dict) -> str:
     headers += [declared["title"] for declared in headline_rates(workload)]
     headers += [*accuracy_headers(cells), "speed-up", "n", "verdict"]
     rows = [summary_row(result, cell, main, with_runs=True) for cell in cells]
-    said = [*summary_notes(result), *notes.estimate_notes(result), *notes.basis_notes(cells)]
-    said += notes.reasons(cells)
-    said += [*result["warnings"], notes.stop_note(cells)]
+    remarks = [*summary_notes(result), *notes.estimate_notes(result), *notes.basis_notes(cells)]
+    remarks += notes.reasons(cells)
+    remarks += [*result["warnings"], notes.stop_note(cells)]
     title = " ".join(headline(result).split())
-    bullets = "\n".join(f"- {' '.join(note.split())}" for note in said)
+    bullets = "\n".join(f"- {' '.join(note.split())}" for note in remarks)
     return f"{title}\n\n{markdown(headers, rows)}\n\n{bullets}"
 
 

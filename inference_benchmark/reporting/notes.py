@@ -41,13 +41,13 @@ def _problems(cell: dict) -> list[tuple[str, str]]:
     """(what is wrong, what to do about it)."""
     problems = [(cell["error"], "")] if cell["error"] else []
     check, validity = cell["output_check"], cell["validity"]
-    said = set()
+    told_codes = set()
     if check and not check["passed"]:
         problems.append((f"WRONG OUTPUT: {'; '.join(check['failures'])}", ""))
-        said.add("wrong_output")
+        told_codes.add("wrong_output")
     if validity is None or not runs(cell):
         return problems
-    others = [reason for reason in validity["reasons"] if reason["code"] not in said]
+    others = [reason for reason in validity["reasons"] if reason["code"] not in told_codes]
     return problems + [(reason["message"], reason["remedy"]) for reason in others]
 
 
@@ -61,11 +61,11 @@ def estimate_notes(result: dict) -> list[str]:
     notes = [
         f"{name}: no estimate, which takes sound runs of both depths" for name in sorted(missing)
     ]
-    said = [
+    bases = [
         f"{_how_estimated(config, cell['extrapolation'])}; {_what_intervals_hold(result, cell)}"
         for cell in estimated.values()
     ]
-    return notes + list(dict.fromkeys(said))
+    return notes + list(dict.fromkeys(bases))
 
 
 def _how_estimated(config: dict, extrapolation: dict) -> str:

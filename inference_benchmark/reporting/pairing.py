@@ -110,9 +110,11 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
         plan.skip(lonely, "in no other session; --baseline MODE compares modes")
     if not base_files or oldest is None:
         return
-    which = f" ({next(iter(base_files))})" if len(base_files) == 1 else " of those that hold a cell"
+    chosen = (
+        f" ({next(iter(base_files))})" if len(base_files) == 1 else " of those that hold a cell"
+    )
     plan.notes.append(
-        f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
+        f"baseline: the oldest file{chosen}; --baseline names another, or a mode: then the sessions "
         "of a mode are taken together"
     )
     base_cells = [cell for cell in cells if cell.session_set == oldest.session_set]
@@ -325,8 +327,8 @@ def grouped(items: Iterable[T], key: Callable[[T], Any]) -> list[tuple[T, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _unknown(what: str, name: str | None, valid: Iterable[str]) -> ComparisonError:
+def _unknown(noun: str, name: str | None, valid: Iterable[str]) -> ComparisonError:
     names = list(dict.fromkeys(valid))
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return ComparisonError(f"{what} '{name}'{hint} (there are: {', '.join(names)})")
+    return ComparisonError(f"{noun} '{name}'{hint} (there are: {', '.join(names)})")

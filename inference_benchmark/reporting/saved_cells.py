@@ -220,7 +220,7 @@ def _samples(workload: dict, record: dict) -> dict[str, list[float]]:
             samples[rate["name"]] = [time / amount for time in times]
     peak = (record["memory"] or {}).get("peak_allocated_bytes")
     cost = (record["summary"] or {}).get("cost_per_million_tokens") or {}
-    output, everything = ((cost.get(which) or {}).get("median") for which in ("output", "total"))
+    output, everything = ((cost.get(tokens) or {}).get("median") for tokens in ("output", "total"))
     singles = {
         "peak_memory_bytes": peak,
         "cost_per_million_output_tokens": output,

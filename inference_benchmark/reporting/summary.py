@@ -131,10 +131,10 @@ def legend_line(result: dict) -> str:
     """What the columns mean, for whoever sees them for the first time."""
     workload, cells = result["workload"], result["cells"]
     shown, main = headlines(workload), main_metric(workload, cells)
-    said = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
+    meanings = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
     if main is not None and any(reached(cell, main) for cell in cells):
-        said.append("limit: % reached")
-    return "; ".join([*said, "verdict: trust?"])
+        meanings.append("limit: % reached")
+    return "; ".join([*meanings, "verdict: trust?"])
 
 
 def summary_notes(result: dict) -> list[str]:
@@ -231,11 +231,11 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
     for cell in with_ours:
         speedup = speedup_of(cell, main["name"], against="eager_kernels")
         if speedup is not None:
-            said = f"{variant(cell)} b{cell['batch_size']} {speedup['ratio']:.2f}x {speedup['verdict']}"
-            against.setdefault(cell["speedup"]["eager_kernels"]["baseline"], []).append(said)
+            text = f"{variant(cell)} b{cell['batch_size']} {speedup['ratio']:.2f}x {speedup['verdict']}"
+            against.setdefault(cell["speedup"]["eager_kernels"]["baseline"], []).append(text)
     return [
-        f"with the same kernels, {main['title']} against {name}: {', '.join(said)}"
-        for name, said in against.items()
+        f"with the same kernels, {main['title']} against {name}: {', '.join(texts)}"
+        for name, texts in against.items()
     ]
 
 

@@ -83,16 +83,16 @@ def lengths(config: dict) -> str:
 
 
 def _under_summary(result: dict, legend: bool) -> str:
-    said = [legend_line(result)] if legend else []
-    said += [*summary_notes(result), *notes.estimate_notes(result)]
-    return "\n".join(map(wrap, said))
+    remarks = [legend_line(result)] if legend else []
+    remarks += [*summary_notes(result), *notes.estimate_notes(result)]
+    return "\n".join(map(wrap, remarks))
 
 
 def _last_notes(result: dict, details: bool, legend: bool) -> str:
-    said = [*(notes.details_notes(result) if details else []), *result["warnings"]]
-    said.append(notes.stop_note(result["cells"]))
-    said += [_MORE] if legend and not details and any(map(has_times, result["cells"])) else []
-    return "\n".join(wrap(note) for note in dict.fromkeys(said))
+    remarks = [*(notes.details_notes(result) if details else []), *result["warnings"]]
+    remarks.append(notes.stop_note(result["cells"]))
+    remarks += [_MORE] if legend and not details and any(map(has_times, result["cells"])) else []
+    return "\n".join(wrap(note) for note in dict.fromkeys(remarks))
 
 
 def _details(result: dict, cells: list[dict]) -> list[str]:

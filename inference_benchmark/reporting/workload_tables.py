@@ -41,12 +41,12 @@ def training_errors(results: Sequence[dict]) -> str:
     errors: dict[str, tuple[float, float, str]] = {}
     cells = [cell for result in results for cell in result["cells"] if has_times(cell)]
     for cell in cells:
-        for what, entry in cell["output_check"]["measured"].items():
+        for measure, entry in cell["output_check"]["measured"].items():
             worst = entry["error"], entry["limit"], cell["label"]
-            errors[what] = max(errors.get(what, worst), worst)
+            errors[measure] = max(errors.get(measure, worst), worst)
     rows = [
-        [what, f"{limit:.2g}", f"{error:.2g}", label]
-        for what, (error, limit, label) in errors.items()
+        [measure, f"{limit:.2g}", f"{error:.2g}", label]
+        for measure, (error, limit, label) in errors.items()
     ]
     if not rows:
         return NOTHING_PUBLISHED

@@ -48,7 +48,7 @@ def test_the_worst_of_each_kind_is_kept():
         Finding("a", 3.0, 4.0, None),
         Finding("b", 1.0, 0.5, 0),
     ]
-    assert [(finding.what, finding.error) for finding in worst(findings)] == [
+    assert [(finding.measure, finding.error) for finding in worst(findings)] == [
         ("a", 3.0),
         ("b", 1.0),
     ]
@@ -67,7 +67,7 @@ def test_a_wrong_head_of_a_slot_is_named():
     errors = CacheErrors(first_slot=100)
     errors.add(4, 1, computed, eager, exact)
     failed = {
-        finding.what: finding.at
+        finding.measure: finding.at
         for finding in errors.findings("x", FACTORS["bf16"], {})
         if not finding.passed
     }

@@ -92,11 +92,13 @@ class Problem(ABC):
 
     def backward(self, outputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, ...]:
         """Gradients of what is differentiable, among these tensors."""
-        given = [
+        output_gradients = [
             gradient.to(output.dtype)
             for gradient, output in zip(self.output_gradients.values(), outputs, strict=True)
         ]
-        return torch.autograd.grad(outputs, [tensors[n] for n in self.differentiable()], given)
+        return torch.autograd.grad(
+            outputs, [tensors[n] for n in self.differentiable()], output_gradients
+        )
 
     def named(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensors:
         """What a step left, by name."""
