@@ -124,8 +124,8 @@ def audit_fault(fault: Fault, setting: Setting) -> dict:
 
 def shown(check: dict, parts: list[str]) -> str:
     if not parts:
-        what, entry = max(check["measured"].items(), key=lambda item: ratio(item[1]))
-        return f"- (nearest: {what}, {ratio(entry):.2f} of its limit)"
+        measure, entry = max(check["measured"].items(), key=lambda item: ratio(item[1]))
+        return f"- (nearest: {measure}, {ratio(entry):.2f} of its limit)"
     first = parts[0]
     entry = check["measured"].get(first)
     if entry is None:
@@ -203,10 +203,12 @@ def audit_session(setting: Setting) -> Iterator[dict]:
 
 
 def print_measured(check: dict) -> None:
-    for what, entry in check["measured"].items():
+    for measure, entry in check["measured"].items():
         error = "inf" if entry["error"] is None else f"{entry['error']:.4g}"
         floor = "-" if entry["floor"] is None else f"{entry['floor']:.4g}"
-        print(f"    {what:50} {error:>10} limit {entry['limit']:.4g} floor {floor} {entry['at']}")
+        print(
+            f"    {measure:50} {error:>10} limit {entry['limit']:.4g} floor {floor} {entry['at']}"
+        )
 
 
 def print_summary(faults: list[dict], valid: list[dict]) -> None:

@@ -133,7 +133,9 @@ def ratio(entry: dict) -> float:
 
 def caught_by(check: dict) -> list[str]:
     """The parts of the check that saw it, the farthest over its limit first, then exact ones."""
-    over = {what: ratio(entry) for what, entry in check["measured"].items() if ratio(entry) > 1}
+    over = {
+        measure: ratio(entry) for measure, entry in check["measured"].items() if ratio(entry) > 1
+    }
     parts = sorted(over, key=over.get, reverse=True)
     exact = [text for text in check["failures"] if " over " not in text]
     return parts + exact

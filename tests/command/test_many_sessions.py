@@ -123,8 +123,8 @@ def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_p
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    said = iter(process.stdout.readline, "")
-    assert any(line == "waiting\n" for line in said)
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in lines)
     time.sleep(0.1)
     process.send_signal(number)
     rest = process.stdout.read()

@@ -144,8 +144,8 @@ def test_quantising_by_parts_is_the_same(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(rows, "_WEIGHTS_AT_A_TIME", 900)
             parts = module.quantize(matrix)
-        for one, other in zip(whole, parts, strict=True):
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+        for tensor, other in zip(whole, parts, strict=True):
+            assert torch.equal(tensor.view(torch.uint8), other.view(torch.uint8))
 
 
 # Decoders

@@ -60,7 +60,8 @@ def test_an_unchanged_mode_passes_far_from_its_limits(decoder, checked):
     assert record["steps"] == OUTPUT
     assert record["routing_difference"] is None
     errors = {
-        what: finding["error"] / finding["limit"] for what, finding in record["measured"].items()
+        measure: finding["error"] / finding["limit"]
+        for measure, finding in record["measured"].items()
     }
     assert max(errors.values()) < 0.7, errors
     assert 0 < record["floor"] < record["tolerance"] < 0.05
@@ -151,11 +152,13 @@ def test_one_output_token_can_be_replayed(decoder):
 def test_of_several_ranks_the_worst_counts(checked):
     _, record = checked
     worse = dict(record, passed=False, failures=["x 2 over 1"], cache_error=9.0)
-    what = "prompt: cache"
-    worse["measured"] = record["measured"] | {what: dict(record["measured"][what], error=None)}
+    measure = "prompt: cache"
+    worse["measured"] = record["measured"] | {
+        measure: dict(record["measured"][measure], error=None)
+    }
     both = combine([record, worse])
     assert not both["passed"]
     assert both["failures"] == ["rank 1: x 2 over 1"]
     assert both["cache_error"] == 9.0
-    assert both["measured"][what]["error"] is None
+    assert both["measured"][measure]["error"] is None
     assert combine([record]) is record

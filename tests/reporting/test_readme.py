@@ -53,6 +53,6 @@ def test_published_audits_hold_what_is_promised(audits):
 def test_what_cannot_be_seen_is_what_the_check_says_today(audits):
     import inference_benchmark.output_check as output_check
 
-    said = output_check.__doc__.split("What the check cannot see")[1]
-    assert audits[0].cannot_see == said
-    assert said.count("\n- ") <= 3
+    limits = output_check.__doc__.split("What the check cannot see")[1]
+    assert audits[0].cannot_see == limits
+    assert limits.count("\n- ") <= 3

@@ -113,7 +113,8 @@ def test_an_unchanged_mode_passes_far_from_its_limits(checked):
     _, record = checked
     assert record["passed"], record["failures"]
     errors = {
-        what: finding["error"] / finding["limit"] for what, finding in record["measured"].items()
+        measure: finding["error"] / finding["limit"]
+        for measure, finding in record["measured"].items()
     }
     assert max(errors.values()) < 0.7, errors
 
