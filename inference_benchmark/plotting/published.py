@@ -13,7 +13,7 @@ from inference_benchmark.plotting.sources import read_set
 from inference_benchmark.plotting.style import house_style
 from inference_benchmark.plotting.svg import standalone
 from inference_benchmark.plotting.writing import write_page
-from inference_benchmark.reporting.readme import PUBLISHED, ROOT, fill
+from inference_benchmark.reporting.readme.files import PUBLISHED, ROOT, fill
 
 PAGES = ROOT / "results" / "pages"
 README = ROOT / "README.md"

@@ -13,8 +13,8 @@ from inference_benchmark.model.config import Precision
 from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
-from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.card import card
+from inference_benchmark.reporting.readme.measured import measured_row
 from inference_benchmark.reporting.saving import file_name
 from inference_benchmark.reporting.summary import summary_table
 from inference_benchmark.session.memory import predict
@@ -143,7 +143,7 @@ def test_it_is_called_an_estimate_wherever_it_stands(run):
     notes = " ".join(out.split())
     assert "EST: estimated from 4 and 8 of 32 layers (4L, 8L), round by round: t(4) + 7 x" in notes
     assert file_name(result).startswith("llama3.1-8b-est4-8_1000x5_eager_cpu_")
-    assert [readme._measured_row(result, cell)[0] for cell in result["cells"]] == [
+    assert [measured_row(result, cell)[0] for cell in result["cells"]] == [
         "llama3.1-8b [ESTIMATE from 4 and 8 of 32 layers]",
         "llama3.1-8b [4 of 32 layers]",
         "llama3.1-8b [8 of 32 layers]",
