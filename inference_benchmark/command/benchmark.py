@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -170,7 +171,7 @@ class Benchmark:
         if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
             measured = measure_ceilings(DTYPES[precision], self.device, self.available)
             if measured is not None:
-                return measured
+                return replace(measured, datasheet=ceilings(preset, precision))
         return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
 
     def _available_bytes(self) -> int | None:
