@@ -51,7 +51,7 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
         parts += part_tables(result, measured)
     if details and measured:
         parts += _details(result, measured)
-    parts.append(gains_table(result))
+    parts.append(gains_table([result]))
     parts += [
         "\n".join(map(wrap, notes.reasons(result["cells"]))),
         _last_notes(result, details, legend),
