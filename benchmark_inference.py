@@ -27,6 +27,7 @@ with loading("benchmark_inference.py"):
     from inference_benchmark.options.flags import make_parser
     from inference_benchmark.options.launch import is_first_here, is_one_of_several
     from inference_benchmark.options.resolution import resolve
+    from inference_benchmark.options.workloads import by_workload
     from inference_benchmark.reporting.card import scenario_table
     from inference_benchmark.scenarios import SCENARIOS
     from inference_benchmark.system import signals
@@ -49,23 +50,24 @@ def main(argv: list[str] | None = None) -> int:
             from inference_benchmark.command.check_setup import check_setup
 
             return check_setup(arguments.device)
+        of_workloads = by_workload(arguments)
         if arguments.sweep is not None:
             return _sweep(arguments, words)
-        request = resolve(arguments)
+        requests = [resolve(of_one) for of_one in of_workloads]
         if arguments.sessions > 1:
             return _many_sessions(arguments, words)
         if arguments.cache_state is not None:
             return _cache_states(arguments, words)
-        if request.question is not None:
+        if requests[0].question is not None:
             from inference_benchmark.command.answer import run_prompt
 
-            return run_prompt(request)
-        from inference_benchmark.command.benchmark import (
+            return run_prompt(requests[0])
+        from inference_benchmark.command.workloads import (
             run,  # loads torch: only now is something to be run
         )
 
         command = [_PROGRAM, *(sys.argv[1:] if argv is None else argv)]
-        return run(request, command, _STARTED)
+        return run(requests, command, _STARTED)
     except RequestError as error:
         return _complain(error, ExitCode.BAD_REQUEST)
     except CannotRun as error:

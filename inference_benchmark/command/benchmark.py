@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import time
-from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from inference_benchmark.errors import ExitCode
 from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
 from inference_benchmark.model.weights import DTYPES
 from inference_benchmark.options.request import Request
-from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank, join
+from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
@@ -33,7 +33,7 @@ from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
 from inference_benchmark.session.nvtx import marked
 from inference_benchmark.session.plan import Group, SessionPlan
-from inference_benchmark.session.planning import make_workloads, plan_cells
+from inference_benchmark.session.planning import context_length, make_workloads, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
 from inference_benchmark.session.prompts import prompts_path, write_prompts
 from inference_benchmark.session.weights import Weights
@@ -46,34 +46,11 @@ from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
 from inference_benchmark.system.host_load import available_cpus, free_host_bytes, load_average
 
 
-def run(request: Request, command: list[str], started: float) -> int:
-    """Measure what was asked for; returns the exit code. started: perf_counter at the command.
-
-    Raises:
-        CannotRun: it does not fit, before anything is allocated.
-    """
-    own_processes = OwnProcesses() if request.device == "cuda" else None
-    with ExitStack() as stack:
-        with _starting(own_processes):
-            ranks = stack.enter_context(
-                join(request.tensor_parallel, request.device, request.all_reduce)
-            )
-            if own_processes is not None:
-                torch.zeros(1, device="cuda")  # from here on the driver lists this process
-        return Benchmark(request, command, started, ranks, own_processes=own_processes).run()
-
-
-def _starting(own_processes: OwnProcesses | None):
-    """Around the start of this process's use of a GPU; ranks of a host start together."""
-    if own_processes is None:
-        return nullcontext()
-    return own_processes.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
 class Benchmark:
     """One session; of several ranks each runs it, and the first prints and writes.
 
     open_engine: opens the engine of a cell's plan; tests put scripted ones in its place.
+    weights: shared with other sessions, whose owner closes them; None: of this session.
     """
 
     def __init__(
@@ -84,6 +61,7 @@ class Benchmark:
         ranks: Ranks | None = None,
         open_engine: OpenEngine = open_engine,
         own_processes: OwnProcesses | None = None,
+        weights: Weights | None = None,
     ) -> None:
         self._own_processes = own_processes
         self.ranks = ranks or Ranks()
@@ -99,7 +77,8 @@ class Benchmark:
         self.cells = [LiveCell(plan) for plan in self.plan.cells]
         self.facts = self._facts(command)
         self.progress = Progress(request.quiet or not self.ranks.is_first)
-        self.weights = Weights()
+        self._shares_weights = weights is not None
+        self.weights = weights or Weights()
         if request.nvtx and request.device == "cuda":
             open_engine = marked(open_engine)
         self.preparation = Preparation(
@@ -128,14 +107,18 @@ class Benchmark:
                 cell.record.interrupt()
         except BaseException:
             self.ending.finish("failed")
-            self.weights.close()
+            self._close_weights()
             raise
         self.progress.close()
         with signals.postponed():
             code = self._finish() if self.ranks.is_first else None
         self._close(self.cells)
-        self.weights.close()
+        self._close_weights()
         return self.ranks.leave(code)
+
+    def _close_weights(self) -> None:
+        if not self._shares_weights:
+            self.weights.close()
 
     # Before anything is measured
 
@@ -170,7 +153,7 @@ class Benchmark:
         if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
             measured = measure_ceilings(DTYPES[precision], self.device, self.available)
             if measured is not None:
-                return measured
+                return replace(measured, datasheet=ceilings(preset, precision))
         return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
 
     def _available_bytes(self) -> int | None:
@@ -217,11 +200,7 @@ class Benchmark:
 
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
-            workloads = make_workloads(self.request)
-            length = max(
-                max(workload.input_length, workload.cache_length) for workload in workloads
-            )
-            stage = self.progress.stage
+            length, stage = context_length(self.request), self.progress.stage
             self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]

@@ -41,18 +41,20 @@ from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.options.training import resolve_training
 from inference_benchmark.options.weight_formats import check_weight_formats, in_formats
+from inference_benchmark.options.workloads import by_workload
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.system.address_space import TORCH_BYTES, check_address_space
 from inference_benchmark.workloads import WORKLOADS
 
 
 def resolve(arguments: Namespace) -> Request:
-    """Check everything that can be known before a model is built.
+    """Check everything that can be known before a model is built, of one workload.
 
     Raises:
         RequestError: the request is wrong.
         CannotRun: a package, a GPU or a writable directory is missing.
     """
+    (arguments,) = by_workload(arguments)
     check_combination(arguments)
     check_flags(arguments)
     _add_cells_of_flags(arguments)

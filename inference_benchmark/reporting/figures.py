@@ -70,9 +70,19 @@ def limit_of(cell: dict, metric: str) -> float | None:
     return None if cell["limit"] is None else cell["limit"]["metrics"].get(metric)
 
 
+def datasheet_limit_of(cell: dict, metric: str) -> float | None:
+    """The datasheet's limit, where limit_of is another one."""
+    return None if cell["limit"] is None else cell["limit"].get("datasheet", {}).get(metric)
+
+
 def reached(cell: dict, metric: dict) -> float | None:
     """How much of what the hardware allows: 1 is as fast as the limit."""
-    limit, measured = limit_of(cell, metric["name"]), median(cell, metric["name"])
+    return share_of(limit_of(cell, metric["name"]), cell, metric)
+
+
+def share_of(limit: float | None, cell: dict, metric: dict) -> float | None:
+    """How much of this limit a cell reaches."""
+    measured = median(cell, metric["name"])
     if not limit or not measured:
         return None
     return limit / measured if metric["better"] == "lower" else measured / limit

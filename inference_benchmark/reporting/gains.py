@@ -1,5 +1,7 @@
 """What another implementation of the model gains: time of every headline metric, and memory."""
 
+from collections.abc import Sequence
+
 from inference_benchmark.model.implementation import DEFAULT
 from inference_benchmark.reporting.figures import headlines, named, speedup_of
 from inference_benchmark.reporting.summary import titled
@@ -8,18 +10,23 @@ from inference_benchmark.reporting.units import UNKNOWN
 _MB = 1e6
 
 
-def gains_table(result: dict) -> str:
+def gains_table(results: Sequence[dict]) -> str:
     """A row per metric of each cell of another implementation than the first one; nothing where
-    there is one only."""
-    cells = result["cells"]
-    first = _implementation(cells[0]) if cells else None
-    others = [cell for cell in cells if _implementation(cell) != first]
-    rows = [row for cell in others for row in _rows(result, cell)]
+    there is one only. results: of one workload each, with the same implementations."""
+    rows = [row for result in results for row in _rows_of(result)]
     if not rows:
         return ""
+    first = _implementation(results[0]["cells"][0])
     headers = ["cell", "of", "speed-up", "95%", "time saved", "", "MB saved", "memory saved"]
     title = f"against {first or DEFAULT} in the same mode; memory: peak"
     return titled(title, rows, headers, {})
+
+
+def _rows_of(result: dict) -> list[list[str]]:
+    cells = result["cells"]
+    first = _implementation(cells[0]) if cells else None
+    others = [cell for cell in cells if _implementation(cell) != first]
+    return [row for cell in others for row in _rows(result, cell)]
 
 
 def _implementation(cell: dict) -> str | None:

@@ -14,6 +14,7 @@ from inference_benchmark.reporting.units import gigabytes, rate, seconds
 from inference_benchmark.statistics.stopping import stop_words
 
 _PER_GPU = "per_gpu_tokens_per_s"
+_MORE_LIMITS = {"datasheet": "; --measure-ceilings adds the limit of what this GPU reaches"}
 
 
 def reasons(cells: list[dict]) -> list[str]:
@@ -112,7 +113,8 @@ def details_notes(result: dict) -> list[str]:
 
 def basis_notes(cells: list[dict]) -> list[str]:
     return [
-        f"limit: the hardware alone, {basis} ceilings; % of it reached" for basis in bases(cells)
+        f"limit: the hardware alone, {basis} ceilings; % of it reached{_MORE_LIMITS.get(basis, '')}"
+        for basis in bases(cells)
     ]
 
 

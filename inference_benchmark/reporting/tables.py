@@ -10,17 +10,16 @@ from inference_benchmark.reporting.check_table import check_table, nearest_notes
 from inference_benchmark.reporting.figures import (
     has_times,
     headlines,
-    limit_of,
     main_metric,
     median,
     of_summary,
     rate_of,
-    reached,
     summary_of,
     value_text,
 )
 from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.labels import session_label
+from inference_benchmark.reporting.latency_table import latency_table
 from inference_benchmark.reporting.layout import wrap
 from inference_benchmark.reporting.part_tables import is_part, part_tables
 from inference_benchmark.reporting.reading import printable, to_version_2
@@ -52,7 +51,7 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
         parts += part_tables(result, measured)
     if details and measured:
         parts += _details(result, measured)
-    parts.append(gains_table(result))
+    parts.append(gains_table([result]))
     parts += [
         "\n".join(map(wrap, notes.reasons(result["cells"]))),
         _last_notes(result, details, legend),
@@ -99,7 +98,7 @@ def _details(result: dict, cells: list[dict]) -> list[str]:
     return [
         _operating_points(result, cells),
         _throughput(result, cells),
-        *(_latency(result, cell) for cell in cells if not is_part(result)),
+        *(latency_table(result, cell) for cell in cells if not is_part(result)),
         _resources(cells),
         _variance(result, cells),
         _cold_start(cells),
@@ -201,35 +200,6 @@ def _stage(name: str) -> str:
     if name == "first_token_s":
         return "token 1"
     return name.removesuffix("_s").removeprefix("compile_").replace("_", " ")
-
-
-def _latency(result: dict, cell: dict) -> str:
-    rows = [_latency_row(cell, metric) for metric in result["workload"]["metrics"]]
-    if not cell["estimated"]:
-        rows += [
-            _step_row(percentiles)
-            for percentiles in cell["summary"]["steps"].values()
-            if percentiles
-        ]
-    headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
-    return titled(f"latency of {cell['label']}", rows, headers, _WIDTHS)
-
-
-def _latency_row(cell: dict, metric: dict) -> list[str]:
-    values = summary_of(cell, metric["name"])
-    names = ("median", "mean", "std", "min", "max", "p95", "p99")
-    limit = limit_of(cell, metric["name"])
-    return [
-        metric["title"],
-        *(value_text(values.get(name), metric) for name in names),
-        value_text(limit, metric),
-        percent(reached(cell, metric)),
-    ]
-
-
-def _step_row(percentiles: dict) -> list[str]:
-    p50, p95, p99 = (milliseconds(percentiles[name]) for name in ("p50", "p95", "p99"))
-    return ["single steps", p50, *[UNKNOWN] * 4, p95, p99, UNKNOWN, UNKNOWN]
 
 
 def _resources(cells: list[dict]) -> str:

@@ -54,11 +54,24 @@ def training_errors(results: Sequence[dict]) -> str:
 
 
 def gains(results: Sequence[dict]) -> str:
-    """The table of gains of each session, as a session prints it."""
+    """One table of gains for each model, over all workloads, as a command prints it."""
     if not results:
         return NOTHING_PUBLISHED
+    by_model: dict[str, list[dict]] = {}
+    for result in results:
+        by_model.setdefault(model_label(result["config"]), []).append(result)
     return "\n\n".join(
-        f"```text\n{result['workload']['name']}, {model_label(result['config'])}: "
-        f"{gains_table(result)}\n```"
-        for result in results
+        f"```text\n{model}; {'; '.join(map(_work, of_model))};\n{gains_table(of_model)}\n```"
+        for model, of_model in by_model.items()
+    )
+
+
+def _work(result: dict) -> str:
+    """forward of 2048, batch 4"""
+    config = result["config"]
+    lengths = (config["input_length"], config["output_length"])
+    sizes = dict.fromkeys(str(cell["batch_size"]) for cell in result["cells"])
+    return (
+        f"{result['workload']['name']} of {' -> '.join(str(length) for length in lengths if length)}, "
+        f"batch {', '.join(sizes)}"
     )

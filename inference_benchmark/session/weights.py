@@ -25,12 +25,14 @@ from inference_benchmark.session.weight_files import WeightFiles
 class Weights:
     """The decoder, how long it took to build and to load, and its weights as files.
 
+    context_length: positions that will be needed at least, where further sessions share them.
     decoders: where weights are quantised, by the name of their precision; they share with `decoder`
         what is stored alike.
     accuracy: of these, what output_check.accuracy found.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context_length: int = 0) -> None:
+        self._context_length = context_length
         self.decoder: Decoder | None = None
         self.decoders: dict[str, Decoder] = {}
         self.accuracy: dict[str, dict] = {}
@@ -72,13 +74,17 @@ class Weights:
         ranks: Ranks,
         on_stage: Callable[[str], None],
     ) -> None:
-        """Random weights, or those of a checkpoint; reading one is timed apart.
+        """Random weights, or those of a checkpoint; reading one is timed apart. What was built for an
+        earlier session stays.
 
         context_length: positions that any engine will need.
 
         Raises:
             CannotRun: the checkpoint can't be read.
         """
+        if self.decoder is not None:
+            return
+        context_length = max(context_length, self._context_length)
         on_stage("building the model")
         started = time.perf_counter()
         model, precision = request.built_model, request.precision

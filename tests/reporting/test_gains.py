@@ -27,7 +27,7 @@ def cell(label: str, implementation: str | None, peak: int | None, **ratios: flo
 
 
 def table(*cells: dict) -> list[str]:
-    return gains_table({"workload": WORKLOAD, "cells": list(cells)}).splitlines()
+    return gains_table([{"workload": WORKLOAD, "cells": list(cells)}]).splitlines()
 
 
 def test_time_and_memory_saved_by_hand():
