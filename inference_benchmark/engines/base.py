@@ -4,8 +4,9 @@ To add one, write one file with a subclass of `Engine` and one entry of the tabl
 engines/__init__.py. An engine implements the steps of the workloads that it serves: `prefill` and
 `decode` for generation, or `generate` where its makers' own loop does both, `forward` for one
 forward and `train` for a training step. Engines that execute the session's own weights build on
-`StepEngine` (step_engine.py) and say only how they compile; those that bring their own loop build on
-`StreamEngine` (stream_engine.py). No torch here.
+`StepEngine` (step_engine.py) and say only how they compile, those that train as well on
+`TrainingEngine` (training_engine.py); those that bring their own loop build on `StreamEngine`
+(stream_engine.py). No torch here.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ import torch._inductor.config
 from torch import nn
 
 from inference_benchmark.engines.base import EnginePlan, Resources
-from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 
 # Dynamo counts compilations per code object. All types of layers, prompts and single tokens, and all
@@ -42,9 +42,7 @@ def configure_inductor(plan: EnginePlan) -> None:
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
-class InductorEngine(StepEngine):
-    capabilities = replace(StepEngine.capabilities, steps=StepEngine.capabilities.steps | {"train"})
-
+class InductorEngine(TrainingEngine):
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         self._counts_before = _counts()
         super().__init__(plan, resources)

@@ -17,7 +17,7 @@ from torch import nn
 
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
-from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
@@ -100,11 +100,9 @@ _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 _OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
-class ThunderEngine(StepEngine):
+class ThunderEngine(TrainingEngine):
     capabilities = replace(
-        StepEngine.capabilities,
-        weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}),
-        steps=StepEngine.capabilities.steps | {"train"},
+        TrainingEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
     )
 
     def compile(self, decoder: Decoder) -> Callable:
