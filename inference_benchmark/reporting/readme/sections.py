@@ -42,6 +42,8 @@ RESULT_FOLDERS = (
     "as_shipped",
     "attention_as_shipped",
     "before_the_rebuild",
+    "first_token_before",
+    "first_token_after",
     "batch_sizes",
     "session",
     "main_job",
