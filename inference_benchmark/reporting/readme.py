@@ -37,6 +37,7 @@ from inference_benchmark.reporting.figures import (
     verdict_words,
 )
 from inference_benchmark.reporting.formats import markdown
+from inference_benchmark.reporting.kinds_table import time_by_kind
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
 from inference_benchmark.reporting.part_readme import parts_section
 from inference_benchmark.reporting.reading import read_result
@@ -381,6 +382,8 @@ FILES = {
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),
         "training": lambda: published("training"),
+        "forward_kinds": lambda: time_by_kind(_results("forward")),
+        "training_kinds": lambda: time_by_kind(_results("training")),
         "training_costs": lambda: training_costs(_results("training")),
         "own_model": lambda: gains(_results("own_model")),
         "example_engine": lambda: example("engine_aot_eager"),
