@@ -285,8 +285,8 @@ class Benchmark:
             self.ranks.report(failure(error))
 
     def _close(self, cells: list[LiveCell]) -> None:
-        """What engines hold on a GPU is free at once, whatever refers to whatever; captured graphs
-        may hold NCCL calls, and go before the process group does."""
+        """Free at once what engines hold on a GPU, reference cycles included. Captured graphs may
+        hold NCCL calls, so they go before the process group does."""
         for cell in cells:
             cell.close()
             cell.clock_type = None

@@ -19,8 +19,8 @@ from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
 
 Cells = Sequence[CellPlan]
-# More sequences than this at once answer no question about operating points; a tiny model would go
-# on to a million.
+# Where a sweep ends at the latest: nobody serves more sequences at once, and of a tiny model a
+# million would fit.
 _MOST_SWEPT = 4096
 
 
@@ -49,7 +49,7 @@ def with_batch_sizes(
             break
         sizes.append(size)
         size *= 2
-    # Of a single sequence that does not fit, the refusal says what would.
+    # Where not even one sequence fits, the refusal that follows says what would.
     return replace(request, batch_size=tuple(sizes) or (1,))
 
 

@@ -40,9 +40,9 @@ def run(requests: Sequence[Request], command: list[str], started: float) -> int:
         return run_all(
             [
                 Benchmark(
-                    each, command, started, ranks, own_processes=own_processes, weights=weights
+                    request, command, started, ranks, own_processes=own_processes, weights=weights
                 )
-                for each in requests
+                for request in requests
             ]
         )
 

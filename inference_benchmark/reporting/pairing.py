@@ -158,7 +158,7 @@ def _pair_sessions(
     for cell in plan.unpaired((*bases, *others)):
         rest = others if cell in bases else bases
         if any(key(cell) == key(other) and cell.label == other.label for other in rest):
-            plan.skip([cell], "other sessions agree better with what it could be compared with")
+            plan.skip([cell], "what it could be compared with agrees better with other sessions")
             continue
         differing = _difference([cell], rest, key)
         where = f"; the nearest cell differs in {differing}" if differing else ""
