@@ -130,7 +130,7 @@ def gpu_state(cell: MeasuredCell) -> dict | None:
     of_gpus = [
         summarize_state(before[rank::num_gpus], after[rank::num_gpus]) for rank in range(num_gpus)
     ]
-    shares = [own["throttled_share"] for own in of_gpus if own is not None]
+    shares = [throttling["throttled_share"] for throttling in of_gpus if throttling is not None]
     worst = {
         cause: max((s[cause] for s in shares if s[cause] is not None), default=None)
         for cause in state["throttled_share"]

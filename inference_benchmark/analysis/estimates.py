@@ -63,9 +63,9 @@ def widened(summary: dict, workload: Workload | type[Workload], metric: str) -> 
     }
 
 
-def _same_mode(one: MeasuredCell, other: MeasuredCell) -> bool:
+def _same_mode(cell: MeasuredCell, other: MeasuredCell) -> bool:
     names = ("spec", "batch_size", "context_depth")
-    return all(getattr(one.plan, name) == getattr(other.plan, name) for name in names)
+    return all(getattr(cell.plan, name) == getattr(other.plan, name) for name in names)
 
 
 def _estimate(

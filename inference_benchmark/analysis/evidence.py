@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from inference_benchmark.analysis.facts import SessionFacts
+from inference_benchmark.analysis.rules_of_machine import held_by_board_limit
 from inference_benchmark.analysis.validity import Evidence, LimitShare, limit_share
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.intervals import relative_half_width
@@ -12,15 +13,15 @@ _LIMIT_UNCERTAINTY = {"measured": 0.02}
 
 
 def evidence_of(
-    cell: MeasuredCell, result: dict, results: Sequence[dict], facts: SessionFacts
+    cell: MeasuredCell, result: dict, alike: Sequence[dict], facts: SessionFacts
 ) -> Evidence:
-    """results: of all cells of the session."""
+    """alike: results of the other cells that do the same work, which this one is held against."""
     record, workload, request = cell.record, cell.plan.workload, facts.request
     times = cell.times()
     clocks = [
         other["gpu_state"]["sm_clock_hz"]["median"]
-        for other in results
-        if other is not result and _has_clock(other)
+        for other in alike
+        if _has_clock(other) and not held_by_board_limit(other["gpu_state"])
     ]
     widths = [relative_half_width(values) for values in workload.watched(times).values() if values]
     known = [width for width in widths if width is not None]

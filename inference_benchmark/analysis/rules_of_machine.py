@@ -13,8 +13,8 @@ MAX_THERMAL_SHARE = 0.01
 # moves a run by well under 1 %.
 MAX_CAPPED_SHARE = 0.20
 MAX_TIMER_DISAGREEMENT = 0.02
-# A mode that keeps more of the GPU busy runs at lower clocks at the same power limit: 2 to 4 % were
-# seen between modes of one session on an H200. More than this is another cause.
+# A mode that keeps more of the GPU busy runs at lower clocks at the same power limit: 2 to 7 % were
+# seen between modes of one session on an H200. More than this, away from the limit, is another cause.
 MAX_CLOCK_DIFFERENCE = 0.05
 # Other processes that want a CPU at the start, as a share of the CPUs: one more than a quarter of
 # them takes time from a run that uses all.
@@ -50,8 +50,8 @@ def power_capped(evidence: Evidence) -> Reason | None:
     always sheds some clocks: that is how fast it is, and no fault of the measurement."""
     shares = _shares(evidence, SOFT_THROTTLES)
     state = evidence.gpu_state or {}
-    limit_w, own_w = state.get("power_limit_w"), state.get("default_power_limit_w")
-    if limit_w is not None and own_w is not None and limit_w >= own_w:
+    limit_w = state.get("power_limit_w")
+    if _is_board_limit(state):
         shares.pop(SOFT_THROTTLES["software_power_cap"], None)
     if max(shares.values(), default=0.0) <= MAX_CAPPED_SHARE:
         return None
@@ -64,6 +64,17 @@ def power_capped(evidence: Evidence) -> Reason | None:
         "Raise the power limit, or lock the clocks below the point where it caps them; compare "
         "only with results at the same limit.",
     )
+
+
+def held_by_board_limit(gpu_state: Mapping[str, Any]) -> bool:
+    """Whether the clocks were what the board's own power limit leaves to this work."""
+    share = (gpu_state.get("throttled_share") or {}).get("software_power_cap") or 0.0
+    return _is_board_limit(gpu_state) and share > MAX_CAPPED_SHARE
+
+
+def _is_board_limit(gpu_state: Mapping[str, Any]) -> bool:
+    limit_w, board_w = gpu_state.get("power_limit_w"), gpu_state.get("default_power_limit_w")
+    return limit_w is not None and board_w is not None and limit_w >= board_w
 
 
 def _shares(evidence: Evidence, causes: Mapping[str, str]) -> dict[str, float]:
@@ -107,9 +118,11 @@ def _describe_process(process: Mapping[str, Any]) -> str:
 
 
 def clocks_differ(evidence: Evidence) -> Reason | None:
-    """Cells at different clocks: part of a speed-up between them is the clocks'."""
-    clock = (evidence.gpu_state or {}).get("sm_clock_hz")
-    if not clock or not evidence.other_cells_sm_clock_hz:
+    """Cells that do the same work at different clocks: part of a speed-up between them is the
+    clocks'. Not where the board's own power limit sets them: that is how fast this work runs."""
+    state = evidence.gpu_state or {}
+    clock = state.get("sm_clock_hz")
+    if not clock or not evidence.other_cells_sm_clock_hz or held_by_board_limit(state):
         return None
     own_hz = clock["median"]
     farthest_hz = max(evidence.other_cells_sm_clock_hz, key=lambda hz: abs(hz - own_hz))

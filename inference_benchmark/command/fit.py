@@ -109,9 +109,9 @@ def _fits(cells: Cells, available: int) -> bool:
 def _refusal(request: Request, largest: Group, cells: Cells, available: int) -> str:
     wanted = need(largest.cells)
     ranks = request.tensor_parallel
-    each = "" if ranks == 1 else f" on each of {ranks} ranks"
+    per_rank = "" if ranks == 1 else f" on each of {ranks} ranks"
     return (
-        f"{request.built_model.label} needs about {gigabytes(wanted.total)} GB{each} "
+        f"{request.built_model.label} needs about {gigabytes(wanted.total)} GB{per_rank} "
         f"(weights {gigabytes(wanted.weights)}, KV cache {gigabytes(wanted.kv_cache)}), "
         f"{gigabytes(available)} GB are free; would fit: {_advice(request, cells, available)}; "
         "--force tries anyway"

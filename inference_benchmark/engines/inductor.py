@@ -86,9 +86,9 @@ class InductorEngine(StepEngine):
 
     def compiler_stats(self) -> dict:
         """Counted since this engine was opened, so they are its own right after its first steps."""
-        own = {name: count - self._counts_before[name] for name, count in _counts().items()}
+        counts = {name: count - self._counts_before[name] for name, count in _counts().items()}
         settings = torch._inductor.config
-        return own | {
+        return counts | {
             "programmatic_launch": settings.triton.enable_pdl,
             "coordinate_descent_tuning": settings.coordinate_descent_tuning,
         }

@@ -171,9 +171,9 @@ class ThunderEngine(StepEngine):
 
     def _name_of(self, executor: str) -> str | None:
         """As thunder has it."""
-        found = EXECUTORS[executor]
+        entry = EXECUTORS[executor]
         trains = self.plan.training is not None
-        return (trains and found.training_name) or found.thunder_name
+        return (trains and entry.training_name) or entry.thunder_name
 
     def _transforms(self, function: Callable) -> list:
         """What rewrites the trace; FP8 weights belong to modules, so functions have none."""

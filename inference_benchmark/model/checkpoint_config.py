@@ -126,12 +126,12 @@ _QUANTIZED_BY = {
 def _check_not_quantized(folder: Path, config: dict) -> None:
     """Weights that were quantised already are in layouts of other programs."""
     nested = config.get("text_config")
-    found = config.get("quantization_config") or (
+    quantization = config.get("quantization_config") or (
         nested.get("quantization_config") if isinstance(nested, dict) else None
     )
-    if not found:
+    if not quantization:
         return
-    method = found.get("quant_method") if isinstance(found, dict) else None
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     named = method if isinstance(method, str) else "an unknown method"
     raise CheckpointError(
         f"{folder} holds weights that are quantised already (quantization_config: {named}), which "
@@ -161,11 +161,11 @@ def _as_expected(folder: Path, model: ModelConfig, expected: ModelConfig) -> Mod
         raise CheckpointError(f"{folder}: expected {expected.family}, found {model.family}")
     sizes = [(m.num_layers, m.hidden_size, m.vocab_size, m.parameters) for m in (expected, model)]
     if sizes[0] != sizes[1]:
-        wanted, found = (
+        wanted, built = (
             f"{layers} layers, hidden size {hidden}, vocabulary {vocab}, {total / 1e9:.2f} B"
             for layers, hidden, vocab, total in sizes
         )
-        raise CheckpointError(f"{folder}: expected {expected.name} ({wanted}), found {found}")
+        raise CheckpointError(f"{folder}: expected {expected.name} ({wanted}), found {built}")
     return replace(model, name=expected.name)
 
 

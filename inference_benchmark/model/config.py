@@ -134,12 +134,12 @@ class ModelConfig:
 
     def one_layer(self) -> "ModelConfig":
         """The same model with a single layer, of the kind that it has most of."""
-        kind, _ = self._layer_counts.most_common(1)[0]
+        layer, _ = self._layer_counts.most_common(1)[0]
         return replace(
             self,
             num_layers=1,
-            attention=kind.attention,
-            feed_forward=kind.feed_forward,
+            attention=layer.attention,
+            feed_forward=layer.feed_forward,
             full_num_layers=self.full_num_layers or self.num_layers,
         )
 
@@ -224,10 +224,10 @@ class ModelConfig:
         """Values per token that the widest part of any layer holds in a prefill."""
         return max(
             max(
-                kind.attention.activation_values_per_token(),
-                kind.feed_forward.activation_values_per_token(self.hidden_size),
+                layer.attention.activation_values_per_token(),
+                layer.feed_forward.activation_values_per_token(self.hidden_size),
             )
-            for kind in self.layer_kinds
+            for layer in self.layer_kinds
         )
 
     # Bytes

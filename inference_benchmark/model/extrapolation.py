@@ -83,9 +83,9 @@ def pairs(model: ModelConfig) -> Iterator[tuple[int, int]]:
 
 
 def _default(model: ModelConfig) -> tuple[int, int]:
-    found = _DEFAULT_DEPTHS
-    if found[1] < model.num_layers and _problem(model, *found) is None:
-        return found
+    depths = _DEFAULT_DEPTHS
+    if depths[1] < model.num_layers and _problem(model, *depths) is None:
+        return depths
     least = next(pairs(model), None)
     if least is None:
         raise RequestError(f"--extrapolate: no two depths of {model.name} say how long it takes")
@@ -94,8 +94,8 @@ def _default(model: ModelConfig) -> tuple[int, int]:
 
 def _nearest(model: ModelConfig, large: int) -> tuple[int, int] | None:
     """Depths that will do, at most as deep as asked for if there are any."""
-    found = list(pairs(model))
-    fitting = [pair for pair in found if pair[1] <= large] or found[:1]
+    depths = list(pairs(model))
+    fitting = [pair for pair in depths if pair[1] <= large] or depths[:1]
     return max(fitting, key=lambda pair: (pair[1], -pair[0]), default=None)
 
 
@@ -130,8 +130,8 @@ def _not_in_proportion(layers: list[int], small: int, large: int) -> int | None:
     return min(wrong, key=lambda layer_type: between[layer_type], default=None)
 
 
-def _name(kind: LayerConfig) -> str:
-    attention, feed_forward = kind.attention, kind.feed_forward
+def _name(layer: LayerConfig) -> str:
+    attention, feed_forward = layer.attention, layer.feed_forward
     name = "attention"
     if not isinstance(attention, GroupedQueryAttention):
         name = "latent attention"

@@ -101,7 +101,7 @@ def check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[
         raise CannotRun("--all-reduce one_shot knows bf16 and fp32; leave it at auto for fp16")
     problem = _undivided(model, ranks)
     if problem is not None:
-        fewer = next(each for each in range(ranks - 1, 0, -1) if _undivided(model, each) is None)
+        fewer = next(size for size in range(ranks - 1, 0, -1) if _undivided(model, size) is None)
         raise RequestError(f"{ranks} ranks: {problem}; {fewer} would do")
     if ranks == 1 and arguments.all_reduce != "auto":
         return ["--all-reduce is ignored: there is one rank only, torchrun starts several"]

@@ -39,7 +39,7 @@ def replay_bytes(
         return config.check_bytes(precision, sequences * length)
     kinds = config.layer_kinds
     values = 4 * config.hidden_size + config.widest_activation_values()
-    cache = max(kind.attention.cache_values_per_token() for kind in kinds)
+    cache = max(layer.attention.cache_values_per_token() for layer in kinds)
     tokens = sequences * length
     narrow = tokens * ((values + cache) * precision.base_bytes + 4 * cache * _WIDE_BYTES)
     exact = length * (values + cache) * _WIDE_BYTES

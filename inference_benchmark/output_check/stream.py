@@ -60,9 +60,9 @@ def check_stream_before(
     checked, error = ["tokens"], None
     if "logits" in engine.capabilities.evidence:
         checked.append("logits")
-        some = prompts[0][: engine.most_logit_sequences]
-        forced = min(FORCED_TOKENS, output_length - 1, _fitting(some, decoder))
-        errors, problems = _compare_logits(engine, eager, exact, some, forced)
+        first_prompts = prompts[0][: engine.most_logit_sequences]
+        forced = min(FORCED_TOKENS, output_length - 1, _fitting(first_prompts, decoder))
+        errors, problems = _compare_logits(engine, eager, exact, first_prompts, forced)
         failures += problems
         error = finite(errors.most())
         mean_and_most = (floor.logits, floor.most_logits)
@@ -147,7 +147,7 @@ def _result(
         "tolerance": max(factors.most * floor.most_logits, 3 * factors.least),
         "floor": floor.logits,
         "logits_error": logits_error,
-        "measured": {finding.what: finding.as_dict() for finding in findings},
+        "measured": {finding.measure: finding.as_dict() for finding in findings},
         "failures": failures,
         "floors": floor,
     }

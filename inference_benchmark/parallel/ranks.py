@@ -144,10 +144,10 @@ class Group(Ranks):
         self._interrupted = False
         return self.broadcast(code)
 
-    def _meet(self, own: _Message) -> list[_Message]:
+    def _meet(self, sent: _Message) -> list[_Message]:
         messages: list[Any] = [None] * self.size
         try:
-            torch.distributed.all_gather_object(messages, own, group=self._control)
+            torch.distributed.all_gather_object(messages, sent, group=self._control)
         except RuntimeError as error:
             line = str(error).splitlines()[0]
             raise CannotRun(f"rank {self.shard.rank}: another rank is gone ({line})") from None
@@ -245,6 +245,6 @@ def _set_up_one_shot(group: Group, device: str, wanted: str) -> bool:
 
 
 def _reaches_all_peers(local_size: int) -> bool:
-    own = torch.cuda.current_device()
-    others = [each for each in range(local_size) if each != own]
-    return all(torch.cuda.can_device_access_peer(own, each) for each in others)
+    device = torch.cuda.current_device()
+    others = [other for other in range(local_size) if other != device]
+    return all(torch.cuda.can_device_access_peer(device, other) for other in others)

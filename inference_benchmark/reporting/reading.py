@@ -75,7 +75,7 @@ def printable(part: Any) -> Any:
     if isinstance(part, str):
         return printable_text(part)
     if isinstance(part, list):
-        return [printable(each) for each in part] if _may_hold_text(part) else part
+        return [printable(element) for element in part] if _may_hold_text(part) else part
     if isinstance(part, dict):
         return {printable_text(str(name)): printable(value) for name, value in part.items()}
     return part

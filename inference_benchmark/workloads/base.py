@@ -136,9 +136,11 @@ class Workload(ABC):
 
     def record(self) -> dict:
         """For the result file."""
-        metrics, rates = ([asdict(each) for each in group] for group in (self.metrics, self.rates))
-        found = {"name": self.name, "metrics": metrics, "rates": rates}
-        return found | ({"conditions": self.conditions} if self.conditions else {})
+        metrics, rates = (
+            [asdict(declared) for declared in group] for group in (self.metrics, self.rates)
+        )
+        record = {"name": self.name, "metrics": metrics, "rates": rates}
+        return record | ({"conditions": self.conditions} if self.conditions else {})
 
     def inputs(self, vocab_size: int, batch_size: int, seed: int, run: int, device) -> Any:
         """The prompts of a run [batch, input_length]: random, the same in every mode."""

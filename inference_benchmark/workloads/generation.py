@@ -101,10 +101,10 @@ class Generation(Workload):
             return {"total_s": run.total_s}
         ttft_s, *step_s = run.gaps_s
         decode_s = sum(step_s)
-        found = {"ttft_s": ttft_s, "total_s": ttft_s + decode_s}
+        seconds = {"ttft_s": ttft_s, "total_s": ttft_s + decode_s}
         if step_s:
-            found |= {"decode_s": decode_s, "tbot_s": decode_s / len(step_s)}
-        return found
+            seconds |= {"decode_s": decode_s, "tbot_s": decode_s / len(step_s)}
+        return seconds
 
     def steps(self, run: Run) -> dict[str, list[float]]:
         return {"step_s": run.gaps_s[1:]}

@@ -163,7 +163,7 @@ def main() -> None:
         timed(count)
     first_s, all_s = ([timed(count) for _ in range(flags.runs)] for count in (1, lengths[1]))
     ttft_s, total_s = median(first_s), median(all_s)
-    found = {
+    record = {
         "engine": flags.engine,
         "model": Path(flags.folder).name,
         "input_length": lengths[0],
@@ -175,9 +175,9 @@ def main() -> None:
         "total_s": total_s,
         "runs": {"first_s": first_s, "all_s": all_s},
     }
-    print(json.dumps(found))
+    print(json.dumps(record))
     if flags.output is not None:
-        flags.output.write_text(json.dumps(found))
+        flags.output.write_text(json.dumps(record))
 
 
 if __name__ == "__main__":

@@ -114,11 +114,11 @@ def test_the_operator_on_a_gpu_sees_what_the_reference_sees(dtype, value_dim):
     q = torch.randn(2, 8, 40, 64, device="cuda", dtype=dtype)
     k = torch.randn(2, kv_heads, 500, 64, device="cuda", dtype=dtype)[:, :, :300]
     v = torch.randn(2, kv_heads, 500, value_dim, device="cuda", dtype=dtype)[:, :, :300]
-    found = causal._continued_operator(q, k, v, 0.3)
+    output = causal._continued_operator(q, k, v, 0.3)
     expected = causal._continued_reference(q.double(), k.double(), v.double(), 0.3)
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-4
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
-    assert found.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=tolerance)
+    assert output.transpose(1, 2).is_contiguous()
 
 
 @pytest.mark.gpu
@@ -132,5 +132,5 @@ def test_on_a_gpu_the_check_passes_behind_a_context(name, kernels):
     engine.prefill(prompts[0])
     engine.decode()
     engine.capture()
-    found = check_before(engine, decoder, prompts, "bf16", seed=1)
-    assert found["passed"], found["failures"]
+    record = check_before(engine, decoder, prompts, "bf16", seed=1)
+    assert record["passed"], record["failures"]

@@ -53,7 +53,7 @@ def test_the_hardware_curve_goes_through_the_limits_of_the_cells_and_beyond():
         line for line in throughput.figure.axes[0].lines if "limit" in str(line.get_label())
     )
     drawn_at = dict(zip(*curve.get_data(), strict=True))
-    for limit in (each["limit"]["metrics"] for each in result["cells"]):
+    for limit in (cell["limit"]["metrics"] for cell in result["cells"]):
         per_user = 1 / limit["tbot_s"]
         assert min(abs(x / per_user - 1) for x in drawn_at) < 1e-9
     assert len(drawn_at) == 9  # b1 to b256, of which the last has no run

@@ -74,9 +74,9 @@ class TestRuns:
         cell = fake_cell()
         _, picture = drawn(runs_pictures, subject_of(cell))
         (table,) = picture.tables
-        found = cell["summary"]["metrics"]["tbot_s"]
-        assert column(table, "median ms") == [found["median"]]
-        assert column(table, "max ms") == [found["max"]]
+        summary = cell["summary"]["metrics"]["tbot_s"]
+        assert column(table, "median ms") == [summary["median"]]
+        assert column(table, "max ms") == [summary["max"]]
 
 
 class TestSteps:
