@@ -173,7 +173,9 @@ class Benchmark:
                 share, precision = plan.share, plan.precision
                 cell.record.memory |= {
                     "weights_bytes": share.weight_bytes(precision),
-                    "kv_cache_bytes": share.kv_cache_bytes(
+                    "kv_cache_bytes": None
+                    if share.is_foreign  # then it is a bound, for the prediction
+                    else share.kv_cache_bytes(
                         precision, plan.batch_size, plan.workload.cache_length
                     ),
                     "predicted_bytes": group.predicted_bytes,

@@ -122,7 +122,8 @@ def _advice(request: Request, cells: Cells, available: int) -> str:
     """A smaller batch or fewer layers, and whether the full model can be estimated instead."""
     largest = max(request.batch_sizes)
     fitting = largest_fit(cells, request, largest, available)
-    if request.extrapolation is not None or request.model.is_reduced:
+    model = request.model
+    if request.extrapolation is not None or model.is_reduced or model.is_foreign:
         return fitting
     if not _can_be_estimated(request, cells, available):
         return fitting
@@ -147,6 +148,8 @@ def largest_fit(cells: Cells, request: Request, largest_batch: int, available: i
 
 def _shallower(request: Request) -> Iterator[tuple[str, tuple[ModelConfig, ...]]]:
     """(flags, models) of fewer layers that could be measured instead, the deepest first."""
+    if request.model.is_foreign:
+        return
     if request.extrapolation is None:
         for depth in range(request.model.num_layers - 1, 0, -1):
             yield f"--num-layers {depth}", (request.model.with_layers(depth),)

@@ -47,6 +47,8 @@ def check_own_loops(
     for spec in with_own_loop:
         if WORKLOADS[arguments.workload].reads_prompt_only:
             raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
+        if WORKLOADS[arguments.workload].has_depths:
+            raise RequestError(f"mode '{spec.label}' can't fill its cache: leave out --depth")
         if arguments.extrapolate is not None:
             raise RequestError(
                 f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "
@@ -62,7 +64,8 @@ def check_own_loops(
                 f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
                 f"{arguments.precision}"
             )
-        if spec.engine.needs_weights and FAMILIES[model.family].write is None:
+        is_ours = spec.engine.needs_weights and not model.is_foreign
+        if is_ours and FAMILIES[model.family].write is None:
             names = ", ".join(name for name, family in FAMILIES.items() if family.write)
             raise CannotRun(
                 f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"

@@ -24,6 +24,7 @@ from inference_benchmark.output_check.context import Context
 from inference_benchmark.output_check.errors import CacheErrors, Finding
 from inference_benchmark.output_check.memory import sequences_at_a_time
 from inference_benchmark.output_check.reference import Reference
+from inference_benchmark.output_check.references import references_of
 from inference_benchmark.output_check.tolerances import (
     FACTORS,
     TIE_DEVIATIONS,
@@ -118,7 +119,7 @@ def check_timed_runs(
         {"passed", "replayed_runs", "replayed_cache", "measured", "failures", "seconds"}.
     """
     started = time.perf_counter()
-    reference, floor = Reference(decoder), before["floors"]
+    reference, floor = references_of(decoder).of_tokens, before["floors"]
     findings: dict[str, Finding] = {}
     failures: list[str] = []
     holds_last, sampling = _holds(engine, runs[-1]), engine.plan.sampling

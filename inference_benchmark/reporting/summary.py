@@ -181,6 +181,8 @@ def _check_notes(cells: list[dict]) -> list[str]:
     for cell in cells:
         if cell["output_check"] is not None:
             evidence = ", ".join(cell["output_check"]["checked"]) or "nothing"
+            if reference := cell["output_check"].get("reference"):
+                evidence += f" against {reference}"
             by_evidence.setdefault(evidence, []).append(cell)
     unchecked = [c for c in cells if c["output_check"] is None and has_times(c)]
     unchecked = [cell for cell in unchecked if not cell["estimated"]]

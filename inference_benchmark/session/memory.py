@@ -41,16 +41,10 @@ def activation_bytes(
     size, and what the widest part of a layer holds; the logits of the last position, once in fp32;
     and what attention makes of the context that is there before it.
     """
-    widest = max(
-        max(
-            layer.attention.activation_values_per_token(),
-            layer.feed_forward.activation_values_per_token(config.hidden_size),
-        )
-        for layer in config.layer_kinds
-    )
-    per_token = 4 * config.hidden_size + widest
+    per_token = 4 * config.hidden_size + config.widest_activation_values()
     logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
-    expanded = max(layer.attention.expanded_values_per_token() for layer in config.layer_kinds)
+    layers = config.layer_kinds
+    expanded = max((layer.attention.expanded_values_per_token() for layer in layers), default=0)
     tokens = input_length * per_token + context_depth * expanded
     return batch_size * tokens * precision.base_bytes + logits
 

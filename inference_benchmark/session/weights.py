@@ -14,7 +14,7 @@ from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.model.own_model import build_own_model
 from inference_benchmark.model.quantized import FormatDecoders, build_decoders, store_all
-from inference_benchmark.model.weights import build_decoder, empty_decoder
+from inference_benchmark.model.weights import DTYPES, build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
 from inference_benchmark.output_check.accuracy import Accuracy
 from inference_benchmark.parallel.ranks import Ranks
@@ -88,6 +88,9 @@ class Weights:
         on_stage("building the model")
         started = time.perf_counter()
         model, precision = request.built_model, request.precision
+        if model.is_foreign:
+            self._load_foreign(request, device, on_stage)
+            return
         quantized = [precision for precision in request.stored_precisions if precision.is_quantized]
         if quantized and request.model_path is None:
             self._build_quantized(request, quantized, context_length, device, ranks)
@@ -111,6 +114,19 @@ class Weights:
             _wait(device)
             self.load_s = time.perf_counter() - started
         self.files = WeightFiles(self.decoder, on_stage)
+
+    def _load_foreign(
+        self, request: Request, device: torch.device, on_stage: Callable[[str], None]
+    ) -> None:
+        """An architecture that is not ours, as its library reads it: there is nothing to build."""
+        from inference_benchmark.model.foreign import load_foreign
+
+        on_stage(f"reading {printable(str(request.model_path))}")
+        started = time.perf_counter()
+        dtype = DTYPES[request.precision]
+        self.decoder = load_foreign(request.model, request.model_path, dtype, device)
+        _wait(device)
+        self.load_s = time.perf_counter() - started
 
     def close(self) -> None:
         """Remove what was written of the weights."""

@@ -107,6 +107,8 @@ class Generation(TokenByToken):
         return {"step_s": run.gaps_s[1:]}
 
     def cost(self, share: ModelConfig, precision: Precision, batch_size: int) -> Cost:
+        if share.is_foreign:
+            return Cost.unknown()
         prefill = Phase(
             share.prefill_flops(batch_size, self.input_length),
             share.prefill_bytes(precision, batch_size, self.input_length),
