@@ -5,7 +5,7 @@ from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.session.memory import combine
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MeasuredCell
-from inference_benchmark.system.gpu_state import summarize_state
+from inference_benchmark.system.gpu_summary import summarize_state
 
 
 def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True) -> dict:

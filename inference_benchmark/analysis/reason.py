@@ -29,7 +29,7 @@ class Evidence:
 
     device: Literal["cuda", "cpu"]
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by the metric's title
-    gpu_state: Mapping[str, Any] | None = None  # as system.gpu_state.summarize_state gives it
+    gpu_state: Mapping[str, Any] | None = None  # as system.gpu_summary.summarize_state gives it
     other_cells_gpu_state: Sequence[
         Mapping[str, Any]
     ] = ()  # of those that do the same work, where known

@@ -42,8 +42,9 @@ from inference_benchmark.system import signals
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
-from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
+from inference_benchmark.system.gpu_state import GpuMonitor
 from inference_benchmark.system.host_load import available_cpus, free_host_bytes, load_average
+from inference_benchmark.system.own_processes import OwnProcesses
 
 
 class Benchmark:

@@ -19,7 +19,7 @@ from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.session.planning import context_length
 from inference_benchmark.session.weights import Weights
-from inference_benchmark.system.gpu_state import OwnProcesses
+from inference_benchmark.system.own_processes import OwnProcesses
 
 
 def run(requests: Sequence[Request], command: list[str], started: float) -> int:

@@ -22,7 +22,7 @@ from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.system.clock import CLOCKS
-from inference_benchmark.system.gpu_state import OwnProcesses
+from inference_benchmark.system.own_processes import OwnProcesses
 from inference_benchmark.workloads.base import CheckContext
 
 OpenEngine = Callable[[CellPlan, Resources], Engine]
