@@ -1,5 +1,8 @@
 """Tables of published results: a row per cell, with what it ran on."""
 
+import json
+from collections.abc import Sequence
+
 from inference_benchmark.reporting.engine_table import measured_engines
 from inference_benchmark.reporting.figures import (
     bases,
@@ -18,7 +21,8 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
-from inference_benchmark.reporting.readme.files import results_in
+from inference_benchmark.reporting.peers import peers_table
+from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.summary import medians_ratio
 from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, percent, rate
 
@@ -139,3 +143,15 @@ def engines_measured() -> str:
         return NOTHING_PUBLISHED
     notes = dict.fromkeys(environment_line(result) for result in results)
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
+
+
+def peers(folders: Sequence[str]) -> str:
+    """Other projects' programs beside our modes in these folders of results/published."""
+    records = [
+        json.loads(path.read_text()) for path in sorted((PUBLISHED / "peers").glob("*.json"))
+    ]
+    engines = results_in("engines")
+    if not records and not engines:
+        return NOTHING_PUBLISHED
+    ours = [result for folder in folders for result in results_in(folder)]
+    return peers_table(records, engines, ours, "llama3.1-8b")

@@ -18,6 +18,7 @@ from inference_benchmark.reporting.readme.files import (
 from inference_benchmark.reporting.readme.measured import (
     engines_measured,
     environment_line,
+    peers,
     published,
 )
 from inference_benchmark.reporting.readme.parts import parts_section
@@ -69,6 +70,7 @@ def audits() -> list[Audit]:
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
+        "peers": lambda: peers(HEADLINES),
         "summary": summary,
         "scenarios": scenarios,
         "models": models,
