@@ -14,13 +14,13 @@ from inference_benchmark.errors import (
     CannotRun,
     ExitCode,
     RequestError,
-    end_interrupted,
     end_without_package,
     is_out_of_memory,
+    loading,
     printable,
 )
 
-try:
+with loading("benchmark_inference.py"):
     from inference_benchmark.hardware import GPUS, ceilings
     from inference_benchmark.model.config import Precision
     from inference_benchmark.models import MODELS
@@ -33,10 +33,6 @@ try:
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
     from inference_benchmark.workloads.generation import Generation
-except ImportError as error:
-    end_without_package("benchmark_inference.py", error)
-except KeyboardInterrupt:
-    end_interrupted("benchmark_inference.py")
 
 _PROGRAM = "benchmark_inference.py"
 _STARTED = time.perf_counter()

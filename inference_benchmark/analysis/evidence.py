@@ -12,12 +12,12 @@ _LIMIT_UNCERTAINTY = {"measured": 0.02}
 
 
 def evidence_of(
-    cell: MeasuredCell, result: dict, results: Sequence[dict], facts: SessionFacts
+    cell: MeasuredCell, result: dict, alike: Sequence[dict], facts: SessionFacts
 ) -> Evidence:
-    """results: of all cells of the session."""
+    """alike: results of the other cells that do the same work, which this one is held against."""
     record, workload, request = cell.record, cell.plan.workload, facts.request
     times = cell.times()
-    others = [other["gpu_state"] for other in results if other is not result and _has_clock(other)]
+    others = [other["gpu_state"] for other in alike if _has_clock(other)]
     widths = [relative_half_width(values) for values in workload.watched(times).values() if values]
     known = [width for width in widths if width is not None]
     # The rule that stops a session looks at what is measured, not at estimates.

@@ -30,7 +30,9 @@ class Evidence:
     device: Literal["cuda", "cpu"]
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by the metric's title
     gpu_state: Mapping[str, Any] | None = None  # as system.gpu_state.summarize_state gives it
-    other_cells_gpu_state: Sequence[Mapping[str, Any]] = ()  # of the session's, where it is known
+    other_cells_gpu_state: Sequence[
+        Mapping[str, Any]
+    ] = ()  # of those that do the same work, where known
     recompilations: int | None = None  # after warm-up
     allocator_retries: int | None = None  # during the timed runs
     timer_disagreement: Sequence[float] | None = None  # per run: |steps - wall clock| / wall clock

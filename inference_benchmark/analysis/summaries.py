@@ -23,8 +23,8 @@ def summarize_cell(cell: MeasuredCell, samples: dict, facts: SessionFacts) -> di
     plan, workload = cell.plan, cell.plan.workload
     metrics = {name: summarize(values) for name, values in samples["metrics"].items()}
     if plan.is_estimate:
-        metrics = {name: widened(found, workload, name) for name, found in metrics.items()}
-    medians = {name: found["median"] for name, found in metrics.items()}
+        metrics = {name: widened(estimate, workload, name) for name, estimate in metrics.items()}
+    medians = {name: estimate["median"] for name, estimate in metrics.items()}
     amounts = {**workload.amounts(plan.batch_size, plan.num_ranks), **plan.cost.amounts}
     ceilings = facts.ceilings.get(plan.precision.compute)
     return {

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -59,10 +60,10 @@ class Benchmark:
         started: float,
         ranks: Ranks | None = None,
         open_engine: OpenEngine = open_engine,
-        own: OwnProcesses | None = None,
+        own_processes: OwnProcesses | None = None,
         weights: Weights | None = None,
     ) -> None:
-        self._own = own
+        self._own_processes = own_processes
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
@@ -87,7 +88,7 @@ class Benchmark:
             self.ranks,
             self.progress.stage,
             open_engine,
-            own,
+            own_processes,
             request.max_kl,
         )
         self.ending = Ending(request, self._result)
@@ -152,17 +153,17 @@ class Benchmark:
         if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
             measured = measure_ceilings(DTYPES[precision], self.device, self.available)
             if measured is not None:
-                return measured
+                return replace(measured, datasheet=ceilings(preset, precision))
         return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
 
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
-            own = torch.cuda.mem_get_info(self.device)[0]
+            available = torch.cuda.mem_get_info(self.device)[0]
         else:
-            own = free_host_bytes()
-            own = None if own is None else own // self.ranks.local_size
-        known = [free for free in self.ranks.all_gather(own) if free is not None]
+            available = free_host_bytes()
+            available = None if available is None else available // self.ranks.local_size
+        known = [free for free in self.ranks.all_gather(available) if free is not None]
         return min(known, default=None)
 
     def _record_memory(self) -> None:
@@ -172,7 +173,9 @@ class Benchmark:
                 share, precision = plan.share, plan.precision
                 cell.record.memory |= {
                     "weights_bytes": share.weight_bytes(precision),
-                    "kv_cache_bytes": share.kv_cache_bytes(
+                    "kv_cache_bytes": None
+                    if share.is_foreign  # then it is a bound, for the prediction
+                    else share.kv_cache_bytes(
                         precision, plan.batch_size, plan.workload.cache_length
                     ),
                     "predicted_bytes": group.predicted_bytes,
@@ -203,7 +206,7 @@ class Benchmark:
             self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]
-        with GpuMonitor(gpu["uuid"] if gpu else None, own=self._own) as monitor:
+        with GpuMonitor(gpu["uuid"] if gpu else None, own_processes=self._own_processes) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
                 gpu["power_limit_w"] = seen.power_limit_w
                 gpu["default_power_limit_w"] = seen.default_power_limit_w
@@ -284,8 +287,8 @@ class Benchmark:
             self.ranks.report(failure(error))
 
     def _close(self, cells: list[LiveCell]) -> None:
-        """What engines hold on a GPU is free at once, whatever refers to whatever; captured graphs
-        may hold NCCL calls, and go before the process group does."""
+        """Free at once what engines hold on a GPU, reference cycles included. Captured graphs may
+        hold NCCL calls, so they go before the process group does."""
         for cell in cells:
             cell.close()
             cell.clock_type = None

@@ -29,27 +29,29 @@ def run(requests: Sequence[Request], command: list[str], started: float) -> int:
         CannotRun: a workload does not fit, before anything is allocated.
     """
     first = requests[0]
-    own = OwnProcesses() if first.device == "cuda" else None
+    own_processes = OwnProcesses() if first.device == "cuda" else None
     with ExitStack() as stack:
-        with _starting(own):
+        with _starting(own_processes):
             ranks = stack.enter_context(join(first.tensor_parallel, first.device, first.all_reduce))
-            if own is not None:
+            if own_processes is not None:
                 torch.zeros(1, device="cuda")  # from here on the driver lists this process
         weights = Weights(max(map(context_length, requests)))
         stack.callback(weights.close)
         return run_all(
             [
-                Benchmark(each, command, started, ranks, own=own, weights=weights)
-                for each in requests
+                Benchmark(
+                    request, command, started, ranks, own_processes=own_processes, weights=weights
+                )
+                for request in requests
             ]
         )
 
 
-def _starting(own: OwnProcesses | None):
+def _starting(own_processes: OwnProcesses | None):
     """Around the start of this process's use of a GPU; ranks of a host start together."""
-    if own is None:
+    if own_processes is None:
         return nullcontext()
-    return own.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return own_processes.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def run_all(sessions: Sequence[Benchmark]) -> int:

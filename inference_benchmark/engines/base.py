@@ -125,11 +125,11 @@ class Engine:
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
-    # Makes a clock for a number of marks, where the engine knows better than the session's clocks.
+    # For a number of marks, where the session's clocks can't time the engine; None: they can.
     clock_type: Any = None
     # Weights of its own, where its outputs are checked against these instead of the session's.
     decoder: Any = None
-    # Of a cold start what it took to load weights; None where it uses the session's.
+    # Seconds of a cold start that loading weights took; None where it uses the session's.
     load_s: float | None = None
 
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:

@@ -148,8 +148,8 @@ def _add_cells_of_flags(arguments) -> None:
     asked = [entry for entry in entries if all(getattr(arguments, name) for name in entry.flags)]
     if not asked:
         return
-    given = arguments.mode if "mode" in given_flags(arguments) else ()
-    arguments.mode = (*given, *(entry.name for entry in asked))
+    named = arguments.mode if "mode" in given_flags(arguments) else ()
+    arguments.mode = (*named, *(entry.name for entry in asked))
     shared = [entry.name for entry in asked if len(entry.flags) > 1]
     if shared and arguments.baseline is None:
         (arguments.baseline,) = shared
@@ -219,8 +219,8 @@ def _with_baseline(
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
-            own = baseline_at(graphs, kernels, arguments.workload)
-            specs += [own] * (own not in specs)
+            default = baseline_at(graphs, kernels, arguments.workload)
+            specs += [default] * (default not in specs)
     return specs, None
 
 

@@ -34,7 +34,7 @@ def _implementation(cell: dict) -> str | None:
 
 
 def _rows(result: dict, cell: dict) -> list[list[str]]:
-    found = []
+    rows = []
     for metric in headlines(result["workload"]):
         gain = speedup_of(cell, metric["name"])
         if gain is None:
@@ -43,7 +43,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
         interval = gain["ci95"]
         saved = saved_bytes(cell, baseline)
         before = _peak(baseline)
-        found.append(
+        rows.append(
             [
                 cell["label"],
                 metric["title"],
@@ -55,7 +55,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
                 UNKNOWN if saved is None or not before else f"{saved / before * 100:.1f}%",
             ]
         )
-    return found
+    return rows
 
 
 def saved_bytes(cell: dict, baseline: dict | None) -> int | None:

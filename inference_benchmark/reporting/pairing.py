@@ -92,7 +92,7 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
     """What was measured in several sets, against the oldest of them; the rest mode by mode."""
     groups = grouped(cells, lambda cell: cell.fingerprint)
     oldest = min(cells, key=lambda cell: cell.created, default=None)
-    found = plan.baseline_files
+    base_files = plan.baseline_files
     for group in groups:
         sides = grouped(group, lambda cell: (cell.label, cell.side_name))
         recurring = [side for side in sides if len({cell.session_set for cell in side}) > 1]
@@ -102,17 +102,19 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
         for side in recurring:
             first = min(side, key=lambda cell: cell.created)
             bases = [cell for cell in side if cell.session_set == first.session_set]
-            found |= {cell.file for cell in bases}
+            base_files |= {cell.file for cell in bases}
             for other in grouped(side, lambda cell: cell.session_set):
                 if other[0] not in bases:
                     plan.pairings += _closest(request, other[0].file, other, tuple(bases))
         lonely = [cell for side in sides if side not in recurring for cell in side]
         plan.skip(lonely, "in no other session; --baseline MODE compares modes")
-    if not found or oldest is None:
+    if not base_files or oldest is None:
         return
-    which = f" ({next(iter(found))})" if len(found) == 1 else " of those that hold a cell"
+    chosen = (
+        f" ({next(iter(base_files))})" if len(base_files) == 1 else " of those that hold a cell"
+    )
     plan.notes.append(
-        f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
+        f"baseline: the oldest file{chosen}; --baseline names another, or a mode: then the sessions "
         "of a mode are taken together"
     )
     base_cells = [cell for cell in cells if cell.session_set == oldest.session_set]
@@ -143,18 +145,20 @@ def _pair_sessions(
         return "after" if request.before else cell.session_set
 
     for group in grouped(others, group_of):
-        found: dict[Side, Side] = {}
-        for kind in grouped((*bases, *group), key):
-            base_sides = _sides([cell for cell in kind if cell in bases])
-            found |= _match(_sides([cell for cell in kind if cell not in bases]), base_sides)
-        for side, base in found.items():
+        matches: dict[Side, Side] = {}
+        for comparable in grouped((*bases, *group), key):
+            base_sides = _sides([cell for cell in comparable if cell in bases])
+            matches |= _match(
+                _sides([cell for cell in comparable if cell not in bases]), base_sides
+            )
+        for side, base in matches.items():
             plan.pairings += _closest(request, group[0].file, side, base)
         where = "after" if request.before else group[0].file
-        _note_missing(plan, where, bases, itertools.chain(*found.values()))
+        _note_missing(plan, where, bases, itertools.chain(*matches.values()))
     for cell in plan.unpaired((*bases, *others)):
         rest = others if cell in bases else bases
         if any(key(cell) == key(other) and cell.label == other.label for other in rest):
-            plan.skip([cell], "other sessions agree better with what it could be compared with")
+            plan.skip([cell], "what it could be compared with agrees better with other sessions")
             continue
         differing = _difference([cell], rest, key)
         where = f"; the nearest cell differs in {differing}" if differing else ""
@@ -169,7 +173,7 @@ def _closest(request: ComparisonRequest, name: str, side: Side, base: Side) -> I
     """Each part of a side that is of one thing, against the part of its baseline most like it."""
     parts = _uniform(base, request.ignore)
     for part in _uniform(side, request.ignore):
-        yield Pairing(name, part, min(parts, key=lambda each: distance(part[0], each[0])))
+        yield Pairing(name, part, min(parts, key=lambda candidate: distance(part[0], candidate[0])))
 
 
 def _uniform(cells: Iterable[SavedCell], ignored: Sequence[str]) -> list[Side]:
@@ -254,7 +258,7 @@ def _comparable_key(
 ) -> Key:
     """What has to be equal in a pairing. Two named sides must have some of it in common."""
     left_out = ACROSS[request.across] if request.across else ()
-    names = [each.name for each in fields(Fingerprint) if each.name not in left_out]
+    names = [field.name for field in fields(Fingerprint) if field.name not in left_out]
 
     def key(cell: SavedCell) -> tuple[tuple[str, Any], ...]:
         return tuple((name, getattr(cell.fingerprint, name)) for name in names)
@@ -291,9 +295,9 @@ def _match(sides: Sequence[Side], bases: Sequence[Side]) -> dict[Side, Side]:
     left, free = list(sides), list(bases)
     pairs: dict[Side, Side] = {}
     for same in criteria:
-        found = [(side, base) for side in left for base in free if same(side[0]) == same(base[0])]
-        times = Counter(side for side, _ in found)
-        unique = {side: base for side, base in found if times[side] == 1}
+        matches = [(side, base) for side in left for base in free if same(side[0]) == same(base[0])]
+        times = Counter(side for side, _ in matches)
+        unique = {side: base for side, base in matches if times[side] == 1}
         pairs |= unique
         left = [side for side in left if side not in unique]
         free = [base for base in free if base not in unique.values()]
@@ -323,8 +327,8 @@ def grouped(items: Iterable[T], key: Callable[[T], Any]) -> list[tuple[T, ...]]:
     return [tuple(group) for group in groups.values()]
 
 
-def _unknown(what: str, name: str | None, valid: Iterable[str]) -> ComparisonError:
+def _unknown(noun: str, name: str | None, valid: Iterable[str]) -> ComparisonError:
     names = list(dict.fromkeys(valid))
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return ComparisonError(f"{what} '{name}'{hint} (there are: {', '.join(names)})")
+    return ComparisonError(f"{noun} '{name}'{hint} (there are: {', '.join(names)})")

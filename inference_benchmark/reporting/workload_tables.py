@@ -32,21 +32,21 @@ def training_costs(results: Sequence[dict]) -> str:
 
 
 def _count(cell: dict, name: str) -> str:
-    found = cell["cold_start"].get(name)
-    return UNKNOWN if found is None else f"{found:.0f}"
+    count = cell["cold_start"].get(name)
+    return UNKNOWN if count is None else f"{count:.0f}"
 
 
 def training_errors(results: Sequence[dict]) -> str:
     """Of each measure of the check of training steps the largest error of all sound cells."""
-    found: dict[str, tuple[float, float, str]] = {}
+    errors: dict[str, tuple[float, float, str]] = {}
     cells = [cell for result in results for cell in result["cells"] if has_times(cell)]
     for cell in cells:
-        for what, entry in cell["output_check"]["measured"].items():
+        for measure, entry in cell["output_check"]["measured"].items():
             worst = entry["error"], entry["limit"], cell["label"]
-            found[what] = max(found.get(what, worst), worst)
+            errors[measure] = max(errors.get(measure, worst), worst)
     rows = [
-        [what, f"{limit:.2g}", f"{error:.2g}", label]
-        for what, (error, limit, label) in found.items()
+        [measure, f"{limit:.2g}", f"{error:.2g}", label]
+        for measure, (error, limit, label) in errors.items()
     ]
     if not rows:
         return NOTHING_PUBLISHED

@@ -29,9 +29,9 @@ def guarded(ranks: Ranks, cell: LiveCell, action: Callable[[LiveCell], None]) ->
         if signals.has_come():  # raised through a tracer, which made this of it
             raise KeyboardInterrupt from error
         status, words = failure(error)
-        theirs = of_users_file(error, cell.plan.implementation.path)
-        if theirs is not None:
-            print(theirs, file=sys.stderr)
+        users_traceback = of_users_file(error, cell.plan.implementation.path)
+        if users_traceback is not None:
+            print(users_traceback, file=sys.stderr)
             words = f"in {cell.plan.implementation.path.name}: {words}"
         cell.fail(status, words)
         ranks.report((status, words))
@@ -46,5 +46,5 @@ def of_users_file(error: Exception, path: Path | None) -> str | None:
     if first is None and getattr(error, "filename", None) != str(path):  # a SyntaxError has that
         return None
     lines = [] if first is None else traceback.format_list(frames[first:])
-    said = "".join([*lines, *traceback.format_exception_only(error)])
-    return f"Traceback of {path.name} (most recent call last):\n{said}".rstrip()
+    traceback_text = "".join([*lines, *traceback.format_exception_only(error)])
+    return f"Traceback of {path.name} (most recent call last):\n{traceback_text}".rstrip()

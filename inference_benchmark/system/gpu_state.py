@@ -73,18 +73,18 @@ class GpuMonitor:
     uuid: as `torch.cuda.get_device_properties(i).uuid` gives it (with or without NVML's "GPU-");
         torch's device index is no NVML index once CUDA_VISIBLE_DEVICES is set. None: no GPU.
     nvml: a stand-in for the pynvml module.
-    own: the processes of this program that use the GPU; without it, this process alone.
+    own_processes: those of this program that use the GPU; without it, this process alone.
     """
 
     def __init__(
         self,
         uuid: object | None,
         nvml: ModuleType | Any | None = None,
-        own: "OwnProcesses | None" = None,
+        own_processes: "OwnProcesses | None" = None,
     ) -> None:
         self._nvml = None
         self._handle = None
-        self._own = own
+        self._own_processes = own_processes
         if uuid is not None:
             self._open(str(uuid), import_pynvml() if nvml is None else nvml)
 
@@ -172,14 +172,16 @@ class GpuMonitor:
 
     def _other_processes(self) -> tuple[dict[str, int | None], ...] | None:
         """Processes with a CUDA context other than ours; a display server is not one of them."""
-        found = self._read(lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle))
-        if found is None:
+        processes = self._read(
+            lambda: self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        )
+        if processes is None:
             return None
-        own = {os.getpid()} if self._own is None else self._own.pids
+        own_pids = {os.getpid()} if self._own_processes is None else self._own_processes.pids
         return tuple(
             {"pid": process.pid, "used_memory_bytes": process.usedGpuMemory}
-            for process in found
-            if process.pid not in own
+            for process in processes
+            if process.pid not in own_pids
         )
 
 
@@ -190,12 +192,12 @@ class OwnProcesses:
     that no /proc of ours shows. So they are told by when they appear: what is new on the GPUs after
     something of ours was started, and wasn't there before, is ours; everything else is foreign.
 
-        own = OwnProcesses()
-        with own.starting():
+        own_processes = OwnProcesses()
+        with own_processes.starting():
             torch.cuda.init() ... the first allocation
-        with own.starting(workers=4):
+        with own_processes.starting(workers=4):
             start the engine's server
-        monitor = GpuMonitor(uuid, own=own)
+        monitor = GpuMonitor(uuid, own_processes=own_processes)
     """
 
     def __init__(self, nvml: ModuleType | Any | None = None) -> None:

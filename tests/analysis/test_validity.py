@@ -396,15 +396,15 @@ def test_a_cpu_alone_is_no_reason():
 
 def test_an_estimate_inherits_the_reasons_of_its_sources():
     source = judge(replace(GOOD, gpu_state=shares(hardware_thermal=0.02)))
-    found = judge_estimate(replace(GOOD, gpu_state=None), [source, source])
-    assert found["verdict"] == "invalid"
-    assert [reason["code"] for reason in found["reasons"]] == ["throttled"]
+    judgement = judge_estimate(replace(GOOD, gpu_state=None), [source, source])
+    assert judgement["verdict"] == "invalid"
+    assert [reason["code"] for reason in judgement["reasons"]] == ["throttled"]
 
 
 def test_limit_share_by_hand():
     times = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]  # median 1.25, exact interval 1.0 to 1.5
-    found = limit_share(1.2, times, "datasheet")
-    assert found == LimitShare(pytest.approx(0.96), pytest.approx(0.8), "datasheet")
+    share = limit_share(1.2, times, "datasheet")
+    assert share == LimitShare(pytest.approx(0.96), pytest.approx(0.8), "datasheet")
     measured = limit_share(1.2, times, "measured", limit_uncertainty=0.05)
     assert measured.low == pytest.approx(0.76)
     assert limit_share(None, times, "given") is limit_share(1.0, [], "given") is None

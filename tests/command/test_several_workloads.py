@@ -27,9 +27,9 @@ def test_builds_are_compared_in_each_workload_with_weights_built_once(
         return build_decoder(model, precision, device, context_length, *rest)
 
     monkeypatch.setattr(weights, "build_decoder", counted)
-    own = f"{ROOT / 'examples' / 'own_model.py'}:build"
+    implementation = f"{ROOT / 'examples' / 'own_model.py'}:build"
     code = benchmark_inference.main(
-        [*FLAGS.split(), str(tmp_path), "--implementation", "default", own]
+        [*FLAGS.split(), str(tmp_path), "--implementation", "default", implementation]
     )
     assert code == 0
     assert built == [8 + 3]  # of the workload that needs most

@@ -12,7 +12,7 @@ WORKLOAD = {
 
 
 def cell(label: str, implementation: str | None, peak: int | None, **ratios: float) -> dict:
-    found = {
+    metrics = {
         name: {"ratio": ratio, "ci95": [ratio - 0.01, ratio + 0.01], "verdict": "faster"}
         for name, ratio in ratios.items()
     }
@@ -22,7 +22,7 @@ def cell(label: str, implementation: str | None, peak: int | None, **ratios: flo
         "memory": {"peak_allocated_bytes": peak},
         "status": "ok",
         "output_check": {"passed": True},
-        "speedup": {"baseline": "eager b1", "metrics": found} if ratios else None,
+        "speedup": {"baseline": "eager b1", "metrics": metrics} if ratios else None,
     }
 
 

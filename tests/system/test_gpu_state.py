@@ -240,53 +240,56 @@ def test_own_process_is_not_another(nvml):
 
 
 class TestOwnProcesses:
-    def others(self, nvml, own):
-        return [each["pid"] for each in GpuMonitor(UUID, nvml, own).snapshot().other_processes]
+    def others(self, nvml, own_processes):
+        return [
+            process["pid"]
+            for process in GpuMonitor(UUID, nvml, own_processes).snapshot().other_processes
+        ]
 
     def test_a_stranger_that_appears_at_our_start_is_us_under_the_hosts_number(self, nvml):
-        own = OwnProcesses(nvml)
+        own_processes = OwnProcesses(nvml)
         nvml.processes = [process(STRANGER, 5)]
-        with own.starting():
+        with own_processes.starting():
             nvml.processes = [process(STRANGER, 5), process(BIGGER_STRANGER, 10**9)]
-        assert self.others(nvml, own) == [STRANGER]
+        assert self.others(nvml, own_processes) == [STRANGER]
         assert nvml.opened == 1  # the monitor's
 
     def test_whoever_comes_later_is_foreign(self, nvml):
-        own = OwnProcesses(nvml)
-        with own.starting():
+        own_processes = OwnProcesses(nvml)
+        with own_processes.starting():
             nvml.processes = [process(STRANGER, 5)]
         nvml.processes = [process(STRANGER, 5), process(BIGGER_STRANGER, 10**9)]
-        assert self.others(nvml, own) == [BIGGER_STRANGER]
+        assert self.others(nvml, own_processes) == [BIGGER_STRANGER]
 
     def test_of_more_newcomers_than_were_started_the_rest_is_foreign(self, nvml):
-        own = OwnProcesses(nvml)
-        with own.starting(workers=2):
+        own_processes = OwnProcesses(nvml)
+        with own_processes.starting(workers=2):
             nvml.processes = [process(STRANGER + i, 5) for i in range(3)]
-        assert self.others(nvml, own) == [STRANGER + 2]
+        assert self.others(nvml, own_processes) == [STRANGER + 2]
 
     def test_where_the_driver_shows_our_number_no_stranger_is_ours(self, nvml):
-        own = OwnProcesses(nvml)
-        with own.starting():
+        own_processes = OwnProcesses(nvml)
+        with own_processes.starting():
             nvml.processes = [process(os.getpid(), 5), process(STRANGER, 7)]
-        assert self.others(nvml, own) == [STRANGER]
+        assert self.others(nvml, own_processes) == [STRANGER]
 
     def test_workers_are_known_as_descendants(self, nvml):
-        own = OwnProcesses(nvml)
+        own_processes = OwnProcesses(nvml)
         worker = subprocess.Popen(["sleep", "60"])
         try:
-            with own.starting(workers=1):
+            with own_processes.starting(workers=1):
                 nvml.processes = [process(worker.pid, 5), process(os.getppid(), 7)]
         finally:
             worker.kill()
             worker.wait()
-        assert self.others(nvml, own) == [os.getppid()]
+        assert self.others(nvml, own_processes) == [os.getppid()]
 
     def test_without_nvml_nothing_is_known_and_nothing_raises(self, nvml):
         nvml.nvmlInit = unsupported
-        own = OwnProcesses(nvml)
-        with own.starting():
+        own_processes = OwnProcesses(nvml)
+        with own_processes.starting():
             pass
-        assert own.pids == {os.getpid()}
+        assert own_processes.pids == {os.getpid()}
 
 
 def test_summary_by_hand():

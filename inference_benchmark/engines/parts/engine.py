@@ -46,7 +46,7 @@ class PartEngine(Engine):
         self.part = plan.part
         self.device = decoder.norm.weight.device
         self.problem = make_problem(plan, decoder)
-        implementation = IMPLEMENTATIONS[plan.part.kind][plan.mode]
+        implementation = IMPLEMENTATIONS[plan.part.name][plan.mode]
         self._step: Step = implementation.load_function()(self.problem, plan, resources)
         self._outputs: tuple[Tensor, ...] = ()
         self._choice: Tensor | None = None
@@ -81,10 +81,10 @@ class PartEngine(Engine):
         with torch.enable_grad() if self.part.backward else torch.inference_mode():
             self._outputs, self._choice = self._split(self._step.run())
 
-    def _split(self, found) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    def _split(self, returned) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """Outputs, and of a mixture the chosen experts, which come last."""
-        found = (found,) if isinstance(found, Tensor) else tuple(found)
-        return (found[:-1], found[-1]) if self.problem.is_mixture else (found, None)
+        returned = (returned,) if isinstance(returned, Tensor) else tuple(returned)
+        return (returned[:-1], returned[-1]) if self.problem.is_mixture else (returned, None)
 
     def backward(self) -> None:
         self._gradients = self.problem.backward(self._outputs, self.problem.tensors())
@@ -104,7 +104,7 @@ class PartEngine(Engine):
 
     def _named(self, outputs, gradients=()) -> Tensors:
         outputs = [output.detach() for output in outputs]
-        if self.part.kind == "layer":  # the cache is updated where it lies
+        if self.part.name == "layer":  # the cache is updated where it lies
             outputs += [self.problem.inputs[name] for name in self.problem.cache_names]
         return self.problem.named(outputs, gradients)
 
