@@ -2,9 +2,9 @@
 
 import sys
 
+from audit import write_model
 from inference_benchmark.model.checkpoint_config import read_model
 from inference_benchmark.models import MODELS
-from audit import write_model
 
 
 def test_both_forms_hold_the_model(monkeypatch, tmp_path):
