@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 
+from inference_benchmark.reporting.bare_loops import bare_loop_table
 from inference_benchmark.reporting.engine_table import measured_engines
 from inference_benchmark.reporting.figures import (
     bases,
@@ -142,7 +143,27 @@ def engines_measured() -> str:
     if not results:
         return NOTHING_PUBLISHED
     notes = dict.fromkeys(environment_line(result) for result in results)
+    notes |= dict.fromkeys(filter(None, map(_cache_line, results)))
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
+
+
+def _cache_line(result: dict) -> str | None:
+    """What compilers found on disk when a session's engines started."""
+    state = result["config"].get("cache_state")
+    if state is None:
+        return None
+    sizes = ", ".join(dict.fromkeys(str(cell["batch_size"]) for cell in result["cells"]))
+    found = {"cold": "empty", "warm": "filled"}[state]
+    name = result["config"]["model_name"]
+    return f"{name}, batch {sizes}: started with {found} compile caches."
+
+
+def engines_bare() -> str:
+    """The same engines in loops of their own, from results/published/engines/bare."""
+    paths = sorted((PUBLISHED / "engines" / "bare").glob("*.json"))
+    if not paths:
+        return NOTHING_PUBLISHED
+    return bare_loop_table(results_in("engines"), [json.loads(p.read_text()) for p in paths])
 
 
 def peers(folders: Sequence[str]) -> str:
