@@ -17,7 +17,7 @@ from torch import nn
 
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
-from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
@@ -121,11 +121,9 @@ _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 _OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
-class ThunderEngine(StepEngine):
+class ThunderEngine(TrainingEngine):
     capabilities = replace(
-        StepEngine.capabilities,
-        weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}),
-        steps=StepEngine.capabilities.steps | {"train"},
+        TrainingEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
     )
 
     def compile(self, decoder: Decoder) -> Callable:
@@ -192,9 +190,9 @@ class ThunderEngine(StepEngine):
 
     def _name_of(self, executor: str) -> str | None:
         """As thunder has it."""
-        found = EXECUTORS[executor]
+        entry = EXECUTORS[executor]
         trains = self.plan.training is not None
-        return (trains and found.training_name) or found.thunder_name
+        return (trains and entry.training_name) or entry.thunder_name
 
     def _transforms(self, function: Callable) -> list:
         """What rewrites the trace; FP8 weights belong to modules, so functions have none."""

@@ -39,7 +39,7 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
 
 def linear_functions() -> list[Callable]:
     """What this project's weight formats compute with: x, then the tensors of a matrix."""
-    modules = [import_module(each.module) for each in QUANTIZED.values()]
+    modules = [import_module(quantized.module) for quantized in QUANTIZED.values()]
     return list(dict.fromkeys(f for module in modules for f in (module.plain, module.fast)))
 
 

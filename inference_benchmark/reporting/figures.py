@@ -93,8 +93,8 @@ def speedup_of(cell: dict, metric: str, against: str | None = None) -> dict | No
     reference: "plain_eager", "eager_kernels"."""
     if not is_sound(cell) or cell["speedup"] is None:
         return None
-    found = cell["speedup"] if against is None else cell["speedup"][against]
-    return found and found["metrics"].get(metric)
+    speedup = cell["speedup"] if against is None else cell["speedup"][against]
+    return speedup and speedup["metrics"].get(metric)
 
 
 def named(cells: Sequence[dict], label: str) -> dict | None:
@@ -115,9 +115,9 @@ def value_text(value: float | None, metric: dict) -> str:
 
 def measured_text(cell: dict, metric: dict) -> str:
     """The median with its 95 % interval: 3.923±0.001; alone where the runs are too few for one."""
-    found = summary_of(cell, metric["name"])
+    summary = summary_of(cell, metric["name"])
     scale = 1e3 if metric["unit"] == "s" else 1.0
-    return with_interval(found.get("median"), found.get("median_ci95"), scale)
+    return with_interval(summary.get("median"), summary.get("median_ci95"), scale)
 
 
 def is_smoke(result: dict) -> bool:

@@ -55,9 +55,14 @@ class Cost:
     mbu: tuple[str, str] | None = None
     amounts: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def unknown(cls) -> "Cost":
+        """Of a model of which nobody here knows what it computes: it has no limits."""
+        return cls(phases={}, metrics={})
+
     def limit(self, ceilings: Ceilings | None) -> dict | None:
         """The result file's limit of a cell: least seconds of each metric, and by kind of kernel."""
-        if ceilings is None:
+        if ceilings is None or not self.phases:
             return None
         limit = {
             "basis": ceilings.basis,
@@ -77,7 +82,7 @@ class Cost:
 
     def bound(self, ceilings: Ceilings | None) -> dict[str, str] | None:
         """For each metric that is the time of one step, what bounds it."""
-        if ceilings is None:
+        if ceilings is None or not self.phases:
             return None
         return {
             metric: self.phases[phase].bound(ceilings)

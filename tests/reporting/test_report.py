@@ -44,8 +44,8 @@ def summary_rows(text: str) -> list[str]:
 
 def with_samples(cell: dict, name: str, values: list[float]) -> dict:
     """The cell with another median and interval of one metric."""
-    found = cell["summary"]["metrics"][name]
-    found |= {"median": values[1], "median_ci95": [values[0], values[2]]}
+    summary = cell["summary"]["metrics"][name]
+    summary |= {"median": values[1], "median_ci95": [values[0], values[2]]}
     return cell
 
 
