@@ -8,6 +8,7 @@ what other builds of the model gain stands in one table at the end.
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 
 import torch
 
@@ -58,6 +59,8 @@ def run_all(sessions: Sequence[Benchmark]) -> int:
     """One session after the other, until one is interrupted; one exit code for all."""
     codes = []
     for session in sessions:
+        if codes:
+            session.ending.print(partial(print, file=session.out))
         codes.append(session.run())
         if session.interrupted:
             return codes[-1]

@@ -174,7 +174,7 @@ _TABLE = (
         "a Llama in tinygrad, in a process of its own",
         graphs_by_default=False,
         packages=("tinygrad",),
-        install="pip install tinygrad",
+        install="pip install tinygrad==0.14.0",
         copies_weights=1,
         has_own_loop=True,
         in_worker=True,

@@ -8,6 +8,8 @@ wait, and the kernel that did this before is saved with its launch.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from inference_benchmark.kernels._registration import (
@@ -72,6 +74,7 @@ def rope_decode_reference(
 
 
 PREFETCH = EARLY = True
+SPLIT_STAGES = 2
 
 
 @jit
@@ -245,6 +248,13 @@ def _rope_decode_kernel(
             )
 
 
+def _choose_plan(*shape: int) -> Plan:
+    """Few stages where the context is split: beyond 48 KiB of shared memory a kernel takes L1 away,
+    from the next ones as well, which begin before it has ended."""
+    plan = choose_plan(*shape)
+    return plan if plan.splits == 1 else replace(plan, num_stages=SPLIT_STAGES)
+
+
 def launch_rope_decode(
     qkv: torch.Tensor,
     cos: torch.Tensor,
@@ -260,7 +270,7 @@ def launch_rope_decode(
     kv_heads, cache_length = k_cache.shape[1:3]
     out = _empty_output(qkv, kv_heads)
     pairs, group = batch * kv_heads, out.shape[1] // kv_heads
-    plan = plan or choose_plan(
+    plan = plan or _choose_plan(
         pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
     )
     single = plan.splits == 1

@@ -1,6 +1,7 @@
 """Several workloads of one command: the same weights, a file each, one table of gains."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from conftest import ROOT
@@ -54,11 +55,14 @@ class Session:
     def __init__(self, code: int, interrupted: bool = False, printed: int = 0) -> None:
         self._code, self.interrupted, self._printed = code, interrupted, printed
         self.has_run = False
-        self.ending = self
+        self.ending, self.out = self, None
 
     def run(self) -> int:
         self.has_run = True
         return self._code
+
+    def print(self, action: Callable[[], None]) -> None:
+        pass
 
     def result(self) -> dict:
         return {"cells": []}

@@ -65,7 +65,9 @@ def check_norm(name: str, compute: Callable, inputs: tuple[torch.Tensor, ...]) -
     dtype = inputs[0].dtype
     before = inputs[1].clone()
     out, total = compute(*inputs, EPS)
-    assert_close(out, expected_of(name, inputs), dtype)
+    # A product of two sums that may nearly cancel, of which there are few here.
+    roundings = 5e-6 if name == "swiglu" else 0.0
+    assert_close(out, expected_of(name, inputs), dtype, roundings)
     assert torch.equal(total, inputs[0] + inputs[1])
     assert torch.equal(inputs[1], before)
 

@@ -17,6 +17,7 @@ from kernel_checks import (
     TOLERANCE,
     as_layer,
     assert_close,
+    calls_again,
     doubles,
     interpreted_only,
     on_gpu,
@@ -298,8 +299,9 @@ def check_flash_decode(
             out = attend(*poisoned.flash_arguments(), scale, **plan)
             assert_close(out, reference, case.dtype)
             assert out.is_contiguous()
-            again = attend(*poisoned.flash_arguments(), scale, **plan)
-            assert same_bits(again, out), "the sum depends on the order of arrival"
+            if calls_again(position, case.positions):
+                again = attend(*poisoned.flash_arguments(), scale, **plan)
+                assert same_bits(again, out), "the sum depends on the order of arrival"
         assert same_bits(poisoned.k_cache, k_before)
 
 

@@ -1,5 +1,9 @@
 """Tables of published results: a row per cell, with what it ran on."""
 
+import json
+from collections.abc import Sequence
+
+from inference_benchmark.reporting.bare_loops import bare_loop_table
 from inference_benchmark.reporting.engine_table import measured_engines
 from inference_benchmark.reporting.figures import (
     bases,
@@ -18,7 +22,8 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
-from inference_benchmark.reporting.readme.files import results_in
+from inference_benchmark.reporting.peers import peers_table
+from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.summary import medians_ratio
 from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, percent, rate
 
@@ -138,4 +143,36 @@ def engines_measured() -> str:
     if not results:
         return NOTHING_PUBLISHED
     notes = dict.fromkeys(environment_line(result) for result in results)
+    notes |= dict.fromkeys(filter(None, map(_cache_line, results)))
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
+
+
+def _cache_line(result: dict) -> str | None:
+    """What compilers found on disk when a session's engines started."""
+    state = result["config"].get("cache_state")
+    if state is None:
+        return None
+    sizes = ", ".join(dict.fromkeys(str(cell["batch_size"]) for cell in result["cells"]))
+    found = {"cold": "empty", "warm": "filled"}[state]
+    name = result["config"]["model_name"]
+    return f"{name}, batch {sizes}: started with {found} compile caches."
+
+
+def engines_bare() -> str:
+    """The same engines in loops of their own, from results/published/engines/bare."""
+    paths = sorted((PUBLISHED / "engines" / "bare").glob("*.json"))
+    if not paths:
+        return NOTHING_PUBLISHED
+    return bare_loop_table(results_in("engines"), [json.loads(p.read_text()) for p in paths])
+
+
+def peers(folders: Sequence[str]) -> str:
+    """Other projects' programs beside our modes in these folders of results/published."""
+    records = [
+        json.loads(path.read_text()) for path in sorted((PUBLISHED / "peers").glob("*.json"))
+    ]
+    engines = results_in("engines")
+    if not records and not engines:
+        return NOTHING_PUBLISHED
+    ours = [result for folder in folders for result in results_in(folder)]
+    return peers_table(records, engines, ours, "llama3.1-8b")

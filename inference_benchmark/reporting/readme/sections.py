@@ -16,8 +16,10 @@ from inference_benchmark.reporting.readme.files import (
     results_in,
 )
 from inference_benchmark.reporting.readme.measured import (
+    engines_bare,
     engines_measured,
     environment_line,
+    peers,
     published,
 )
 from inference_benchmark.reporting.readme.parts import parts_section
@@ -54,6 +56,7 @@ RESULT_FOLDERS = (
     "same_twice",
     "compile_scope",
     "training_options",
+    "engines",
     "two_gpus",
     "four_gpus",
 )
@@ -69,6 +72,7 @@ def audits() -> list[Audit]:
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
+        "peers": lambda: peers(HEADLINES),
         "summary": summary,
         "scenarios": scenarios,
         "models": models,
@@ -79,6 +83,7 @@ FILES = {
         "whole_step": lambda: published("whole_step"),
         "foreign_engines": foreign_engines,
         "engines_measured": engines_measured,
+        "engines_bare": engines_bare,
         "example_worker_engine": lambda: package_file("engines/llama_cpp.py"),
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),
