@@ -50,8 +50,8 @@ def captured(engine: StepEngine, batch: int) -> StepEngine:
 )
 def test_captured_graphs_pass_the_gate(decoder, mode, kernels, batch):
     engine = open_engine(mode, decoder, batch, kernels)
-    found = check(decoder, captured(engine, batch), batch)
-    assert found["passed"], found
+    record = check(decoder, captured(engine, batch), batch)
+    assert record["passed"], record
 
 
 def write_one_slot_off(forward, tokens, position, caches):
@@ -88,8 +88,8 @@ def test_a_fault_inside_a_captured_graph_closes_the_gate(decoder, fault):
         return fault(forward, tokens, position, caches)
 
     engine.run_decoder = faulty
-    found = check(decoder, captured(engine, 1), 1)
-    assert not found["passed"]
+    record = check(decoder, captured(engine, 1), 1)
+    assert not record["passed"]
 
 
 def test_a_swapped_weight_closes_the_gate(decoder):

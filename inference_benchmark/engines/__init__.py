@@ -39,6 +39,7 @@ class EngineEntry:
     cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
     max_batch_size: int | None = None
+    runs_any_architecture: bool = False  # of --model-path, also those that our decoder can't be
     # Of one that is a server: "module:function" that takes its URL (--ollama-url) before anything is
     # loaded, and raises CannotRun where nothing answers.
     server_check: str = ""
@@ -142,6 +143,7 @@ _TABLE = (
         install="pip install transformers",
         has_own_loop=True,
         suffixes=("static", "static+compile"),
+        runs_any_architecture=True,
     ),
     EngineEntry(
         "vllm",
@@ -172,7 +174,7 @@ _TABLE = (
         "a Llama in tinygrad, in a process of its own",
         graphs_by_default=False,
         packages=("tinygrad",),
-        install="pip install tinygrad",
+        install="pip install tinygrad==0.14.0",
         copies_weights=1,
         has_own_loop=True,
         in_worker=True,

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.cache import LayerCache, allocate_cache, fill_cache
-from inference_benchmark.model.decoder import Decoder, Transform
-from inference_benchmark.model.own_model import OwnForward, OwnLoss, can_generate
-from inference_benchmark.model.trainer import Trainer
-from inference_benchmark.model.training import LossForward
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.own_model import OwnForward, can_generate
 
 _CAPTURE_WARMUP_STEPS = 3
 
@@ -51,19 +49,13 @@ class StepEngine(Engine):
         self.run_step: Callable | None = None
         weight = decoder.norm.weight
         self.device = weight.device
-        self.trainer: Trainer | None = None
         self.run_decoder: Callable | None = None
         model = resources.model
         if self.has_cache and model is not None and not can_generate(model):
             raise CannotRun(
                 "this implementation has no decode(input_ids, position, caches), which generation needs"
             )
-        if plan.training is None:
-            self.run_decoder = self.compile(decoder) if model is None else self._own(model)
-        elif model is None:
-            self.trainer = Trainer(decoder, plan.training, self.compile_training)
-        else:
-            self.trainer = Trainer(model, plan.training, self._own_loss)
+        self.open_model(decoder, model)
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -83,6 +75,13 @@ class StepEngine(Engine):
         self._graph_logits: Tensor | None = None
         self._graph_choices: list[Tensor] = []
 
+    def open_model(self, decoder: Decoder, model: nn.Module | None) -> None:
+        """Compile the decoder, or the model of another implementation in its place."""
+        if model is None:
+            self.run_decoder = self.compile(decoder)
+        else:
+            self.run_decoder = self.compile_model(OwnForward(model))
+
     @property
     def forward_options(self) -> dict:
         """Of model.decoder.Forward, what follows from the plan in every engine."""
@@ -101,44 +100,9 @@ class StepEngine(Engine):
         """A pure function of tensors as this engine executes it, for what is a part of a model."""
         return function
 
-    def compile_training(self, decoder: Decoder) -> Callable:
-        """(tokens, targets) -> loss, with gradients, as model.training.LossForward."""
-        raise NotImplementedError
-
     def compile_model(self, model: nn.Module) -> Callable:
         """A whole model of another implementation, as it is called."""
         raise CannotRun(f"mode '{self.plan.mode}' executes this project's build of the model only")
-
-    def _own(self, model: nn.Module) -> Callable:
-        return self.compile_model(OwnForward(model))
-
-    def _own_loss(self, model: nn.Module) -> Callable:
-        return self.compile_model(OwnLoss(model))
-
-    def loss_forward(
-        self, decoder: Decoder, transform: Transform | None = None, **settings: bool
-    ) -> Callable:
-        """Compiled by `transform` function by function, or whole; settings: of LossForward."""
-        checkpointing = self.plan.training.activation_checkpointing
-        if transform is not None and self.plan.compile_scope == "model":
-            return transform(LossForward(decoder, None, checkpointing, **settings))
-        return LossForward(decoder, transform, checkpointing, **settings)
-
-    @property
-    def loss(self) -> Tensor:
-        """Of the newest training step, a scalar in fp32 on the device."""
-        return self.trainer.loss
-
-    def train(self, token_ids: Tensor) -> None:
-        """One training step; token_ids [batch, length + 1]."""
-        self.trainer.step(token_ids)
-
-    def forget_gradients(self) -> None:
-        self.trainer.forget_gradients()
-
-    def gradient_norms(self) -> dict[str, Tensor]:
-        """Of the newest training step, by weight."""
-        return self.trainer.gradient_norms()
 
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
@@ -230,9 +194,7 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def reset(self, fill: float = 0.0) -> None:
-        """A cache that holds `fill` in every slot, position 0, no tokens; or initial weights."""
-        if self.trainer is not None:
-            self.trainer.reset()
+        """A cache that holds `fill` in every slot, position 0, no tokens."""
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
@@ -263,4 +225,4 @@ class StepEngine(Engine):
         self._graph = self._graph_inputs = self._graph_logits = self.logits = None
         self.choices = self.replayed = self._graph_choices = []
         self.caches = []
-        self.run_decoder = self.run_step = self.trainer = None
+        self.run_decoder = self.run_step = None

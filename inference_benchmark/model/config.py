@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import ClassVar
 
 from inference_benchmark.model.parts import (
     Attention,
@@ -47,6 +48,8 @@ class ModelConfig:
     full_num_layers: int | None = None  # set where fewer layers are built than the model has
     family: str = "llama"  # whose checkpoints it reads: a name of model/families
     tensor_parallel: int = 1  # over 1: this is what one of so many ranks holds and computes
+
+    is_foreign: ClassVar[bool] = False  # of an architecture that is not ours (foreign_config.py)
 
     def __post_init__(self) -> None:
         for parts in (self.attention, self.feed_forward):
@@ -131,12 +134,12 @@ class ModelConfig:
 
     def one_layer(self) -> "ModelConfig":
         """The same model with a single layer, of the kind that it has most of."""
-        kind, _ = self._layer_counts.most_common(1)[0]
+        layer, _ = self._layer_counts.most_common(1)[0]
         return replace(
             self,
             num_layers=1,
-            attention=kind.attention,
-            feed_forward=kind.feed_forward,
+            attention=layer.attention,
+            feed_forward=layer.feed_forward,
             full_num_layers=self.full_num_layers or self.num_layers,
         )
 
@@ -216,6 +219,16 @@ class ModelConfig:
     @property
     def _active_linear_parameters(self) -> int:
         return self._over_layers(lambda layer: _parameters(self._matrices_used(layer, 1)))
+
+    def widest_activation_values(self) -> int:
+        """Values per token that the widest part of any layer holds in a prefill."""
+        return max(
+            max(
+                layer.attention.activation_values_per_token(),
+                layer.feed_forward.activation_values_per_token(self.hidden_size),
+            )
+            for layer in self.layer_kinds
+        )
 
     # Bytes
 

@@ -20,6 +20,7 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.linear import make_linear
 from inference_benchmark.model.norm import rms_norm
+from inference_benchmark.model.normed import make_normed_linear
 from inference_benchmark.model.part_modules import file_of, weight_shards
 from inference_benchmark.model.parts import Attention, FeedForward, LayerConfig
 from inference_benchmark.model.rope import rope_tables
@@ -272,18 +273,17 @@ def make_layer(
     """
     linear = make_linear(kernels.linear, weight_format)
     attention, feed_forward = config.attention, config.feed_forward
+    project = make_normed_linear(kernels.linear, norm_eps, weight_format)
     attend = file_of(attention).make_function(attention, norm_eps, kernels, linear, context_depth)
-    feed = file_of(feed_forward).make_function(feed_forward, kernels, linear)
+    make_feed = file_of(feed_forward).make_normed_function
+    feed = make_feed(feed_forward, norm_eps, kernels, weight_format)
     all_reduce = make_all_reduce(kernels.all_reduce)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
-        norms, attention_weights, feed_forward_weights = weights
-        residual = residual + update
-        hidden = rms_norm(residual, norms[0], norm_eps)
-        update = all_reduce(attend(hidden, cos, sin, position, mask, attention_weights, cache))
-        residual = residual + update
-        hidden = rms_norm(residual, norms[1], norm_eps)
-        update, *choice = feed(hidden, feed_forward_weights, chosen)
+        norms, (projection, *attention_weights), feed_forward_weights = weights
+        projected, residual = project(update, residual, norms[0], projection)
+        update = all_reduce(attend(projected, cos, sin, position, mask, attention_weights, cache))
+        update, residual, *choice = feed(update, residual, norms[1], feed_forward_weights, chosen)
         return all_reduce(update), residual, *choice
 
     return layer
@@ -300,12 +300,12 @@ def make_finish(
 ) -> Callable:
     """With sampling the function takes the position of the first token that went in as well: a
     token is drawn with the random numbers of the position where it will stand."""
-    linear = make_linear(linear_backend, head_format)
+    project = make_normed_linear(linear_backend, norm_eps, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
     def last_logits(update, residual, norm_weight, head_weight):
-        last = residual[:, -1] + update[:, -1]
-        return all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
+        logits, _ = project(update[:, -1], residual[:, -1], norm_weight, head_weight)
+        return all_gather(logits)
 
     def finish(update, residual, norm_weight, head_weight):
         logits = last_logits(update, residual, norm_weight, head_weight)

@@ -55,8 +55,10 @@ class LossForward(nn.Module):
         }
         if not transform_each:
             functions = {layer: transform(function) for layer, function in functions.items()}
-        found = [functions[layer] for layer in config.layers]
-        self.layer_functions = [transform(each) for each in found] if transform_each else found
+        layers = [functions[layer] for layer in config.layers]
+        self.layer_functions = (
+            [transform(function) for function in layers] if transform_each else layers
+        )
         self.loss = transform(make_loss(config.norm_eps))
         self.checkpointing = checkpointing
 

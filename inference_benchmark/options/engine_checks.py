@@ -37,14 +37,18 @@ def check_own_loops(
     arguments, specs: list[ModeSpec], model: ModelConfig, ranks: int
 ) -> dict[str, str]:
     """What engines with a loop of their own can't do; returns the Python of those that have one."""
-    own = [spec for spec in specs if spec.engine.has_own_loop]
+    with_own_loop = [spec for spec in specs if spec.engine.has_own_loop]
     given = given_flags(arguments) & {"cuda_graphs", "attention", "linear"}
-    if given and len(own) == len(specs):
+    if given and len(with_own_loop) == len(specs):
         name = sorted(given)[0]
-        raise RequestError(f"{option(name)} does nothing for {own[0].label}, whose loop is its own")
-    for spec in own:
+        raise RequestError(
+            f"{option(name)} does nothing for {with_own_loop[0].label}, whose loop is its own"
+        )
+    for spec in with_own_loop:
         if WORKLOADS[arguments.workload].reads_prompt_only:
             raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
+        if WORKLOADS[arguments.workload].has_depths:
+            raise RequestError(f"mode '{spec.label}' can't fill its cache: leave out --depth")
         if arguments.extrapolate is not None:
             raise RequestError(
                 f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "
@@ -60,14 +64,15 @@ def check_own_loops(
                 f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
                 f"{arguments.precision}"
             )
-        if spec.engine.needs_weights and FAMILIES[model.family].write is None:
+        is_ours = spec.engine.needs_weights and not model.is_foreign
+        if is_ours and FAMILIES[model.family].write is None:
             names = ", ".join(name for name, family in FAMILIES.items() if family.write)
             raise CannotRun(
                 f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"
             )
     pythons = dict(arguments.engine_python)
     for name, path in pythons.items():
-        if name not in [spec.name for spec in own if spec.engine.in_worker]:
+        if name not in [spec.name for spec in with_own_loop if spec.engine.in_worker]:
             raise RequestError(
                 f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
             )

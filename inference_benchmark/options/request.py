@@ -91,9 +91,11 @@ class Request(Flags):
         if spec.quantize is not None:
             name, _, head = spec.quantize.partition("+")
             return Precision.quantized(self.precision, name, with_head=bool(head))
-        own = spec.engine.precision
+        precision = spec.engine.precision
         return (
-            Precision.of(self.precision, spec.weight_format) if own is None else Precision.of(own)
+            Precision.of(self.precision, spec.weight_format)
+            if precision is None
+            else Precision.of(precision)
         )
 
     @property

@@ -41,18 +41,20 @@ from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.options.training import resolve_training
 from inference_benchmark.options.weight_formats import check_weight_formats, in_formats
+from inference_benchmark.options.workloads import by_workload
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.system.address_space import TORCH_BYTES, check_address_space
 from inference_benchmark.workloads import WORKLOADS
 
 
 def resolve(arguments: Namespace) -> Request:
-    """Check everything that can be known before a model is built.
+    """Check everything that can be known before a model is built, of one workload.
 
     Raises:
         RequestError: the request is wrong.
         CannotRun: a package, a GPU or a writable directory is missing.
     """
+    (arguments,) = by_workload(arguments)
     check_combination(arguments)
     check_flags(arguments)
     _add_cells_of_flags(arguments)
@@ -146,8 +148,8 @@ def _add_cells_of_flags(arguments) -> None:
     asked = [entry for entry in entries if all(getattr(arguments, name) for name in entry.flags)]
     if not asked:
         return
-    given = arguments.mode if "mode" in given_flags(arguments) else ()
-    arguments.mode = (*given, *(entry.name for entry in asked))
+    named = arguments.mode if "mode" in given_flags(arguments) else ()
+    arguments.mode = (*named, *(entry.name for entry in asked))
     shared = [entry.name for entry in asked if len(entry.flags) > 1]
     if shared and arguments.baseline is None:
         (arguments.baseline,) = shared
@@ -217,8 +219,8 @@ def _with_baseline(
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
-            own = baseline_at(graphs, kernels, arguments.workload)
-            specs += [own] * (own not in specs)
+            default = baseline_at(graphs, kernels, arguments.workload)
+            specs += [default] * (default not in specs)
     return specs, None
 
 

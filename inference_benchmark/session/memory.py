@@ -41,16 +41,10 @@ def activation_bytes(
     size, and what the widest part of a layer holds; the logits of the last position, once in fp32;
     and what attention makes of the context that is there before it.
     """
-    widest = max(
-        max(
-            kind.attention.activation_values_per_token(),
-            kind.feed_forward.activation_values_per_token(config.hidden_size),
-        )
-        for kind in config.layer_kinds
-    )
-    per_token = 4 * config.hidden_size + widest
+    per_token = 4 * config.hidden_size + config.widest_activation_values()
     logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
-    expanded = max(kind.attention.expanded_values_per_token() for kind in config.layer_kinds)
+    layers = config.layer_kinds
+    expanded = max((layer.attention.expanded_values_per_token() for layer in layers), default=0)
     tokens = input_length * per_token + context_depth * expanded
     return batch_size * tokens * precision.base_bytes + logits
 
@@ -87,9 +81,9 @@ def predict(
         model.kv_cache_bytes(precision, batch_size, cache_length) for model, _, batch_size in cells
     ]
     quantised = [
-        model.linear_bytes(own.weight_format)
-        for model, own, _ in cells
-        if own.weight_format.made_by_engine
+        model.linear_bytes(precision.weight_format)
+        for model, precision, _ in cells
+        if precision.weight_format.made_by_engine
     ]
     return Need(
         weights=_weight_bytes(config, stored or (precision.stored,)) + sum(quantised),
@@ -129,7 +123,7 @@ def _cutting_bytes(config: ModelConfig, precision: Precision) -> int:
     if config.tensor_parallel == 1:
         return 0
     kinds = [layer.feed_forward for layer in config.layer_kinds]
-    gate_up = max(2 * getattr(kind, "num_experts", 1) * kind.intermediate_size for kind in kinds)
+    gate_up = max(2 * getattr(layer, "num_experts", 1) * layer.intermediate_size for layer in kinds)
     largest = max(gate_up * config.hidden_size, config.head_parameters)
     return config.tensor_parallel * largest * precision.base_bytes
 
@@ -141,12 +135,12 @@ def combine(memories: list[dict]) -> dict:
     """What the allocators of several GPUs took: on the fullest one, and together."""
     if len(memories) < 2:
         return {}
-    found = {}
+    combined = {}
     for name in _ALLOCATED:
         values = [memory.get(name) for memory in memories]
         known = None not in values
-        found[name] = max(values) if known else None
-        found[f"total_{name}"] = sum(values) if known else None
+        combined[name] = max(values) if known else None
+        combined[f"total_{name}"] = sum(values) if known else None
     retries = [memory.get("allocator_retries") for memory in memories]
-    found["allocator_retries"] = None if None in retries else sum(retries)
-    return found
+    combined["allocator_retries"] = None if None in retries else sum(retries)
+    return combined

@@ -101,7 +101,7 @@ class CellPlan:
 
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
-        mine, others = (
+        ours, others = (
             (
                 cell.batch_size,
                 cell.model.num_layers,
@@ -110,7 +110,7 @@ class CellPlan:
             )
             for cell in (self, other)
         )
-        return mine == others
+        return ours == others
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,13 @@ def test_every_session_is_saved_with_its_place_in_the_set(program, tmp_path, cap
     out = capfd.readouterr().out
     assert out.count("arguments --mode eager --save-results\n") == 3
     saved = [json.loads((tmp_path / "out" / f"session{i}.json").read_text()) for i in range(3)]
-    sets = [each["session_set"] for each in saved]
-    assert [(each["index"], each["size"]) for each in sets] == [(0, 3), (1, 3), (2, 3)]
-    assert len({each["id"] for each in sets}) == 1
+    sets = [result["session_set"] for result in saved]
+    assert [(session_set["index"], session_set["size"]) for session_set in sets] == [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+    ]
+    assert len({session_set["id"] for session_set in sets}) == 1
     assert "3 of 3 sessions finished" in out
     assert out.count("saved: ") == 3
 
@@ -119,8 +123,8 @@ def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_p
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    said = iter(process.stdout.readline, "")
-    assert any(line == "waiting\n" for line in said)
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in lines)
     time.sleep(0.1)
     process.send_signal(number)
     rest = process.stdout.read()
@@ -133,8 +137,8 @@ def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_p
 
 def test_a_named_file_gets_the_number_of_the_session(tmp_path):
     arguments = ["--sessions=3", "--output", "a/b.json", "--mode", "eager"]
-    found = _arguments_of_one(arguments, tmp_path / "b.json", 1)
-    assert found == ["--mode", "eager", "--output", str(tmp_path / "b-2.json")]
+    renumbered = _arguments_of_one(arguments, tmp_path / "b.json", 1)
+    assert renumbered == ["--mode", "eager", "--output", str(tmp_path / "b-2.json")]
     assert _arguments_of_one(["--save-results", "--sessions", "2"], None, 0) == ["--save-results"]
 
 
@@ -168,7 +172,7 @@ def test_the_command_line_saves_a_set_that_is_compared(tmp_path):
     assert "2 of 2 sessions finished" in done.stdout
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
     sets = [result["session_set"] for result in results]
-    assert [(each["index"], each["size"]) for each in sets] == [(0, 2), (1, 2)]
+    assert [(session_set["index"], session_set["size"]) for session_set in sets] == [(0, 2), (1, 2)]
     assert "--sessions" not in results[0]["command"]
     (row,) = report(tmp_path)["rows"]
     assert (row["label"], len(row["files"])) == ("scripted b1", 2)

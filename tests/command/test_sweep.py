@@ -71,30 +71,30 @@ def run(program, tmp_path, capfd):
         words = ["--sweep", str(tmp_path / "sweep.toml"), "--device", "cpu"]
         words += ["--output-dir", str(tmp_path / "out"), *flags]
         code = run_sweep(make_parser().parse_args(words), words, program=program, machine=machine)
-        said = capfd.readouterr()
-        measured = [line for line in said.out.splitlines() if line.startswith("measuring")]
-        return code, measured, said
+        printed = capfd.readouterr()
+        measured = [line for line in printed.out.splitlines() if line.startswith("measuring")]
+        return code, measured, printed
 
     return run
 
 
 def test_what_is_there_is_not_measured_again(run, tmp_path):
-    code, measured, said = run()
+    code, measured, printed = run()
     assert code == 0
     assert measured == [f"measuring {mode} b{n}" for mode in ("eager", "inductor") for n in (1, 8)]
     # on a CPU without limits: 15 s to start, 5 or 40 for the cell, 13 runs of a second: 202 s
-    assert "4 sessions; 4 to measure, about 3 min\n" in said.err
-    assert "4 of 4 sessions are complete" in said.out
-    rows = [line.split() for line in said.out.splitlines() if " b8 " in line]
+    assert "4 sessions; 4 to measure, about 3 min\n" in printed.err
+    assert "4 of 4 sessions are complete" in printed.out
+    rows = [line.split() for line in printed.out.splitlines() if " b8 " in line]
     assert [row[:2] for row in rows] == [["eager", "b8"], ["inductor", "b8"]]
 
     (tmp_path / "out" / "inductor-b8-0.json").unlink()
-    code, measured, said = run()
+    code, measured, printed = run()
     assert (code, measured) == (0, ["measuring inductor b8"])
-    assert "4 sessions, 3 of them in" in said.err
+    assert "4 sessions, 3 of them in" in printed.err
     # the three that are there took 60 s each, where 33, 33 and 68 were expected: 68 x 180 / 134
-    assert "1 to measure, about 2 min\n" in said.err
-    assert "4 of 4 sessions are complete" in said.out
+    assert "1 to measure, about 2 min\n" in printed.err
+    assert "4 of 4 sessions are complete" in printed.out
 
     results = read_folder(tmp_path / "out")
     words = [
@@ -122,10 +122,10 @@ def test_what_is_there_is_not_measured_again(run, tmp_path):
 
 
 def test_one_page_shows_all_sessions(run, tmp_path):
-    code, _, said = run("--report")
+    code, _, printed = run("--report")
     assert code == 0
     assert "4 cells of 4 sessions" in (tmp_path / "out" / "sweep.html").read_text()
-    assert said.err.count("page: ") == 1
+    assert printed.err.count("page: ") == 1
 
 
 def test_an_unfinished_session_is_measured_again(run, tmp_path):
@@ -144,11 +144,11 @@ def test_an_unfinished_session_is_measured_again(run, tmp_path):
 
 def test_a_session_that_can_not_run_does_not_end_the_sweep(run, tmp_path):
     (tmp_path / "sweep.toml").write_text(ONE + "seed = [7, 0]\n")
-    code, measured, said = run()
+    code, measured, printed = run()
     assert (code, len(measured)) == (1, 2)
-    assert "1 of 2 sessions are complete" in said.out
-    assert said.out.count("missing (exit code 3): ") == 1
-    assert "the same command goes on with what is missing" in said.out
+    assert "1 of 2 sessions are complete" in printed.out
+    assert printed.out.count("missing (exit code 3): ") == 1
+    assert "the same command goes on with what is missing" in printed.out
     (tmp_path / "sweep.toml").write_text(ONE + "seed = 7\n")
     assert run()[0] == 3
 
@@ -173,8 +173,8 @@ def test_a_signal_ends_the_running_session_and_the_same_command_goes_on(run, pro
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    said = iter(process.stdout.readline, "")
-    assert any(line == "waiting\n" for line in said)
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in lines)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     rest = process.stdout.read()

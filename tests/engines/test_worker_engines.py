@@ -24,10 +24,10 @@ def test_it_generates_what_the_reference_does(mode):
     skip_unless_here(mode)
     decoder = fp32_decoder("llama3.2-1b", num_layers=1)
     with opened(mode, decoder) as engine:
-        found = checked(engine, decoder)
+        record = checked(engine, decoder)
         assert engine.facts()["version"]
-    assert found["passed"], found["failures"]
-    assert found["checked"] == ["tokens", "logits"]
+    assert record["passed"], record["failures"]
+    assert record["checked"] == ["tokens", "logits"]
 
 
 def test_tinygrad_says_what_a_cpu_cannot():

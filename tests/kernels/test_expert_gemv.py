@@ -150,7 +150,8 @@ def test_interpreted_with_views(poisoned_memory: None) -> None:
     """Rows, choices and shares that are parts of wider ones."""
     hidden, indices, shares, *weights = make_inputs(Case(tokens=3), "cpu")
     views = [
-        torch.cat((each, each), dim=-1)[:, : each.shape[1]] for each in (hidden, indices, shares)
+        torch.cat((tensor, tensor), dim=-1)[:, : tensor.shape[1]]
+        for tensor in (hidden, indices, shares)
     ]
     assert not any(view.is_contiguous() for view in views)
     out = launch_expert_gemv(*views, *weights, False)

@@ -93,7 +93,7 @@ class DecodeInputs:
         return copy
 
     def rope_arguments(self) -> tuple[torch.Tensor, ...]:
-        new_token = tuple(each[:, :, None] for each in (self.q, self.k, self.v))
+        new_token = tuple(tensor[:, :, None] for tensor in (self.q, self.k, self.v))
         return (*new_token, self.cos, self.sin, self.k_cache, self.v_cache, self.position)
 
     def flash_arguments(self) -> tuple[torch.Tensor, ...]:

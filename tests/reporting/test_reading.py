@@ -190,8 +190,8 @@ def test_no_published_estimate_leaves_out_the_measured_value():
         return read_result(next(path for path in PUBLISHED if path.parent.name == folder))
 
     def cells(result: dict) -> dict:
-        found = result["cells"]
-        return {cell["name"]["variant"]: cell for cell in found if cell["num_layers"] == 32}
+        estimated = result["cells"]
+        return {cell["name"]["variant"]: cell for cell in estimated if cell["num_layers"] == 32}
 
     files = session("extrapolation"), session("session")
     if len({file["environment"]["git_commit"] for file in files}) > 1:
@@ -202,10 +202,10 @@ def test_no_published_estimate_leaves_out_the_measured_value():
         for metric in ("ttft_s", "tbot_s"):
             low, high = cell["summary"]["metrics"][metric]["median_ci95"]
             assert low < measured[name]["summary"]["metrics"][metric]["median"] < high
-            if found := cell["speedup"]:
+            if speedup := cell["speedup"]:
                 truth = measured[name]["speedup"]["metrics"][metric]["ratio"]
-                assert found["metrics"][metric]["ci95"][0] < truth
-                assert truth < found["metrics"][metric]["ci95"][1]
+                assert speedup["metrics"][metric]["ci95"][0] < truth
+                assert truth < speedup["metrics"][metric]["ci95"][1]
 
 
 def median(values: list[float]) -> float:

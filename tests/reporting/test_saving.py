@@ -126,6 +126,7 @@ def test_names_of_models_are_no_paths(tmp_path, name):
     result = {
         "config": {
             "model_name": name,
+            "workload": "generation",
             "input_length": 10,
             "output_length": 5,
             "scenario": None,
