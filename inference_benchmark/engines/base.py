@@ -17,6 +17,10 @@ from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.training_config import TrainingConfig
 
+# Of all sequences together, up to which a prompt is captured in a CUDA graph as the decode step is:
+# longer ones keep the GPU busy while the host launches, and a graph keeps their activations.
+MAX_CAPTURED_PROMPT_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class Capabilities:

@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch.nn import functional as F
 
+from inference_benchmark.kernels.greedy_token import greedy_token, greedy_token_reference
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.linear import make_linear
 from inference_benchmark.model.norm import rms_norm
@@ -85,6 +86,7 @@ def make_finish(
     token is drawn with the random numbers of the position where it will stand."""
     project = make_normed_linear(linear_backend, norm_eps, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
+    choose = greedy_token if linear_backend == "gemv" else greedy_token_reference
 
     def last_logits(update, residual, norm_weight, head_weight):
         logits, _ = project(update[:, -1], residual[:, -1], norm_weight, head_weight)
@@ -92,7 +94,7 @@ def make_finish(
 
     def finish(update, residual, norm_weight, head_weight):
         logits = last_logits(update, residual, norm_weight, head_weight)
-        return logits, torch.argmax(logits, dim=-1, keepdim=True)
+        return logits, choose(logits)
 
     def finish_sampled(update, residual, norm_weight, head_weight, position):
         logits = last_logits(update, residual, norm_weight, head_weight)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.errors import CannotRun, NoRoom
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.weights import base_type
 
@@ -33,11 +33,17 @@ class WeightFiles:
         """A Hugging Face folder: config.json and safetensors files.
 
         Raises:
-            CannotRun: the weights can't be handed over, or there is no room for them.
+            CannotRun: the weights can't be handed over, or there is no room for them (NoRoom).
         """
         from inference_benchmark.model.checkpoint_export import export_safetensors
 
         return self._once("safetensors", export_safetensors)
+
+    def configuration(self) -> Path:
+        """A folder with config.json alone, for engines that can make weights of their own."""
+        from inference_benchmark.model.checkpoint_export import export_config
+
+        return self._once("config", export_config, num_bytes=0)
 
     def gguf(self, vocabulary: str = "none") -> Path:
         """A GGUF file in the weights' own type. vocabulary: as model.gguf.writer has it.
@@ -52,15 +58,18 @@ class WeightFiles:
 
         return self._once(f"gguf-{vocabulary}", write) / _GGUF_NAME
 
-    def _once(self, form: str, write: Callable[[Decoder, Path], None]) -> Path:
-        """The folder of this form; write(decoder, folder) fills it."""
+    def _once(
+        self, form: str, write: Callable[[Decoder, Path], None], num_bytes: int | None = None
+    ) -> Path:
+        """The folder of this form; write(decoder, folder) fills it. num_bytes: that it will need;
+        None: those of the weights."""
         if form not in self._written:
             self._on_stage(f"writing weights as {form}")
             started = time.perf_counter()
             folder = self._root() / form
             folder.mkdir()
             try:
-                self._check_room(folder)
+                self._check_room(folder, self.num_bytes if num_bytes is None else num_bytes)
                 write(self._decoder, folder)
             except OSError as error:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -77,11 +86,15 @@ class WeightFiles:
             self._folder = Path(tempfile.mkdtemp(prefix="inference-benchmark-"))
         return self._folder
 
-    def _check_room(self, folder: Path) -> None:
-        needed = sum(weight.nbytes for weight in self._decoder.parameters())
+    @property
+    def num_bytes(self) -> int:
+        """Of the weights."""
+        return sum(weight.nbytes for weight in self._decoder.parameters())
+
+    def _check_room(self, folder: Path, needed: int) -> None:
         free = shutil.disk_usage(folder).free
         if needed > free:
-            raise CannotRun(
+            raise NoRoom(
                 f"weights of {needed / 1e9:.1f} GB don't fit into {folder}, where {free / 1e9:.1f} GB "
                 "are free: set TMPDIR to a larger place"
             )

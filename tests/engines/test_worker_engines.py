@@ -2,12 +2,15 @@
 
 import importlib.util
 import shutil
+from pathlib import Path
 
 import pytest
 from foreign_engines import checked, fp32_decoder, opened
 
 from inference_benchmark.engines import ENGINES
+from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.session.weight_files import WeightFiles
 
 
 def skip_unless_here(mode: str) -> None:
@@ -37,3 +40,25 @@ def test_tinygrad_says_what_a_cpu_cannot():
     decoder = build_decoder(MODELS["llama-tiny"].with_layers(1), "bf16", "cpu", 8)
     with pytest.raises(CannotRun, match="--precision fp32"):
         opened("tinygrad", decoder)
+
+
+def test_vllm_without_room_for_weights_makes_its_own_and_is_unchecked(monkeypatch):
+    from inference_benchmark.engines.vllm import VllmEngine
+
+    class Unopened(VllmEngine):
+        def __init__(self, plan, resources):
+            self.plan, self.resources = plan, resources
+
+    decoder = fp32_decoder("llama3.2-1b", num_layers=1)
+    files = WeightFiles(decoder)
+    engine = Unopened(EnginePlan(1, 4, 8), Resources(decoder, "cpu", files))
+    usage = shutil.disk_usage("/")._replace(free=1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda path: usage)
+        settings = engine.settings()
+    assert settings["load_format"] == "dummy"
+    assert [file.name for file in Path(settings["folder"]).iterdir()] == ["config.json"]
+    assert settings["weight_bytes"] == sum(p.nbytes for p in decoder.parameters())
+    assert engine.capabilities.weights == "own"
+    assert not engine.capabilities.evidence  # nothing of it is compared, so the row says unchecked
+    files.close()
