@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from inference_benchmark import __version__
 from inference_benchmark.errors import (
     CannotRun,
     ExitCode,
@@ -68,9 +67,7 @@ def make_parser() -> Parser:
         prog=_PROGRAM,
         description="Compare saved benchmark results, with statistics.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "files",
         nargs="*",

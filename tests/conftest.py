@@ -12,7 +12,7 @@ HAS_NVIDIA_GPU = os.path.exists("/dev/nvidiactl")  # torch is not loaded to ask
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 _FILES = sorted((ROOT / "results" / "published").glob("*/*.json"))
-PUBLISHED = [path for path in _FILES if path.parent.name != "audit"]  # result files
+PUBLISHED = [path for path in _FILES if path.parent.name not in ("audit", "peers")]
 # The models are tiny: threads that wait for each other cost more than they bring, and so do
 # processes that load torch only to compile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -5,7 +5,7 @@ from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.session.memory import combine
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MeasuredCell
-from inference_benchmark.system.gpu_state import summarize_state
+from inference_benchmark.system.gpu_summary import summarize_state
 
 
 def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True) -> dict:
@@ -100,7 +100,7 @@ def _cold_start(cell: MeasuredCell) -> dict | None:
     record = cell.record
     if record.cold_start is None:
         return None
-    is_wrong = record.status == "wrong_output"  # which has no times but those named so
+    is_wrong = record.status == "wrong_output"  # of wrong outputs no times are given
     warmup_s = [] if is_wrong else [run.total_s for run in record.warmup_runs]
     later = {"recompilations": _recompilations(cell)}
     return {**record.cold_start, **later, "warmup_s": warmup_s, "payback_tokens": None}

@@ -17,8 +17,8 @@ from inference_benchmark.workloads.base import Workload
 
 _DEPTH = "EST"
 _NOISE = (
-    "no estimate: in some round the deeper of the two was so much the faster one that the full "
-    "model would take no time at all; take depths that lie further apart, or less noise"
+    "no estimate: in some round the deeper model was faster than the shallow one, by so much that "
+    "the full model would take no time; choose depths further apart, or measure with less noise"
 )
 
 
@@ -93,7 +93,7 @@ def _estimate(
 
 
 def _memory(plan: CellPlan) -> dict:
-    """What is known without having been there."""
+    """What follows from the plan alone: nothing was allocated."""
     cache = plan.share.kv_cache_bytes(plan.precision, plan.batch_size, plan.workload.cache_length)
     weights = plan.share.weight_bytes(plan.precision)
     return dict.fromkeys(MEMORY) | {"weights_bytes": weights, "kv_cache_bytes": cache}
@@ -102,7 +102,7 @@ def _memory(plan: CellPlan) -> dict:
 def _times(
     small: MeasuredCell, large: MeasuredCell, extrapolation: Extrapolation, rounds: list[int]
 ) -> dict[str, list[float]]:
-    """Of the rounds that both depths have, each with itself: what a round suffers, both suffer."""
+    """Round by round, of the rounds that both depths finished: what slows a round slows both."""
     shallow, deep = (
         {
             metric: dict(zip(cell.record.rounds, values, strict=True)) if values else {}

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from inference_benchmark.analysis.facts import SessionFacts
-from inference_benchmark.analysis.rules_of_machine import held_by_board_limit
 from inference_benchmark.analysis.validity import Evidence, LimitShare, limit_share
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.intervals import relative_half_width
@@ -18,11 +17,7 @@ def evidence_of(
     """alike: results of the other cells that do the same work, which this one is held against."""
     record, workload, request = cell.record, cell.plan.workload, facts.request
     times = cell.times()
-    clocks = [
-        other["gpu_state"]["sm_clock_hz"]["median"]
-        for other in alike
-        if _has_clock(other) and not held_by_board_limit(other["gpu_state"])
-    ]
+    others = [other["gpu_state"] for other in alike if _has_clock(other)]
     widths = [relative_half_width(values) for values in workload.watched(times).values() if values]
     known = [width for width in widths if width is not None]
     # The rule that stops a session looks at what is measured, not at estimates.
@@ -32,7 +27,7 @@ def evidence_of(
         device=request.device,
         samples={metric.title: tuple(times[metric.name]) for metric in shown},
         gpu_state=result["gpu_state"],
-        other_cells_sm_clock_hz=tuple(clocks),
+        other_cells_gpu_state=tuple(others),
         recompilations=record.recompilations,
         allocator_retries=record.memory.get("allocator_retries"),
         timer_disagreement=_timer_disagreement(cell),

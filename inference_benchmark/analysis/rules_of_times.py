@@ -114,7 +114,7 @@ def _first_run_excess(times: Sequence[float]) -> float:
 
 
 def target_not_reached(evidence: Evidence) -> Reason | None:
-    """Of a few runs it is said already that they are few."""
+    """Of a few runs too_few_runs says enough."""
     target, achieved = evidence.target_ci, evidence.achieved_ci
     if target is None or not evidence.is_long_enough:
         return None

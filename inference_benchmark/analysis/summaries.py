@@ -12,7 +12,7 @@ from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.hardware import Ceilings, cost_per_million_tokens
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.summaries import step_percentiles, summarize
-from inference_benchmark.system.gpu_state import energy_per_token_j
+from inference_benchmark.system.gpu_summary import energy_per_token_j
 
 # Over which the driver's counter of energy can be relied on, on each GPU.
 _ENERGY_WINDOW_S = 2.0

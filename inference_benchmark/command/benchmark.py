@@ -42,8 +42,9 @@ from inference_benchmark.system import signals
 from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
 from inference_benchmark.system.environment import describe
-from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
+from inference_benchmark.system.gpu_state import GpuMonitor
 from inference_benchmark.system.host_load import available_cpus, free_host_bytes, load_average
+from inference_benchmark.system.own_processes import OwnProcesses
 
 
 class Benchmark:
@@ -287,8 +288,8 @@ class Benchmark:
             self.ranks.report(failure(error))
 
     def _close(self, cells: list[LiveCell]) -> None:
-        """What engines hold on a GPU is free at once, whatever refers to whatever; captured graphs
-        may hold NCCL calls, and go before the process group does."""
+        """Free at once what engines hold on a GPU, reference cycles included. Captured graphs may
+        hold NCCL calls, so they go before the process group does."""
         for cell in cells:
             cell.close()
             cell.clock_type = None

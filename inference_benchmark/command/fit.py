@@ -19,8 +19,8 @@ from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
 
 Cells = Sequence[CellPlan]
-# More sequences than this at once answer no question about operating points; a tiny model would go
-# on to a million.
+# Where a sweep ends at the latest: nobody serves more sequences at once, and of a tiny model a
+# million would fit.
 _MOST_SWEPT = 4096
 
 
@@ -49,7 +49,7 @@ def with_batch_sizes(
             break
         sizes.append(size)
         size *= 2
-    # Of a single sequence that does not fit, the refusal says what would.
+    # Where not even one sequence fits, the refusal that follows says what would.
     return replace(request, batch_size=tuple(sizes) or (1,))
 
 
@@ -99,6 +99,11 @@ def need(cells: Cells) -> Need:
         num_copies=sum(cell.spec.engine.copies_weights for cell in cells)
         + len({cell.implementation for cell in cells} - {OURS}),
         working_bytes=workload.working_bytes(largest.share, largest.precision, largest.batch_size),
+        with_graphs=[
+            (cell.share, cell.precision, cell.batch_size)
+            for cell in cells
+            if cell.spec.cuda_graphs and not cell.spec.engine.has_own_loop
+        ],
     )
 
 

@@ -8,6 +8,7 @@ what other builds of the model gain stands in one table at the end.
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
+from functools import partial
 
 import torch
 
@@ -19,7 +20,7 @@ from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.session.planning import context_length
 from inference_benchmark.session.weights import Weights
-from inference_benchmark.system.gpu_state import OwnProcesses
+from inference_benchmark.system.own_processes import OwnProcesses
 
 
 def run(requests: Sequence[Request], command: list[str], started: float) -> int:
@@ -40,9 +41,9 @@ def run(requests: Sequence[Request], command: list[str], started: float) -> int:
         return run_all(
             [
                 Benchmark(
-                    each, command, started, ranks, own_processes=own_processes, weights=weights
+                    request, command, started, ranks, own_processes=own_processes, weights=weights
                 )
-                for each in requests
+                for request in requests
             ]
         )
 
@@ -58,6 +59,8 @@ def run_all(sessions: Sequence[Benchmark]) -> int:
     """One session after the other, until one is interrupted; one exit code for all."""
     codes = []
     for session in sessions:
+        if codes:
+            session.ending.print(partial(print, file=session.out))
         codes.append(session.run())
         if session.interrupted:
             return codes[-1]

@@ -8,21 +8,25 @@ wait, and the kernel that did this before is saved with its launch.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from inference_benchmark.kernels._registration import (
     jit,
     multiprocessor_count,
+    prefetch,
     programmatic_launch,
     register_operator,
     tl,
     triton,
 )
+from inference_benchmark.kernels.arrivals import arrival_counters
 from inference_benchmark.kernels.flash_decode import (
     LOG2_E,
     MIN_DOT_ROWS,
+    MIN_HEAD_DIM,
     Plan,
-    _arrival_counters,
     _combine_partials,
     _scale,
     _workspace,
@@ -30,7 +34,10 @@ from inference_benchmark.kernels.flash_decode import (
     chunk_tokens,
     flash_decode_reference,
 )
-from inference_benchmark.kernels.rope_cache import rope_and_cache_reference
+from inference_benchmark.kernels.rope_cache import (
+    refuse_shared_storage,
+    rope_and_cache_reference,
+)
 
 
 def rope_decode(
@@ -67,6 +74,10 @@ def rope_decode_reference(
     return flash_decode_reference(q[:, :, 0], k_cache, v_cache, position).contiguous()
 
 
+PREFETCH = EARLY = True
+SPLIT_STAGES = 2
+
+
 @jit
 def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
     """Vectors of 2 * HALF values that begin at row_ptr [rows, 1], rotated in fp32."""
@@ -74,6 +85,20 @@ def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
     x = tl.load(row_ptr + dims, mask=mask, other=0.0).to(tl.float32)
     swapped = tl.load(row_ptr + (dims + HALF) % (2 * HALF), mask=mask, other=0.0).to(tl.float32)
     return x * cos[None, :] + swapped * sin[None, :]
+
+
+@jit
+def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
+    """A tile of the context joins the online softmax."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+    scores = tl.where(filled[None, :], scores, float("-inf"))
+    # Finite, so that a tile of which nothing is filled adds zeros.
+    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
+    decay = tl.exp2(running_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    weight_sums = weight_sums * decay[:, None] + weights
+    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
+    return new_max, weight_sums, acc
 
 
 @jit
@@ -104,6 +129,8 @@ def _rope_decode_kernel(
     COMBINE_ROWS: tl.constexpr,
     COMBINE_UNROLL: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    EARLY: tl.constexpr,
 ):
     pair = tl.program_id(0)
     split = tl.program_id(1)
@@ -113,17 +140,10 @@ def _rope_decode_kernel(
     dims = tl.arange(0, HEAD_DIM)
     tokens = tl.arange(0, TILE_TOKENS)
     is_head = rows < GROUP
-    if PROGRAMMATIC:
-        tl.extra.cuda.gdc_wait()
+    if PROGRAMMATIC and EARLY:
         tl.extra.cuda.gdc_launch_dependents()
-
-    # Before the position, whose value all addresses of K and V wait for: one latency, not two.
-    new_token = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)
-    cos = tl.load(cos_ptr + dims).to(tl.float32)
-    sin = tl.load(sin_ptr + dims).to(tl.float32)
-    q_rows = new_token + (kv_head * GROUP + rows)[:, None] * HEAD_DIM
-    rotated = _rotated(q_rows, cos, sin, is_head[:, None], HEAD_DIM // 2)
-    q = rotated.to(qkv_ptr.dtype.element_ty)
+    # Position and filled slots were written in an earlier step, which has ended: only qkv and the
+    # angles are of this one. So the first tile is on its way while the predecessor still runs.
     position = tl.load(position_ptr).to(tl.int32)
     length = position + 1
     chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
@@ -133,48 +153,60 @@ def _rope_decode_kernel(
     end = tl.minimum(begin + chunk, position)  # of what was in the cache before
     active_splits = tl.cdiv(length, chunk)
     has_new = split == active_splits - 1
-
     k_head_ptr = k_ptr + batch * k_stride_b + kv_head * k_stride_h
     v_head_ptr = v_ptr + batch * v_stride_b + kv_head * v_stride_h
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
+    if PROGRAMMATIC:
+        if PREFETCH and SPLITS > 1:
+            lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
+            for start in range(begin, tl.minimum(end, begin + 4 * TILE_TOKENS), TILE_TOKENS):
+                row = tl.minimum(start + tokens, end - 1).to(tl.int64)
+                prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
+                prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
+        tl.extra.cuda.gdc_wait()
+        if not EARLY:
+            tl.extra.cuda.gdc_launch_dependents()
 
-    # The new token, with which its program begins; the others begin with nothing.
-    has_new_row = (tl.arange(0, 1) == 0) & has_new
-    k_row = new_token + (kv_head + GROUP * KV_HEADS + tl.arange(0, 1))[:, None] * HEAD_DIM
-    rotated_k = _rotated(k_row, cos, sin, has_new_row[:, None], HEAD_DIM // 2)
-    new_k = rotated_k.to(qkv_ptr.dtype.element_ty)
+    token_ptr = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)
+    cos = tl.load(cos_ptr + dims).to(tl.float32)
+    sin = tl.load(sin_ptr + dims).to(tl.float32)
+    q_rows = token_ptr + (kv_head * GROUP + rows)[:, None] * HEAD_DIM
+    q = _rotated(q_rows, cos, sin, is_head[:, None], HEAD_DIM // 2).to(qkv_ptr.dtype.element_ty)
+    # The new key and value, as rows that repeat: no exchange between layouts, and they lie in L1.
+    k_row = token_ptr + (kv_head + GROUP * KV_HEADS + 0 * rows)[:, None] * HEAD_DIM
+    new_k = _rotated(k_row, cos, sin, is_head[:, None], HEAD_DIM // 2).to(q.dtype)
     v_row = k_row + KV_HEADS * HEAD_DIM
-    new_v = tl.load(v_row + dims[None, :], mask=has_new_row[:, None], other=0.0)
-    slot = position.to(tl.int64)
-    k_slot = k_head_ptr + slot * k_stride_t + tl.arange(0, 1)[:, None] + dims[None, :]
-    v_slot = v_head_ptr + slot * v_stride_t + tl.arange(0, 1)[:, None] + dims[None, :]
-    tl.store(k_slot, new_k, mask=has_new_row[:, None])
-    tl.store(v_slot, new_v, mask=has_new_row[:, None])
-    new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
-    running_max = tl.where(has_new, new_scores, float("-inf"))
-    new_weight = tl.where(has_new, tl.full([GROUP_PADDED], 1.0, tl.float32), 0.0)
-    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32) + new_v.to(tl.float32)
+    new_v = tl.load(v_row + dims[None, :], mask=is_head[:, None], other=0.0)
+    is_stored = ((rows == 0) & has_new)[:, None]
+    slot = position.to(tl.int64) + 0 * rows[:, None]
+    tl.store(k_head_ptr + slot * k_stride_t + dims[None, :], new_k, mask=is_stored)
+    tl.store(v_head_ptr + slot * v_stride_t + dims[None, :], new_v, mask=is_stored)
+
+    # The least number, not -inf: differences of it are no NaN.
+    running_max = tl.full([GROUP_PADDED], -3.0e38, tl.float32)
     # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
     weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
+    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
     for start in range(begin, end, TILE_TOKENS):
         filled = start + tokens < end
         first = tl.cast(start, tl.int64)
         # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
         k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
         v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-        scores = tl.where(filled[None, :], scores, float("-inf"))
-        new_max = tl.maximum(running_max, tl.max(scores, axis=1))
-        decay = tl.exp2(running_max - new_max)
-        weights = tl.exp2(scores - new_max[:, None])
-        weight_sums = weight_sums * decay[:, None] + weights
-        new_weight = new_weight * decay
-        acc = acc * decay[:, None]
-        acc = tl.dot(weights.to(v.dtype), v, acc, input_precision="ieee")
-        running_max = new_max
-
-    weight_sum = tl.sum(weight_sums, axis=1) + new_weight
+        running_max, weight_sums, acc = _attend_tile(
+            q, k, v, filled, scale_log2, running_max, weight_sums, acc
+        )
+    weight_sum = tl.sum(weight_sums, axis=1)
+    # The new token joins last.
+    new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
+    new_scores = tl.where(has_new, new_scores, float("-inf"))
+    new_max = tl.maximum(running_max, new_scores)
+    decay = tl.exp2(running_max - new_max)
+    new_weight = tl.exp2(new_scores - new_max)
+    weight_sum = weight_sum * decay + new_weight
+    acc = acc * decay[:, None] + new_weight[:, None] * new_v.to(tl.float32)
+    running_max = new_max
     result = acc / weight_sum[:, None]
     if SPLITS == 1:
         out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
@@ -204,6 +236,13 @@ def _rope_decode_kernel(
             )
 
 
+def _choose_plan(*shape: int) -> Plan:
+    """Few stages where the context is split: beyond 48 KiB of shared memory a kernel takes L1 away,
+    from the next ones as well, which begin before it has ended."""
+    plan = choose_plan(*shape)
+    return plan if plan.splits == 1 else replace(plan, num_stages=SPLIT_STAGES)
+
+
 def launch_rope_decode(
     qkv: torch.Tensor,
     cos: torch.Tensor,
@@ -214,11 +253,12 @@ def launch_rope_decode(
     plan: Plan | None = None,
 ) -> torch.Tensor:
     """The Triton kernel, on the current device and stream. plan None: the one of choose_plan."""
+    _check(qkv, cos, sin, k_cache, v_cache)
     batch, _, head_dim = qkv.shape
     kv_heads, cache_length = k_cache.shape[1:3]
     out = _empty_output(qkv, kv_heads)
     pairs, group = batch * kv_heads, out.shape[1] // kv_heads
-    plan = plan or choose_plan(
+    plan = plan or _choose_plan(
         pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
     )
     single = plan.splits == 1
@@ -237,7 +277,7 @@ def launch_rope_decode(
         out,
         partial,
         lse,
-        None if single else _arrival_counters(qkv.device, pairs),
+        None if single else arrival_counters("rope_decode", qkv.device, pairs),
         *k_cache.stride()[:3],
         *v_cache.stride()[:3],
         _scale(None, head_dim) * LOG2_E,
@@ -250,11 +290,40 @@ def launch_rope_decode(
         COMBINE_ROWS=combine_rows,
         COMBINE_UNROLL=plan.combine_unroll,
         PROGRAMMATIC=programmatic,
+        PREFETCH=PREFETCH,
+        EARLY=EARLY,
         num_warps=plan.num_warps,
         num_stages=plan.num_stages,
         launch_pdl=programmatic,
     )
     return out
+
+
+def _check(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+) -> None:
+    batch, rows, head_dim = qkv.shape
+    if head_dim < MIN_HEAD_DIM or head_dim & (head_dim - 1):
+        raise ValueError(
+            f"rope_decode: head_dim {head_dim} is not a power of two of at least {MIN_HEAD_DIM}"
+        )
+    kv_heads = k_cache.shape[1]
+    fits = k_cache.shape == v_cache.shape and k_cache.shape[::3] == (batch, head_dim)
+    if not fits or rows <= 2 * kv_heads or rows % kv_heads:
+        raise ValueError(
+            f"rope_decode: qkv {tuple(qkv.shape)}, k_cache {tuple(k_cache.shape)} and v_cache "
+            f"{tuple(v_cache.shape)} do not fit"
+        )
+    if any(angles.numel() != head_dim for angles in (cos, sin)):
+        raise ValueError("rope_decode: cos and sin must be those of one position")
+    if any(tensor.stride(-1) != 1 for tensor in (cos, sin, k_cache, v_cache)) or (
+        not qkv.is_contiguous()
+    ):
+        raise ValueError("rope_decode: qkv and the elements of a head must be contiguous")
 
 
 def _empty_output(qkv: torch.Tensor, kv_heads: int) -> torch.Tensor:
@@ -270,6 +339,7 @@ def _fake(
     v_cache: torch.Tensor,
     position: torch.Tensor,
 ) -> torch.Tensor:
+    refuse_shared_storage("rope_decode", k_cache, v_cache)
     return _empty_output(qkv, k_cache.shape[1])
 
 

@@ -125,10 +125,4 @@ def _scaling(scaling) -> dict | None:
         return None
     if not isinstance(scaling, Llama3RopeScaling):
         raise ValueError(f"RoPE scaling {type(scaling).__name__} has no plain description")
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_context_length,
-    }
+    return scaling.config_json()

@@ -30,7 +30,7 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
         return F.linear(x, weight, None)
 
     def one_row_linear(x, weight):
-        return gemv(x, weight) if _rows(x) == 1 else F.linear(x, weight, None)
+        return gemv(x, weight) if number_of_rows(x) == 1 else F.linear(x, weight, None)
 
     if weight_format is not None and weight_format.module is not None:
         return _format_linear(import_module(weight_format.module), backend)
@@ -59,7 +59,8 @@ def _format_linear(module: ModuleType, backend: str) -> Linear:
     return {"dequantized": dequantized_linear, "gemv": fast_linear}.get(backend, plain_linear)
 
 
-def _rows(x: Tensor) -> int:
+def number_of_rows(x: Tensor) -> int:
+    """Of x [..., columns]."""
     rows = 1
     for size in x.shape[:-1]:
         rows *= size

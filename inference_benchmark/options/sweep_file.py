@@ -19,7 +19,7 @@ from inference_benchmark.errors import RequestError
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 
-# What is of the sweep as a whole, or makes several sessions itself.
+# Flags that belong to the sweep as a whole, or start several sessions themselves.
 _NOT_OF_A_SESSION = {
     *("sweep", "sessions", "cache_state", "list_scenarios"),
     *("output", "output_dir", "overwrite", "save_results", "json", "format", "report"),

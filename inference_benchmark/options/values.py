@@ -100,7 +100,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
-# What else is called a weight format, and why it is none here.
+# Names of types that are no format of --quantize here, with the reason.
 _ELSEWHERE = {
     "float16": "is a base type: --precision fp16",
     "fp16": "is a base type: --precision fp16",

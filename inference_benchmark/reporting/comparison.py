@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inference_benchmark.reporting.comparison_request import ComparisonRequest, resolve_files
 from inference_benchmark.reporting.conditions import Difference, differences
 from inference_benchmark.reporting.judging import Row, adjusted, make_row
-from inference_benchmark.reporting.pairing import Pairing, grouped, make_plan
+from inference_benchmark.reporting.pairing import Pairing, make_plan
 from inference_benchmark.reporting.saved_cells import (
     ComparisonError,
     SavedCell,
@@ -19,6 +19,7 @@ from inference_benchmark.reporting.saved_cells import (
     read_cells,
 )
 from inference_benchmark.reporting.saved_sets import DEFAULT_FOLDERS, SavedSets
+from inference_benchmark.reporting.sides import grouped
 from inference_benchmark.statistics.ratios import geometric_mean
 from inference_benchmark.statistics.verdicts import ADJUSTMENT
 

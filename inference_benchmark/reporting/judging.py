@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from inference_benchmark.reporting.pairing import Pairing, Side
+from inference_benchmark.reporting.pairing import Pairing
 from inference_benchmark.reporting.saved_cells import SavedCell, Shown
+from inference_benchmark.reporting.sides import Side
 from inference_benchmark.statistics.deviation import Spread
 from inference_benchmark.statistics.ratios import compare, compare_sessions, single_ratio
 from inference_benchmark.statistics.verdicts import (

@@ -17,7 +17,11 @@ def latency_table(result: dict, cell: dict) -> str:
     """How a cell's times are distributed, and what the hardware alone would need for them."""
     rows = [_latency_row(cell, metric) for metric in result["workload"]["metrics"]]
     if not cell["estimated"]:
-        rows += [_step_row(found) for found in cell["summary"]["steps"].values() if found]
+        rows += [
+            _step_row(percentiles)
+            for percentiles in cell["summary"]["steps"].values()
+            if percentiles
+        ]
     headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
     return titled(_latency_title(cell), rows, [*headers, "datasheet", "%"], {})
 
@@ -45,6 +49,6 @@ def _latency_row(cell: dict, metric: dict) -> list[str]:
     ]
 
 
-def _step_row(found: dict) -> list[str]:
-    p50, p95, p99 = (milliseconds(found[name]) for name in ("p50", "p95", "p99"))
+def _step_row(percentiles: dict) -> list[str]:
+    p50, p95, p99 = (milliseconds(percentiles[name]) for name in ("p50", "p95", "p99"))
     return ["single steps", p50, *[UNKNOWN] * 4, p95, p99, *[UNKNOWN] * 4]

@@ -11,7 +11,7 @@ WIDTH = TERMINAL - 1
 _GAP = 2  # columns between columns of a table
 _NARROW_GAP = 1
 _LABEL_WIDTH = 20  # of broken labels, at least
-# thunder: | nvfuser, | cudnn | +graphs |  b1, inductor | [no |  nvfuser], eager | @mine
+# Where a label may be broken: before " ", "+", "@" and "[", and behind ":" and ",".
 _LABEL_BREAK = re.compile(r"(?<=[:,])|(?=[ +@[])")
 _tabulate.MIN_PADDING = 0  # by default headers are padded by two columns each
 
@@ -63,8 +63,8 @@ def _broken(rows: Rows, max_widths: Sequence[int | None]) -> list[list[str]]:
 
 
 def label_lines(label: str, width: int) -> list[str]:
-    """A cell's label in lines of at most this width, broken before "+", "@", "[" and spaces and behind
-    ":" and ","; within a part only where that alone is longer."""
+    """A cell's label in lines of at most this width, broken where its parts meet; within a part only
+    where that alone is longer."""
     lines = [""]
     for part in _LABEL_BREAK.split(label):
         if len(lines[-1] + part) <= width:

@@ -62,7 +62,7 @@ def to_version_2(document: dict) -> dict:
         try:
             return with_kernels_named(document)
         except (LookupError, TypeError, AttributeError):
-            return document  # what it lacks is found by whoever holds it against the schema
+            return document  # what it lacks is found when it is held against the schema
     try:
         return with_kernels_named(from_version_1(document))
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:

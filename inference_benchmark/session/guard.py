@@ -11,16 +11,23 @@ from pathlib import Path
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks
 from inference_benchmark.session.live import LiveCell, failure
+from inference_benchmark.system import signals
 
 
 def guarded(ranks: Ranks, cell: LiveCell, action: Callable[[LiveCell], None]) -> None:
-    """Run action(cell); what fails on any rank fails the cell on all of them."""
+    """Run action(cell); what fails on any rank fails the cell on all of them.
+
+    Raises:
+        KeyboardInterrupt: a signal came, whatever became of it on its way here.
+    """
     try:
         action(cell)
         ranks.all_gather()
     except PeerFailed as error:
         cell.fail(error.status, str(error))
     except Exception as error:
+        if signals.has_come():  # raised through a tracer, which made this of it
+            raise KeyboardInterrupt from error
         status, words = failure(error)
         users_traceback = of_users_file(error, cell.plan.implementation.path)
         if users_traceback is not None:

@@ -27,7 +27,9 @@ def make_workloads(request: Request) -> list[Workload]:
 
 def context_length(request: Request) -> int:
     """Positions that any engine of this request will need."""
-    return max(max(each.input_length, each.cache_length) for each in make_workloads(request))
+    return max(
+        max(workload.input_length, workload.cache_length) for workload in make_workloads(request)
+    )
 
 
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:

@@ -22,7 +22,7 @@ from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.system.clock import CLOCKS
-from inference_benchmark.system.gpu_state import OwnProcesses
+from inference_benchmark.system.own_processes import OwnProcesses
 from inference_benchmark.workloads.base import CheckContext
 
 OpenEngine = Callable[[CellPlan, Resources], Engine]
@@ -108,7 +108,7 @@ class Preparation:
         record.cold_start["load_s"] = (
             cell.engine.load_s if can.owns_weights else self.weights.load_s
         )
-        # Files are written for all engines together: no engine's start.
+        # Weight files are written once for all engines: that is no part of this one's start.
         own_load_s = cell.engine.load_s or 0.0
         setup_s = time.perf_counter() - started - own_load_s - (self._written_s() - written_s)
         record.cold_start["setup_s"] = max(0.0, setup_s)

@@ -22,7 +22,8 @@ _KINDS = (
     (
         "attention",
         re.compile(
-            r"flash|fmha|attention|attn|sdpa|softmax_warp|latent_decode|combine_kernel", re.I
+            r"flash|fmha|attention|attn|sdpa|softmax_warp|latent_decode|rope_decode|combine_kernel",
+            re.I,
         ),
     ),
     (

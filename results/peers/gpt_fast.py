@@ -106,7 +106,7 @@ def _measure(published: ModuleType, model: torch.nn.Module, arguments: argparse.
     plain = published.prefill, published.decode_n_tokens
     published.prefill = clock.around("prefill", published.prefill)
     published.decode_n_tokens = clock.around("decode", published.decode_n_tokens)
-    found: dict = {"ttft_s": [], "tbot_s": []}
+    times_s: dict = {"ttft_s": [], "tbot_s": []}
     try:
         for run in range(-1, arguments.num_iterations):
             tokens = _generate(published, model, arguments, seed=run + 1)
@@ -114,13 +114,13 @@ def _measure(published: ModuleType, model: torch.nn.Module, arguments: argparse.
             if not 0 <= int(tokens.min()) <= int(tokens.max()) < model.config.vocab_size:
                 raise SystemExit("tokens outside of the vocabulary: nothing was measured")
             if run < 0:
-                found["first_run_ended"] = time.perf_counter()
+                times_s["first_run_ended"] = time.perf_counter()
                 continue
-            found["ttft_s"].append(times["prefill"])
-            found["tbot_s"].append(times["decode"] / (arguments.output_length - 1))
+            times_s["ttft_s"].append(times["prefill"])
+            times_s["tbot_s"].append(times["decode"] / (arguments.output_length - 1))
     finally:
         published.prefill, published.decode_n_tokens = plain
-    return found
+    return times_s
 
 
 def _generate(

@@ -52,7 +52,7 @@ def test_a_larger_batch_may_run_at_lower_clocks(reasons_at):
 
 @pytest.mark.parametrize(
     ("capped", "limit_w", "is_doubted"),
-    [(0.95, 700.0, False), (0.1, 700.0, True), (0.95, 600.0, True)],
+    [(0.95, 700.0, False), (0.5, 700.0, True), (0.95, 600.0, True)],
 )
 def test_clocks_are_explained_by_the_boards_own_limit_alone(
     reasons_at, capped, limit_w, is_doubted

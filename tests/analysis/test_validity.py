@@ -30,11 +30,18 @@ CLEAN_STATE = {
     "other_processes": [],
 }
 
+CAPPED = {"software_power_cap": 0.95}
+
+
+def clocked(hz, **changes):
+    return CLEAN_STATE | {"sm_clock_hz": {"min": hz, "median": hz, "max": hz}} | changes
+
+
 GOOD = Evidence(
     device="cuda",
     samples={"TTFT": STEADY, "TBOT": STEADY, "total": STEADY},
     gpu_state=CLEAN_STATE,
-    other_cells_sm_clock_hz=(1.98e9, 1.975e9),
+    other_cells_gpu_state=(clocked(1.98e9), clocked(1.975e9)),
     recompilations=0,
     allocator_retries=0,
     timer_disagreement=(0.001, 0.004),
@@ -137,9 +144,42 @@ CASES = {
     "clocks": (
         "clocks_differ",
         "suspect",
-        {"other_cells_sm_clock_hz": (1.98e9, 1.83e9)},
-        {"other_cells_sm_clock_hz": (1.98e9, 1.90e9)},
+        {"other_cells_gpu_state": (clocked(1.98e9), clocked(1.83e9))},
+        {"other_cells_gpu_state": (clocked(1.98e9), clocked(1.90e9))},
         "1980 MHz here and 1830 MHz in another cell",
+    ),
+    "clocks that the board's power limit left the slower cell": (
+        "clocks_differ",
+        "suspect",
+        {"other_cells_gpu_state": (clocked(1.83e9, default_power_limit_w=700.0),)},
+        {
+            "other_cells_gpu_state": (
+                clocked(1.83e9, default_power_limit_w=700.0, throttled_share=CAPPED),
+            )
+        },
+        "1830 MHz in another cell",
+    ),
+    "a power limit that somebody set": (
+        "clocks_differ",
+        "suspect",
+        {
+            "other_cells_gpu_state": (
+                clocked(1.83e9, default_power_limit_w=800.0, throttled_share=CAPPED),
+            )
+        },
+        {"other_cells_gpu_state": (clocked(1.95e9),)},
+        "1830 MHz in another cell",
+    ),
+    "the faster cell's power limit explains nothing": (
+        "clocks_differ",
+        "suspect",
+        {
+            "other_cells_gpu_state": (
+                clocked(2.10e9, default_power_limit_w=700.0, throttled_share=CAPPED),
+            )
+        },
+        {"other_cells_gpu_state": (clocked(2.05e9),)},
+        "2100 MHz in another cell",
     ),
     "recompiled": (
         "recompiled",

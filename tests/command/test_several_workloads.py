@@ -1,6 +1,7 @@
 """Several workloads of one command: the same weights, a file each, one table of gains."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from conftest import ROOT
@@ -27,9 +28,9 @@ def test_builds_are_compared_in_each_workload_with_weights_built_once(
         return build_decoder(model, precision, device, context_length, *rest)
 
     monkeypatch.setattr(weights, "build_decoder", counted)
-    own = f"{ROOT / 'examples' / 'own_model.py'}:build"
+    implementation = f"{ROOT / 'examples' / 'own_model.py'}:build"
     code = benchmark_inference.main(
-        [*FLAGS.split(), str(tmp_path), "--implementation", "default", own]
+        [*FLAGS.split(), str(tmp_path), "--implementation", "default", implementation]
     )
     assert code == 0
     assert built == [8 + 3]  # of the workload that needs most
@@ -54,11 +55,14 @@ class Session:
     def __init__(self, code: int, interrupted: bool = False, printed: int = 0) -> None:
         self._code, self.interrupted, self._printed = code, interrupted, printed
         self.has_run = False
-        self.ending = self
+        self.ending, self.out = self, None
 
     def run(self) -> int:
         self.has_run = True
         return self._code
+
+    def print(self, action: Callable[[], None]) -> None:
+        pass
 
     def result(self) -> dict:
         return {"cells": []}

@@ -144,8 +144,8 @@ def test_what_differs_from_the_second_run_has_no_speed(capsys, folders, monkeypa
 )
 def test_what_cannot_be_is_one_line(capsys, folders, arguments, words, code):
     where = ["--model-path", folders["gpt2"], "--device", "cpu"]
-    found, _, err = run(capsys, *where, *arguments.split())
-    assert found == code
+    exit_code, _, err = run(capsys, *where, *arguments.split())
+    assert exit_code == code
     assert words in err
     assert len(err.strip().splitlines()) == 1
 

@@ -95,14 +95,14 @@ def test_the_operator_sees_the_last_query_at_the_last_key():
 
 def test_a_fill_is_the_same_for_every_cache_of_its_shape():
     decoder = build_decoder(DENSE, "fp32", "cpu", 32)
-    one, other = (make_engine("eager", decoder, BATCH, 4, 32, context_depth=8) for _ in range(2))
-    one.fill(seed=1)
+    engine, other = (make_engine("eager", decoder, BATCH, 4, 32, context_depth=8) for _ in range(2))
+    engine.fill(seed=1)
     other.fill(seed=1)
-    assert torch.equal(one.caches[1][0], other.caches[1][0])
-    assert not torch.equal(one.caches[0][0], one.caches[1][0])
-    assert one.caches[1][1].std() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(engine.caches[1][0], other.caches[1][0])
+    assert not torch.equal(engine.caches[0][0], engine.caches[1][0])
+    assert engine.caches[1][1].std() == pytest.approx(1.0, abs=0.05)
     other.fill(seed=2)
-    assert not torch.equal(one.caches[1][0], other.caches[1][0])
+    assert not torch.equal(engine.caches[1][0], other.caches[1][0])
 
 
 @pytest.mark.gpu

@@ -102,8 +102,14 @@ class Operators(TorchDispatchMode):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (DEEPSEEK, {"gemv", "latent_decode", "group_limited_route", "routed_experts"}),
-        (LLAMA4, {"gemv", "flash_decode", "routed_experts"}),
+        (
+            DEEPSEEK,
+            {
+                *("gemv", "norm_gemv", "norm_swiglu", "latent_decode", "group_limited_route"),
+                "routed_experts",
+            },
+        ),
+        (LLAMA4, {"gemv", "norm_gemv", "flash_decode", "routed_experts"}),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

@@ -177,8 +177,8 @@ def test_decoders_share_all_but_matrices():
         assert decoder.layers[1].input_layernorm is made.base.layers[1].input_layernorm
         module, stored = MODULES[precision.name], decoder.layers[1].down_proj.weight
         expected = module.quantize(plain.layers[1].down_proj.weight)
-        for one, other in zip(stored, expected, strict=True):
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+        for stored_tensor, other in zip(stored, expected, strict=True):
+            assert torch.equal(stored_tensor.view(torch.uint8), other.view(torch.uint8))
         tensors = {tensor.data_ptr(): tensor for tensor in decoder.parameters()}.values()
         held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         assert held == TINY.weight_bytes(precision)

@@ -12,14 +12,14 @@ THREE = ("--workload", "forward", "training", "generation")
 
 def requests(*flags: str):
     words = ["--device", "cpu", "--mode", "eager", *flags]
-    return [resolve(each) for each in by_workload(make_parser().parse_args(words))]
+    return [resolve(arguments) for arguments in by_workload(make_parser().parse_args(words))]
 
 
 def test_one_workload_stays_as_it_was_asked_for():
     (request,) = requests("--workload", "forward")
     assert request.workload == "forward"
     assert requests()[0].workload == "generation"
-    assert [each.workload for each in requests("--workload", "training", "training")] == [
+    assert [request.workload for request in requests("--workload", "training", "training")] == [
         "training"
     ]
 
@@ -28,8 +28,8 @@ def test_flags_of_one_workload_are_left_out_for_the_others():
     flags = ("--input-length", "40", "--output-length", "9", "--optimizer", "none")
     sampled = ("--sampling", "multinomial", "--temperature", "0.7")
     forward, training, generation = requests(*THREE, *flags, *sampled)
-    assert [each.workload for each in (forward, training, generation)] == list(THREE[1:])
-    assert {each.input_length for each in (forward, training, generation)} == {40}
+    assert [request.workload for request in (forward, training, generation)] == list(THREE[1:])
+    assert {request.input_length for request in (forward, training, generation)} == {40}
     assert (forward.output_length, generation.output_length) == (0, 9)
     assert (training.optimizer, generation.optimizer) == ("none", None)
     assert (generation.drawn.temperature, forward.drawn, forward.temperature) == (0.7, None, None)

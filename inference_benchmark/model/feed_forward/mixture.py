@@ -22,6 +22,7 @@ from inference_benchmark.kernels.routed_experts import routed_experts, routed_ex
 from inference_benchmark.model.checkpoint_layout import Layout, Target, transpose
 from inference_benchmark.model.feed_forward.dense import (
     FeedForwardFunction,
+    NormedFunction,
     swiglu,
     swiglu_modules,
     swiglu_shards,
@@ -32,7 +33,9 @@ from inference_benchmark.model.feed_forward.mixture_config import (
     MixtureOfExperts,
 )
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import Linear
+from inference_benchmark.model.linear import Linear, make_linear
+from inference_benchmark.model.norm import rms_norm
+from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
 
 
@@ -146,6 +149,24 @@ def make_function(
         return update + routed.view(batch, length, width), choice
 
     return mixture
+
+
+def make_normed_function(
+    config: MixtureOfExperts,
+    norm_eps: float,
+    kernels: KernelConfig,
+    weight_format: WeightFormat | None = None,
+) -> NormedFunction:
+    """The same of the residual stream: the addition to it and the norm come first."""
+    mixture = make_function(config, kernels, make_linear(kernels.linear, weight_format))
+
+    def feed(update, residual, norm_weight, weights, chosen):
+        residual = residual + update
+        hidden = rms_norm(residual, norm_weight, norm_eps)
+        update, choice = mixture(hidden, weights, chosen)
+        return update, residual, choice
+
+    return feed
 
 
 def _make_group_limited_route(experts: str) -> Callable:

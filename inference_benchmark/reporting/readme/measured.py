@@ -1,6 +1,7 @@
 """Tables of published results: a row per cell, with what it ran on."""
 
 import json
+from collections.abc import Sequence
 
 from inference_benchmark.reporting.bare_loops import bare_loop_table
 from inference_benchmark.reporting.engine_table import measured_engines
@@ -21,6 +22,7 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
+from inference_benchmark.reporting.peers import peers_table
 from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.summary import medians_ratio
 from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, percent, rate
@@ -151,9 +153,9 @@ def _cache_line(result: dict) -> str | None:
     if state is None:
         return None
     sizes = ", ".join(dict.fromkeys(str(cell["batch_size"]) for cell in result["cells"]))
-    found = {"cold": "empty", "warm": "filled"}[state]
+    filling = {"cold": "empty", "warm": "filled"}[state]
     name = result["config"]["model_name"]
-    return f"{name}, batch {sizes}: started with {found} compile caches."
+    return f"{name}, batch {sizes}: started with {filling} compile caches."
 
 
 def engines_bare() -> str:
@@ -162,3 +164,15 @@ def engines_bare() -> str:
     if not paths:
         return NOTHING_PUBLISHED
     return bare_loop_table(results_in("engines"), [json.loads(p.read_text()) for p in paths])
+
+
+def peers(folders: Sequence[str]) -> str:
+    """Other projects' programs beside our modes in these folders of results/published."""
+    records = [
+        json.loads(path.read_text()) for path in sorted((PUBLISHED / "peers").glob("*.json"))
+    ]
+    engines = results_in("engines")
+    if not records and not engines:
+        return NOTHING_PUBLISHED
+    ours = [result for folder in folders for result in results_in(folder)]
+    return peers_table(records, engines, ours, "llama3.1-8b")

@@ -64,7 +64,8 @@ def part_markdown(result: dict) -> str:
 
 def _microseconds(cell: dict | None, main: dict) -> str:
     if cell is None or not has_times(cell):
-        return UNKNOWN if cell is None else cell["status"].replace("_", " ")
+        is_unknown = cell is None or cell["status"] in ("ok", "partial")
+        return UNKNOWN if is_unknown else cell["status"].replace("_", " ")
     launched = summary_of(cell, main["name"])["median"] * 1e6
     graph = summary_of(cell, "graph_s").get("median")
     text = f"{launched:,.1f}"

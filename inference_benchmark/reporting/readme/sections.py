@@ -7,6 +7,7 @@ from inference_benchmark.reporting.audit_tables import (
     audit_limits,
     audit_summary,
 )
+from inference_benchmark.reporting.kinds_table import time_by_kind
 from inference_benchmark.reporting.readme.files import (
     PUBLISHED,
     ROOT,
@@ -18,6 +19,7 @@ from inference_benchmark.reporting.readme.measured import (
     engines_bare,
     engines_measured,
     environment_line,
+    peers,
     published,
 )
 from inference_benchmark.reporting.readme.parts import parts_section
@@ -43,6 +45,8 @@ RESULT_FOLDERS = (
     "as_shipped",
     "attention_as_shipped",
     "before_the_rebuild",
+    "first_token_before",
+    "first_token_after",
     "batch_sizes",
     "session",
     "main_job",
@@ -68,6 +72,7 @@ def audits() -> list[Audit]:
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
+        "peers": lambda: peers(HEADLINES),
         "summary": summary,
         "scenarios": scenarios,
         "models": models,
@@ -83,6 +88,8 @@ FILES = {
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),
         "training": lambda: published("training"),
+        "forward_kinds": lambda: time_by_kind(results_in("forward")),
+        "training_kinds": lambda: time_by_kind(results_in("training")),
         "training_costs": lambda: training_costs(results_in("training")),
         "own_model": lambda: gains(results_in("own_model")),
         "example_engine": lambda: example("engine_aot_eager"),
