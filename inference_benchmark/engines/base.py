@@ -134,6 +134,9 @@ class Engine:
     clock_type: Any = None
     # Weights of its own, where its outputs are checked against these instead of the session's.
     decoder: Any = None
+    # The type of its products, where rounding is another than that of the session's: a key of
+    # output_check.tolerances.FACTORS.
+    products: str | None = None
     # Seconds of a cold start that loading weights took; None where it uses the session's.
     load_s: float | None = None
 

@@ -8,44 +8,24 @@ import time
 
 import pytest
 from conftest import ROOT
+from fake_results import fake_cell, fake_result
 
+from inference_benchmark.command.children import Children
 from inference_benchmark.command.expected_time import Clock, about, expected_s
-from inference_benchmark.command.saved_work import Machine, find_session, read_folder
+from inference_benchmark.command.saved_work import (
+    Machine,
+    find_session,
+    labels_of,
+    read_folder,
+)
 from inference_benchmark.command.sweep import run_sweep
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.identity import identity_config
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.workloads.generation import Generation
 
-# Saves a result whose identity is the real one. In a folder with a file named "wait" the session of
-# batch size 8 takes its time; "--seed 7" cannot run.
-STAND_IN = """
-import json, sys, time
-sys.path[:0] = [{root!r}, {tests!r}]
-from pathlib import Path
-from fake_results import fake_cell, fake_result
-from inference_benchmark.command.saved_work import labels_of
-from inference_benchmark.options.flags import make_parser
-from inference_benchmark.options.identity import identity_config
-from inference_benchmark.options.resolution import resolve
-
-request = resolve(make_parser().parse_args(sys.argv[1:]))
-labels = list(labels_of(request))
-print("measuring", *labels, flush=True)
-if request.seed == 7:
-    sys.exit(3)
-if (request.output_dir / "wait").exists() and request.batch_size == (8,):
-    print("waiting", flush=True)
-    time.sleep(60)
-cells = [fake_cell(label.split()[0], batch_size=int(label.split(" b")[1])) for label in labels]
-result = fake_result(cells)
-result["config"] |= identity_config(request)
-result["environment"] |= {{"gpu": None, "git_commit": "abc"}}
-result |= {{"created": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:05:05Z"}}
-name = "-".join(labels).replace(" ", "-") + f"-{{request.seed}}.json"
-(request.output_dir / name).write_text(json.dumps(result))
-"""
 HERE = Machine(None, "abc")
 FILE = """
 mode = ["eager", "inductor"]
@@ -56,21 +36,45 @@ num-iterations = 10
 ONE = 'mode = "eager"\nmodel-name = "llama-tiny"\n'
 
 
+def stand_in(arguments: list[str]) -> int:
+    """Saves a result whose identity is the real one; returns the exit code.
+
+    In a folder with a file named "wait" the session of batch size 8 takes its time; "--seed 7"
+    cannot run.
+    """
+    request = resolve(make_parser().parse_args(arguments))
+    labels = list(labels_of(request))
+    print("measuring", *labels, flush=True)
+    if request.seed == 7:
+        return 3
+    if (request.output_dir / "wait").exists() and request.batch_size == (8,):
+        print("waiting", flush=True)
+        time.sleep(60)
+    cells = [fake_cell(label.split()[0], batch_size=int(label.split(" b")[1])) for label in labels]
+    result = fake_result(cells)
+    result["config"] |= identity_config(request)
+    result["environment"] = result["environment"] | {"gpu": None, "git_commit": "abc"}
+    result |= {"created": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:05:05Z"}
+    name = "-".join(labels).replace(" ", "-") + f"-{request.seed}.json"
+    (request.output_dir / name).write_text(json.dumps(result))
+    return 0
+
+
 @pytest.fixture
-def program(tmp_path):
-    script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN.format(root=str(ROOT), tests=str(ROOT / "tests")))
+def folder(tmp_path):
     (tmp_path / "sweep.toml").write_text(FILE)
     (tmp_path / "out").mkdir()
-    return [sys.executable, str(script)]
 
 
 @pytest.fixture
-def run(program, tmp_path, capfd):
+def run(folder, tmp_path, capfd, monkeypatch):
+    """Its sessions are calls of the stand-in, not processes."""
+    monkeypatch.setattr(Children, "run", lambda self, arguments, environment: stand_in(arguments))
+
     def run(*flags: str, machine: Machine = HERE):
         words = ["--sweep", str(tmp_path / "sweep.toml"), "--device", "cpu"]
         words += ["--output-dir", str(tmp_path / "out"), *flags]
-        code = run_sweep(make_parser().parse_args(words), words, program=program, machine=machine)
+        code = run_sweep(make_parser().parse_args(words), words, machine=machine)
         printed = capfd.readouterr()
         measured = [line for line in printed.out.splitlines() if line.startswith("measuring")]
         return code, measured, printed
@@ -153,7 +157,11 @@ def test_a_session_that_can_not_run_does_not_end_the_sweep(run, tmp_path):
     assert run()[0] == 3
 
 
-def test_a_signal_ends_the_running_session_and_the_same_command_goes_on(run, program, tmp_path):
+def test_a_signal_ends_the_running_session_and_the_same_command_goes_on(run, tmp_path):
+    """Here with processes."""
+    imports = f"import sys; sys.path[:0] = {[str(ROOT), *sys.path]!r}"
+    call = "from test_sweep import stand_in; sys.exit(stand_in(sys.argv[1:]))"
+    program = [sys.executable, "-c", f"{imports}; {call}"]
     (tmp_path / "out" / "wait").touch()
     words = ["--sweep", str(tmp_path / "sweep.toml"), "--device", "cpu"]
     words += ["--output-dir", str(tmp_path / "out")]

@@ -22,6 +22,33 @@ def skip_unless_here(mode: str) -> None:
         pytest.skip(f"{entry.cpu_program} is not installed")
 
 
+def test_llama_cpp_in_8_bits_is_held_against_the_weights_of_its_file(tmp_path):
+    from inference_benchmark.engines.llama_cpp import LlamaCppEngine
+    from inference_benchmark.model.gguf.container import read_gguf
+
+    class Unopened(LlamaCppEngine):
+        def __init__(self, plan, resources):
+            self.plan, self.resources = plan, resources
+
+    def opened_with(files):
+        return Unopened(EnginePlan(1, 4, 8, options=("q8_0",)), Resources(decoder, "cpu", files))
+
+    decoder = fp32_decoder("llama3.2-1b", num_layers=1)
+    engine = opened_with(WeightFiles(decoder))
+    stored = Path(engine.settings()["file"])
+    types = {t.type_name for t in read_gguf(stored).tensors.values() if len(t.shape) == 2}
+    assert types == {"Q8_0"}
+    ours = decoder.layers[0].down_proj.weight
+    theirs = engine.decoder.layers[0].down_proj.weight
+    error = (ours - theirs).norm() / ours.norm()
+    assert 0.003 < error < 0.01  # a step of a block is 1/127 of its largest value
+    assert engine.products == "q8"
+    # What was read from such a file is not written once more.
+    kept = shutil.copy(stored, tmp_path / "kept.gguf")
+    assert opened_with(WeightFiles(decoder, source=kept)).settings()["file"] == str(kept)
+    engine.resources.files.close()
+
+
 @pytest.mark.parametrize("mode", ["tinygrad", "llama.cpp", "vllm"])
 def test_it_generates_what_the_reference_does(mode):
     skip_unless_here(mode)
