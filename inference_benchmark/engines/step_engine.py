@@ -63,6 +63,7 @@ class StepEngine(Engine):
                 "this implementation has no decode(input_ids, position, caches), which generation needs"
             )
         self.open_model(decoder, model)
+        self._is_own_model = model is not None
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -177,7 +178,7 @@ class StepEngine(Engine):
         if self.has_cache:
             # The least cache has two slots.
             self._graph = self._captured(self._decode_step, before=self.position.zero_)
-            if self._prompt_tokens() <= MAX_CAPTURED_PROMPT_TOKENS and not self.replayed:
+            if self._captures_prompts():
                 self.position.fill_(self.plan.context_depth)
                 # It ran once, and a longer warm-up would be a part of the start-up.
                 self._prompt_graph = self._captured(
@@ -197,8 +198,10 @@ class StepEngine(Engine):
 
         return CapturedStep(run, self.device, self._num_ranks, inputs, **options)
 
-    def _prompt_tokens(self) -> int:
-        return self.plan.batch_size * self.plan.input_length
+    def _captures_prompts(self) -> bool:
+        """Not of other implementations: they promise a step that can be captured, no more."""
+        tokens = self.plan.batch_size * self.plan.input_length
+        return tokens <= MAX_CAPTURED_PROMPT_TOKENS and not self._is_own_model
 
     def _input_memory(self) -> Tensor:
         shape = (self.plan.batch_size, self.plan.input_length)

