@@ -15,8 +15,7 @@ from inference_benchmark.command.ending import Ending
 from inference_benchmark.command.facts import session_facts
 from inference_benchmark.command.fit import arrange, with_batch_sizes
 from inference_benchmark.command.pages import write_page
-from inference_benchmark.command.report import print_report
-from inference_benchmark.errors import ExitCode
+from inference_benchmark.command.report import exit_code, print_report
 from inference_benchmark.options.request import Request
 from inference_benchmark.parallel.ranks import PeerFailed, Ranks
 from inference_benchmark.reporting.card import card
@@ -283,7 +282,7 @@ class Benchmark:
             self._save_prompts(self.ending.path)
         if self.request.report:
             write_page(result, self.request, self.ending)
-        return self.ending.code(self._exit_code(result))
+        return self.ending.code(exit_code(result, self.request.strict))
 
     def _save_prompts(self, result_path: Path) -> None:
         def write(path: Path) -> None:
@@ -293,16 +292,3 @@ class Benchmark:
         path = prompts_path(result_path)
         if self.ending.write_beside(path, write):
             self.ending.print(lambda: print(f"prompts: {path}", file=self.out, flush=True))
-
-    def _exit_code(self, result: dict) -> int:
-        if self.interrupted:
-            return signals.exit_code()
-        cells = result["cells"]
-        if not any(cell.record.timed_runs for cell in self.cells):
-            return ExitCode.CANNOT_RUN
-        if any(cell["status"] != "ok" for cell in cells):
-            return ExitCode.GATE_FAILED
-        if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
-            return ExitCode.GATE_FAILED
-        invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
-        return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED

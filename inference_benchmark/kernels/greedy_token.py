@@ -77,7 +77,7 @@ def _greedy_token_kernel(
             others = tl.arange(0, PROGRAMS_PADDED)
             inside = others < PROGRAMS
             # .cg: other multiprocessors wrote these; read them where they meet, in L2.
-            found = tl.load(
+            maxima = tl.load(
                 values_ptr + row * PROGRAMS + others,
                 mask=inside,
                 other=float("-inf"),
@@ -89,7 +89,7 @@ def _greedy_token_kernel(
                 other=2147483647,
                 cache_modifier=".cg",
             )
-            _, place = _first_largest(found, where)
+            _, place = _first_largest(maxima, where)
             tl.store(out_ptr + row, place.to(tl.int64))
 
 

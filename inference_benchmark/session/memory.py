@@ -82,8 +82,8 @@ def predict(
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
     captured = [
-        activation_bytes(model, own, batch_size, input_length, context_depth)
-        for model, own, batch_size in with_graphs
+        activation_bytes(model, precision, batch_size, input_length, context_depth)
+        for model, precision, batch_size in with_graphs
         if cache_length and batch_size * input_length <= MAX_CAPTURED_PROMPT_TOKENS
     ]
     caches = [

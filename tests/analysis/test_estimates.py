@@ -283,9 +283,9 @@ def test_each_captured_prompt_keeps_its_activations():
     short, long = ([(LLAMA, BF16, size)] for size in (4, 5))
     for cells in (short, long):
         assert predict(cells, 1000, 1024).captured == 0  # without graphs
-    found = predict(2 * short, 1000, 1024, with_graphs=2 * short)
-    assert found.captured == 2 * found.activations
-    assert found.total == predict(2 * short, 1000, 1024).total + found.captured
+    need = predict(2 * short, 1000, 1024, with_graphs=2 * short)
+    assert need.captured == 2 * need.activations
+    assert need.total == predict(2 * short, 1000, 1024).total + need.captured
     assert predict(long, 1000, 1024, with_graphs=long).captured == 0  # too long to be captured
 
 
