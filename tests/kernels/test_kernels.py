@@ -241,7 +241,7 @@ def test_kernel_files_import_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
-        "from inference_benchmark.kernels import flash_decode, gemv, latent_decode, rope_cache, routed_experts\n"
+        "from inference_benchmark.kernels import few_rows_linear, flash_decode, gemv, greedy_token, latent_decode, norm_gemv, rope_cache, rope_decode, routed_experts\n"
         "print(gemv.gemv(torch.ones(1, 4), torch.ones(3, 4)))\n"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
