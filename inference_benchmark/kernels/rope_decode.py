@@ -25,17 +25,16 @@ from inference_benchmark.kernels.flash_decode import (
     MIN_DOT_ROWS,
     MIN_HEAD_DIM,
     Plan,
-    _combine_partials,
     _scale,
     _workspace,
     choose_plan,
-    chunk_tokens,
     flash_decode_reference,
 )
 from inference_benchmark.kernels.rope_cache import (
     refuse_shared_storage,
     rope_and_cache_reference,
 )
+from inference_benchmark.kernels.split_attention import attend_tile, chunk_tokens, leave_result
 
 
 def rope_decode(
@@ -79,20 +78,6 @@ def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
     x = tl.load(row_ptr + dims, mask=mask, other=0.0).to(tl.float32)
     swapped = tl.load(row_ptr + (dims + HALF) % (2 * HALF), mask=mask, other=0.0).to(tl.float32)
     return x * cos[None, :] + swapped * sin[None, :]
-
-
-@jit
-def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
-    """A tile of the context joins the online softmax."""
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-    scores = tl.where(filled[None, :], scores, float("-inf"))
-    # Finite, so that a tile of which nothing is filled adds zeros.
-    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
-    decay = tl.exp2(running_max - new_max)
-    weights = tl.exp2(scores - new_max[:, None])
-    weight_sums = weight_sums * decay[:, None] + weights
-    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
-    return new_max, weight_sums, acc
 
 
 @jit
@@ -184,7 +169,7 @@ def _rope_decode_kernel(
         # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
         k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
         v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        running_max, weight_sums, acc = _attend_tile(
+        running_max, weight_sums, acc = attend_tile(
             q, k, v, filled, scale_log2, running_max, weight_sums, acc
         )
     weight_sum = tl.sum(weight_sums, axis=1)
@@ -197,33 +182,24 @@ def _rope_decode_kernel(
     weight_sum = weight_sum * decay + new_weight
     acc = acc * decay[:, None] + new_weight[:, None] * new_v.to(tl.float32)
     running_max = new_max
-    result = acc / weight_sum[:, None]
-    if SPLITS == 1:
-        out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(out_ptr + out_offsets, result.to(out_ptr.dtype.element_ty), is_head[:, None])
-    else:
-        index = (pair * SPLITS + split) * GROUP + rows
-        partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
-        tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
-        # The barrier orders the stores of all threads before the one that counts; the counter
-        # releases them to, and acquires those of, the other programs of this pair.
-        tl.debug_barrier()
-        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
-        if arrived == active_splits - 1:
-            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
-            _combine_partials(
-                partial_ptr,
-                lse_ptr,
-                out_ptr,
-                pair,
-                active_splits,
-                COMBINE_ROWS,
-                SPLITS,
-                GROUP,
-                HEAD_DIM,
-                COMBINE_UNROLL,
-            )
+    leave_result(
+        acc,
+        running_max,
+        weight_sum,
+        out_ptr,
+        partial_ptr,
+        lse_ptr,
+        arrivals_ptr,
+        pair,
+        split,
+        active_splits,
+        SPLITS,
+        GROUP,
+        GROUP_PADDED,
+        HEAD_DIM,
+        COMBINE_ROWS,
+        COMBINE_UNROLL,
+    )
 
 
 def launch_rope_decode(
