@@ -26,6 +26,10 @@ class CannotRun(RuntimeError):
     """The request is fine, but this machine can't serve it (exit code 3)."""
 
 
+class NoRoom(CannotRun):
+    """Weights don't fit where they would be written."""
+
+
 class Stopped(RuntimeError):
     """A mode was given up because it took too long; the message says at what."""
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MEMORY, CellRecord, MeasuredCell
 from inference_benchmark.workloads.base import Workload
 
@@ -80,7 +79,7 @@ def _estimate(
         timer=large.record.timer,
         engine=large.record.engine,
         cold_start=None,
-        memory=_memory(plan),
+        memory=dict.fromkeys(MEMORY) | plan.planned_memory(),
         status="partial" if "partial" in (small.record.status, large.record.status) else "ok",
         stop_reason=large.record.stop_reason,
     )
@@ -90,13 +89,6 @@ def _estimate(
             record, status="failed", error=_NOISE, estimated_rounds=[], estimates=nothing
         )
     return MeasuredCell(plan, record)
-
-
-def _memory(plan: CellPlan) -> dict:
-    """What follows from the plan alone: nothing was allocated."""
-    cache = plan.share.kv_cache_bytes(plan.precision, plan.batch_size, plan.workload.cache_length)
-    weights = plan.share.weight_bytes(plan.precision)
-    return dict.fromkeys(MEMORY) | {"weights_bytes": weights, "kv_cache_bytes": cache}
 
 
 def _times(

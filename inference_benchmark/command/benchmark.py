@@ -5,25 +5,19 @@ import os
 import re
 import sys
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.analysis.result import header, make_result, running_result
-from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
+from inference_benchmark.command.facts import session_facts
 from inference_benchmark.command.fit import arrange, with_batch_sizes
-from inference_benchmark.command.many_sessions import current_session_set
 from inference_benchmark.command.pages import write_page
-from inference_benchmark.command.report import print_report
-from inference_benchmark.errors import ExitCode
-from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
-from inference_benchmark.model.weights import DTYPES
+from inference_benchmark.command.report import exit_code, print_report
 from inference_benchmark.options.request import Request
-from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank
+from inference_benchmark.parallel.ranks import PeerFailed, Ranks
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
@@ -33,17 +27,15 @@ from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
 from inference_benchmark.session.nvtx import marked
 from inference_benchmark.session.plan import Group, SessionPlan
-from inference_benchmark.session.planning import context_length, make_workloads, plan_cells
+from inference_benchmark.session.planning import context_length, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
 from inference_benchmark.session.prompts import prompts_path, write_prompts
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
 from inference_benchmark.system import signals
-from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
-from inference_benchmark.system.environment import describe
 from inference_benchmark.system.gpu_state import GpuMonitor
-from inference_benchmark.system.host_load import available_cpus, free_host_bytes, load_average
+from inference_benchmark.system.host_load import free_host_bytes
 from inference_benchmark.system.own_processes import OwnProcesses
 
 
@@ -76,7 +68,9 @@ class Benchmark:
         self.request = request = with_batch_sizes(request, plan, self.available)
         self.plan: SessionPlan = arrange(request, plan(request), self.available)
         self.cells = [LiveCell(plan) for plan in self.plan.cells]
-        self.facts = self._facts(command)
+        self.facts = session_facts(
+            request, command, self.cells, self.device, self.ranks, self.available
+        )
         self.progress = Progress(request.quiet or not self.ranks.is_first)
         self._shares_weights = weights is not None
         self.weights = weights or Weights()
@@ -123,40 +117,6 @@ class Benchmark:
 
     # Before anything is measured
 
-    def _facts(self, command: list[str]) -> SessionFacts:
-        request, environment = self.request, describe(self.device)
-        gpu = environment["gpu"]
-        environment["nodes"] = self.ranks.num_nodes
-        environment["ranks"] = None
-        if self.ranks.size > 1:
-            environment["ranks"] = self.ranks.all_gather(describe_rank(gpu))
-        if gpu is not None:
-            gpu["count"] = self.ranks.size
-        preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
-        precisions = {cell.plan.precision.compute for cell in self.cells}
-        return SessionFacts(
-            request=request,
-            workload=make_workloads(request)[0],
-            environment=environment,
-            ceilings={name: self._ceilings(preset, name) for name in precisions},
-            prices=price_range(preset, request.gpu_price) if gpu else None,
-            command=command,
-            session_set=current_session_set(),
-            cache_state=current_cache_state(),
-            load_average=load_average() if self.device.type == "cpu" else None,
-            cpus=available_cpus(),
-            warnings=list(request.notices),
-        )
-
-    def _ceilings(self, preset: GPU | None, precision: str) -> Ceilings | None:
-        """From the datasheet or as given; measured where that is asked for and there is room."""
-        request = self.request
-        if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
-            measured = measure_ceilings(DTYPES[precision], self.device, self.available)
-            if measured is not None:
-                return replace(measured, datasheet=ceilings(preset, precision))
-        return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
-
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
@@ -170,17 +130,8 @@ class Benchmark:
     def _record_memory(self) -> None:
         for group in self.plan.groups:
             for cell in self._cells_of(group):
-                plan = cell.plan
-                share, precision = plan.share, plan.precision
-                cell.record.memory |= {
-                    "weights_bytes": share.weight_bytes(precision),
-                    "kv_cache_bytes": None
-                    if share.is_foreign  # then it is a bound, for the prediction
-                    else share.kv_cache_bytes(
-                        precision, plan.batch_size, plan.workload.cache_length
-                    ),
-                    "predicted_bytes": group.predicted_bytes,
-                }
+                cell.record.memory |= cell.plan.planned_memory()
+                cell.record.memory["predicted_bytes"] = group.predicted_bytes
 
     def _announce(self) -> None:
         if not self.ranks.is_first:
@@ -331,7 +282,7 @@ class Benchmark:
             self._save_prompts(self.ending.path)
         if self.request.report:
             write_page(result, self.request, self.ending)
-        return self.ending.code(self._exit_code(result))
+        return self.ending.code(exit_code(result, self.request.strict))
 
     def _save_prompts(self, result_path: Path) -> None:
         def write(path: Path) -> None:
@@ -341,16 +292,3 @@ class Benchmark:
         path = prompts_path(result_path)
         if self.ending.write_beside(path, write):
             self.ending.print(lambda: print(f"prompts: {path}", file=self.out, flush=True))
-
-    def _exit_code(self, result: dict) -> int:
-        if self.interrupted:
-            return signals.exit_code()
-        cells = result["cells"]
-        if not any(cell.record.timed_runs for cell in self.cells):
-            return ExitCode.CANNOT_RUN
-        if any(cell["status"] != "ok" for cell in cells):
-            return ExitCode.GATE_FAILED
-        if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
-            return ExitCode.GATE_FAILED
-        invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
-        return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED

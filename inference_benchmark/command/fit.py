@@ -99,6 +99,11 @@ def need(cells: Cells) -> Need:
         num_copies=sum(cell.spec.engine.copies_weights for cell in cells)
         + len({cell.implementation for cell in cells} - {OURS}),
         working_bytes=workload.working_bytes(largest.share, largest.precision, largest.batch_size),
+        with_graphs=[
+            (cell.share, cell.precision, cell.batch_size)
+            for cell in cells
+            if cell.spec.cuda_graphs and cell.engine.captures_prompts
+        ],
     )
 
 

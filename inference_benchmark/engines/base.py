@@ -17,6 +17,10 @@ from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.training_config import TrainingConfig
 
+# Of all sequences together, up to which a prompt may be captured in a CUDA graph: longer ones keep
+# the GPU busy while the host launches, and a graph keeps their activations.
+MAX_CAPTURED_PROMPT_TOKENS = 4096
+
 
 @dataclass(frozen=True)
 class Capabilities:
@@ -80,6 +84,7 @@ class EnginePlan:
     mode: the name of the mode, for engines that serve several.
     part: what is computed of a layer, where that is all.
     sampling: how tokens are drawn; None: the most likely one is taken.
+    captures_prompts: whether a prompt of up to MAX_CAPTURED_PROMPT_TOKENS is captured as well.
     training: how to train, for an engine that is asked to.
     """
 
@@ -99,6 +104,7 @@ class EnginePlan:
     part: LayerPart | None = None
     sampling: Sampling | None = None
     context_depth: int = 0
+    captures_prompts: bool = False
     training: TrainingConfig | None = None
 
 
@@ -130,6 +136,9 @@ class Engine:
     clock_type: Any = None
     # Weights of its own, where its outputs are checked against these instead of the session's.
     decoder: Any = None
+    # The type of its products, where rounding is another than that of the session's: a key of
+    # output_check.tolerances.FACTORS.
+    products: str | None = None
     # Seconds of a cold start that loading weights took; None where it uses the session's.
     load_s: float | None = None
 

@@ -10,13 +10,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
+from inference_benchmark.engines.base import (
+    MAX_CAPTURED_PROMPT_TOKENS,
+    Capabilities,
+    Engine,
+    EnginePlan,
+    Resources,
+)
+from inference_benchmark.engines.captured import CapturedStep
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.cache import LayerCache, allocate_cache, fill_cache
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.own_model import OwnForward, can_generate
-
-_CAPTURE_WARMUP_STEPS = 3
 
 
 class StepEngine(Engine):
@@ -24,8 +29,10 @@ class StepEngine(Engine):
 
     `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
-    step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
-    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
+    step is one graph, and `logits` is the memory it writes; with `plan.captures_prompts` a prompt
+    of up to MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`, which experts
+    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead,
+    with which no prompt is captured.
 
     `tokens` [batch, cache_length + 1] holds what each step chose, at the position where it stands:
     a prefill writes slot input_length, a decode step, inside its graph, slot position + 1; -1 where
@@ -70,10 +77,8 @@ class StepEngine(Engine):
         self.logits: Tensor | None = None
         self.choices: list[Tensor] = []
         self.replayed: list[Tensor] = []
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._graph_inputs: Tensor | None = None  # of a captured forward
-        self._graph_logits: Tensor | None = None
-        self._graph_choices: list[Tensor] = []
+        self._graph: CapturedStep | None = None  # of the decode step, or of the forward
+        self._prompt_graph: CapturedStep | None = None
 
     def open_model(self, decoder: Decoder, model: nn.Module | None) -> None:
         """Compile the decoder, or the model of another implementation in its place."""
@@ -111,7 +116,11 @@ class StepEngine(Engine):
         start = self.plan.context_depth
         end = start + input_ids.shape[1]
         self.position.fill_(start)
-        self._step(input_ids)
+        graph = self._prompt_graph
+        if graph is None or self.replayed or input_ids.shape != graph.inputs.shape:
+            self._step(input_ids)
+        else:
+            self.logits, self.choices = graph.replay(input_ids)
         self.position.fill_(end)
         self.tokens[:, end : end + 1].copy_(self.token)
 
@@ -121,8 +130,7 @@ class StepEngine(Engine):
         if self._graph is None:
             self._decode_step()
         else:
-            self._graph.replay()
-            self.logits, self.choices = self._graph_logits, self._graph_choices
+            self.logits, self.choices = self._graph.replay()
 
     def _decode_step(self) -> None:
         if self.run_step is not None:
@@ -148,9 +156,7 @@ class StepEngine(Engine):
         if self._graph is None:
             self._forward_step(input_ids)
         else:
-            self._graph_inputs.copy_(input_ids)
-            self._graph.replay()
-            self.logits, self.choices = self._graph_logits, self._graph_choices
+            self.logits, self.choices = self._graph.replay(input_ids)
 
     def _forward_step(self, input_ids: Tensor) -> None:
         replayed = (self.replayed,) if self.replayed else ()
@@ -165,32 +171,39 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def capture(self) -> None:
-        """Capture the decode step (without a cache: the forward); leaves the engine reset."""
-        if not self.has_cache:
-            shape = (self.plan.batch_size, self.plan.input_length)
-            self._graph_inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
+        """Capture the decode step and a short prompt (without a cache: the forward); leaves the
+        engine reset."""
         self.reset()
-        with torch.cuda.stream(stream):
-            for _ in range(_CAPTURE_WARMUP_STEPS):
-                self.position.zero_()  # the least cache has two slots
-                self._captured_step()
-        torch.cuda.current_stream(self.device).wait_stream(stream)
-        self.logits = None
-        self._graph = torch.cuda.CUDAGraph()
-        # NCCL's watchdog thread may ask for its events meanwhile.
-        mode = "global" if self._num_ranks == 1 else "thread_local"
-        with torch.cuda.graph(self._graph, capture_error_mode=mode):
-            self._captured_step()
-        self._graph_logits, self._graph_choices = self.logits, self.choices
+        if self.has_cache:
+            # The least cache has two slots.
+            self._graph = self._captured(self._decode_step, before=self.position.zero_)
+            if self._captures_prompts():
+                self.position.fill_(self.plan.context_depth)
+                # It ran once, and a longer warm-up would be a part of the start-up.
+                self._prompt_graph = self._captured(
+                    self._step, self._input_memory(), warmup_steps=1
+                )
+        else:
+            self._graph = self._captured(self._forward_step, self._input_memory())
         self.reset()
 
-    def _captured_step(self) -> None:
-        if self.has_cache:
-            self._decode_step()
-        else:
-            self._forward_step(self._graph_inputs)
+    def _captured(
+        self, step: Callable, inputs: Tensor | None = None, **options: object
+    ) -> CapturedStep:
+        def run() -> tuple[Tensor, list[Tensor]]:
+            self.logits = None
+            step() if inputs is None else step(inputs)
+            return self.logits, self.choices
+
+        return CapturedStep(run, self.device, self._num_ranks, inputs, **options)
+
+    def _captures_prompts(self) -> bool:
+        tokens = self.plan.batch_size * self.plan.input_length
+        return self.plan.captures_prompts and tokens <= MAX_CAPTURED_PROMPT_TOKENS
+
+    def _input_memory(self) -> Tensor:
+        shape = (self.plan.batch_size, self.plan.input_length)
+        return torch.zeros(shape, dtype=torch.int64, device=self.device)
 
     @torch.inference_mode()
     def reset(self, fill: float = 0.0) -> None:
@@ -215,14 +228,11 @@ class StepEngine(Engine):
         self.tokens.fill_(-1)
 
     def graph_pool_bytes(self) -> int | None:
-        if self._graph is None:
-            return None
-        pool = self._graph.pool()
-        segments = torch.cuda.memory_snapshot()
-        return sum(s["total_size"] for s in segments if tuple(s["segment_pool_id"]) == tuple(pool))
+        graphs = [graph for graph in (self._graph, self._prompt_graph) if graph is not None]
+        return sum(graph.pool_bytes() for graph in graphs) if graphs else None
 
     def close(self) -> None:
-        self._graph = self._graph_inputs = self._graph_logits = self.logits = None
-        self.choices = self.replayed = self._graph_choices = []
+        self._graph = self._prompt_graph = self.logits = None
+        self.choices = self.replayed = []
         self.caches = []
         self.run_decoder = self.run_step = None

@@ -19,8 +19,10 @@ from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.few_rows_linear import few_rows_linear
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
 from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
@@ -79,6 +81,9 @@ def _register_operators():
         batch, rows, head_dim = qkv.shape
         return TensorProxy(like=qkv, shape=(batch, rows - 2 * k_cache.shape[1], head_dim))
 
+    def like_token(logits):
+        return TensorProxy(like=logits, shape=(logits.shape[0], 1), dtype=dtypes.int64)
+
     def like_gathered(x, size):
         return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
 
@@ -96,7 +101,9 @@ def _register_operators():
         (rope_decode, like_context, keep),
         (latent_decode, like_first, None),
         (gemv, like_linear, None),
+        (few_rows_linear, like_linear, None),
         (norm_gemv, like_normed, None),
+        (greedy_token, like_token, None),
         (norm_swiglu, like_product, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),

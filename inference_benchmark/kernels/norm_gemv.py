@@ -32,9 +32,18 @@ class Plan:
     num_warps: int
 
 
-def choose_plan(in_features: int, swiglu: bool) -> Plan:
-    columns = 2048 if in_features >= 4096 else 1024
-    return Plan(rows=1 if swiglu else 2, columns=columns, num_warps=8 if columns == 2048 else 4)
+_SMALL = 8192  # rows of a matrix, up to which four share what a program reads of the vectors
+
+
+def choose_plan(out_features: int, in_features: int, swiglu: bool) -> Plan:
+    """Chosen on an H200 on the matrices of Llama 3.1 8B and 3.2 1B: the norm costs 1.4 us of 13 at
+    4096 columns, SwiGLU and norm 1.2 of 53; more or fewer rows or warps cost 3 to 30 % more."""
+    if in_features >= 4096 and in_features % 2048:
+        return Plan(rows=2 if swiglu else 4, columns=1024, num_warps=4)
+    rows = 4 if out_features <= _SMALL and not swiglu else 2
+    if in_features >= 4096:
+        return Plan(rows, columns=2048, num_warps=8)
+    return Plan(rows, columns=512 if rows == 4 else 1024, num_warps=4)
 
 
 def norm_gemv(
@@ -182,7 +191,7 @@ def _launch(
         vector.dtype != weight.dtype or not vector.is_contiguous() for vector in (*vectors, weight)
     ):
         raise ValueError("norm_gemv: all tensors must be contiguous and of one dtype")
-    plan = plan or choose_plan(in_features, swiglu)
+    plan = plan or choose_plan(out_features, in_features, swiglu)
     out = update.new_empty((*update.shape[:-1], out_features))
     total = torch.empty_like(update)
     programmatic = programmatic_launch(update.device)

@@ -15,17 +15,18 @@ import torch
 from inference_benchmark.kernels._registration import (
     jit,
     multiprocessor_count,
+    prefetch,
     programmatic_launch,
     register_operator,
     tl,
     triton,
 )
+from inference_benchmark.kernels.arrivals import arrival_counters
 from inference_benchmark.kernels.flash_decode import (
     LOG2_E,
     MIN_DOT_ROWS,
     MIN_HEAD_DIM,
     Plan,
-    _arrival_counters,
     _combine_partials,
     _scale,
     _workspace,
@@ -75,19 +76,6 @@ def rope_decode_reference(
 
 PREFETCH = EARLY = True
 SPLIT_STAGES = 2
-
-
-@jit
-def prefetch(pointers):
-    """Lines of memory on their way to L2: nothing waits for them."""
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
-        "=r,l",
-        [pointers.to(tl.int64)],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
 
 
 @jit
@@ -170,9 +158,9 @@ def _rope_decode_kernel(
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
     if PROGRAMMATIC:
-        if PREFETCH:
-            lines = tl.arange(0, HEAD_DIM * 2 // 128) * 64
-            for start in range(begin, end, TILE_TOKENS):
+        if PREFETCH and SPLITS > 1:
+            lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
+            for start in range(begin, tl.minimum(end, begin + 4 * TILE_TOKENS), TILE_TOKENS):
                 row = tl.minimum(start + tokens, end - 1).to(tl.int64)
                 prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
                 prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
@@ -289,7 +277,7 @@ def launch_rope_decode(
         out,
         partial,
         lse,
-        None if single else _arrival_counters(qkv.device, pairs),
+        None if single else arrival_counters("rope_decode", qkv.device, pairs),
         *k_cache.stride()[:3],
         *v_cache.stride()[:3],
         _scale(None, head_dim) * LOG2_E,

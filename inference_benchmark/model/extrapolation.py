@@ -88,9 +88,7 @@ def _default(model: ModelConfig) -> tuple[int, int]:
         return depths
     least = next(pairs(model), None)
     if least is None:
-        raise RequestError(
-            f"--extrapolate: there is no estimate of {model.name} from any two depths"
-        )
+        raise RequestError(f"--extrapolate: no two depths of {model.name} lead to an estimate")
     return least
 
 

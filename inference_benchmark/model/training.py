@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from inference_benchmark.model.decoder import Decoder, Transform, make_layer
+from inference_benchmark.model.decoder import Decoder, Transform
+from inference_benchmark.model.functions import make_layer
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.norm import rms_norm
 

@@ -91,6 +91,8 @@ class Request(Flags):
         if spec.quantize is not None:
             name, _, head = spec.quantize.partition("+")
             return Precision.quantized(self.precision, name, with_head=bool(head))
+        if spec.stores_head:
+            return Precision(self.precision, spec.weight_format, with_head=True)
         precision = spec.engine.precision
         return (
             Precision.of(self.precision, spec.weight_format)

@@ -70,9 +70,9 @@ _TIMES = ("ttft_s", "tbot_s")
 
 
 def _versions(result: dict, cell: dict) -> str:
-    own = (cell["options"].get("compiler") or {}).get("version")
-    if own is not None:
-        return f"{cell['mode']} {own}"
+    version = (cell["options"].get("compiler") or {}).get("version")
+    if version is not None:
+        return f"{cell['mode']} {version}"
     names = ("torch", "thunder", "triton")
-    found = result["environment"]
-    return ", ".join(f"{name} {found[name]}" for name in names if found.get(name))
+    environment = result["environment"]
+    return ", ".join(f"{name} {environment[name]}" for name in names if environment.get(name))

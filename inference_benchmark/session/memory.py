@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_benchmark.engines.base import MAX_CAPTURED_PROMPT_TOKENS
 from inference_benchmark.model.config import ModelConfig, Precision
 
-# CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
+# CUDA context, cuBLAS workspaces, compiled kernels, pools of small CUDA graphs and fragmentation.
 RUNTIME_BYTES = 1_500_000_000
 # Channels and buffers of NCCL, where several GPUs share a model.
 COMMUNICATION_BYTES = 500_000_000
@@ -23,10 +24,11 @@ class Need:
     outputs: int = 0  # logits of all positions, of workloads that leave them
     cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
     copies: int = 0  # what engines of other projects hold of the weights, and their processes
+    captured: int = 0  # activations of prompts that CUDA graphs keep
 
     @property
     def total(self) -> int:
-        cells = self.kv_cache + max(self.activations, self.check) + self.outputs
+        cells = self.kv_cache + max(self.activations, self.check) + self.outputs + self.captured
         return self.weights + max(cells, self.cutting) + self.runtime + self.copies
 
 
@@ -59,6 +61,7 @@ def predict(
     context_depth: int = 0,
     num_copies: int = 0,
     working_bytes: int = 0,
+    with_graphs: Sequence[tuple[ModelConfig, Precision, int]] = (),
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -74,9 +77,15 @@ def predict(
         num_copies: engines in processes of their own and other implementations of the model, each
             with a copy of the weights.
         working_bytes: what a run needs for a while, where a prefill needs less.
+        with_graphs: those of the cells whose steps are captured in CUDA graphs of ours.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
+    captured = [
+        activation_bytes(model, precision, batch_size, input_length, context_depth)
+        for model, precision, batch_size in with_graphs
+        if cache_length and batch_size * input_length <= MAX_CAPTURED_PROMPT_TOKENS
+    ]
     caches = [
         model.kv_cache_bytes(precision, batch_size, cache_length) for model, _, batch_size in cells
     ]
@@ -96,6 +105,7 @@ def predict(
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
         copies=num_copies * (config.weight_bytes(precision) + RUNTIME_BYTES),
+        captured=sum(captured),
     )
 
 

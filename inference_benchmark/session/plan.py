@@ -95,6 +95,16 @@ class CellPlan:
         """Of one rank's run."""
         return self.workload.cost(self.share, self.precision, self.batch_size)
 
+    def planned_memory(self) -> dict[str, int | None]:
+        """Bytes on one rank, for the result file."""
+        length = self.workload.cache_length
+        cache = self.share.kv_cache_bytes(self.precision, self.batch_size, length)
+        return {
+            "weights_bytes": self.share.weight_bytes(self.precision),
+            # Of a foreign architecture it is an upper bound, which serves predictions only.
+            "kv_cache_bytes": None if self.share.is_foreign else cache,
+        }
+
     @property
     def is_estimate(self) -> bool:
         return self.extrapolation is not None

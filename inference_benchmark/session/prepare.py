@@ -216,14 +216,18 @@ class Preparation:
     def _context_of(self, cell: LiveCell) -> CheckContext:
         """With the weights that the engine computes with, where it has some of its own."""
         own_decoder, shared = cell.engine.decoder, self.weights.of(cell.plan.precision)
-        return self._check_context(cell.plan, shared if own_decoder is None else own_decoder)
+        decoder = shared if own_decoder is None else own_decoder
+        return self._check_context(cell.plan, decoder, cell.engine.products)
 
-    def _check_context(self, plan: CellPlan, decoder: Decoder | None) -> CheckContext:
+    def _check_context(
+        self, plan: CellPlan, decoder: Decoder | None, products: str | None = None
+    ) -> CheckContext:
+        """products: their type, where the plan's is another."""
         num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
         inputs = partial(self.inputs, plan)
-        return CheckContext(decoder, plan.precision.compute, self.seed, inputs)
+        return CheckContext(decoder, products or plan.precision.compute, self.seed, inputs)
 
     def _timed(self, action: Callable[[], None]) -> float:
         started = time.perf_counter()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from inference_benchmark.errors import CannotRun, printable
-from inference_benchmark.model.checkpoint_config import CheckpointError
+from inference_benchmark.model.checkpoint_config import CheckpointError, gguf_file
 from inference_benchmark.model.config import Precision
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.implementation import OURS, Implementation
@@ -113,7 +113,7 @@ class Weights:
                 self._quantize_loaded(request, quantized, context_length)
             _wait(device)
             self.load_s = time.perf_counter() - started
-        self.files = WeightFiles(self.decoder, on_stage)
+        self.files = WeightFiles(self.decoder, on_stage, _gguf_source(request))
 
     def _load_foreign(
         self, request: Request, device: torch.device, on_stage: Callable[[str], None]
@@ -178,6 +178,13 @@ class Weights:
             load_checkpoint(self.decoder, folder)
         except CheckpointError as error:
             raise CannotRun(f"--model-path: {error}") from None
+
+
+def _gguf_source(request: Request) -> Path | None:
+    """The GGUF file that holds the very model that was built."""
+    if request.model_path is None or request.built_model.is_reduced:
+        return None
+    return gguf_file(request.model_path)
 
 
 def _keeps_base(request: Request) -> bool:

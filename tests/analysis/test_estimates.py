@@ -279,6 +279,16 @@ def test_the_deepest_one_is_built_and_every_depth_has_caches():
     assert need.kv_cache == 2 * 1024 * 4096 * (4 + 8)
 
 
+def test_each_captured_prompt_keeps_its_activations():
+    short, long = ([(LLAMA, BF16, size)] for size in (4, 5))
+    for cells in (short, long):
+        assert predict(cells, 1000, 1024).captured == 0  # without graphs
+    need = predict(2 * short, 1000, 1024, with_graphs=2 * short)
+    assert need.captured == 2 * need.activations
+    assert need.total == predict(2 * short, 1000, 1024).total + need.captured
+    assert predict(long, 1000, 1024, with_graphs=long).captured == 0  # too long to be captured
+
+
 def test_each_cell_that_quantises_has_quantised_weights_of_its_own():
     small, large = LLAMA.with_layers(4), LLAMA.with_layers(8)
     fp8 = Precision.of("bf16", "fp8")

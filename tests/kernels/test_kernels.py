@@ -27,7 +27,7 @@ from kernel_checks import (
     starts_interpreter,
 )
 
-from inference_benchmark.kernels import flash_decode as flash_decode_module
+from inference_benchmark.kernels import arrivals
 from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.kernels.flash_decode import (
     MAX_TILE_TOKENS,
@@ -501,7 +501,7 @@ class TestOnGpu:
         arguments = step_inputs.rope_arguments()
         decode_step(*arguments)  # compiles the kernels
         if not kept_counters:
-            flash_decode_module._kept_counters.clear()
+            arrivals.kept_counters.clear()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             out = decode_step(*arguments)

@@ -111,10 +111,16 @@ class Operators(TorchDispatchMode):
             DEEPSEEK,
             {
                 *("gemv", "norm_gemv", "norm_swiglu", "latent_decode", "group_limited_route"),
-                "routed_experts",
+                *("routed_experts", "greedy_token"),
             },
         ),
-        (LLAMA4, {"gemv", "norm_gemv", "flash_decode", "routed_experts"}),
+        (
+            LLAMA4,
+            {
+                *("gemv", "norm_gemv", "norm_swiglu", "greedy_token"),
+                *("flash_decode", "routed_experts"),
+            },
+        ),
     ],
     ids=lambda value: getattr(value, "name", None),
 )

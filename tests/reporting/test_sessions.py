@@ -275,7 +275,7 @@ class TestConditions:
         (row,) = comparison["rows"]
         assert row["baseline_files"] == [before[1]]
         (skipped,) = comparison["skipped"]
-        assert (skipped["file"], "agree better" in skipped["reason"]) == (before[0], True)
+        assert (skipped["file"], "agrees better" in skipped["reason"]) == (before[0], True)
 
     def test_an_unknown_condition_is_refused(self, tmp_path):
         code, _, err = run(*sessions(tmp_path, "a", (1.0, 1.0)), "--ignore", "weather")

@@ -44,7 +44,11 @@ def test_other_errors_have_no_traceback(tmp_path):
     assert of_users_file(CannotRun("no such function"), path) is None
 
 
-def test_an_interrupt_that_a_tracer_made_another_error_of_still_ends_the_session():
+def test_an_interrupt_that_a_tracer_made_another_error_of_still_ends_the_session(monkeypatch):
+    monkeypatch.setattr(
+        signals, "_received", None
+    )  # put back afterwards: later tests end by others
+
     def traced(cell):
         try:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.parts.problem import Problem, Tensors
-from inference_benchmark.model.decoder import Decoder, make_layer
+from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.feed_forward.dense import FeedForwardFunction
+from inference_benchmark.model.functions import make_layer
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.layer_part import AttentionShape
 from inference_benchmark.model.linear import Linear, make_linear
@@ -179,7 +180,7 @@ class LayerProblem(Problem):
         return {name: self.inputs[name] for name in ("update", "residual")} | self.weights
 
     def arguments(self, tensors: Tensors) -> tuple:
-        """Of a layer's function, as model.decoder.make_layer has them."""
+        """Of a layer's function, as model.functions.make_layer has them."""
         length, decode = self.part.length, self.part.decode
         position = torch.tensor([length - 1 if decode else 0], device=self.device)
         rows = slice(length - 1, length) if decode else slice(length)

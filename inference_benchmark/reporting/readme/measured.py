@@ -153,9 +153,9 @@ def _cache_line(result: dict) -> str | None:
     if state is None:
         return None
     sizes = ", ".join(dict.fromkeys(str(cell["batch_size"]) for cell in result["cells"]))
-    found = {"cold": "empty", "warm": "filled"}[state]
+    filling = {"cold": "empty", "warm": "filled"}[state]
     name = result["config"]["model_name"]
-    return f"{name}, batch {sizes}: started with {found} compile caches."
+    return f"{name}, batch {sizes}: started with {filling} compile caches."
 
 
 def engines_bare() -> str:
