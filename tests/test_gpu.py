@@ -54,6 +54,23 @@ def test_captured_graphs_pass_the_gate(decoder, mode, kernels, batch):
     assert record["passed"], record
 
 
+@pytest.mark.parametrize("mode", ["eager", "inductor", "thunder"])
+def test_captured_prompts_leave_what_launched_ones_do(decoder, mode):
+    engine = make_engine(mode, decoder, 1, PROMPT, CACHE, OURS, captures_prompts=True)
+    captured(engine, 1)
+    prompt = tokens(1)
+    engine.prefill(prompt)
+    replayed = engine.logits.clone()
+    caches = [(k.clone(), v.clone()) for k, v in engine.caches]
+    assert engine._prompt_graph is not None
+    engine._prompt_graph = None
+    engine.reset()
+    engine.prefill(prompt)
+    assert torch.equal(engine.logits, replayed)
+    for cache, before in zip(engine.caches, caches, strict=True):
+        assert all(map(torch.equal, cache, before))
+
+
 def write_one_slot_off(forward, tokens, position, caches):
     return forward(tokens, position, [(k.roll(1, 2), v.roll(1, 2)) for k, v in caches])
 

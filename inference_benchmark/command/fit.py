@@ -102,7 +102,7 @@ def need(cells: Cells) -> Need:
         with_graphs=[
             (cell.share, cell.precision, cell.batch_size)
             for cell in cells
-            if cell.spec.cuda_graphs and not cell.spec.engine.has_own_loop
+            if cell.spec.cuda_graphs and cell.engine.captures_prompts
         ],
     )
 

@@ -17,8 +17,8 @@ from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.training_config import TrainingConfig
 
-# Of all sequences together, up to which a prompt is captured in a CUDA graph as the decode step is:
-# longer ones keep the GPU busy while the host launches, and a graph keeps their activations.
+# Of all sequences together, up to which a prompt may be captured in a CUDA graph: longer ones keep
+# the GPU busy while the host launches, and a graph keeps their activations.
 MAX_CAPTURED_PROMPT_TOKENS = 4096
 
 
@@ -84,6 +84,7 @@ class EnginePlan:
     mode: the name of the mode, for engines that serve several.
     part: what is computed of a layer, where that is all.
     sampling: how tokens are drawn; None: the most likely one is taken.
+    captures_prompts: whether a prompt of up to MAX_CAPTURED_PROMPT_TOKENS is captured as well.
     training: how to train, for an engine that is asked to.
     """
 
@@ -103,6 +104,7 @@ class EnginePlan:
     part: LayerPart | None = None
     sampling: Sampling | None = None
     context_depth: int = 0
+    captures_prompts: bool = False
     training: TrainingConfig | None = None
 
 

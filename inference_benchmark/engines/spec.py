@@ -109,11 +109,6 @@ class ModeSpec:
         formats += [option for option in self.options if option in self.engine.weight_suffixes]
         return next((precision for precision in formats if precision), None)
 
-    @property
-    def stores_head(self) -> bool:
-        """Whether the embedding table and the head are in weight_format too."""
-        return self.weight_format in self.engine.weight_suffixes
-
 
 def baseline_at(cuda_graphs: bool, kernels: bool = False, workload: str = "generation") -> ModeSpec:
     """What modes at this setting of CUDA graphs are held against unless something else is asked:

@@ -29,8 +29,8 @@ class StepEngine(Engine):
 
     `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
-    step is one graph, and `logits` is the memory it writes; a prompt of up to
-    MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`, which experts
+    step is one graph, and `logits` is the memory it writes; with `plan.captures_prompts` a prompt
+    of up to MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`, which experts
     each mixture of experts chose for the newest step; `replayed` are choices it has to use instead,
     with which no prompt is captured.
 
@@ -63,7 +63,6 @@ class StepEngine(Engine):
                 "this implementation has no decode(input_ids, position, caches), which generation needs"
             )
         self.open_model(decoder, model)
-        self._is_own_model = model is not None
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -199,9 +198,8 @@ class StepEngine(Engine):
         return CapturedStep(run, self.device, self._num_ranks, inputs, **options)
 
     def _captures_prompts(self) -> bool:
-        """Not of other implementations: they promise a step that can be captured, no more."""
         tokens = self.plan.batch_size * self.plan.input_length
-        return tokens <= MAX_CAPTURED_PROMPT_TOKENS and not self._is_own_model
+        return self.plan.captures_prompts and tokens <= MAX_CAPTURED_PROMPT_TOKENS
 
     def _input_memory(self) -> Tensor:
         shape = (self.plan.batch_size, self.plan.input_length)

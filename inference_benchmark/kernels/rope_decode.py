@@ -8,8 +8,6 @@ wait, and the kernel that did this before is saved with its launch.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from inference_benchmark.kernels._registration import (
@@ -74,10 +72,6 @@ def rope_decode_reference(
     return flash_decode_reference(q[:, :, 0], k_cache, v_cache, position).contiguous()
 
 
-PREFETCH = EARLY = True
-SPLIT_STAGES = 2
-
-
 @jit
 def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
     """Vectors of 2 * HALF values that begin at row_ptr [rows, 1], rotated in fp32."""
@@ -129,8 +123,6 @@ def _rope_decode_kernel(
     COMBINE_ROWS: tl.constexpr,
     COMBINE_UNROLL: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     pair = tl.program_id(0)
     split = tl.program_id(1)
@@ -140,10 +132,10 @@ def _rope_decode_kernel(
     dims = tl.arange(0, HEAD_DIM)
     tokens = tl.arange(0, TILE_TOKENS)
     is_head = rows < GROUP
-    if PROGRAMMATIC and EARLY:
+    if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
     # Position and filled slots were written in an earlier step, which has ended: only qkv and the
-    # angles are of this one. So the first tile is on its way while the predecessor still runs.
+    # angles are of this one. So the first tiles are on their way while the predecessor still runs.
     position = tl.load(position_ptr).to(tl.int32)
     length = position + 1
     chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
@@ -158,15 +150,13 @@ def _rope_decode_kernel(
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
     if PROGRAMMATIC:
-        if PREFETCH and SPLITS > 1:
+        if SPLITS > 1:
             lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
             for start in range(begin, tl.minimum(end, begin + 4 * TILE_TOKENS), TILE_TOKENS):
                 row = tl.minimum(start + tokens, end - 1).to(tl.int64)
                 prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
                 prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
         tl.extra.cuda.gdc_wait()
-        if not EARLY:
-            tl.extra.cuda.gdc_launch_dependents()
 
     token_ptr = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)
     cos = tl.load(cos_ptr + dims).to(tl.float32)
@@ -236,13 +226,6 @@ def _rope_decode_kernel(
             )
 
 
-def _choose_plan(*shape: int) -> Plan:
-    """Few stages where the context is split: beyond 48 KiB of shared memory a kernel takes L1 away,
-    from the next ones as well, which begin before it has ended."""
-    plan = choose_plan(*shape)
-    return plan if plan.splits == 1 else replace(plan, num_stages=SPLIT_STAGES)
-
-
 def launch_rope_decode(
     qkv: torch.Tensor,
     cos: torch.Tensor,
@@ -258,7 +241,7 @@ def launch_rope_decode(
     kv_heads, cache_length = k_cache.shape[1:3]
     out = _empty_output(qkv, kv_heads)
     pairs, group = batch * kv_heads, out.shape[1] // kv_heads
-    plan = plan or _choose_plan(
+    plan = plan or choose_plan(
         pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
     )
     single = plan.splits == 1
@@ -290,8 +273,6 @@ def launch_rope_decode(
         COMBINE_ROWS=combine_rows,
         COMBINE_UNROLL=plan.combine_unroll,
         PROGRAMMATIC=programmatic,
-        PREFETCH=PREFETCH,
-        EARLY=EARLY,
         num_warps=plan.num_warps,
         num_stages=plan.num_stages,
         launch_pdl=programmatic,

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import ClassVar
 
+from inference_benchmark.errors import printable
 from inference_benchmark.model.checkpoint_config import (
     CheckpointError,
     read_json,
@@ -99,7 +100,7 @@ def read_foreign_model(folder: Path) -> ForeignModelConfig:
     config = _transformers_config(folder)
     try:
         return ForeignModelConfig(
-            name=folder.resolve().name,
+            name=printable(folder.resolve().name),
             vocab_size=config.vocab_size,
             hidden_size=config.hidden_size,
             num_layers=config.num_hidden_layers,

@@ -1,8 +1,10 @@
 """What was asked of the engines, held against what each of them can do. No torch."""
 
 import shutil
+from collections.abc import Sequence
 
 from inference_benchmark.engines import ENGINES, PLAIN
+from inference_benchmark.engines.base import MAX_CAPTURED_PROMPT_TOKENS
 from inference_benchmark.engines.spec import (
     GRAPH_COMPILE_MODES,
     ModeSpec,
@@ -12,6 +14,7 @@ from inference_benchmark.engines.spec import (
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.families import FAMILIES
+from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.options import parts
 from inference_benchmark.options.checks import given_flags
@@ -102,6 +105,30 @@ def check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
             "which compiles none"
         )
     check_compile_mode(arguments.compile_mode, specs)
+
+
+def check_captures(
+    arguments,
+    specs: list[ModeSpec],
+    input_length: int,
+    implementations: Sequence[Implementation],
+) -> None:
+    """--capture-prompts has to capture one."""
+    if not arguments.capture_prompts:
+        return
+    if not any(spec.cuda_graphs and not spec.engine.has_own_loop for spec in specs):
+        raise RequestError("--capture-prompts does nothing without CUDA graphs: NAME+graphs")
+    sizes = [size for size in arguments.batch_size if isinstance(size, int)]
+    tokens = min(sizes, default=1) * input_length
+    if tokens > MAX_CAPTURED_PROMPT_TOKENS:
+        raise RequestError(
+            f"--capture-prompts is for up to {MAX_CAPTURED_PROMPT_TOKENS:,} tokens in all sequences, "
+            f"not {tokens:,}: their kernels keep the GPU busy anyway"
+        )
+    if not all(implementation.is_default for implementation in implementations):
+        raise RequestError(
+            "--capture-prompts is of our build of a model: leave out --implementation"
+        )
 
 
 def check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device: str) -> None:

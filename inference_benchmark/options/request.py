@@ -91,7 +91,7 @@ class Request(Flags):
         if spec.quantize is not None:
             name, _, head = spec.quantize.partition("+")
             return Precision.quantized(self.precision, name, with_head=bool(head))
-        if spec.stores_head:
+        if spec.weight_format in spec.engine.weight_suffixes:  # embedding and head as well
             return Precision(self.precision, spec.weight_format, with_head=True)
         precision = spec.engine.precision
         return (

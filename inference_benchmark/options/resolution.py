@@ -19,6 +19,7 @@ from inference_benchmark.options import parts, values
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.engine_checks import (
+    check_captures,
     check_compile_flags,
     check_executors,
     check_kernels,
@@ -100,6 +101,7 @@ def resolve(arguments: Namespace) -> Request:
     implementations = resolve_implementations(arguments, model, specs, ranks)
     training = resolve_training(arguments, model, specs, ranks)
     check_compile_flags(arguments, specs)
+    check_captures(arguments, specs, input_length, implementations)
     check_kernels(arguments, specs, model, device)
     notices = check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)

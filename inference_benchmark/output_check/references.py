@@ -25,6 +25,9 @@ class References:
     name: str | None = None
 
 
+_SHORT = {torch.float32: "fp32", torch.float64: "fp64"}
+
+
 def references_of(decoder) -> References:
     if not isinstance(decoder, ForeignDecoder):
         eager = Reference(decoder)
@@ -32,9 +35,6 @@ def references_of(decoder) -> References:
     exact = ForeignReference(decoder, WIDER[decoder.dtype])
     name = f"a second run in {_SHORT[exact.dtype]}"
     return References(ForeignReference(decoder, decoder.dtype), exact, exact, name)
-
-
-_SHORT = {torch.float32: "fp32", torch.float64: "fp64"}
 
 
 class ForeignReference:

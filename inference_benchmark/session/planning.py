@@ -82,6 +82,7 @@ def _plan_cell(
         part=workload.part,
         sampling=request.drawn,
         context_depth=workload.context_depth or 0,
+        captures_prompts=request.capture_prompts,
         training=workload.training,
     )
     return CellPlan(

@@ -435,6 +435,13 @@ def test_kernels_are_measured_beside_what_ships(monkeypatch):
     assert not any(spec.kernels for spec in only_shipped.specs)
 
 
+def test_prompts_are_captured_where_that_is_asked_for(monkeypatch):
+    for flags, expected in (((), False), (("--capture-prompts",), True)):
+        request = resolved_for_a_gpu(monkeypatch, "--mode", "inductor", *flags)
+        (cell,) = plan_cells(request)[0]
+        assert cell.engine.captures_prompts is expected
+
+
 def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
     def variants(*arguments: str) -> list[str]:
         request = resolved_for_a_gpu(monkeypatch, "--mode", *arguments)
@@ -455,6 +462,8 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
     [
         (("inductor+kernel",), "did you mean .kernels"),
         (("inductor+graphs+nographs",), "repeats or contradicts itself"),
+        (("eager", "--capture-prompts"), "does nothing without CUDA graphs"),
+        (("inductor", "--capture-prompts", "--batch-size", "8"), "4,096 tokens .*, not 16,384"),
         (("inductor+kernels+kernels",), "repeats or contradicts itself"),
         (
             ("inductor+kernels", "--attention", "sdpa", "--linear", "torch"),
