@@ -136,7 +136,7 @@ def test_the_top_level_holds_the_named_files_only():
         for path in ROOT.iterdir()
         if not path.name.startswith(".") and not path.name.endswith(".egg-info")
     }
-    assert visible - {"build", "dist"} == TOP_LEVEL
+    assert visible - {"build", "dist", "__pycache__"} == TOP_LEVEL
 
 
 def test_the_readme_shows_every_folder():
