@@ -23,6 +23,7 @@ from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
+from inference_benchmark.kernels.quantized_experts import quantized_experts
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.routed_experts import routed_experts
 from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
@@ -84,6 +85,7 @@ def _register_operators():
         (gemv, like_linear, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
+        (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),

@@ -15,9 +15,12 @@ def accuracy_headers(cells: Sequence[dict]) -> list[str]:
 
 def accuracy_columns(cell: dict, cells: Sequence[dict]) -> list[str]:
     """Mean KL divergence, and how often the likeliest token is the same; cells: of the table."""
+    return accuracy_texts(cell) if accuracy_headers(cells) else []
+
+
+def accuracy_texts(cell: dict) -> list[str]:
+    """Of a cell the two columns."""
     found = cell.get("accuracy")
-    if not accuracy_headers(cells):
-        return []
     if not found:
         return [UNKNOWN, UNKNOWN]
     return [_number(found["kl_mean"]), f"{found['top1_agreement']:.1%}"]

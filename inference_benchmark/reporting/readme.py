@@ -36,6 +36,7 @@ from inference_benchmark.reporting.figures import (
     value_text,
     verdict_words,
 )
+from inference_benchmark.reporting.format_table import measured_formats
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
 from inference_benchmark.reporting.part_readme import parts_section
@@ -110,15 +111,16 @@ def models() -> str:
 def weight_formats() -> str:
     """The formats of --quantize, with what they store of a model."""
     model, bf16 = MODELS["llama3.1-8b"], Precision.of("bf16")
+    stored = [(entry, Precision.quantized("bf16", entry.name)) for entry in QUANTIZED.values()]
     rows = [
         [
             entry.name,
             entry.description,
             entry.compute if entry.compute != "base" else "--precision",
-            f"{8 * model.linear_bytes(entry) / model.linear_parameters:.3f}",
-            gigabytes(model.step_weight_bytes(Precision.quantized("bf16", entry.name), 1)),
+            f"{8 * model.linear_bytes(precision) / model.linear_parameters:.3f}",
+            gigabytes(model.step_weight_bytes(precision, 1)),
         ]
-        for entry in QUANTIZED.values()
+        for entry, precision in stored
     ]
     rows.insert(0, ["none", "", "--precision", "16", gigabytes(model.step_weight_bytes(bf16, 1))])
     headers = ["format", "weights", "products in", "bits a weight", "GB a step of llama3.1-8b"]
@@ -155,6 +157,15 @@ def engines_measured() -> str:
         return NOTHING_PUBLISHED
     notes = dict.fromkeys(_environment_line(result) for result in results)
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
+
+
+def formats_measured() -> str:
+    """Weights in 8 and 4 bits, from results/published/formats."""
+    results = _results("formats")
+    if not results:
+        return NOTHING_PUBLISHED
+    notes = dict.fromkeys(_environment_line(result) for result in results)
+    return "\n\n".join([measured_formats(results), "\n".join(notes)])
 
 
 def package_file(name: str) -> str:
@@ -372,6 +383,7 @@ FILES = {
         "models": models,
         "modes": modes,
         "weight formats": weight_formats,
+        "formats_measured": formats_measured,
         "executors": executors,
         "parts": lambda: parts_section(_results("parts"), _environment_line),
         "whole_step": lambda: published("whole_step"),

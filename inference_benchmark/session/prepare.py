@@ -152,7 +152,6 @@ class Preparation:
         passed = None if self.max_kl is None else found["kl_mean"] <= self.max_kl
         return {
             "against": plan.precision.base,
-            "text": f"random tokens, seed {self.seed}",
             **found,
             "max_kl": self.max_kl,
             "passed": passed,
