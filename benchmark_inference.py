@@ -14,28 +14,25 @@ from inference_benchmark.errors import (
     CannotRun,
     ExitCode,
     RequestError,
-    end_interrupted,
     end_without_package,
     is_out_of_memory,
+    loading,
     printable,
 )
 
-try:
+with loading("benchmark_inference.py"):
     from inference_benchmark.hardware import GPUS, ceilings
     from inference_benchmark.model.config import Precision
     from inference_benchmark.models import MODELS
     from inference_benchmark.options.flags import make_parser
     from inference_benchmark.options.launch import is_first_here, is_one_of_several
     from inference_benchmark.options.resolution import resolve
+    from inference_benchmark.options.workloads import by_workload
     from inference_benchmark.reporting.card import scenario_table
     from inference_benchmark.scenarios import SCENARIOS
     from inference_benchmark.system import signals
     from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
     from inference_benchmark.workloads.generation import Generation
-except ImportError as error:
-    end_without_package("benchmark_inference.py", error)
-except KeyboardInterrupt:
-    end_interrupted("benchmark_inference.py")
 
 _PROGRAM = "benchmark_inference.py"
 _STARTED = time.perf_counter()
@@ -53,23 +50,24 @@ def main(argv: list[str] | None = None) -> int:
             from inference_benchmark.command.check_setup import check_setup
 
             return check_setup(arguments.device)
+        of_workloads = by_workload(arguments)
         if arguments.sweep is not None:
             return _sweep(arguments, words)
-        request = resolve(arguments)
+        requests = [resolve(of_one) for of_one in of_workloads]
         if arguments.sessions > 1:
             return _many_sessions(arguments, words)
         if arguments.cache_state is not None:
             return _cache_states(arguments, words)
-        if request.question is not None:
+        if requests[0].question is not None:
             from inference_benchmark.command.answer import run_prompt
 
-            return run_prompt(request)
-        from inference_benchmark.command.benchmark import (
+            return run_prompt(requests[0])
+        from inference_benchmark.command.workloads import (
             run,  # loads torch: only now is something to be run
         )
 
         command = [_PROGRAM, *(sys.argv[1:] if argv is None else argv)]
-        return run(request, command, _STARTED)
+        return run(requests, command, _STARTED)
     except RequestError as error:
         return _complain(error, ExitCode.BAD_REQUEST)
     except CannotRun as error:

@@ -10,16 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from inference_benchmark import __version__
 from inference_benchmark.errors import (
     CannotRun,
     ExitCode,
-    end_interrupted,
     end_without_package,
+    loading,
     printable,
 )
 
-try:
+with loading("compare_results.py", "compared"):
     from inference_benchmark.options.parser import Parser
     from inference_benchmark.options.plots_package import check_plots_package
     from inference_benchmark.reporting.comparison import Report, make_report
@@ -29,11 +28,7 @@ try:
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
     from inference_benchmark.system.address_space import SCIPY_BYTES, check_address_space
-    from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
-except ImportError as error:
-    end_without_package("compare_results.py", error)
-except KeyboardInterrupt:
-    end_interrupted("compare_results.py", "compared")
+    from inference_benchmark.system.output_stream import prepare_streams, print_out, say
 
 _PROGRAM = "compare_results.py"
 
@@ -72,9 +67,7 @@ def make_parser() -> Parser:
         prog=_PROGRAM,
         description="Compare saved benchmark results, with statistics.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "files",
         nargs="*",
@@ -185,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.CANNOT_RUN
     except ImportError as error:
         end_without_package(_PROGRAM, error)
-    is_written = write(PRINTERS[options.format](report))
+    is_written = print_out(_PROGRAM, PRINTERS[options.format](report))
     if options.html is not None:
         is_written = write_page(options.html, request, report) and is_written
     failures = list(failed_gates(report, options))
@@ -227,25 +220,12 @@ def write_page(path: Path, request: ComparisonRequest, report: Report) -> bool:
 
 def failed_gates(report: Report, options: argparse.Namespace) -> Iterator[str]:
     if options.fail_on_regression:
-        yield from (f"regression: {each}" for each in report.regressions)
+        yield from (f"regression: {finding}" for finding in report.regressions)
     wants_all = options.fail_on_missing
     if options.fail_on_regression if wants_all is None else wants_all:
-        yield from (f"missing: {each}" for each in report.missing)
+        yield from (f"missing: {pair}" for pair in report.missing)
     if options.fail_on_inconclusive:
-        yield from (f"inconclusive: {each}" for each in report.inconclusive)
-
-
-def write(text: str) -> bool:
-    """Print it; False where it can't be. A reader that leaves early has seen enough."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        give_up_stdout()
-        if isinstance(error, BrokenPipeError):
-            return True
-        say(f"{_PROGRAM}: error: the report can't be written: {error.strerror}")
-        return False
-    return True
+        yield from (f"inconclusive: {ratio}" for ratio in report.inconclusive)
 
 
 def run_program() -> NoReturn:

@@ -50,11 +50,15 @@ class GPU:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The two rates a limit is computed from, and where they come from."""
+    """The two rates a limit is computed from, and where they come from.
+
+    datasheet: the datasheet's, where it is known and these are others.
+    """
 
     bandwidth_bytes_per_s: float
     peak_flops: float
     basis: Literal["datasheet", "measured", "given"]
+    datasheet: "Ceilings | None" = None
 
 
 def _peaks(bf16: float, fp16: float, fp8: float | None, fp32: float | None) -> dict:
@@ -164,8 +168,9 @@ def ceilings(
         peak = gpu.peak_flops[precision] if peak is None else peak
     if bandwidth is None or peak is None:
         return None
-    given = bandwidth_override is not None or peak_override is not None
-    return Ceilings(bandwidth, peak, "given" if given else "datasheet")
+    if bandwidth_override is None and peak_override is None:
+        return Ceilings(bandwidth, peak, "datasheet")
+    return Ceilings(bandwidth, peak, "given", ceilings(gpu, precision))
 
 
 def price_range(gpu: GPU | None, gpu_price: float | None = None) -> PriceRange | None:

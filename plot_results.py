@@ -10,27 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from inference_benchmark import __version__
 from inference_benchmark.errors import (
     CannotRun,
     ExitCode,
-    end_interrupted,
-    end_without_package,
+    loading,
     printable,
 )
 
-try:
+with loading("plot_results.py", "drawn"):
     from inference_benchmark.options.parser import Parser
     from inference_benchmark.options.plots_package import check_plots_package
     from inference_benchmark.reporting.comparison_request import expand_folders
     from inference_benchmark.reporting.reading import STANDARD_INPUT, ResultFileError
     from inference_benchmark.reporting.saved_cells import ComparisonError
     from inference_benchmark.system import signals
-    from inference_benchmark.system.output_stream import give_up_stdout, prepare_streams, say
-except ImportError as error:
-    end_without_package("plot_results.py", error)
-except KeyboardInterrupt:
-    end_interrupted("plot_results.py", "drawn")
+    from inference_benchmark.system.output_stream import prepare_streams, print_out, say
 
 _PROGRAM = "plot_results.py"
 _FORMATS = ("html", "svg", "png")
@@ -57,9 +51,7 @@ def make_parser() -> Parser:
         prog=_PROGRAM,
         description="Draw saved benchmark results: pictures, and one page that holds them all.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "files",
         nargs="+",
@@ -109,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         say(f"{_PROGRAM}: error: {options.output_dir} can't be written: {error.strerror}")
         return ExitCode.NOT_WRITTEN
-    return _say_files(written)
+    is_printed = print_out(_PROGRAM, "\n".join(map(str, written)))
+    return ExitCode.MEASURED if is_printed else ExitCode.NOT_WRITTEN
 
 
 def _draw(options: argparse.Namespace) -> list[Path]:
@@ -125,19 +118,6 @@ def _draw(options: argparse.Namespace) -> list[Path]:
         page.draw()
     page.title = options.title or page.title
     return write(page, options.output_dir, tuple(options.formats))
-
-
-def _say_files(written: Sequence[Path]) -> int:
-    try:
-        for path in written:
-            print(path)
-        sys.stdout.flush()
-    except OSError as error:
-        give_up_stdout()
-        if not isinstance(error, BrokenPipeError):
-            say(f"{_PROGRAM}: error: the output can't be written: {error.strerror}")
-            return ExitCode.NOT_WRITTEN
-    return ExitCode.MEASURED
 
 
 def run_program() -> NoReturn:

@@ -64,11 +64,20 @@ class Norm(torch.autograd.Function):
         x, weight, scales = ctx.saved_tensors
         rows, size = scales.numel(), x.shape[-1]
         dy, dx = dy.contiguous(), torch.empty_like(x)
-        each = triton.next_power_of_2(triton.cdiv(rows, 528))
-        programs = triton.cdiv(rows, each)
+        rows_per_program = triton.next_power_of_2(triton.cdiv(rows, 528))
+        programs = triton.cdiv(rows, rows_per_program)
         partial = torch.empty(programs, size, dtype=torch.float32, device=x.device)
         norm_backward[(programs,)](
-            dy, x, weight, scales, dx, partial, rows, size, each, triton.next_power_of_2(size)
+            dy,
+            x,
+            weight,
+            scales,
+            dx,
+            partial,
+            rows,
+            size,
+            rows_per_program,
+            triton.next_power_of_2(size),
         )
         return dx, partial.sum(0).to(weight.dtype), None
 
@@ -142,15 +151,15 @@ if triton is not None:
         partial,
         rows,
         size,
-        each: tl.constexpr,
+        rows_per_program: tl.constexpr,
         block: tl.constexpr,
     ):
         """A program takes `each` rows, and adds up its part of the weight's gradient."""
         column = tl.arange(0, block)
         w = tl.load(weight + column, column < size, 0.0).to(tl.float32)
         d_weight = tl.zeros((block,), tl.float32)
-        for number in range(each):
-            row = tl.program_id(0) * each + number
+        for number in range(rows_per_program):
+            row = tl.program_id(0) * rows_per_program + number
             inside = (column < size) & (row < rows)
             at = row.to(tl.int64) * size + column
             value = tl.load(x + at, inside, 0.0).to(tl.float32)
@@ -194,9 +203,9 @@ if triton is not None:
         target = y + batch.to(tl.int64) * y_batch + head * y_head + token * y_token + column
         first = tl.load(source, inside, 0.0).to(tl.float32)
         second = tl.load(source + half, inside, 0.0).to(tl.float32)
-        kind = y.dtype.element_ty
-        tl.store(target, (first * c - second * s).to(kind), inside)
-        tl.store(target + half, (second * c + first * s).to(kind), inside)
+        dtype = y.dtype.element_ty
+        tl.store(target, (first * c - second * s).to(dtype), inside)
+        tl.store(target + half, (second * c + first * s).to(dtype), inside)
 
     @triton.jit
     def swiglu_forward(gate, up, y, count, block: tl.constexpr):

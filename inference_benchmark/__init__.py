@@ -1,3 +1,3 @@
-"""Measures LLM inference: everything behind the two commands at the top of the repository."""
+"""Measures LLM inference: everything behind the programs at the top of the repository."""
 
 __version__ = "0.2.0"

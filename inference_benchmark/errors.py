@@ -1,6 +1,8 @@
 """Exit codes, and the ways in which nothing can be measured; each of these is one line."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import NoReturn
 
@@ -22,6 +24,10 @@ class RequestError(ValueError):
 
 class CannotRun(RuntimeError):
     """The request is fine, but this machine can't serve it (exit code 3)."""
+
+
+class NoRoom(CannotRun):
+    """Weights don't fit where they would be written."""
 
 
 class Stopped(RuntimeError):
@@ -49,6 +55,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_named or "can't allocate memory" in str(error)
 
 
+@contextmanager
+def loading(program: str, work: str = "measured") -> Iterator[None]:
+    """Around the imports of a program, which ends in one line where they fail.
+
+    work: what it does not come to after a Ctrl-C.
+    """
+    try:
+        yield
+    except ImportError as error:
+        end_without_package(program, error)
+    except KeyboardInterrupt:
+        print(f"{program}: error: interrupted before anything was {work}", file=sys.stderr)
+        sys.exit(ExitCode.INTERRUPTED)
+
+
 def end_without_package(program: str, error: ImportError) -> NoReturn:
     """For a package that is missing, where another Python than the installed one is the usual cause,
     or that is there and can't be loaded, say for want of memory."""
@@ -62,9 +83,3 @@ def end_without_package(program: str, error: ImportError) -> NoReturn:
         )
     print(f"{program}: error: {problem}", file=sys.stderr)
     sys.exit(ExitCode.CANNOT_RUN)
-
-
-def end_interrupted(program: str, work: str = "measured") -> NoReturn:
-    """For a Ctrl-C while a program is still being loaded. work: what it did not come to."""
-    print(f"{program}: error: interrupted before anything was {work}", file=sys.stderr)
-    sys.exit(ExitCode.INTERRUPTED)

@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +13,11 @@ HAS_NVIDIA_GPU = os.path.exists("/dev/nvidiactl")  # torch is not loaded to ask
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 _FILES = sorted((ROOT / "results" / "published").glob("*/*.json"))
-PUBLISHED = [path for path in _FILES if path.parent.name != "audit"]  # result files
+PUBLISHED = [path for path in _FILES if path.parent.name not in ("audit", "peers")]
+# What one of the programs that tests start has compiled, the next need not.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's & has it ignored, by them as well
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # The models are tiny: threads that wait for each other cost more than they bring, and so do
 # processes that load torch only to compile.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -39,6 +44,7 @@ def _no_collection():
     if HAS_NVIDIA_GPU:
         yield
         return
+    gc.freeze()  # nor is anything garbage that was loaded so far
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gc, "collect", lambda *_: 0)
         yield

@@ -51,7 +51,7 @@ def context_of(decoder) -> CheckContext:
 
 def checked(engine: StreamEngine, decoder) -> dict:
     """What the check before the timing says; two timed runs follow, which have to differ and pass."""
-    found = WORKLOAD.check(engine, context_of(decoder))
+    record = WORKLOAD.check(engine, context_of(decoder))
     tokens = []
     for run in range(2):
         times = WORKLOAD.times(WORKLOAD.time(engine, None, prompts(run)))
@@ -60,6 +60,6 @@ def checked(engine: StreamEngine, decoder) -> dict:
         tokens.append(engine.newest.tokens)
     assert tokens[0] != tokens[1]
     output = WORKLOAD.keep_output(engine, prompts(1))
-    after = WORKLOAD.check_timed(engine, context_of(decoder), [output], found)
+    after = WORKLOAD.check_timed(engine, context_of(decoder), [output], record)
     assert after["passed"], after["failures"]
-    return found
+    return record

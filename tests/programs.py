@@ -118,7 +118,14 @@ def start(
     folder = tempfile.TemporaryDirectory()
     process = _SERVER.Process(
         target=_main,
-        args=(list(arguments), folder.name, stdout, environment or {}, prepare, program or _run),
+        args=(
+            list(arguments),
+            folder.name,
+            stdout,
+            environment or {},
+            prepare,
+            program or run_benchmark,
+        ),
     )
     process.start()
     return Program(process, folder)
@@ -183,7 +190,8 @@ def _main(
     program(arguments)
 
 
-def _run(arguments: list[str]) -> None:
+def run_benchmark(arguments: list[str]) -> None:
+    """In this process, as the program itself would."""
     from inference_benchmark import benchmark_inference
 
     sys.argv = ["benchmark_inference.py", *arguments]
@@ -208,7 +216,7 @@ def _run_torchrun(size: int, arguments: list[str]) -> None:
     flags = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--nproc-per-node"]
     config, _, _ = config_from_args(parse_args([*flags, str(size), "benchmark_inference.py"]))
     config.start_method = "fork"
-    elastic_launch(config, _run)(arguments)
+    elastic_launch(config, run_benchmark)(arguments)
 
 
 def _redirect(path: str, descriptor: int) -> None:

@@ -72,7 +72,7 @@ def test_json_is_the_last_line_of_stdout_and_tables_go_to_stderr():
     tbot_s = summary["metrics"]["tbot_s"]["median"]
     assert tbot_s == pytest.approx(sorted(times["decode_s"])[1] / 11)
     steps = samples["steps"]["step_s"]
-    assert [sum(each) for each in steps] == pytest.approx(times["decode_s"])
+    assert [sum(steps_of_run) for steps_of_run in steps] == pytest.approx(times["decode_s"])
 
 
 def test_modes_and_batch_sizes_share_a_session():
@@ -150,7 +150,7 @@ def test_training_steps_are_checked_and_labelled():
     assert cell["output_check"]["checked"] == ["losses", "gradients"]
     assert cell["options"]["training"]["mixed_precision"] == "autocast"
     times = cell["samples"]["metrics"]
-    assert times["iterations_s"] == pytest.approx([3 * each for each in times["training_s"]])
+    assert times["iterations_s"] == pytest.approx([3 * seconds for seconds in times["training_s"]])
 
 
 def test_own_implementations_are_measured_beside_ours():

@@ -50,8 +50,25 @@ def captured(engine: StepEngine, batch: int) -> StepEngine:
 )
 def test_captured_graphs_pass_the_gate(decoder, mode, kernels, batch):
     engine = open_engine(mode, decoder, batch, kernels)
-    found = check(decoder, captured(engine, batch), batch)
-    assert found["passed"], found
+    record = check(decoder, captured(engine, batch), batch)
+    assert record["passed"], record
+
+
+@pytest.mark.parametrize("mode", ["eager", "inductor", "thunder"])
+def test_captured_prompts_leave_what_launched_ones_do(decoder, mode):
+    engine = make_engine(mode, decoder, 1, PROMPT, CACHE, OURS, captures_prompts=True)
+    captured(engine, 1)
+    prompt = tokens(1)
+    engine.prefill(prompt)
+    replayed = engine.logits.clone()
+    caches = [(k.clone(), v.clone()) for k, v in engine.caches]
+    assert engine._prompt_graph is not None
+    engine._prompt_graph = None
+    engine.reset()
+    engine.prefill(prompt)
+    assert torch.equal(engine.logits, replayed)
+    for cache, before in zip(engine.caches, caches, strict=True):
+        assert all(map(torch.equal, cache, before))
 
 
 def write_one_slot_off(forward, tokens, position, caches):
@@ -88,8 +105,8 @@ def test_a_fault_inside_a_captured_graph_closes_the_gate(decoder, fault):
         return fault(forward, tokens, position, caches)
 
     engine.run_decoder = faulty
-    found = check(decoder, captured(engine, 1), 1)
-    assert not found["passed"]
+    record = check(decoder, captured(engine, 1), 1)
+    assert not record["passed"]
 
 
 def test_a_swapped_weight_closes_the_gate(decoder):

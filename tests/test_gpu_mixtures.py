@@ -44,5 +44,5 @@ def test_captured_graphs_pass_the_gate(decoder, mode, batch):
     engine.prefill(prompts[0])
     engine.decode()
     engine.capture()
-    found = check_before(engine, decoder, prompts[1:], "bf16", seed=1)
-    assert found["passed"], found
+    record = check_before(engine, decoder, prompts[1:], "bf16", seed=1)
+    assert record["passed"], record

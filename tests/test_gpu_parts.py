@@ -25,13 +25,13 @@ def test_an_implementation_of_attention_and_its_graph(name, decode):
         engine.step()
         engine.capture_if_short()
         assert engine.has_graph
-        found = check_part_before(engine, 1, "bf16")
-        assert found["passed"], found["failures"]
+        before = check_part_before(engine, 1, "bf16")
+        assert before["passed"], before["failures"]
         engine.load(2)
         engine.flush()
         engine.forward()
         engine.replay()
-        assert check_timed_part(engine, "bf16", found)["passed"]
+        assert check_timed_part(engine, "bf16", before)["passed"]
         assert engine.step_peak_bytes() > 0
 
 
@@ -45,5 +45,5 @@ def test_a_latent_step_of_ours():
     with PartEngine(EnginePlan(2, 200, 0, mode="ours", part=part), Resources(decoder)) as engine:
         engine.load(0)
         engine.step()
-        found = check_part_before(engine, 1, "bf16")
-        assert found["passed"], found["failures"]
+        record = check_part_before(engine, 1, "bf16")
+        assert record["passed"], record["failures"]

@@ -62,7 +62,7 @@ def modules() -> dict[str, Path]:
 
 def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
     """Modules of the package that a file imports, inside functions too."""
-    found = set()
+    imported = set()
     for node in ast.walk(ast.parse(path.read_text())):
         names = []
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -72,8 +72,8 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
         inside = [n.removeprefix("inference_benchmark.") for n in names if "inference_b" in n]
         # "from a.b import c" means the module a.b.c where there is one, else a.b.
         exact = [name for name in inside[:-1] if name in known] if len(inside) > 1 else []
-        found |= set(exact or [name for name in inside if name in known])
-    return found
+        imported |= set(exact or [name for name in inside if name in known])
+    return imported
 
 
 def graph() -> dict[str, set[str]]:
@@ -136,7 +136,7 @@ def test_the_top_level_holds_the_named_files_only():
         for path in ROOT.iterdir()
         if not path.name.startswith(".") and not path.name.endswith(".egg-info")
     }
-    assert visible - {"build", "dist"} == TOP_LEVEL
+    assert visible - {"build", "dist", "__pycache__"} == TOP_LEVEL
 
 
 def test_the_readme_shows_every_folder():

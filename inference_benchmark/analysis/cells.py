@@ -5,7 +5,7 @@ from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.session.memory import combine
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MeasuredCell
-from inference_benchmark.system.gpu_state import summarize_state
+from inference_benchmark.system.gpu_summary import summarize_state
 
 
 def cell_result(cell: MeasuredCell, facts: SessionFacts, with_state: bool = True) -> dict:
@@ -100,7 +100,7 @@ def _cold_start(cell: MeasuredCell) -> dict | None:
     record = cell.record
     if record.cold_start is None:
         return None
-    is_wrong = record.status == "wrong_output"  # which has no times but those named so
+    is_wrong = record.status == "wrong_output"  # of wrong outputs no times are given
     warmup_s = [] if is_wrong else [run.total_s for run in record.warmup_runs]
     later = {"recompilations": _recompilations(cell)}
     return {**record.cold_start, **later, "warmup_s": warmup_s, "payback_tokens": None}
@@ -130,7 +130,7 @@ def gpu_state(cell: MeasuredCell) -> dict | None:
     of_gpus = [
         summarize_state(before[rank::num_gpus], after[rank::num_gpus]) for rank in range(num_gpus)
     ]
-    shares = [own["throttled_share"] for own in of_gpus if own is not None]
+    shares = [throttling["throttled_share"] for throttling in of_gpus if throttling is not None]
     worst = {
         cause: max((s[cause] for s in shares if s[cause] is not None), default=None)
         for cause in state["throttled_share"]

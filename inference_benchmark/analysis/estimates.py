@@ -11,14 +11,13 @@ from dataclasses import replace
 
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation
-from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.record import MEMORY, CellRecord, MeasuredCell
 from inference_benchmark.workloads.base import Workload
 
 _DEPTH = "EST"
 _NOISE = (
-    "no estimate: in some round the deeper of the two was so much the faster one that the full "
-    "model would take no time at all; take depths that lie further apart, or less noise"
+    "no estimate: in some round the deeper model was faster than the shallow one, by so much that "
+    "the full model would take no time; choose depths further apart, or measure with less noise"
 )
 
 
@@ -63,9 +62,9 @@ def widened(summary: dict, workload: Workload | type[Workload], metric: str) -> 
     }
 
 
-def _same_mode(one: MeasuredCell, other: MeasuredCell) -> bool:
+def _same_mode(cell: MeasuredCell, other: MeasuredCell) -> bool:
     names = ("spec", "batch_size", "context_depth")
-    return all(getattr(one.plan, name) == getattr(other.plan, name) for name in names)
+    return all(getattr(cell.plan, name) == getattr(other.plan, name) for name in names)
 
 
 def _estimate(
@@ -80,7 +79,7 @@ def _estimate(
         timer=large.record.timer,
         engine=large.record.engine,
         cold_start=None,
-        memory=_memory(plan),
+        memory=dict.fromkeys(MEMORY) | plan.planned_memory(),
         status="partial" if "partial" in (small.record.status, large.record.status) else "ok",
         stop_reason=large.record.stop_reason,
     )
@@ -92,17 +91,10 @@ def _estimate(
     return MeasuredCell(plan, record)
 
 
-def _memory(plan: CellPlan) -> dict:
-    """What is known without having been there."""
-    cache = plan.share.kv_cache_bytes(plan.precision, plan.batch_size, plan.workload.cache_length)
-    weights = plan.share.weight_bytes(plan.precision)
-    return dict.fromkeys(MEMORY) | {"weights_bytes": weights, "kv_cache_bytes": cache}
-
-
 def _times(
     small: MeasuredCell, large: MeasuredCell, extrapolation: Extrapolation, rounds: list[int]
 ) -> dict[str, list[float]]:
-    """Of the rounds that both depths have, each with itself: what a round suffers, both suffer."""
+    """Round by round, of the rounds that both depths finished: what slows a round slows both."""
     shallow, deep = (
         {
             metric: dict(zip(cell.record.rounds, values, strict=True)) if values else {}

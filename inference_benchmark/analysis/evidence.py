@@ -12,16 +12,12 @@ _LIMIT_UNCERTAINTY = {"measured": 0.02}
 
 
 def evidence_of(
-    cell: MeasuredCell, result: dict, results: Sequence[dict], facts: SessionFacts
+    cell: MeasuredCell, result: dict, alike: Sequence[dict], facts: SessionFacts
 ) -> Evidence:
-    """results: of all cells of the session."""
+    """alike: results of the other cells that do the same work, which this one is held against."""
     record, workload, request = cell.record, cell.plan.workload, facts.request
     times = cell.times()
-    clocks = [
-        other["gpu_state"]["sm_clock_hz"]["median"]
-        for other in results
-        if other is not result and _has_clock(other)
-    ]
+    others = [other["gpu_state"] for other in alike if _has_clock(other)]
     widths = [relative_half_width(values) for values in workload.watched(times).values() if values]
     known = [width for width in widths if width is not None]
     # The rule that stops a session looks at what is measured, not at estimates.
@@ -31,7 +27,7 @@ def evidence_of(
         device=request.device,
         samples={metric.title: tuple(times[metric.name]) for metric in shown},
         gpu_state=result["gpu_state"],
-        other_cells_sm_clock_hz=tuple(clocks),
+        other_cells_gpu_state=tuple(others),
         recompilations=record.recompilations,
         allocator_retries=record.memory.get("allocator_retries"),
         timer_disagreement=_timer_disagreement(cell),

@@ -29,8 +29,10 @@ class Evidence:
 
     device: Literal["cuda", "cpu"]
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)  # by the metric's title
-    gpu_state: Mapping[str, Any] | None = None  # as system.gpu_state.summarize_state gives it
-    other_cells_sm_clock_hz: Sequence[float] = ()  # median of each other cell of the session
+    gpu_state: Mapping[str, Any] | None = None  # as system.gpu_summary.summarize_state gives it
+    other_cells_gpu_state: Sequence[
+        Mapping[str, Any]
+    ] = ()  # of those that do the same work, where known
     recompilations: int | None = None  # after warm-up
     allocator_retries: int | None = None  # during the timed runs
     timer_disagreement: Sequence[float] | None = None  # per run: |steps - wall clock| / wall clock

@@ -30,15 +30,20 @@ def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:
         estimates = estimated_cells(cells, request.extrapolation, request.model)
     everything = [*estimates, *cells]
     results = [cell_result(cell, facts) for cell in everything]
-    found = speedups(everything, request.baseline)
-    for cell, result, speedup in zip(everything, results, found, strict=True):
+    ratios = speedups(everything, request.baseline)
+    for cell, result, speedup in zip(everything, results, ratios, strict=True):
         _add_samples(cell, result, facts)
         result["speedup"] = speedup
     measured = results[len(estimates) :]
     for cell, result in zip(cells, measured, strict=True):
         if result["cold_start"] is not None:
             result["cold_start"]["payback_tokens"] = payback_tokens(cell, cells)
-        result["validity"] = judge(evidence_of(cell, result, measured, facts))
+        alike = [
+            other_result
+            for other, other_result in zip(cells, measured, strict=True)
+            if other is not cell and other.plan.like(cell.plan)
+        ]
+        result["validity"] = judge(evidence_of(cell, result, alike, facts))
     for cell, result in zip(estimates, results[: len(estimates)], strict=True):
         sources = [
             other["validity"]

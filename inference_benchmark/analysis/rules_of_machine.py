@@ -13,9 +13,11 @@ MAX_THERMAL_SHARE = 0.01
 # moves a run by well under 1 %.
 MAX_CAPPED_SHARE = 0.20
 MAX_TIMER_DISAGREEMENT = 0.02
-# A mode that keeps more of the GPU busy runs at lower clocks at the same power limit: 2 to 4 % were
-# seen between modes of one session on an H200. More than this is another cause.
+# More than this apart, clocks have a cause that has to be named. One is known: under full load a GPU
+# sheds clocks until it draws no more than its limit, a mode that keeps more of it busy sheds more (7 %
+# between two modes of one session of training on an H200), and that is how fast it is in that mode.
 MAX_CLOCK_DIFFERENCE = 0.05
+MIN_SHARE_AT_LIMIT = 0.90  # of the run time, of a mode whose clocks the power limit sets
 # Other processes that want a CPU at the start, as a share of the CPUs: one more than a quarter of
 # them takes time from a run that uses all.
 MAX_LOAD_PER_CPU = 0.25
@@ -50,11 +52,11 @@ def power_capped(evidence: Evidence) -> Reason | None:
     always sheds some clocks: that is how fast it is, and no fault of the measurement."""
     shares = _shares(evidence, SOFT_THROTTLES)
     state = evidence.gpu_state or {}
-    limit_w, own_w = state.get("power_limit_w"), state.get("default_power_limit_w")
-    if limit_w is not None and own_w is not None and limit_w >= own_w:
+    if _has_own_limit(state):
         shares.pop(SOFT_THROTTLES["software_power_cap"], None)
     if max(shares.values(), default=0.0) <= MAX_CAPPED_SHARE:
         return None
+    limit_w = state.get("power_limit_w")
     limit = "" if limit_w is None else f" The power limit is {limit_w:.0f} W."
     return Reason(
         "power_capped",
@@ -64,6 +66,17 @@ def power_capped(evidence: Evidence) -> Reason | None:
         "Raise the power limit, or lock the clocks below the point where it caps them; compare "
         "only with results at the same limit.",
     )
+
+
+def _has_own_limit(state: Mapping[str, Any]) -> bool:
+    """Whether nobody set a lower power limit than the board's."""
+    limit_w, own_w = state.get("power_limit_w"), state.get("default_power_limit_w")
+    return limit_w is not None and own_w is not None and limit_w >= own_w
+
+
+def _is_at_own_limit(state: Mapping[str, Any]) -> bool:
+    share = (state.get("throttled_share") or {}).get("software_power_cap") or 0.0
+    return _has_own_limit(state) and share >= MIN_SHARE_AT_LIMIT
 
 
 def _shares(evidence: Evidence, causes: Mapping[str, str]) -> dict[str, float]:
@@ -107,13 +120,20 @@ def _describe_process(process: Mapping[str, Any]) -> str:
 
 
 def clocks_differ(evidence: Evidence) -> Reason | None:
-    """Cells at different clocks: part of a speed-up between them is the clocks'."""
-    clock = (evidence.gpu_state or {}).get("sm_clock_hz")
-    if not clock or not evidence.other_cells_sm_clock_hz:
+    """Cells at different clocks: part of a speed-up between them is the clocks'. Where the slower
+    clock is what the board's power limit leaves a mode, it is the mode's."""
+    state, others = evidence.gpu_state or {}, evidence.other_cells_gpu_state
+    if not state.get("sm_clock_hz") or not others:
         return None
-    own_hz = clock["median"]
-    farthest_hz = max(evidence.other_cells_sm_clock_hz, key=lambda hz: abs(hz - own_hz))
-    difference = abs(farthest_hz - own_hz) / median([own_hz, *evidence.other_cells_sm_clock_hz])
+    own_hz = _clock_hz(state)
+    usual_hz = median([own_hz, *map(_clock_hz, others)])
+    unexplained = [
+        _clock_hz(other)
+        for other in others
+        if not _is_at_own_limit(min(state, other, key=_clock_hz))
+    ]
+    farthest_hz = max(unexplained, key=lambda hz: abs(hz - own_hz), default=own_hz)
+    difference = abs(farthest_hz - own_hz) / usual_hz
     if difference <= MAX_CLOCK_DIFFERENCE:
         return None
     return Reason(
@@ -123,6 +143,10 @@ def clocks_differ(evidence: Evidence) -> Reason | None:
         f"cell, {difference:.1%} apart (at most {MAX_CLOCK_DIFFERENCE:.0%}).",
         "Lock the clocks (nvidia-smi --lock-gpu-clocks) and measure all cells again.",
     )
+
+
+def _clock_hz(state: Mapping[str, Any]) -> float:
+    return state["sm_clock_hz"]["median"]
 
 
 def recompiled(evidence: Evidence) -> Reason | None:

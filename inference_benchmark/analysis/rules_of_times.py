@@ -47,8 +47,8 @@ def _drift(times: Sequence[float]) -> float:
 
 def step(evidence: Evidence) -> Reason | None:
     """A change from one level to another in the midst of the runs."""
-    found = {name: _step(times) for name, times in evidence.times.items()}
-    steps = {name: each for name, each in found.items() if each is not None}
+    steps_by_metric = {name: _step(times) for name, times in evidence.times.items()}
+    steps = {name: change for name, change in steps_by_metric.items() if change is not None}
     if not steps:
         return None
     name, worst = max(steps.items(), key=lambda item: abs(item[1].change))
@@ -64,10 +64,10 @@ def step(evidence: Evidence) -> Reason | None:
 
 def _step(times: Sequence[float]) -> Step | None:
     """The step in these runs, if it is significant, large, and no trend."""
-    found = find_step(times)
-    if found is None or found.p_value >= STEP_P or abs(found.change) <= MAX_DRIFT:
+    candidate = find_step(times)
+    if candidate is None or candidate.p_value >= STEP_P or abs(candidate.change) <= MAX_DRIFT:
         return None
-    return found if fits_better_than_a_trend(times, found) else None
+    return candidate if fits_better_than_a_trend(times, candidate) else None
 
 
 def scatter(evidence: Evidence) -> Reason | None:
@@ -114,7 +114,7 @@ def _first_run_excess(times: Sequence[float]) -> float:
 
 
 def target_not_reached(evidence: Evidence) -> Reason | None:
-    """Of a few runs it is said already that they are few."""
+    """Of a few runs too_few_runs says enough."""
     target, achieved = evidence.target_ci, evidence.achieved_ci
     if target is None or not evidence.is_long_enough:
         return None

@@ -43,13 +43,13 @@ def _baseline(
 ) -> MeasuredCell | None:
     spec, reference = cell.plan.spec, cells[0].plan.implementation
     if cell.plan.implementation != reference:  # whose gain is over the same mode of the first one
-        found = _find(spec.label, cell, cells, reference)
+        baseline = _find(spec.label, cell, cells, reference)
     elif wanted is not None:
-        found = _find(wanted, cell, cells)
+        baseline = _find(wanted, cell, cells)
     else:
-        own = baseline_at(spec.cuda_graphs, workload=spec.workload)
-        found = _unquantized(cell, cells) or _find_spec(own, cell, cells)
-    return None if found is cell or not cell.record.is_sound else found
+        default = baseline_at(spec.cuda_graphs, workload=spec.workload)
+        baseline = _unquantized(cell, cells) or _find_spec(default, cell, cells)
+    return None if baseline is cell or not cell.record.is_sound else baseline
 
 
 def _references(
@@ -113,7 +113,8 @@ def _ratios(baseline: MeasuredCell, cell: MeasuredCell) -> dict[str, Ratio]:
     if paired:
         shared = set(baseline.record.rounds) & set(cell.record.rounds)
         before, after = (
-            _of_rounds(each, times, shared) for each, times in ((baseline, before), (cell, after))
+            _of_rounds(measured, times, shared)
+            for measured, times in ((baseline, before), (cell, after))
         )
     return {
         metric: compare(before[metric], times, paired=paired)

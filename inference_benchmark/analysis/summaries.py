@@ -12,7 +12,7 @@ from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.hardware import Ceilings, cost_per_million_tokens
 from inference_benchmark.session.record import MeasuredCell
 from inference_benchmark.statistics.summaries import step_percentiles, summarize
-from inference_benchmark.system.gpu_state import energy_per_token_j
+from inference_benchmark.system.gpu_summary import energy_per_token_j
 
 # Over which the driver's counter of energy can be relied on, on each GPU.
 _ENERGY_WINDOW_S = 2.0
@@ -23,8 +23,8 @@ def summarize_cell(cell: MeasuredCell, samples: dict, facts: SessionFacts) -> di
     plan, workload = cell.plan, cell.plan.workload
     metrics = {name: summarize(values) for name, values in samples["metrics"].items()}
     if plan.is_estimate:
-        metrics = {name: widened(found, workload, name) for name, found in metrics.items()}
-    medians = {name: found["median"] for name, found in metrics.items()}
+        metrics = {name: widened(estimate, workload, name) for name, estimate in metrics.items()}
+    medians = {name: estimate["median"] for name, estimate in metrics.items()}
     amounts = {**workload.amounts(plan.batch_size, plan.num_ranks), **plan.cost.amounts}
     ceilings = facts.ceilings.get(plan.precision.compute)
     return {

@@ -35,21 +35,21 @@ def judge_estimate(evidence: Evidence, sources: Sequence[Mapping[str, Any]]) -> 
     """The `validity` of an estimate: what is wrong with the cells that it comes from, and what its
     own times show."""
     all_of_them = [_judge(evidence, SAMPLE_RULES), *sources]
-    reasons = [reason for each in all_of_them for reason in each["reasons"]]
+    reasons = [reason for judgement in all_of_them for reason in judgement["reasons"]]
     unique = {tuple(reason.values()): reason for reason in reasons}
-    verdict = _gravest(each["verdict"] for each in all_of_them)
+    verdict = _gravest(judgement["verdict"] for judgement in all_of_them)
     return {"verdict": verdict, "reasons": list(unique.values())}
 
 
 def _judge(evidence: Evidence, rules: Sequence[Rule]) -> dict[str, Any]:
-    found = [reason for rule in rules if (reason := rule(evidence)) is not None]
-    reasons = [asdict(reason) for reason in found]
-    return {"verdict": _gravest(reason.severity for reason in found), "reasons": reasons}
+    objections = [reason for rule in rules if (reason := rule(evidence)) is not None]
+    reasons = [asdict(reason) for reason in objections]
+    return {"verdict": _gravest(reason.severity for reason in objections), "reasons": reasons}
 
 
 def _gravest(verdicts: Iterable[str]) -> str:
-    found = set(verdicts)
-    return next((each for each in GRAVITY if each in found), "valid")
+    distinct = set(verdicts)
+    return next((verdict for verdict in GRAVITY if verdict in distinct), "valid")
 
 
 def wrong_output(evidence: Evidence) -> Reason | None:
@@ -65,7 +65,7 @@ def wrong_output(evidence: Evidence) -> Reason | None:
 
 def over_limit(evidence: Evidence) -> Reason | None:
     """Faster than the hardware allows, by more than the times are uncertain."""
-    over = {name: each for name, each in evidence.limit_shares.items() if each and each.low > 1}
+    over = {name: share for name, share in evidence.limit_shares.items() if share and share.low > 1}
     if not over:
         return None
     name, worst = max(over.items(), key=lambda item: item[1].share)

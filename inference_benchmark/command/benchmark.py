@@ -5,25 +5,19 @@ import os
 import re
 import sys
 import time
-from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from inference_benchmark.analysis.facts import SessionFacts
 from inference_benchmark.analysis.result import header, make_result, running_result
-from inference_benchmark.command.cache_states import current_cache_state
 from inference_benchmark.command.ending import Ending
+from inference_benchmark.command.facts import session_facts
 from inference_benchmark.command.fit import arrange, with_batch_sizes
-from inference_benchmark.command.many_sessions import current_session_set
 from inference_benchmark.command.pages import write_page
-from inference_benchmark.command.report import print_report
-from inference_benchmark.errors import ExitCode
-from inference_benchmark.hardware import GPU, Ceilings, ceilings, find_gpu, price_range
-from inference_benchmark.model.weights import DTYPES
+from inference_benchmark.command.report import exit_code, print_report
 from inference_benchmark.options.request import Request
-from inference_benchmark.parallel.ranks import PeerFailed, Ranks, describe_rank, join
+from inference_benchmark.parallel.ranks import PeerFailed, Ranks
 from inference_benchmark.reporting.card import card
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.progress import Progress
@@ -33,47 +27,23 @@ from inference_benchmark.session.interleave import Rounds
 from inference_benchmark.session.live import LiveCell, failure
 from inference_benchmark.session.nvtx import marked
 from inference_benchmark.session.plan import Group, SessionPlan
-from inference_benchmark.session.planning import make_workloads, plan_cells
+from inference_benchmark.session.planning import context_length, plan_cells
 from inference_benchmark.session.prepare import OpenEngine, Preparation, open_engine
 from inference_benchmark.session.prompts import prompts_path, write_prompts
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.statistics.stopping import StoppingRule, WarmupRule
 from inference_benchmark.system import signals
-from inference_benchmark.system.ceilings import measure as measure_ceilings
 from inference_benchmark.system.device_memory import MemoryTracker
-from inference_benchmark.system.environment import describe
-from inference_benchmark.system.gpu_state import GpuMonitor, OwnProcesses
-from inference_benchmark.system.host_load import available_cpus, free_host_bytes, load_average
-
-
-def run(request: Request, command: list[str], started: float) -> int:
-    """Measure what was asked for; returns the exit code. started: perf_counter at the command.
-
-    Raises:
-        CannotRun: it does not fit, before anything is allocated.
-    """
-    own = OwnProcesses() if request.device == "cuda" else None
-    with ExitStack() as stack:
-        with _starting(own):
-            ranks = stack.enter_context(
-                join(request.tensor_parallel, request.device, request.all_reduce)
-            )
-            if own is not None:
-                torch.zeros(1, device="cuda")  # from here on the driver lists this process
-        return Benchmark(request, command, started, ranks, own=own).run()
-
-
-def _starting(own: OwnProcesses | None):
-    """Around the start of this process's use of a GPU; ranks of a host start together."""
-    if own is None:
-        return nullcontext()
-    return own.starting(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+from inference_benchmark.system.gpu_state import GpuMonitor
+from inference_benchmark.system.host_load import free_host_bytes
+from inference_benchmark.system.own_processes import OwnProcesses
 
 
 class Benchmark:
     """One session; of several ranks each runs it, and the first prints and writes.
 
     open_engine: opens the engine of a cell's plan; tests put scripted ones in its place.
+    weights: shared with other sessions, whose owner closes them; None: of this session.
     """
 
     def __init__(
@@ -83,9 +53,10 @@ class Benchmark:
         started: float,
         ranks: Ranks | None = None,
         open_engine: OpenEngine = open_engine,
-        own: OwnProcesses | None = None,
+        own_processes: OwnProcesses | None = None,
+        weights: Weights | None = None,
     ) -> None:
-        self._own = own
+        self._own_processes = own_processes
         self.ranks = ranks or Ranks()
         self.started = started
         self.device = torch.device(request.device)
@@ -97,9 +68,12 @@ class Benchmark:
         self.request = request = with_batch_sizes(request, plan, self.available)
         self.plan: SessionPlan = arrange(request, plan(request), self.available)
         self.cells = [LiveCell(plan) for plan in self.plan.cells]
-        self.facts = self._facts(command)
+        self.facts = session_facts(
+            request, command, self.cells, self.device, self.ranks, self.available
+        )
         self.progress = Progress(request.quiet or not self.ranks.is_first)
-        self.weights = Weights()
+        self._shares_weights = weights is not None
+        self.weights = weights or Weights()
         if request.nvtx and request.device == "cuda":
             open_engine = marked(open_engine)
         self.preparation = Preparation(
@@ -109,7 +83,7 @@ class Benchmark:
             self.ranks,
             self.progress.stage,
             open_engine,
-            own,
+            own_processes,
             request.max_kl,
         )
         self.ending = Ending(request, self._result)
@@ -128,73 +102,36 @@ class Benchmark:
                 cell.record.interrupt()
         except BaseException:
             self.ending.finish("failed")
-            self.weights.close()
+            self._close_weights()
             raise
         self.progress.close()
         with signals.postponed():
             code = self._finish() if self.ranks.is_first else None
         self._close(self.cells)
-        self.weights.close()
+        self._close_weights()
         return self.ranks.leave(code)
 
+    def _close_weights(self) -> None:
+        if not self._shares_weights:
+            self.weights.close()
+
     # Before anything is measured
-
-    def _facts(self, command: list[str]) -> SessionFacts:
-        request, environment = self.request, describe(self.device)
-        gpu = environment["gpu"]
-        environment["nodes"] = self.ranks.num_nodes
-        environment["ranks"] = None
-        if self.ranks.size > 1:
-            environment["ranks"] = self.ranks.all_gather(describe_rank(gpu))
-        if gpu is not None:
-            gpu["count"] = self.ranks.size
-        preset = find_gpu(gpu["name"], gpu["memory_bytes"]) if gpu else None
-        precisions = {cell.plan.precision.compute for cell in self.cells}
-        return SessionFacts(
-            request=request,
-            workload=make_workloads(request)[0],
-            environment=environment,
-            ceilings={name: self._ceilings(preset, name) for name in precisions},
-            prices=price_range(preset, request.gpu_price) if gpu else None,
-            command=command,
-            session_set=current_session_set(),
-            cache_state=current_cache_state(),
-            load_average=load_average() if self.device.type == "cpu" else None,
-            cpus=available_cpus(),
-            warnings=list(request.notices),
-        )
-
-    def _ceilings(self, preset: GPU | None, precision: str) -> Ceilings | None:
-        """From the datasheet or as given; measured where that is asked for and there is room."""
-        request = self.request
-        if request.measure_ceilings and self.device.type == "cuda" and precision in DTYPES:
-            measured = measure_ceilings(DTYPES[precision], self.device, self.available)
-            if measured is not None:
-                return measured
-        return ceilings(preset, precision, request.gpu_bandwidth, request.gpu_peak)
 
     def _available_bytes(self) -> int | None:
         """On the fullest GPU; ranks on CPUs share their host's memory."""
         if self.device.type == "cuda":
-            own = torch.cuda.mem_get_info(self.device)[0]
+            available = torch.cuda.mem_get_info(self.device)[0]
         else:
-            own = free_host_bytes()
-            own = None if own is None else own // self.ranks.local_size
-        known = [free for free in self.ranks.all_gather(own) if free is not None]
+            available = free_host_bytes()
+            available = None if available is None else available // self.ranks.local_size
+        known = [free for free in self.ranks.all_gather(available) if free is not None]
         return min(known, default=None)
 
     def _record_memory(self) -> None:
         for group in self.plan.groups:
             for cell in self._cells_of(group):
-                plan = cell.plan
-                share, precision = plan.share, plan.precision
-                cell.record.memory |= {
-                    "weights_bytes": share.weight_bytes(precision),
-                    "kv_cache_bytes": share.kv_cache_bytes(
-                        precision, plan.batch_size, plan.workload.cache_length
-                    ),
-                    "predicted_bytes": group.predicted_bytes,
-                }
+                cell.record.memory |= cell.plan.planned_memory()
+                cell.record.memory["predicted_bytes"] = group.predicted_bytes
 
     def _announce(self) -> None:
         if not self.ranks.is_first:
@@ -217,13 +154,11 @@ class Benchmark:
 
     def _measure_groups(self) -> None:
         if any(cell.plan.spec.engine.needs_weights for cell in self.cells):
-            workloads = make_workloads(self.request)
-            length = max(max(each.input_length, each.cache_length) for each in workloads)
-            stage = self.progress.stage
+            length, stage = context_length(self.request), self.progress.stage
             self.weights.build(self.request, length, self.device, self.ranks, stage)
         self.ranks.all_gather()
         gpu = self.facts.environment["gpu"]
-        with GpuMonitor(gpu["uuid"] if gpu else None, own=self._own) as monitor:
+        with GpuMonitor(gpu["uuid"] if gpu else None, own_processes=self._own_processes) as monitor:
             if gpu is not None and (seen := monitor.snapshot()) is not None:
                 gpu["power_limit_w"] = seen.power_limit_w
                 gpu["default_power_limit_w"] = seen.default_power_limit_w
@@ -304,8 +239,8 @@ class Benchmark:
             self.ranks.report(failure(error))
 
     def _close(self, cells: list[LiveCell]) -> None:
-        """What engines hold on a GPU is free at once, whatever refers to whatever; captured graphs
-        may hold NCCL calls, and go before the process group does."""
+        """Free at once what engines hold on a GPU, reference cycles included. Captured graphs may
+        hold NCCL calls, so they go before the process group does."""
         for cell in cells:
             cell.close()
             cell.clock_type = None
@@ -347,7 +282,7 @@ class Benchmark:
             self._save_prompts(self.ending.path)
         if self.request.report:
             write_page(result, self.request, self.ending)
-        return self.ending.code(self._exit_code(result))
+        return self.ending.code(exit_code(result, self.request.strict))
 
     def _save_prompts(self, result_path: Path) -> None:
         def write(path: Path) -> None:
@@ -357,16 +292,3 @@ class Benchmark:
         path = prompts_path(result_path)
         if self.ending.write_beside(path, write):
             self.ending.print(lambda: print(f"prompts: {path}", file=self.out, flush=True))
-
-    def _exit_code(self, result: dict) -> int:
-        if self.interrupted:
-            return signals.exit_code()
-        cells = result["cells"]
-        if not any(cell.record.timed_runs for cell in self.cells):
-            return ExitCode.CANNOT_RUN
-        if any(cell["status"] != "ok" for cell in cells):
-            return ExitCode.GATE_FAILED
-        if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
-            return ExitCode.GATE_FAILED
-        invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
-        return ExitCode.GATE_FAILED if self.request.strict and invalid else ExitCode.MEASURED

@@ -90,7 +90,7 @@ def run_cache_states(
             flags = _saving(arguments, path)
             codes.append(children.run(flags, environment | {VARIABLE: state}))
             new = [path] if path else sorted(set(output_dir.glob("*.json")) - known)
-            saved |= {state: found} if (found := _saved(new, state)) else {}
+            saved |= {state: sessions} if (sessions := _saved(new, state)) else {}
     text = start_up_table(*(saved[state][1] if state in saved else None for state in CACHE_STATES))
     if text:
         print(f"\n{text}", file=sys.stderr if json_wanted else sys.stdout, flush=True)

@@ -56,7 +56,7 @@ def check_setup(device: str = "auto") -> int:
 
 
 def _section(title: str, findings: Sequence[Finding]) -> str:
-    return f"{title}\n" + pairs([(f"  {each.name}", each.text) for each in findings])
+    return f"{title}\n" + pairs([(f"  {finding.name}", finding.text) for finding in findings])
 
 
 def _environment() -> tuple[bool, dict]:
@@ -74,7 +74,7 @@ def _machine(has_gpu: bool, environment: dict) -> Iterator[Finding]:
     least, most = _PYTHONS
     version = ".".join(map(str, sys.version_info[:3]))
     fits = least <= sys.version_info[:2] <= most
-    span = " to ".join(".".join(map(str, each)) for each in _PYTHONS)
+    span = " to ".join(".".join(map(str, version)) for version in _PYTHONS)
     yield Finding("Python", version, None if fits else f"install one of {span}")
     yield Finding("torch", *_torch(environment))
     if not has_gpu:
@@ -125,8 +125,16 @@ def _packages(entries: Iterable[EngineEntry], environment: dict) -> Iterator[Fin
 
 def _brought_by_packages() -> list[EngineEntry]:
     """Implementations of parts that are packages of others."""
-    found = [each for entries in IMPLEMENTATIONS.values() for each in entries.values()]
-    return [each for each in found if each.packages and each.name not in ENGINES]
+    implementations = [
+        implementation
+        for entries in IMPLEMENTATIONS.values()
+        for implementation in entries.values()
+    ]
+    return [
+        implementation
+        for implementation in implementations
+        if implementation.packages and implementation.name not in ENGINES
+    ]
 
 
 def _own_kernels(has_gpu: bool) -> Iterator[Finding]:

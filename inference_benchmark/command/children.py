@@ -77,7 +77,7 @@ def without(arguments: Sequence[str], name: str, several: bool = False) -> list[
     write it."""
     flag = option(name)
     kept: list[str] = []
-    values = 0  # of the flag that may still come
+    values = 0  # how many more words may be values of the flag
     for word in arguments:
         is_flag = word == flag or word.startswith(f"{flag}=")
         if is_flag and (several or not values):

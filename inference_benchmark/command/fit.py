@@ -19,8 +19,8 @@ from inference_benchmark.session.memory import Need, predict
 from inference_benchmark.session.plan import CellPlan, Group, SessionPlan
 
 Cells = Sequence[CellPlan]
-# More sequences than this at once answer no question about operating points; a tiny model would go
-# on to a million.
+# Where a sweep ends at the latest: nobody serves more sequences at once, and of a tiny model a
+# million would fit.
 _MOST_SWEPT = 4096
 
 
@@ -49,7 +49,7 @@ def with_batch_sizes(
             break
         sizes.append(size)
         size *= 2
-    # Of a single sequence that does not fit, the refusal says what would.
+    # Where not even one sequence fits, the refusal that follows says what would.
     return replace(request, batch_size=tuple(sizes) or (1,))
 
 
@@ -99,6 +99,11 @@ def need(cells: Cells) -> Need:
         num_copies=sum(cell.spec.engine.copies_weights for cell in cells)
         + len({cell.implementation for cell in cells} - {OURS}),
         working_bytes=workload.working_bytes(largest.share, largest.precision, largest.batch_size),
+        with_graphs=[
+            (cell.share, cell.precision, cell.batch_size)
+            for cell in cells
+            if cell.spec.cuda_graphs and cell.engine.captures_prompts
+        ],
     )
 
 
@@ -109,9 +114,9 @@ def _fits(cells: Cells, available: int) -> bool:
 def _refusal(request: Request, largest: Group, cells: Cells, available: int) -> str:
     wanted = need(largest.cells)
     ranks = request.tensor_parallel
-    each = "" if ranks == 1 else f" on each of {ranks} ranks"
+    per_rank = "" if ranks == 1 else f" on each of {ranks} ranks"
     return (
-        f"{request.built_model.label} needs about {gigabytes(wanted.total)} GB{each} "
+        f"{request.built_model.label} needs about {gigabytes(wanted.total)} GB{per_rank} "
         f"(weights {gigabytes(wanted.weights)}, KV cache {gigabytes(wanted.kv_cache)}), "
         f"{gigabytes(available)} GB are free; would fit: {_advice(request, cells, available)}; "
         "--force tries anyway"
@@ -122,7 +127,8 @@ def _advice(request: Request, cells: Cells, available: int) -> str:
     """A smaller batch or fewer layers, and whether the full model can be estimated instead."""
     largest = max(request.batch_sizes)
     fitting = largest_fit(cells, request, largest, available)
-    if request.extrapolation is not None or request.model.is_reduced:
+    model = request.model
+    if request.extrapolation is not None or model.is_reduced or model.is_foreign:
         return fitting
     if not _can_be_estimated(request, cells, available):
         return fitting
@@ -147,6 +153,8 @@ def largest_fit(cells: Cells, request: Request, largest_batch: int, available: i
 
 def _shallower(request: Request) -> Iterator[tuple[str, tuple[ModelConfig, ...]]]:
     """(flags, models) of fewer layers that could be measured instead, the deepest first."""
+    if request.model.is_foreign:
+        return
     if request.extrapolation is None:
         for depth in range(request.model.num_layers - 1, 0, -1):
             yield f"--num-layers {depth}", (request.model.with_layers(depth),)

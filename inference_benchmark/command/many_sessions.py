@@ -118,15 +118,15 @@ class _Sessions:
 
     def files(self) -> dict[Path, dict]:
         """The set's files by their place in it; what else lies in the folder is not ours."""
-        found: dict[Path, dict] = {}
+        results: dict[Path, dict] = {}
         for path in set(self.folder.glob("*.json")) - self.known:
             try:
                 result = read_result(path)
             except ResultFileError:
                 continue
             if (result["session_set"] or {}).get("id") == self.id:
-                found[path] = result
-        return dict(sorted(found.items(), key=lambda item: item[1]["session_set"]["index"]))
+                results[path] = result
+        return dict(sorted(results.items(), key=lambda item: item[1]["session_set"]["index"]))
 
 
 def _worst(codes: Sequence[int]) -> int:

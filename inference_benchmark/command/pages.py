@@ -42,7 +42,7 @@ def write_page_of(files: Iterable[Path], path: Path) -> bool:
 
 
 def _draw(path: Path, sources: Sequence) -> None:
-    """Its name is said on stderr, where it is in nobody's way.
+    """Write the page and say its name, on stderr so that stdout holds the result alone.
 
     Raises:
         OSError: it can't be written; that is said.

@@ -1,14 +1,17 @@
-"""What a session prints at its end: tables, profiles, where it was saved, and what programs read."""
+"""What a session prints at its end: tables, profiles, where it was saved, and what programs read; and
+its exit code."""
 
 import sys
 from typing import TextIO
 
 from inference_benchmark.command.ending import Ending
+from inference_benchmark.errors import ExitCode
 from inference_benchmark.options.request import Request
 from inference_benchmark.reporting.engine_table import engine_table
 from inference_benchmark.reporting.explanation import costliest, explain
 from inference_benchmark.reporting.formats import report_as
 from inference_benchmark.reporting.layout import encodable
+from inference_benchmark.system import signals
 
 
 def print_report(result: dict, request: Request, ending: Ending, out: TextIO) -> None:
@@ -37,3 +40,18 @@ def _print_profiles(result: dict, request: Request, out: TextIO) -> None:
             print(f"\n{explain(cell)}", file=out)
         if request.profile and cell["profile"]:
             print(f"\n{costliest(cell)}", file=out)
+
+
+def exit_code(result: dict, strict: bool) -> int:
+    """Of a result in its last state; strict: whether every cell has to be valid."""
+    cells = result["cells"]
+    if result["state"] == "interrupted":
+        return signals.exit_code()
+    if result["state"] == "failed":
+        return ExitCode.CANNOT_RUN
+    if any(cell["status"] != "ok" for cell in cells):
+        return ExitCode.GATE_FAILED
+    if any((cell["accuracy"] or {}).get("passed") is False for cell in cells):
+        return ExitCode.GATE_FAILED
+    invalid = any(cell["validity"]["verdict"] != "valid" for cell in cells)
+    return ExitCode.GATE_FAILED if strict and invalid else ExitCode.MEASURED

@@ -28,13 +28,13 @@ class Machine:
 
 def read_folder(folder: Path, known: Collection[Path] = ()) -> dict[Path, dict]:
     """The results in a folder, but for those that are known; what can't be read is none."""
-    found = {}
+    results = {}
     for path in sorted(set(folder.glob("*.json")) - set(known)):
         try:
-            found[path] = read_result(path)
+            results[path] = read_result(path)
         except ResultFileError:
             continue
-    return found
+    return results
 
 
 def find_session(

@@ -139,9 +139,9 @@ class _Sweep:
     def _find_saved(self) -> None:
         results = read_folder(self.arguments.output_dir)
         for session in self.sessions:
-            found = find_session(session.request, results, self.machine)
-            if found is not None:
-                session.path, session.result = found
+            saved = find_session(session.request, results, self.machine)
+            if saved is not None:
+                session.path, session.result = saved
                 taken = duration_s(session.result)
                 if taken:
                     self.clock.ended(session.expected_s, taken)
@@ -153,9 +153,9 @@ class _Sweep:
         if session.code in GOES_ON:
             self.clock.ended(session.expected_s, time.perf_counter() - started)
         new = read_folder(folder, known)
-        found = find_session(session.request, new, self.machine)
-        if found is not None:
-            session.path, session.result = found
+        saved = find_session(session.request, new, self.machine)
+        if saved is not None:
+            session.path, session.result = saved
 
     # What is said
 
@@ -183,19 +183,21 @@ class _Sweep:
 
     @property
     def files(self) -> list[Path]:
-        return list(dict.fromkeys(each.path for each in self.sessions if each.path is not None))
+        return list(
+            dict.fromkeys(session.path for session in self.sessions if session.path is not None)
+        )
 
     def report(self) -> str:
         """A table over all sessions, saved ones included, and what became of the others."""
-        there = [session for session in self.sessions if session.result is not None]
-        lines = [f"\n{len(there)} of {len(self.sessions)} sessions are complete"]
-        if there:
-            lines.append(sweep_table([session.result for session in there]))
+        complete = [session for session in self.sessions if session.result is not None]
+        lines = [f"\n{len(complete)} of {len(self.sessions)} sessions are complete"]
+        if complete:
+            lines.append(sweep_table([session.result for session in complete]))
         for session in self.sessions:
             if session.result is None:
                 ended = "not measured" if session.code is None else f"exit code {session.code}"
                 lines.append(f"missing ({ended}): {' '.join(session.words)}")
-        if len(there) < len(self.sessions):
+        if len(complete) < len(self.sessions):
             lines.append("the same command goes on with what is missing")
         lines += [f"saved: {path}" for path in self.files]
         return "\n".join(lines)

@@ -38,7 +38,10 @@ class EngineEntry:
     needs_gpu: bool = False
     cpu_program: str | None = None  # a program that it needs on a CPU
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
+    # Of these suffixes those that name a weight format in which it keeps all matrices.
+    weight_suffixes: tuple[str, ...] = ()
     max_batch_size: int | None = None
+    runs_any_architecture: bool = False  # of --model-path, also those that our decoder can't be
     # Of one that is a server: "module:function" that takes its URL (--ollama-url) before anything is
     # loaded, and raises CannotRun where nothing answers.
     server_check: str = ""
@@ -142,6 +145,7 @@ _TABLE = (
         install="pip install transformers",
         has_own_loop=True,
         suffixes=("static", "static+compile"),
+        runs_any_architecture=True,
     ),
     EngineEntry(
         "vllm",
@@ -163,6 +167,8 @@ _TABLE = (
         install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
         own_packages=("gguf",),
         copies_weights=1,
+        suffixes=("q8_0", "q4_0"),
+        weight_suffixes=("q8_0", "q4_0"),
         has_own_loop=True,
         in_worker=True,
     ),
@@ -172,7 +178,7 @@ _TABLE = (
         "a Llama in tinygrad, in a process of its own",
         graphs_by_default=False,
         packages=("tinygrad",),
-        install="pip install tinygrad",
+        install="pip install tinygrad==0.14.0",
         copies_weights=1,
         has_own_loop=True,
         in_worker=True,

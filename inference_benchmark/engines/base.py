@@ -4,8 +4,9 @@ To add one, write one file with a subclass of `Engine` and one entry of the tabl
 engines/__init__.py. An engine implements the steps of the workloads that it serves: `prefill` and
 `decode` for generation, or `generate` where its makers' own loop does both, `forward` for one
 forward and `train` for a training step. Engines that execute the session's own weights build on
-`StepEngine` (step_engine.py) and say only how they compile; those that bring their own loop build on
-`StreamEngine` (stream_engine.py). No torch here.
+`StepEngine` (step_engine.py) and say only how they compile, those that train as well on
+`TrainingEngine` (training_engine.py); those that bring their own loop build on `StreamEngine`
+(stream_engine.py). No torch here.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.layer_part import LayerPart
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.training_config import TrainingConfig
+
+# Of all sequences together, up to which a prompt may be captured in a CUDA graph: longer ones keep
+# the GPU busy while the host launches, and a graph keeps their activations.
+MAX_CAPTURED_PROMPT_TOKENS = 4096
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class EnginePlan:
     mode: the name of the mode, for engines that serve several.
     part: what is computed of a layer, where that is all.
     sampling: how tokens are drawn; None: the most likely one is taken.
+    captures_prompts: whether a prompt of up to MAX_CAPTURED_PROMPT_TOKENS is captured as well.
     training: how to train, for an engine that is asked to.
     """
 
@@ -98,6 +104,7 @@ class EnginePlan:
     part: LayerPart | None = None
     sampling: Sampling | None = None
     context_depth: int = 0
+    captures_prompts: bool = False
     training: TrainingConfig | None = None
 
 
@@ -125,11 +132,14 @@ class Engine:
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities()
-    # Makes a clock for a number of marks, where the engine knows better than the session's clocks.
+    # For a number of marks, where the session's clocks can't time the engine; None: they can.
     clock_type: Any = None
     # Weights of its own, where its outputs are checked against these instead of the session's.
     decoder: Any = None
-    # Of a cold start what it took to load weights; None where it uses the session's.
+    # The type of its products, where rounding is another than that of the session's: a key of
+    # output_check.tolerances.FACTORS.
+    products: str | None = None
+    # Seconds of a cold start that loading weights took; None where it uses the session's.
     load_s: float | None = None
 
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:

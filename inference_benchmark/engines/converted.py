@@ -23,8 +23,8 @@ def converted(decoder: Decoder, precision: str) -> Decoder:
     """A copy of the decoder, its weights rounded to another base type."""
     weight = decoder.norm.weight
     copy = empty_decoder(decoder.config, precision, weight.device)
-    for ours, theirs in zip(copy.parameters(), decoder.parameters(), strict=True):
-        ours.copy_(theirs)
+    for rounded, original in zip(copy.parameters(), decoder.parameters(), strict=True):
+        rounded.copy_(original)
     copy.set_context_length(decoder.rope_cos.shape[0])
     return copy
 

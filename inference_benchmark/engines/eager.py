@@ -1,17 +1,14 @@
 """Plain PyTorch: every operation is one kernel launch. The baseline and the reference."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from torch import nn
 
-from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.model.decoder import Decoder, Forward
 
 
-class EagerEngine(StepEngine):
-    capabilities = replace(StepEngine.capabilities, steps=StepEngine.capabilities.steps | {"train"})
-
+class EagerEngine(TrainingEngine):
     def compile(self, decoder: Decoder) -> Forward:
         return Forward(decoder, self.plan.kernels, **self.forward_options)
 

@@ -16,11 +16,11 @@ import torch._inductor.config
 from torch import nn
 
 from inference_benchmark.engines.base import EnginePlan, Resources
-from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 
-# Dynamo counts compilations per code object, which types of layers, prompt and token, and cells of
-# several batch sizes share.
+# Dynamo counts compilations per code object. All types of layers, prompts and single tokens, and all
+# batch sizes of a session share one.
 _RECOMPILE_LIMIT = 256
 
 
@@ -28,31 +28,29 @@ def configure_inductor(plan: EnginePlan) -> None:
     """Settings of every engine that compiles with inductor; process-wide, as inductor has them, and
     in force until the next engine is opened, which is after this one's first calls."""
     torch._dynamo.config.recompile_limit = _RECOMPILE_LIMIT
-    # A product of one row becomes a reduction that fuses with what surrounds it and reads its matrix
-    # faster than the library's kernels; each kernel's block sizes are tuned on the spot. Where our
-    # kernels compute these products it costs start-up and gains nothing.
+    # Products of one row become reductions, which fuse with their neighbours and read the matrix
+    # faster than the library's kernels, at the price of tuning each kernel's block sizes at start-up.
+    # Where our kernels compute these products there is nothing to gain.
     decodes = plan.cache_length > 0
     torch._inductor.config.coordinate_descent_tuning = decodes and plan.kernels.linear == "torch"
     # Programmatic dependent launch (from Hopper on): a kernel is launched before its predecessor
     # has drained. Off by default in PyTorch.
     torch._inductor.config.triton.enable_pdl = True
-    # Routers are in fp32 on purpose, as published.
+    # This warning advises TF32, but routers are in fp32 on purpose, as published.
     warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
-    # On a machine without a GPU it says that there is none.
+    # Without a GPU this logger warns that there is none.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
-class InductorEngine(StepEngine):
-    capabilities = replace(StepEngine.capabilities, steps=StepEngine.capabilities.steps | {"train"})
-
+class InductorEngine(TrainingEngine):
     def __init__(self, plan: EnginePlan, resources: Resources) -> None:
         self._counts_before = _counts()
         super().__init__(plan, resources)
 
     def compile(self, decoder: Decoder) -> Callable:
         configure_inductor(self.plan)
-        # Inductor fuses rotation and cache write of a prompt itself, and launches what it made
-        # with less work of the host than a kernel of ours takes.
+        # Inductor fuses a prompt's rotation and cache write itself, and the host launches the
+        # result in less time than a kernel of ours.
         kernels = replace(self.plan.kernels, fills_cache=False)
         further = self.forward_options
         if self.plan.compile_scope == "model":
@@ -86,9 +84,9 @@ class InductorEngine(StepEngine):
 
     def compiler_stats(self) -> dict:
         """Counted since this engine was opened, so they are its own right after its first steps."""
-        own = {name: count - self._counts_before[name] for name, count in _counts().items()}
+        counts = {name: count - self._counts_before[name] for name, count in _counts().items()}
         settings = torch._inductor.config
-        return own | {
+        return counts | {
             "programmatic_launch": settings.triton.enable_pdl,
             "coordinate_descent_tuning": settings.coordinate_descent_tuning,
         }

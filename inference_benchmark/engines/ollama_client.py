@@ -91,7 +91,7 @@ class OllamaClient:
     def loaded(self, model: str) -> dict:
         """What /api/ps says of the model; {} where it is not loaded."""
         models = self._ask("GET", "/api/ps").get("models") or []
-        return next((each for each in models if each.get("name", "").startswith(model)), {})
+        return next((loaded for loaded in models if loaded.get("name", "").startswith(model)), {})
 
     def delete(self, model: str) -> None:
         """Unload it, then have the server forget it."""

@@ -88,11 +88,11 @@ class ModeSpec:
     @property
     def label(self) -> str:
         executors = f":{','.join(self.executors)}" if self.executors else ""
-        own = "".join(f"+{option}" for option in self.options)
+        options = "".join(f"+{option}" for option in self.options)
         graphs = "+graphs" if self.cuda_graphs else ""
         kernels = "+kernels" if self.kernels else ""
         stored = f" {self.quantize}" if self.quantize else ""
-        return f"{self.name}{executors}{own}{graphs}{kernels}{stored}"
+        return f"{self.name}{executors}{options}{graphs}{kernels}{stored}"
 
     @property
     def shown_label(self) -> str:
@@ -105,8 +105,9 @@ class ModeSpec:
 
     @property
     def weight_format(self) -> str | None:
-        found = [EXECUTORS[name].weight_format for name in self.executors]
-        return next((precision for precision in found if precision), None)
+        formats = [EXECUTORS[name].weight_format for name in self.executors]
+        formats += [option for option in self.options if option in self.engine.weight_suffixes]
+        return next((precision for precision in formats if precision), None)
 
 
 def baseline_at(cuda_graphs: bool, kernels: bool = False, workload: str = "generation") -> ModeSpec:
@@ -120,10 +121,10 @@ def is_installed(executor: str) -> bool:
     return not packages or any(importlib.util.find_spec(package) for package in packages)
 
 
-def unknown(kind: str, name: str, valid: list[str]) -> RequestError:
+def unknown(noun: str, name: str, valid: list[str]) -> RequestError:
     near = get_close_matches(name, valid, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return RequestError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
+    return RequestError(f"unknown {noun} '{name}'{hint} (valid: {', '.join(valid)})")
 
 
 def parse_mode(
@@ -156,13 +157,13 @@ def parse_mode(
     chosen = parse_executors(own_executors)
     entry = entries[name]
     if chosen and not entry.takes_executors:
-        takers = ", ".join(each.name for each in entries.values() if each.takes_executors)
+        takers = ", ".join(entry.name for entry in entries.values() if entry.takes_executors)
         raise RequestError(f"mode '{name}' takes no executors: only {takers or 'thunder'} does")
     if entry.takes_executors and not chosen:
         chosen = executors
     graphs = _resolve_graphs(entry, suffixes, cuda_graphs, device)
-    own = tuple(suffix for suffix in suffixes if suffix in entry.suffixes)
-    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, own, workload)
+    options = tuple(suffix for suffix in suffixes if suffix in entry.suffixes)
+    return ModeSpec(name, chosen, graphs, "kernels" in suffixes, options, workload)
 
 
 def _parse_own_loop(entry: EngineEntry, body: str, suffixes: list[str]) -> ModeSpec:

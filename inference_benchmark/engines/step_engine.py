@@ -10,15 +10,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from inference_benchmark.engines.base import Capabilities, Engine, EnginePlan, Resources
+from inference_benchmark.engines.base import (
+    MAX_CAPTURED_PROMPT_TOKENS,
+    Capabilities,
+    Engine,
+    EnginePlan,
+    Resources,
+)
+from inference_benchmark.engines.captured import CapturedStep
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.cache import LayerCache, allocate_cache, fill_cache
-from inference_benchmark.model.decoder import Decoder, Transform
-from inference_benchmark.model.own_model import OwnForward, OwnLoss, can_generate
-from inference_benchmark.model.trainer import Trainer
-from inference_benchmark.model.training import LossForward
-
-_CAPTURE_WARMUP_STEPS = 3
+from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.own_model import OwnForward, can_generate
 
 
 class StepEngine(Engine):
@@ -26,8 +29,10 @@ class StepEngine(Engine):
 
     `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
-    step is one graph, and `logits` is the memory it writes. So it is with `choices`, which experts
-    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead.
+    step is one graph, and `logits` is the memory it writes; with `plan.captures_prompts` a prompt
+    of up to MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`, which experts
+    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead,
+    with which no prompt is captured.
 
     `tokens` [batch, cache_length + 1] holds what each step chose, at the position where it stands:
     a prefill writes slot input_length, a decode step, inside its graph, slot position + 1; -1 where
@@ -51,19 +56,13 @@ class StepEngine(Engine):
         self.run_step: Callable | None = None
         weight = decoder.norm.weight
         self.device = weight.device
-        self.trainer: Trainer | None = None
         self.run_decoder: Callable | None = None
         model = resources.model
         if self.has_cache and model is not None and not can_generate(model):
             raise CannotRun(
                 "this implementation has no decode(input_ids, position, caches), which generation needs"
             )
-        if plan.training is None:
-            self.run_decoder = self.compile(decoder) if model is None else self._own(model)
-        elif model is None:
-            self.trainer = Trainer(decoder, plan.training, self.compile_training)
-        else:
-            self.trainer = Trainer(model, plan.training, self._own_loss)
+        self.open_model(decoder, model)
         self._num_ranks = decoder.config.tensor_parallel
         self.caches: list[LayerCache] = []
         self.token = torch.zeros(plan.batch_size, 1, dtype=torch.int64, device=self.device)
@@ -78,10 +77,15 @@ class StepEngine(Engine):
         self.logits: Tensor | None = None
         self.choices: list[Tensor] = []
         self.replayed: list[Tensor] = []
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._graph_inputs: Tensor | None = None  # of a captured forward
-        self._graph_logits: Tensor | None = None
-        self._graph_choices: list[Tensor] = []
+        self._graph: CapturedStep | None = None  # of the decode step, or of the forward
+        self._prompt_graph: CapturedStep | None = None
+
+    def open_model(self, decoder: Decoder, model: nn.Module | None) -> None:
+        """Compile the decoder, or the model of another implementation in its place."""
+        if model is None:
+            self.run_decoder = self.compile(decoder)
+        else:
+            self.run_decoder = self.compile_model(OwnForward(model))
 
     @property
     def forward_options(self) -> dict:
@@ -101,44 +105,9 @@ class StepEngine(Engine):
         """A pure function of tensors as this engine executes it, for what is a part of a model."""
         return function
 
-    def compile_training(self, decoder: Decoder) -> Callable:
-        """(tokens, targets) -> loss, with gradients, as model.training.LossForward."""
-        raise NotImplementedError
-
     def compile_model(self, model: nn.Module) -> Callable:
         """A whole model of another implementation, as it is called."""
         raise CannotRun(f"mode '{self.plan.mode}' executes this project's build of the model only")
-
-    def _own(self, model: nn.Module) -> Callable:
-        return self.compile_model(OwnForward(model))
-
-    def _own_loss(self, model: nn.Module) -> Callable:
-        return self.compile_model(OwnLoss(model))
-
-    def loss_forward(
-        self, decoder: Decoder, transform: Transform | None = None, **settings: bool
-    ) -> Callable:
-        """Compiled by `transform` function by function, or whole; settings: of LossForward."""
-        checkpointing = self.plan.training.activation_checkpointing
-        if transform is not None and self.plan.compile_scope == "model":
-            return transform(LossForward(decoder, None, checkpointing, **settings))
-        return LossForward(decoder, transform, checkpointing, **settings)
-
-    @property
-    def loss(self) -> Tensor:
-        """Of the newest training step, a scalar in fp32 on the device."""
-        return self.trainer.loss
-
-    def train(self, token_ids: Tensor) -> None:
-        """One training step; token_ids [batch, length + 1]."""
-        self.trainer.step(token_ids)
-
-    def forget_gradients(self) -> None:
-        self.trainer.forget_gradients()
-
-    def gradient_norms(self) -> dict[str, Tensor]:
-        """Of the newest training step, by weight."""
-        return self.trainer.gradient_norms()
 
     @torch.inference_mode()
     def prefill(self, input_ids: Tensor) -> None:
@@ -147,7 +116,11 @@ class StepEngine(Engine):
         start = self.plan.context_depth
         end = start + input_ids.shape[1]
         self.position.fill_(start)
-        self._step(input_ids)
+        graph = self._prompt_graph
+        if graph is None or self.replayed or input_ids.shape != graph.inputs.shape:
+            self._step(input_ids)
+        else:
+            self.logits, self.choices = graph.replay(input_ids)
         self.position.fill_(end)
         self.tokens[:, end : end + 1].copy_(self.token)
 
@@ -157,8 +130,7 @@ class StepEngine(Engine):
         if self._graph is None:
             self._decode_step()
         else:
-            self._graph.replay()
-            self.logits, self.choices = self._graph_logits, self._graph_choices
+            self.logits, self.choices = self._graph.replay()
 
     def _decode_step(self) -> None:
         if self.run_step is not None:
@@ -184,9 +156,7 @@ class StepEngine(Engine):
         if self._graph is None:
             self._forward_step(input_ids)
         else:
-            self._graph_inputs.copy_(input_ids)
-            self._graph.replay()
-            self.logits, self.choices = self._graph_logits, self._graph_choices
+            self.logits, self.choices = self._graph.replay(input_ids)
 
     def _forward_step(self, input_ids: Tensor) -> None:
         replayed = (self.replayed,) if self.replayed else ()
@@ -201,38 +171,43 @@ class StepEngine(Engine):
 
     @torch.inference_mode()
     def capture(self) -> None:
-        """Capture the decode step (without a cache: the forward); leaves the engine reset."""
-        if not self.has_cache:
-            shape = (self.plan.batch_size, self.plan.input_length)
-            self._graph_inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
-        stream = torch.cuda.Stream(self.device)
-        stream.wait_stream(torch.cuda.current_stream(self.device))
+        """Capture the decode step and a short prompt (without a cache: the forward); leaves the
+        engine reset."""
         self.reset()
-        with torch.cuda.stream(stream):
-            for _ in range(_CAPTURE_WARMUP_STEPS):
-                self.position.zero_()  # the least cache has two slots
-                self._captured_step()
-        torch.cuda.current_stream(self.device).wait_stream(stream)
-        self.logits = None
-        self._graph = torch.cuda.CUDAGraph()
-        # NCCL's watchdog thread may ask for its events meanwhile.
-        mode = "global" if self._num_ranks == 1 else "thread_local"
-        with torch.cuda.graph(self._graph, capture_error_mode=mode):
-            self._captured_step()
-        self._graph_logits, self._graph_choices = self.logits, self.choices
+        if self.has_cache:
+            # The least cache has two slots.
+            self._graph = self._captured(self._decode_step, before=self.position.zero_)
+            if self._captures_prompts():
+                self.position.fill_(self.plan.context_depth)
+                # It ran once, and a longer warm-up would be a part of the start-up.
+                self._prompt_graph = self._captured(
+                    self._step, self._input_memory(), warmup_steps=1
+                )
+        else:
+            self._graph = self._captured(self._forward_step, self._input_memory())
         self.reset()
 
-    def _captured_step(self) -> None:
-        if self.has_cache:
-            self._decode_step()
-        else:
-            self._forward_step(self._graph_inputs)
+    def _captured(
+        self, step: Callable, inputs: Tensor | None = None, **options: object
+    ) -> CapturedStep:
+        def run() -> tuple[Tensor, list[Tensor]]:
+            self.logits = None
+            step() if inputs is None else step(inputs)
+            return self.logits, self.choices
+
+        return CapturedStep(run, self.device, self._num_ranks, inputs, **options)
+
+    def _captures_prompts(self) -> bool:
+        tokens = self.plan.batch_size * self.plan.input_length
+        return self.plan.captures_prompts and tokens <= MAX_CAPTURED_PROMPT_TOKENS
+
+    def _input_memory(self) -> Tensor:
+        shape = (self.plan.batch_size, self.plan.input_length)
+        return torch.zeros(shape, dtype=torch.int64, device=self.device)
 
     @torch.inference_mode()
     def reset(self, fill: float = 0.0) -> None:
-        """A cache that holds `fill` in every slot, position 0, no tokens; or initial weights."""
-        if self.trainer is not None:
-            self.trainer.reset()
+        """A cache that holds `fill` in every slot, position 0, no tokens."""
         for cache in self.caches:
             for tensor in cache:
                 tensor.fill_(fill)
@@ -253,14 +228,11 @@ class StepEngine(Engine):
         self.tokens.fill_(-1)
 
     def graph_pool_bytes(self) -> int | None:
-        if self._graph is None:
-            return None
-        pool = self._graph.pool()
-        segments = torch.cuda.memory_snapshot()
-        return sum(s["total_size"] for s in segments if tuple(s["segment_pool_id"]) == tuple(pool))
+        graphs = [graph for graph in (self._graph, self._prompt_graph) if graph is not None]
+        return sum(graph.pool_bytes() for graph in graphs) if graphs else None
 
     def close(self) -> None:
-        self._graph = self._graph_inputs = self._graph_logits = self.logits = None
-        self.choices = self.replayed = self._graph_choices = []
+        self._graph = self._prompt_graph = self.logits = None
+        self.choices = self.replayed = []
         self.caches = []
-        self.run_decoder = self.run_step = self.trainer = None
+        self.run_decoder = self.run_step = None

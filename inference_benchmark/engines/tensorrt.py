@@ -143,7 +143,7 @@ def _attend_to_cache(q, k, v, mask, keys: Tensor, values: Tensor) -> Tensor:
     """A token's context of the filled slots of the cache and of itself: one softmax over both."""
     grouped = q.flatten(1, 2).unflatten(1, (k.shape[1], -1)) * q.shape[-1] ** -0.5
     scores = (grouped @ keys.transpose(2, 3)).float() + mask
-    own = (grouped @ k.transpose(2, 3)).float()
-    shares = torch.softmax(torch.cat((scores, own), dim=-1), dim=-1).to(q.dtype)
+    own_scores = (grouped @ k.transpose(2, 3)).float()
+    shares = torch.softmax(torch.cat((scores, own_scores), dim=-1), dim=-1).to(q.dtype)
     context = shares[..., :-1] @ values + shares[..., -1:] @ v
     return context.flatten(1, 2).unsqueeze(2)

@@ -17,14 +17,18 @@ from torch import nn
 
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
-from inference_benchmark.engines.step_engine import StepEngine
+from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.few_rows_linear import few_rows_linear
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
+from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
 from inference_benchmark.kernels.quantized_experts import quantized_experts
 from inference_benchmark.kernels.rope_cache import rope_and_cache
+from inference_benchmark.kernels.rope_decode import rope_decode
 from inference_benchmark.kernels.routed_experts import routed_experts
 from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
@@ -67,6 +71,20 @@ def _register_operators():
     def like_linear(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
 
+    def like_normed(update, residual, norm_weight, weight, eps):
+        return like_linear(update, weight), TensorProxy(like=update)
+
+    def like_product(update, residual, norm_weight, weight, eps):
+        shape = (*update.shape[:-1], weight.shape[0] // 2)
+        return TensorProxy(like=update, shape=shape), TensorProxy(like=update)
+
+    def like_context(qkv, cos, sin, k_cache, *rest):
+        batch, rows, head_dim = qkv.shape
+        return TensorProxy(like=qkv, shape=(batch, rows - 2 * k_cache.shape[1], head_dim))
+
+    def like_token(logits):
+        return TensorProxy(like=logits, shape=(logits.shape[0], 1), dtype=dtypes.int64)
+
     def like_gathered(x, size):
         return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
 
@@ -81,8 +99,13 @@ def _register_operators():
         (cached_causal_attention, like_first, None),
         (rope_and_cache, like_first, keep),
         (flash_decode, like_first, None),
+        (rope_decode, like_context, keep),
         (latent_decode, like_first, None),
         (gemv, like_linear, None),
+        (few_rows_linear, like_linear, None),
+        (norm_gemv, like_normed, None),
+        (greedy_token, like_token, None),
+        (norm_swiglu, like_product, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
         (quantized_experts, like_first, None),
@@ -102,11 +125,9 @@ _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 _OWN_OPTIONS = {"cache", "sharp_edges"}
 
 
-class ThunderEngine(StepEngine):
+class ThunderEngine(TrainingEngine):
     capabilities = replace(
-        StepEngine.capabilities,
-        weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"}),
-        steps=StepEngine.capabilities.steps | {"train"},
+        TrainingEngine.capabilities, weight_formats=frozenset({"bf16", "fp16", "fp32", "fp8"})
     )
 
     def compile(self, decoder: Decoder) -> Callable:
@@ -173,9 +194,9 @@ class ThunderEngine(StepEngine):
 
     def _name_of(self, executor: str) -> str | None:
         """As thunder has it."""
-        found = EXECUTORS[executor]
+        entry = EXECUTORS[executor]
         trains = self.plan.training is not None
-        return (trains and found.training_name) or found.thunder_name
+        return (trains and entry.training_name) or entry.thunder_name
 
     def _transforms(self, function: Callable) -> list:
         """What rewrites the trace; FP8 weights belong to modules, so functions have none."""

@@ -3,7 +3,8 @@
 `transformers` is what a call of `generate` does: a cache that grows, operation by operation.
 `+static` gives it a cache of fixed size, `+static+compile` has it compile decode steps, by its own
 choice of mode. Its parameters are the session's own weights, without a copy. A streamer tells when
-each token has reached the host, which `generate` waits for at every step.
+each token has reached the host, which `generate` waits for at every step. It alone runs checkpoints
+of architectures that the decoder can't be (model/foreign.py).
 """
 
 import time
@@ -32,7 +33,7 @@ class TransformersEngine(StreamEngine):
 
         transformers.logging.set_verbosity_error()
         self._version = transformers.__version__
-        self._device = resources.decoder.norm.weight.device
+        self._device = next(resources.decoder.parameters()).device
         self._is_static = "static" in plan.options
         self._is_compiled = "compile" in plan.options
         self._model = _build(resources.decoder)
@@ -131,7 +132,10 @@ class TransformersEngine(StreamEngine):
 
 
 def _build(decoder):
-    """transformers' model whose parameters are views of the decoder's."""
+    """transformers' model whose parameters are views of the decoder's; of an architecture that is not
+    ours, the very model that was loaded."""
+    if decoder.config.is_foreign:
+        return decoder.model
     from transformers import AutoConfig, AutoModelForCausalLM
 
     settings = config_json(decoder)

@@ -1,10 +1,14 @@
 """vLLM, in a process of its own, and often in a Python of its own: it pins torch's version.
 
-A temporary safetensors folder hands it the session's weights. Logits come as Python objects, a
+A temporary safetensors folder hands it the session's weights. Where that has no room on any disk, vLLM
+makes random ones of its own, and nothing of its output can be checked. Logits come as Python objects, a
 hundred thousand per position, so they are asked of two sequences alone.
 """
 
+from dataclasses import replace
+
 from inference_benchmark.engines.worker_engine import WorkerEngine
+from inference_benchmark.errors import NoRoom
 
 
 class VllmEngine(WorkerEngine):
@@ -12,7 +16,18 @@ class VllmEngine(WorkerEngine):
     most_logit_sequences = 2
 
     def settings(self) -> dict:
-        return super().settings() | {"folder": str(self.resources.files.safetensors())}
+        files = self.resources.files
+        try:
+            folder, load_format = files.safetensors(), "auto"
+        except NoRoom:
+            folder, load_format = files.configuration(), "dummy"
+            nothing = frozenset()
+            self.capabilities = replace(self.capabilities, takes_weights=False, evidence=nothing)
+        return super().settings() | {
+            "folder": str(folder),
+            "load_format": load_format,
+            "weight_bytes": files.num_bytes,
+        }
 
     def environment(self) -> dict[str, str]:
         return {

@@ -69,7 +69,10 @@ class WorkerEngine(StreamEngine):
         return torch.frombuffer(values, dtype=torch.float32).view(reply["shape"])
 
     def facts(self) -> dict:
-        return self._facts | {"python": self.plan.python or "this one"}
+        return self._facts | {
+            "python": self.plan.python or "this one",
+            "environment": self._worker.call("environment"),
+        }
 
     def reported_memory(self) -> dict[str, int]:
         return self._worker.call("memory")

@@ -36,6 +36,20 @@ def jit(function: Callable[..., Any]) -> Any:
     return function if triton is None else triton.jit(function)
 
 
+@jit
+def prefetch(pointers):
+    """Send the lines of memory that these point into on their way to L2; nothing waits for them.
+    Not for the interpreter."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
+        "=r,l",
+        [pointers.to(tl.int64)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
+
+
 def register_operator(
     name: str,
     reference: Callable[..., Any],

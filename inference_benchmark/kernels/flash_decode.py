@@ -28,6 +28,7 @@ from inference_benchmark.kernels._registration import (
     tl,
     triton,
 )
+from inference_benchmark.kernels.arrivals import arrival_counters
 
 # Programs launched per multiprocessor at most. On an H200 one beats two: 6.7 against 7.8 us at batch
 # 1 and 1,500 tokens (fewer partial results to combine), 48 against 55 us at batch 32.
@@ -292,7 +293,7 @@ def launch_flash_decode(
         out,
         partial,
         lse,
-        None if single else _arrival_counters(q.device, pairs),
+        None if single else arrival_counters("flash_decode", q.device, pairs),
         *q.stride()[:2],
         *k_cache.stride()[:3],
         *v_cache.stride()[:3],
@@ -319,23 +320,6 @@ def _workspace(rows: int, head_dim: int, q: torch.Tensor) -> tuple[torch.Tensor,
         torch.empty((rows, head_dim), dtype=torch.float32, device=q.device),
         torch.empty(rows, dtype=torch.float32, device=q.device),
     )
-
-
-def _arrival_counters(device: torch.device, pairs: int) -> torch.Tensor:
-    """int32 zeros [pairs]: every call takes them at zero and leaves them at zero.
-
-    Kept for the life of the process, because captured graphs hold their address. A call that is
-    captured before any eager one gets its own instead, cleared in each replay of that graph.
-    """
-    counters = _kept_counters.get((device, pairs))
-    if counters is None:
-        counters = torch.zeros(pairs, dtype=torch.int32, device=device)
-        if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
-            _kept_counters[device, pairs] = counters
-    return counters
-
-
-_kept_counters: dict[tuple[torch.device, int], torch.Tensor] = {}
 
 
 def _scale(scale: float | None, head_dim: int) -> float:

@@ -88,6 +88,11 @@ def _scale_rows_kernel(
     tl.store(out, weights.to(out_ptr.dtype.element_ty), mask=inside)
 
 
+def x_tile(num_rows: int) -> int:
+    """Rows of x in a program: a power of two that the matrix units take."""
+    return max(_MIN_TILE, 1 << (num_rows - 1).bit_length())
+
+
 def launch_few_rows_bytes(
     x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, plan: Plan | None = None
 ) -> torch.Tensor:
@@ -104,7 +109,7 @@ def launch_few_rows_bytes(
         num_rows,
         out_features,
         IN_FEATURES=in_features,
-        X_ROWS=max(_MIN_TILE, 1 << (num_rows - 1).bit_length()),
+        X_ROWS=x_tile(num_rows),
         ROWS=plan.rows,
         COLUMNS=plan.columns,
         num_warps=plan.num_warps,

@@ -265,11 +265,15 @@ def _fake(
     v_cache: torch.Tensor,
     position: torch.Tensor,
 ) -> torch.Tensor:
-    # Of two updated graph inputs in one storage, inductor (torch 2.11) updates a misplaced copy of
-    # one: a wrong cache, silently. Only tracing comes here, and there it must not happen.
-    if k_cache.untyped_storage()._cdata == v_cache.untyped_storage()._cdata:
-        raise ValueError("rope_and_cache: k_cache and v_cache must not share storage in a compiler")
+    refuse_shared_storage("rope_and_cache", k_cache, v_cache)
     return _empty_output(q)
+
+
+def refuse_shared_storage(operator: str, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
+    """Of two updated graph inputs in one storage, inductor (torch 2.11) updates a misplaced copy of
+    one: a wrong cache, silently. Only tracing asks, and there it must not happen."""
+    if k_cache.untyped_storage()._cdata == v_cache.untyped_storage()._cdata:
+        raise ValueError(f"{operator}: k_cache and v_cache must not share storage in a compiler")
 
 
 _operator = register_operator(

@@ -37,11 +37,16 @@ class CheckpointError(RuntimeError):
         super().__init__(printable(message))
 
 
+class UnknownModel(CheckpointError):
+    """What lies there may be a model, but none that the decoder can be."""
+
+
 def read_model(path: Path, expected: ModelConfig | None = None) -> ModelConfig:
     """The model that a folder or a GGUF file holds, named after it, or as expected if it is that one.
 
     Raises:
-        CheckpointError: no such folder or file, no supported model in it, or not the expected one.
+        CheckpointError: no such folder or file, no supported model in it (UnknownModel), or not the
+            expected one.
     """
     file = gguf_file(path)
     return _read_folder(path, expected) if file is None else _read_gguf(file, expected)
@@ -93,7 +98,7 @@ def _read_gguf(path: Path, expected: ModelConfig | None) -> ModelConfig:
 def _read_folder(folder: Path, expected: ModelConfig | None) -> ModelConfig:
     weight_files(folder)
     path = folder / "config.json"
-    config = _read_json(path)
+    config = read_json(path)
     _check_not_quantized(folder, config)
     read = _reader(folder, config)
     try:
@@ -101,7 +106,7 @@ def _read_folder(folder: Path, expected: ModelConfig | None) -> ModelConfig:
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from None
     except Unsupported as error:
-        raise CheckpointError(f"{path}: {error} is not supported") from None
+        raise UnknownModel(f"{path}: {error} is not supported") from None
     except (TypeError, ValueError, IndexError, AttributeError) as error:
         raise CheckpointError(f"{path} makes no sense: {error}") from None
     return model if expected is None else _as_expected(folder, model, expected)
@@ -121,12 +126,12 @@ _QUANTIZED_BY = {
 def _check_not_quantized(folder: Path, config: dict) -> None:
     """Weights that were quantised already are in layouts of other programs."""
     nested = config.get("text_config")
-    found = config.get("quantization_config") or (
+    quantization = config.get("quantization_config") or (
         nested.get("quantization_config") if isinstance(nested, dict) else None
     )
-    if not found:
+    if not quantization:
         return
-    method = found.get("quant_method") if isinstance(found, dict) else None
+    method = quantization.get("quant_method") if isinstance(quantization, dict) else None
     named = method if isinstance(method, str) else "an unknown method"
     raise CheckpointError(
         f"{folder} holds weights that are quantised already (quantization_config: {named}), which "
@@ -145,7 +150,7 @@ def _reader(folder: Path, config: dict) -> ConfigReader:
     architecture = listed[0] if isinstance(listed, list) and listed else "none"
     if not isinstance(architecture, str) or architecture not in readers:
         valid = ", ".join(readers)
-        raise CheckpointError(
+        raise UnknownModel(
             f"{folder}: unsupported architecture {architecture} (supported: {valid})"
         )
     return readers[architecture]
@@ -156,11 +161,11 @@ def _as_expected(folder: Path, model: ModelConfig, expected: ModelConfig) -> Mod
         raise CheckpointError(f"{folder}: expected {expected.family}, found {model.family}")
     sizes = [(m.num_layers, m.hidden_size, m.vocab_size, m.parameters) for m in (expected, model)]
     if sizes[0] != sizes[1]:
-        wanted, found = (
+        wanted, built = (
             f"{layers} layers, hidden size {hidden}, vocabulary {vocab}, {total / 1e9:.2f} B"
             for layers, hidden, vocab, total in sizes
         )
-        raise CheckpointError(f"{folder}: expected {expected.name} ({wanted}), found {found}")
+        raise CheckpointError(f"{folder}: expected {expected.name} ({wanted}), found {built}")
     return replace(model, name=expected.name)
 
 
@@ -191,7 +196,7 @@ def _weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _indexed_files(folder: Path) -> list[Path]:
-    weight_map = _read_json(folder / _INDEX).get("weight_map", {})
+    weight_map = read_json(folder / _INDEX).get("weight_map", {})
     names = weight_map.values() if isinstance(weight_map, dict) else [None]
     if not all(isinstance(name, str) for name in names):
         raise CheckpointError(
@@ -230,7 +235,11 @@ def _what_it_holds(folder: Path) -> str:
     return f", but {refused[0].name}, {_REFUSED[refused[0].suffix]}" if refused else ""
 
 
-def _read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict:
+    """
+    Raises:
+        CheckpointError: it can't be read, or holds no object.
+    """
     _check_regular(path)
     try:
         if path.stat().st_size > _LARGEST_JSON:

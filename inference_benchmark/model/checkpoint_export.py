@@ -53,7 +53,7 @@ def export_safetensors(decoder: Decoder, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    config = config_json(decoder)
+    export_config(decoder, folder)
     files: dict[str, list[str]] = {}
     for number, part in enumerate(_parts(tensors(decoder))):
         name = f"model-{number + 1:05d}.safetensors"
@@ -68,7 +68,15 @@ def export_safetensors(decoder: Decoder, folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(
         json.dumps({"metadata": {}, "weight_map": index})
     )
-    (folder / "config.json").write_text(json.dumps(config))
+
+
+def export_config(decoder: Decoder, folder: Path) -> None:
+    """Write config.json alone.
+
+    Raises:
+        CannotRun: the family's weights can't be handed over.
+    """
+    (folder / "config.json").write_text(json.dumps(config_json(decoder)))
 
 
 def _parts(weights: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.parts import Llama3RopeScaling, Rope, RopeFactors, YarnRopeScaling
 
-# Far beyond any model, and small enough that what is computed from it ends.
+# Larger than in any model, and small enough for what is computed from them to end soon.
 _LARGEST = {"num_hidden_layers": 1024, "block_count": 1024}  # of config.json, of GGUF
 _LARGEST_NUMBER = 2**31
 
@@ -178,13 +178,7 @@ def written(model: ModelConfig, architecture: str, model_type: str) -> dict:
 def _written_scaling(scaling: Llama3RopeScaling | YarnRopeScaling | RopeFactors) -> dict:
     if not isinstance(scaling, Llama3RopeScaling):
         raise CannotRun(f"a config.json of Llama's can't say {type(scaling).__name__}")
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_context_length,
-    }
+    return scaling.config_json()
 
 
 _SCALINGS: dict[str, Callable[[dict], Llama3RopeScaling | YarnRopeScaling | None]] = {

@@ -1,32 +1,27 @@
 """The decoder: weights in modules, computation in pure functions that a mode may compile.
 
 A forward is `begin` (embedding, RoPE rows, mask), one function per layer and `finish` (norm, head,
-greedy choice). A layer is made of an attention and a feed-forward part (part_modules.py). All equal
-layers share one pure function of their tensors, so a compiler that compiles or traces a layer once
-serves all of them. A layer takes the residual stream and the previous layer's update, which is not
-yet added to it: the addition then stands before the norm that reads its result, and a compiler can
-fuse the two although it sees one layer only.
+greedy choice), all in functions.py. A layer is made of an attention and a feed-forward part
+(part_modules.py). All equal layers share one pure function of their tensors, so a compiler that
+compiles or traces a layer once serves all of them. A layer takes the residual stream and the previous
+layer's update, which is not yet added to it: the addition then stands before the norm that reads its
+result, and a compiler can fuse the two although it sees one layer only.
 """
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inference_benchmark.model.cache import LayerCache
 from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.functions import make_begin, make_finish, make_finish_all, make_layer
 from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
-from inference_benchmark.model.linear import make_linear
-from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.part_modules import file_of, weight_shards
 from inference_benchmark.model.parts import Attention, FeedForward, LayerConfig
 from inference_benchmark.model.rope import rope_tables
-from inference_benchmark.model.sampler import sample
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.weight_format import WeightFormat
-from inference_benchmark.parallel.collectives import make_all_gather, make_all_reduce
 from inference_benchmark.parallel.sharding import Shard, WeightShards
 
 Transform = Callable[[Callable], Callable]
@@ -236,106 +231,3 @@ class DecodeStep(nn.Module):
         position.add_(1)
         tokens.index_copy_(1, position, token)
         return (logits, *choices)
-
-
-@lru_cache
-def make_begin(uses_mask: bool, context_depth: int = 0) -> Callable:
-    def begin(tokens, position, some_cache, embedding, rope_cos, rope_sin):
-        residual = F.embedding(tokens, embedding)
-        length = tokens.shape[1]
-        mask = None
-        if length > 1:
-            rows = slice(context_depth, context_depth + length)
-            cos, sin = rope_cos[rows], rope_sin[rows]
-        else:
-            cos = torch.index_select(rope_cos, 0, position)
-            sin = torch.index_select(rope_sin, 0, position)
-            if uses_mask:
-                slots = torch.arange(some_cache.shape[2], device=tokens.device)
-                mask = (slots <= position)[None, None, None, :]  # [1, 1, 1, cache_length]
-        return residual, torch.zeros_like(residual), cos, sin, mask
-
-    return begin
-
-
-@lru_cache
-def make_layer(
-    config: LayerConfig,
-    norm_eps: float,
-    kernels: KernelConfig,
-    weight_format: WeightFormat | None = None,
-    context_depth: int = 0,
-) -> Callable:
-    """The pure function of such a layer; the same object for all layers that are equal.
-
-    It returns (update, residual), and of a mixture of experts the chosen ones.
-    """
-    linear = make_linear(kernels.linear, weight_format)
-    attention, feed_forward = config.attention, config.feed_forward
-    attend = file_of(attention).make_function(attention, norm_eps, kernels, linear, context_depth)
-    feed = file_of(feed_forward).make_function(feed_forward, kernels, linear)
-    all_reduce = make_all_reduce(kernels.all_reduce)
-
-    def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
-        norms, attention_weights, feed_forward_weights = weights
-        residual = residual + update
-        hidden = rms_norm(residual, norms[0], norm_eps)
-        update = all_reduce(attend(hidden, cos, sin, position, mask, attention_weights, cache))
-        residual = residual + update
-        hidden = rms_norm(residual, norms[1], norm_eps)
-        update, *choice = feed(hidden, feed_forward_weights, chosen)
-        return all_reduce(update), residual, *choice
-
-    return layer
-
-
-@lru_cache
-def make_finish(
-    norm_eps: float,
-    linear_backend: str,
-    all_reduce: str = "none",
-    num_ranks: int = 1,
-    head_format: WeightFormat | None = None,
-    sampling: Sampling | None = None,
-) -> Callable:
-    """With sampling the function takes the position of the first token that went in as well: a
-    token is drawn with the random numbers of the position where it will stand."""
-    linear = make_linear(linear_backend, head_format)
-    all_gather = make_all_gather(all_reduce, num_ranks)
-
-    def last_logits(update, residual, norm_weight, head_weight):
-        last = residual[:, -1] + update[:, -1]
-        return all_gather(linear(rms_norm(last, norm_weight, norm_eps), head_weight))
-
-    def finish(update, residual, norm_weight, head_weight):
-        logits = last_logits(update, residual, norm_weight, head_weight)
-        return logits, torch.argmax(logits, dim=-1, keepdim=True)
-
-    def finish_sampled(update, residual, norm_weight, head_weight, position):
-        logits = last_logits(update, residual, norm_weight, head_weight)
-        where = position + update.shape[1]
-        state = torch.cat((torch.full_like(where, sampling.seed), where))
-        return logits, sample(logits, sampling.temperature, sampling.top_k, state)
-
-    return finish if sampling is None else finish_sampled
-
-
-@lru_cache
-def make_finish_all(
-    norm_eps: float,
-    linear_backend: str,
-    all_reduce: str = "none",
-    num_ranks: int = 1,
-    head_format: WeightFormat | None = None,
-) -> Callable:
-    """As make_finish, for the logits of all positions; nothing is chosen."""
-    linear = make_linear(linear_backend, head_format)
-    all_gather = make_all_gather(all_reduce, num_ranks)
-
-    def finish(update, residual, norm_weight, head_weight):
-        logits = linear(rms_norm(residual + update, norm_weight, norm_eps), head_weight)
-        batch, length, share = logits.shape
-        whole = all_gather(logits.reshape(batch * length, share))
-        return (whole.reshape(batch, length, share * num_ranks),)
-
-    return finish

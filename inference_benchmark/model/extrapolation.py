@@ -1,13 +1,13 @@
 """From two depths to the full model: time = fixed + per layer, two measurements, two unknowns.
 
 Embedding, head and whatever a step costs once are the same at any depth, and layers of one kind
-take the same time each. So what LARGE layers take longer than SMALL ones is the time of the layers
-between them, and as many times over as those fit into the rest of the model it is missing:
+take the same time each. So the difference between LARGE and SMALL layers is the time of the layers
+between them, and the rest of the model takes that as many times over as those layers fit into it:
 
     time(full) = time(SMALL) + weight * (time(LARGE) - time(SMALL))
 
-Where layers are of several kinds, one weight has to fit all of them: of every kind the step from
-SMALL to LARGE must add the same share of what the full model adds. No torch.
+Where layers are of several kinds, one weight has to fit all of them: every kind must have the same
+share of the layers from SMALL to LARGE as of all layers above SMALL. No torch.
 """
 
 from collections import Counter
@@ -83,24 +83,24 @@ def pairs(model: ModelConfig) -> Iterator[tuple[int, int]]:
 
 
 def _default(model: ModelConfig) -> tuple[int, int]:
-    found = _DEFAULT_DEPTHS
-    if found[1] < model.num_layers and _problem(model, *found) is None:
-        return found
+    depths = _DEFAULT_DEPTHS
+    if depths[1] < model.num_layers and _problem(model, *depths) is None:
+        return depths
     least = next(pairs(model), None)
     if least is None:
-        raise RequestError(f"--extrapolate: no two depths of {model.name} say how long it takes")
+        raise RequestError(f"--extrapolate: no two depths of {model.name} lead to an estimate")
     return least
 
 
 def _nearest(model: ModelConfig, large: int) -> tuple[int, int] | None:
     """Depths that will do, at most as deep as asked for if there are any."""
-    found = list(pairs(model))
-    fitting = [pair for pair in found if pair[1] <= large] or found[:1]
+    depths = list(pairs(model))
+    fitting = [pair for pair in depths if pair[1] <= large] or depths[:1]
     return max(fitting, key=lambda pair: (pair[1], -pair[0]), default=None)
 
 
 def _problem(model: ModelConfig, small: int, large: int) -> str | None:
-    """Which kind of layer these depths say too little of."""
+    """Which kind of layer these depths hold too few or too many of."""
     layers = _numbered(model)
     number = _not_in_proportion(layers, small, large)
     if number is None:
@@ -130,8 +130,8 @@ def _not_in_proportion(layers: list[int], small: int, large: int) -> int | None:
     return min(wrong, key=lambda layer_type: between[layer_type], default=None)
 
 
-def _name(kind: LayerConfig) -> str:
-    attention, feed_forward = kind.attention, kind.feed_forward
+def _name(layer: LayerConfig) -> str:
+    attention, feed_forward = layer.attention, layer.feed_forward
     name = "attention"
     if not isinstance(attention, GroupedQueryAttention):
         name = "latent attention"

@@ -52,12 +52,12 @@ def parse(text: str) -> Implementation:
 
 def named_apart(implementations: list[Implementation]) -> list[Implementation]:
     """Several of one file get their function's name as well."""
-    names = [each.name for each in implementations]
+    names = [implementation.name for implementation in implementations]
     return [
-        replace(each, name=f"{each.name}:{each.function}")
-        if each.path is not None and names.count(each.name) > 1
-        else each
-        for each in implementations
+        replace(implementation, name=f"{implementation.name}:{implementation.function}")
+        if implementation.path is not None and names.count(implementation.name) > 1
+        else implementation
+        for implementation in implementations
     ]
 
 
@@ -125,10 +125,4 @@ def _scaling(scaling) -> dict | None:
         return None
     if not isinstance(scaling, Llama3RopeScaling):
         raise ValueError(f"RoPE scaling {type(scaling).__name__} has no plain description")
-    return {
-        "rope_type": "llama3",
-        "factor": scaling.factor,
-        "low_freq_factor": scaling.low_freq_factor,
-        "high_freq_factor": scaling.high_freq_factor,
-        "original_max_position_embeddings": scaling.original_context_length,
-    }
+    return scaling.config_json()

@@ -19,12 +19,12 @@ _WITH_BACKWARD = 3
 _FP32_BYTES = 4
 
 
-def layer_for(kind: str, model: ModelConfig) -> ModelConfig:
-    """What is built of a model for its part of this kind: one layer of the kind that it has most of,
+def layer_for(part: str, model: ModelConfig) -> ModelConfig:
+    """What is built of a model for that part of it: one layer of the kind that it has most of,
     without a vocabulary; for attention, which has no weights, with hardly a feed-forward network.
     """
     layer = replace(model.one_layer(), vocab_size=1)
-    return replace(layer, feed_forward=DenseFeedForward(1)) if kind == "attention" else layer
+    return replace(layer, feed_forward=DenseFeedForward(1)) if part == "attention" else layer
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class AttentionShape:
 @dataclass(frozen=True)
 class LayerPart:
     """
-    kind: "attention" (of queries, keys and values: no projections), "ffn" or "layer".
+    name: "attention" (of queries, keys and values: no projections), "ffn" or "layer".
     length: tokens of a prompt; with decode one token per sequence goes in, and this is how many slots
         of the cache it attends to, its own included.
     backward: gradients of inputs and weights as well.
     feed_forward: of "ffn": "swiglu", the model's own, or "gelu", the classic one of two matrices.
     """
 
-    kind: str
+    name: str
     length: int
     decode: bool = False
     backward: bool = False
@@ -101,18 +101,18 @@ class LayerPart:
     @property
     def label(self) -> str:
         """What is timed: "attention", "attention decode", "ffn gelu backward"."""
-        further = [self.feed_forward] if self.kind == "ffn" else []
+        further = [self.feed_forward] if self.name == "ffn" else []
         further += ["decode"] * self.decode + ["backward"] * self.backward
-        return " ".join([self.kind, *further])
+        return " ".join([self.name, *further])
 
     def unsupported(self, model: ModelConfig) -> str | None:
         """Why this part of the model, of one layer, can't be timed; None where it can."""
         layer = model.layers[0]
         chunk_size = getattr(layer.attention, "chunk_size", None)
-        if self.kind == "attention" and self.length > (chunk_size or self.length):
+        if self.name == "attention" and self.length > (chunk_size or self.length):
             return f"{model.name} attends within {chunk_size} tokens: --sequence-lengths up to that"
         is_mixture = not isinstance(layer.feed_forward, DenseFeedForward)
-        uses_it = self.kind == "layer" or self.kind == "ffn" and self.feed_forward == "swiglu"
+        uses_it = self.name == "layer" or self.name == "ffn" and self.feed_forward == "swiglu"
         if self.backward and uses_it and is_mixture:
             return f"the experts of {model.name} have no backward pass here: leave out --backward"
         return None
@@ -132,7 +132,7 @@ class LayerPart:
 
     def work(self, model: ModelConfig, precision: Precision, batch_size: int) -> Work:
         """model: of one layer."""
-        count = {"attention": self._attention, "ffn": self._ffn, "layer": self._layer}[self.kind]
+        count = {"attention": self._attention, "ffn": self._ffn, "layer": self._layer}[self.name]
         forward = count(model, precision, batch_size)
         return forward.times(_WITH_BACKWARD) if self.backward else forward
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inference_benchmark.kernels.few_rows_linear import MAX_ROWS, few_rows_linear
 from inference_benchmark.kernels.gemv import gemv
 from inference_benchmark.model.weight_format import QUANTIZED, WeightFormat
 
@@ -21,25 +22,27 @@ Linear = Callable[[Tensor, LinearWeights], Tensor]
 def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Linear:
     """linear(x [..., in], weights of a matrix [out, in]) -> [..., out].
 
-    backend: of plain matrices: "gemv" is our kernel where x is one row, "torch" never. Of formats
-        of this project "gemv" is our kernel of that format, "torch" what PyTorch has for it, and
+    backend: of plain matrices: "gemv" are our kernels where x is one row or a few; "torch" never. Of formats of this project "gemv" is our kernel of that format, "torch" what PyTorch has for it, and
         "dequantized" the product with the matrix that the weights stand for.
     """
 
     def linear(x, weight):
         return F.linear(x, weight, None)
 
-    def one_row_linear(x, weight):
-        return gemv(x, weight) if _rows(x) == 1 else F.linear(x, weight, None)
+    def few_rows(x, weight):
+        rows = number_of_rows(x)
+        if rows == 1:
+            return gemv(x, weight)
+        return few_rows_linear(x, weight) if rows <= MAX_ROWS else F.linear(x, weight, None)
 
     if weight_format is not None and weight_format.module is not None:
         return _format_linear(import_module(weight_format.module), backend)
-    return one_row_linear if backend == "gemv" else linear
+    return few_rows if backend == "gemv" else linear
 
 
 def linear_functions() -> list[Callable]:
     """What this project's weight formats compute with: x, then the tensors of a matrix."""
-    modules = [import_module(each.module) for each in QUANTIZED.values()]
+    modules = [import_module(quantized.module) for quantized in QUANTIZED.values()]
     return list(dict.fromkeys(f for module in modules for f in (module.plain, module.fast)))
 
 
@@ -59,7 +62,8 @@ def _format_linear(module: ModuleType, backend: str) -> Linear:
     return {"dequantized": dequantized_linear, "gemv": fast_linear}.get(backend, plain_linear)
 
 
-def _rows(x: Tensor) -> int:
+def number_of_rows(x: Tensor) -> int:
+    """Of x [..., columns]."""
     rows = 1
     for size in x.shape[:-1]:
         rows *= size

@@ -83,7 +83,7 @@ def _called(implementation: Implementation) -> str:
 
 
 @torch.no_grad()
-def _load(model: nn.Module, weights: Mapping[str, Tensor], which: Implementation) -> None:
+def _load(model: nn.Module, weights: Mapping[str, Tensor], implementation: Implementation) -> None:
     if hasattr(model, "load_weights"):
         model.load_weights(weights)
         return
@@ -92,13 +92,13 @@ def _load(model: nn.Module, weights: Mapping[str, Tensor], which: Implementation
     unexpected = sorted(set(weights) - set(parameters))
     if missing or unexpected:
         raise CannotRun(
-            f"{_called(which)}: its parameters are not named as the checkpoint's: it has "
+            f"{_called(implementation)}: its parameters are not named as the checkpoint's: it has "
             f"{_few(missing)}, and lacks {_few(unexpected)}; load_weights(weights) could take them"
         )
     for name, parameter in parameters.items():
         if parameter.shape != weights[name].shape:
             raise CannotRun(
-                f"{_called(which)}: {name} is {list(parameter.shape)}, "
+                f"{_called(implementation)}: {name} is {list(parameter.shape)}, "
                 f"not {list(weights[name].shape)}"
             )
         parameter.copy_(weights[name])

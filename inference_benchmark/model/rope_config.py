@@ -13,6 +13,16 @@ class Llama3RopeScaling:
     high_freq_factor: float = 4.0
     original_context_length: int = 8192
 
+    def config_json(self) -> dict:
+        """As config.json has it, under rope_scaling."""
+        return {
+            "rope_type": "llama3",
+            "factor": self.factor,
+            "low_freq_factor": self.low_freq_factor,
+            "high_freq_factor": self.high_freq_factor,
+            "original_max_position_embeddings": self.original_context_length,
+        }
+
     def factors(self, theta: float, rope_dim: int) -> tuple[float, ...]:
         """By what each frequency is divided, the fastest first: slow rotations are stretched by the
         factor, fast ones kept, those between blended linearly."""

@@ -114,11 +114,11 @@ def _chat_template(folder: Path, config: dict) -> str | None:
     path = folder / _TEMPLATE
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    found = config.get("chat_template")
-    if isinstance(found, list):
-        named = {each.get("name"): each.get("template") for each in found}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
 
 
 def _text_of(token: object) -> str:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from inference_benchmark.model.decoder import Decoder, Transform, make_layer
+from inference_benchmark.model.decoder import Decoder, Transform
+from inference_benchmark.model.functions import make_layer
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.norm import rms_norm
 
@@ -55,8 +56,10 @@ class LossForward(nn.Module):
         }
         if not transform_each:
             functions = {layer: transform(function) for layer, function in functions.items()}
-        found = [functions[layer] for layer in config.layers]
-        self.layer_functions = [transform(each) for each in found] if transform_each else found
+        layers = [functions[layer] for layer in config.layers]
+        self.layer_functions = (
+            [transform(function) for function in layers] if transform_each else layers
+        )
         self.loss = transform(make_loss(config.norm_eps))
         self.checkpointing = checkpointing
 

@@ -30,7 +30,7 @@ class TransformersModel(nn.Module):
         start = position.reshape(()) if length == 1 else torch.zeros_like(position).reshape(())
         for layer in cache.layers:  # each counts on its own
             layer.cumulative_length = start.clone()
-        found = self.inner(
+        output = self.inner(
             input_ids,
             past_key_values=cache,
             cache_position=positions,
@@ -38,7 +38,7 @@ class TransformersModel(nn.Module):
             use_cache=True,
             logits_to_keep=1,
         )
-        return found.logits[:, -1]
+        return output.logits[:, -1]
 
     def load_weights(self, weights) -> None:
         parameters = dict(self.inner.named_parameters())

@@ -96,6 +96,9 @@ _TABLE = (
     WeightFormat("fp16", 16, "fp16"),
     WeightFormat("fp32", 32, "fp32"),
     WeightFormat("fp8",   8, "fp8", made_by_engine=True),  # of Transformer Engine
+    # Of llama.cpp, in GGUF files.
+    WeightFormat("q8_0",  8, "base", group_size=32, scale_bits=16, made_by_engine=True),
+    WeightFormat("q4_0",  4, "base", group_size=32, scale_bits=16, made_by_engine=True),
 )
 
 _QUANTIZED = (

@@ -1,8 +1,10 @@
 """What was asked of the engines, held against what each of them can do. No torch."""
 
 import shutil
+from collections.abc import Sequence
 
 from inference_benchmark.engines import ENGINES, PLAIN
+from inference_benchmark.engines.base import MAX_CAPTURED_PROMPT_TOKENS
 from inference_benchmark.engines.spec import (
     GRAPH_COMPILE_MODES,
     ModeSpec,
@@ -12,6 +14,7 @@ from inference_benchmark.engines.spec import (
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.families import FAMILIES
+from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.options import parts
 from inference_benchmark.options.checks import given_flags
@@ -37,14 +40,18 @@ def check_own_loops(
     arguments, specs: list[ModeSpec], model: ModelConfig, ranks: int
 ) -> dict[str, str]:
     """What engines with a loop of their own can't do; returns the Python of those that have one."""
-    own = [spec for spec in specs if spec.engine.has_own_loop]
+    with_own_loop = [spec for spec in specs if spec.engine.has_own_loop]
     given = given_flags(arguments) & {"cuda_graphs", "attention", "linear"}
-    if given and len(own) == len(specs):
+    if given and len(with_own_loop) == len(specs):
         name = sorted(given)[0]
-        raise RequestError(f"{option(name)} does nothing for {own[0].label}, whose loop is its own")
-    for spec in own:
+        raise RequestError(
+            f"{option(name)} does nothing for {with_own_loop[0].label}, whose loop is its own"
+        )
+    for spec in with_own_loop:
         if WORKLOADS[arguments.workload].reads_prompt_only:
             raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
+        if WORKLOADS[arguments.workload].has_depths:
+            raise RequestError(f"mode '{spec.label}' can't fill its cache: leave out --depth")
         if arguments.extrapolate is not None:
             raise RequestError(
                 f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "
@@ -60,14 +67,15 @@ def check_own_loops(
                 f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
                 f"{arguments.precision}"
             )
-        if spec.engine.needs_weights and FAMILIES[model.family].write is None:
+        is_ours = spec.engine.needs_weights and not model.is_foreign
+        if is_ours and FAMILIES[model.family].write is None:
             names = ", ".join(name for name, family in FAMILIES.items() if family.write)
             raise CannotRun(
                 f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"
             )
     pythons = dict(arguments.engine_python)
     for name, path in pythons.items():
-        if name not in [spec.name for spec in own if spec.engine.in_worker]:
+        if name not in [spec.name for spec in with_own_loop if spec.engine.in_worker]:
             raise RequestError(
                 f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
             )
@@ -97,6 +105,30 @@ def check_compile_flags(arguments, specs: list[ModeSpec]) -> None:
             "which compiles none"
         )
     check_compile_mode(arguments.compile_mode, specs)
+
+
+def check_captures(
+    arguments,
+    specs: list[ModeSpec],
+    input_length: int,
+    implementations: Sequence[Implementation],
+) -> None:
+    """--capture-prompts has to capture one."""
+    if not arguments.capture_prompts:
+        return
+    if not any(spec.cuda_graphs and not spec.engine.has_own_loop for spec in specs):
+        raise RequestError("--capture-prompts does nothing without CUDA graphs: NAME+graphs")
+    sizes = [size for size in arguments.batch_size if isinstance(size, int)]
+    tokens = min(sizes, default=1) * input_length
+    if tokens > MAX_CAPTURED_PROMPT_TOKENS:
+        raise RequestError(
+            f"--capture-prompts is for up to {MAX_CAPTURED_PROMPT_TOKENS:,} tokens in all sequences, "
+            f"not {tokens:,}: their kernels keep the GPU busy anyway"
+        )
+    if not all(implementation.is_default for implementation in implementations):
+        raise RequestError(
+            "--capture-prompts is of our build of a model: leave out --implementation"
+        )
 
 
 def check_kernels(arguments, specs: list[ModeSpec], model: ModelConfig, device: str) -> None:

@@ -51,7 +51,9 @@ def flag(group: str, help: str, *, default: Any = None, **settings: Any) -> Any:
 
 def flags_of(table: type) -> dict[str, Flag]:
     """The flags of a table by their field's name, in the order in which they are declared."""
-    return {each.name: each.metadata["flag"] for each in fields(table) if "flag" in each.metadata}
+    return {
+        field.name: field.metadata["flag"] for field in fields(table) if "flag" in field.metadata
+    }
 
 
 def option(name: str) -> str:
@@ -92,29 +94,29 @@ class _Merge(_Given):
 def add_flags(parser: argparse.ArgumentParser, table: type) -> None:
     """All flags of a table, each in its group."""
     groups: dict[str, Any] = {}
-    for each in fields(table):
-        if "flag" not in each.metadata:
+    for declared in fields(table):
+        if "flag" not in declared.metadata:
             continue
-        group = each.metadata["flag"].group
+        group = declared.metadata["flag"].group
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        _add(groups[group], each, each.metadata["flag"])
+        _add(groups[group], declared, declared.metadata["flag"])
 
 
-def _add(group, declared: Field, found: Flag) -> None:
-    settings: dict[str, Any] = {"help": found.help, "default": declared.default}
+def _add(group, declared: Field, flag: Flag) -> None:
+    settings: dict[str, Any] = {"help": flag.help, "default": declared.default}
     assert declared.default is not MISSING
     if declared.default is False:
         group.add_argument(option(declared.name), action=_Switch, **settings)
         return
-    if found.nargs is not None:
-        settings["nargs"] = found.nargs
-    if found.const is not None:
-        settings["const"] = found.const
-    if found.parse is not None:
-        settings["type"] = found.parse
-    settings["choices"] = found.choices
-    if found.choices is None or found.metavar is not None:
-        settings["metavar"] = found.metavar
-    action = _Merge if found.nargs == "+" else _Given
+    if flag.nargs is not None:
+        settings["nargs"] = flag.nargs
+    if flag.const is not None:
+        settings["const"] = flag.const
+    if flag.parse is not None:
+        settings["type"] = flag.parse
+    settings["choices"] = flag.choices
+    if flag.choices is None or flag.metavar is not None:
+        settings["metavar"] = flag.metavar
+    action = _Merge if flag.nargs == "+" else _Given
     group.add_argument(option(declared.name), action=action, **settings)

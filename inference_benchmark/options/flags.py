@@ -4,10 +4,8 @@ A new flag is one entry of a table in groups/: --help, the parser, the checks ag
 request, the configuration in the result file and the comparison's fields follow from it.
 """
 
-import argparse
 from dataclasses import dataclass
 
-from inference_benchmark import __version__
 from inference_benchmark.options.flag import add_flags
 from inference_benchmark.options.groups.execution import ExecutionFlags
 from inference_benchmark.options.groups.limits import LimitFlags
@@ -64,8 +62,6 @@ def make_parser() -> Parser:
         usage="%(prog)s [OPTIONS]",
         description="Time LLM inference, prefill and decode, in several ways of executing a model.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     add_flags(parser, Flags)
     return parser

@@ -23,39 +23,41 @@ def resolve_implementations(
         RequestError, CannotRun: there is no such file, or what they are to do they can't.
     """
     try:
-        found = [parse(text) for text in dict.fromkeys(arguments.implementation)]
+        implementations = [parse(text) for text in dict.fromkeys(arguments.implementation)]
     except ValueError as error:
         raise RequestError(f"--implementation: {error}") from None
-    others = [each.name for each in found if not each.is_default]
+    others = [
+        implementation.name for implementation in implementations if not implementation.is_default
+    ]
     if others:
         _refuse(arguments, model, specs, ranks, others[0])
-    return tuple(named_apart(found))
+    return tuple(named_apart(implementations))
 
 
 def _refuse(
     arguments: Namespace, model: ModelConfig, specs: Sequence[ModeSpec], ranks: int, name: str
 ) -> None:
-    what = f"--implementation {name}"
+    flag = f"--implementation {name}"
     try:
         PlainConfig.of(model)
     except ValueError as error:
-        raise CannotRun(f"{what}: {error}") from None
+        raise CannotRun(f"{flag}: {error}") from None
     if ranks > 1:
-        raise RequestError(f"{what} is for one GPU: start it without torchrun")
+        raise RequestError(f"{flag} is for one GPU: start it without torchrun")
     if arguments.precision not in BASE_TYPES:
-        raise RequestError(f"{what} needs --precision {', '.join(BASE_TYPES)}")
+        raise RequestError(f"{flag} needs --precision {', '.join(BASE_TYPES)}")
     if arguments.extrapolate is not None:
-        raise RequestError(f"{what} and --extrapolate exclude each other: use --num-layers")
+        raise RequestError(f"{flag} and --extrapolate exclude each other: use --num-layers")
     if getattr(arguments, "activation_checkpointing", False):
-        raise RequestError(f"--activation-checkpointing is of our layers; leave it out with {what}")
+        raise RequestError(f"--activation-checkpointing is of our layers; leave it out with {flag}")
     if arguments.compile_scope == "step":
-        raise RequestError(f"{what} is compiled whole: leave out --compile-scope step")
+        raise RequestError(f"{flag} is compiled whole: leave out --compile-scope step")
     if arguments.sampling == "multinomial":
-        raise RequestError(f"{what} decodes greedily: leave out --sampling multinomial")
+        raise RequestError(f"{flag} decodes greedily: leave out --sampling multinomial")
     ours = [
         spec.label
         for spec in specs
         if spec.kernels or spec.weight_format or spec.engine.has_own_loop
     ]
     if ours:
-        raise RequestError(f"{what}: {ours[0]} has a build of its own or of this project only")
+        raise RequestError(f"{flag}: {ours[0]} has a build of its own or of this project only")

@@ -1,10 +1,11 @@
 """The model that was asked for, and whether it can be had at these lengths and on these ranks. No torch."""
 
+from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.spec import (
     unknown,
 )
 from inference_benchmark.errors import CannotRun, RequestError
-from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
+from inference_benchmark.model.checkpoint_config import CheckpointError, UnknownModel, read_model
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.models import MODELS
@@ -49,6 +50,36 @@ def _full_model(arguments, device: str) -> ModelConfig:
         return named or MODELS[defaults[device]]
     try:
         return read_model(arguments.model_path, named)
+    except UnknownModel as error:
+        return _foreign_model(arguments, error)
+    except CheckpointError as error:
+        raise CannotRun(f"--model-path: {error}") from None
+
+
+def _foreign_model(arguments, problem: UnknownModel) -> ModelConfig:
+    """What the decoder can't be, for modes that bring the architecture themselves."""
+    able = [entry.name for entry in ENGINES.values() if entry.runs_any_architecture]
+    modes = [*arguments.mode, *filter(None, [arguments.baseline])]
+    others = [text for text in modes if text.split("+")[0] not in able]
+    if others:
+        raise CannotRun(
+            f"--model-path: {problem}; mode '{others[0]}' can't run it: --mode {', '.join(able)} "
+            "alone may"
+        )
+    if arguments.model_name is not None:
+        raise CannotRun(f"--model-path: {problem}; it is not {arguments.model_name}")
+    if arguments.extrapolate is not None:
+        raise RequestError(f"--extrapolate needs a model of ours: {problem}")
+    if arguments.baseline is None and len(arguments.mode) > 1:
+        arguments.baseline = arguments.mode[0]
+    try:
+        from inference_benchmark.model.foreign_config import read_foreign_model
+
+        return read_foreign_model(arguments.model_path)
+    except ImportError:
+        raise CannotRun(
+            f"--model-path: {problem}; transformers may run it: {ENGINES[able[0]].install}"
+        ) from None
     except CheckpointError as error:
         raise CannotRun(f"--model-path: {error}") from None
 
@@ -70,7 +101,7 @@ def check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[
         raise CannotRun("--all-reduce one_shot knows bf16 and fp32; leave it at auto for fp16")
     problem = _undivided(model, ranks)
     if problem is not None:
-        fewer = next(each for each in range(ranks - 1, 0, -1) if _undivided(model, each) is None)
+        fewer = next(size for size in range(ranks - 1, 0, -1) if _undivided(model, size) is None)
         raise RequestError(f"{ranks} ranks: {problem}; {fewer} would do")
     if ranks == 1 and arguments.all_reduce != "auto":
         return ["--all-reduce is ignored: there is one rank only, torchrun starts several"]

@@ -9,13 +9,18 @@ import sys
 from difflib import get_close_matches
 from typing import NoReturn
 
+from inference_benchmark import __version__
 from inference_benchmark.errors import ExitCode, printable
 from inference_benchmark.system.output_stream import give_up_stdout, say
 
 
 class Parser(argparse.ArgumentParser):
+    """Of a program: what its --help says keeps its lines, and --version is known to each."""
+
     def __init__(self, **settings) -> None:
-        super().__init__(allow_abbrev=False, **settings)
+        layout = argparse.RawDescriptionHelpFormatter
+        super().__init__(allow_abbrev=False, formatter_class=layout, **settings)
+        self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def error(self, message: str) -> NoReturn:
         message = message.replace("ignored explicit argument", "takes no value, but was given")

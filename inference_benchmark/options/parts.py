@@ -64,15 +64,15 @@ def check_model(arguments: Namespace, model: ModelConfig, sizes: tuple[int, ...]
 
 
 def _part(arguments: Namespace, length: int) -> LayerPart:
-    kind = arguments.feed_forward or FEED_FORWARDS[0]
-    return LayerPart(arguments.workload, length, arguments.decode, arguments.backward, kind)
+    feed_forward = arguments.feed_forward or FEED_FORWARDS[0]
+    return LayerPart(arguments.workload, length, arguments.decode, arguments.backward, feed_forward)
 
 
 def usable(arguments: Namespace, model: ModelConfig, device: str) -> tuple[str, ...]:
     """The implementations that are timed where none is named: those that can serve and are there,
     and with this project's kernels where these have something to do."""
     part = _part(arguments, 1)
-    found = [
+    modes = [
         entry.name
         for entry in IMPLEMENTATIONS[arguments.workload].values()
         if entry.refusal(part, arguments.precision, device) is None
@@ -81,8 +81,8 @@ def usable(arguments: Namespace, model: ModelConfig, device: str) -> tuple[str, 
     ]
     entries = IMPLEMENTATIONS[arguments.workload]
     if device == "cpu" or not has_kernels(arguments) or not model.supports_flash_decode:
-        return tuple(found)
-    return (*found, *(f"{name}+kernels" for name in found if entries[name].takes_kernels))
+        return tuple(modes)
+    return (*modes, *(f"{name}+kernels" for name in modes if entries[name].takes_kernels))
 
 
 def has_kernels(arguments: Namespace) -> bool:
@@ -103,9 +103,9 @@ def check_implementation(arguments: Namespace, entry: Implementation, device: st
 def iterations(arguments: Namespace, device: str) -> dict[str, int]:
     """A fixed number, unless a precision or a time was asked for."""
     given = given_flags(arguments)
-    found = {}
+    defaults = {}
     if not given & {"num_iterations", "target_ci", "max_seconds"}:
-        found["num_iterations"] = _ITERATIONS[device]
+        defaults["num_iterations"] = _ITERATIONS[device]
     if "warmup_iterations" not in given:
-        found["warmup_iterations"] = _WARMUP_ITERATIONS[device]
-    return found
+        defaults["warmup_iterations"] = _WARMUP_ITERATIONS[device]
+    return defaults

@@ -93,9 +93,13 @@ class Request(Flags):
         if spec.quantize is not None:
             name, _, head = spec.quantize.partition("+")
             return Precision.quantized(self.precision, name, with_head=bool(head))
-        own = spec.engine.precision
+        if spec.weight_format in spec.engine.weight_suffixes:  # embedding and head as well
+            return Precision(self.precision, spec.weight_format, with_head=True)
+        precision = spec.engine.precision
         return (
-            Precision.of(self.precision, spec.weight_format) if own is None else Precision.of(own)
+            Precision.of(self.precision, spec.weight_format)
+            if precision is None
+            else Precision.of(precision)
         )
 
     @property

@@ -20,6 +20,7 @@ from inference_benchmark.options.accuracy_text import read_accuracy_text
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.engine_checks import (
+    check_captures,
     check_compile_flags,
     check_executors,
     check_kernels,
@@ -42,18 +43,20 @@ from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.options.training import resolve_training
 from inference_benchmark.options.weight_formats import check_weight_formats, in_formats
+from inference_benchmark.options.workloads import by_workload
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.system.address_space import TORCH_BYTES, check_address_space
 from inference_benchmark.workloads import WORKLOADS
 
 
 def resolve(arguments: Namespace) -> Request:
-    """Check everything that can be known before a model is built.
+    """Check everything that can be known before a model is built, of one workload.
 
     Raises:
         RequestError: the request is wrong.
         CannotRun: a package, a GPU or a writable directory is missing.
     """
+    (arguments,) = by_workload(arguments)
     check_combination(arguments)
     check_flags(arguments)
     _add_cells_of_flags(arguments)
@@ -99,6 +102,7 @@ def resolve(arguments: Namespace) -> Request:
     implementations = resolve_implementations(arguments, model, specs, ranks)
     training = resolve_training(arguments, model, specs, ranks)
     check_compile_flags(arguments, specs)
+    check_captures(arguments, specs, input_length, implementations)
     check_kernels(arguments, specs, model, device)
     notices = check_ranks(arguments, model, device, ranks) + notices
     notices += ignored_notices(arguments, device)
@@ -148,8 +152,8 @@ def _add_cells_of_flags(arguments) -> None:
     asked = [entry for entry in entries if all(getattr(arguments, name) for name in entry.flags)]
     if not asked:
         return
-    given = arguments.mode if "mode" in given_flags(arguments) else ()
-    arguments.mode = (*given, *(entry.name for entry in asked))
+    named = arguments.mode if "mode" in given_flags(arguments) else ()
+    arguments.mode = (*named, *(entry.name for entry in asked))
     shared = [entry.name for entry in asked if len(entry.flags) > 1]
     if shared and arguments.baseline is None:
         (arguments.baseline,) = shared
@@ -219,8 +223,8 @@ def _with_baseline(
         settings = {(spec.cuda_graphs, False): None for spec in specs}
         settings |= {(spec.cuda_graphs, True): None for spec in specs if spec.kernels}
         for graphs, kernels in settings:
-            own = baseline_at(graphs, kernels, arguments.workload)
-            specs += [own] * (own not in specs)
+            default = baseline_at(graphs, kernels, arguments.workload)
+            specs += [default] * (default not in specs)
     return specs, None
 
 

@@ -19,7 +19,7 @@ from inference_benchmark.errors import RequestError
 from inference_benchmark.options.flag import flags_of, option
 from inference_benchmark.options.flags import Flags
 
-# What is of the sweep as a whole, or makes several sessions itself.
+# Flags that belong to the sweep as a whole, or start several sessions themselves.
 _NOT_OF_A_SESSION = {
     *("sweep", "sessions", "cache_state", "list_scenarios"),
     *("output", "output_dir", "overwrite", "save_results", "json", "format", "report"),
@@ -63,7 +63,7 @@ def _axis(path: Path, key: str, value: Any) -> list[list[str]]:
     if value == []:
         raise RequestError(f"--sweep {path}: {key} has no values")
     values = value if isinstance(value, list) else [value]
-    return [_words(path, key, each) for each in values]
+    return [_words(path, key, value) for value in values]
 
 
 def _words(path: Path, key: str, value: Any) -> list[str]:
@@ -72,7 +72,8 @@ def _words(path: Path, key: str, value: Any) -> list[str]:
         return [flag] if value else []
     several = value if isinstance(value, list) else [value]
     if not several or not all(
-        isinstance(each, (str, int, float)) and not isinstance(each, bool) for each in several
+        isinstance(element, (str, int, float)) and not isinstance(element, bool)
+        for element in several
     ):
         raise RequestError(f"--sweep {path}: {key} takes texts, numbers, and lists of these")
     if len(several) > 1 and flags_of(Flags)[_field(key)].nargs is None:

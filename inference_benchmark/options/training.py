@@ -37,25 +37,25 @@ def resolve_training(
 def _refuse(
     arguments: Namespace, model: ModelConfig, specs: Sequence[ModeSpec], ranks: int
 ) -> None:
-    what = f"--workload {arguments.workload}"
+    flag = f"--workload {arguments.workload}"
     if ranks > 1:
-        raise RequestError(f"{what} is for one GPU: start it without torchrun")
+        raise RequestError(f"{flag} is for one GPU: start it without torchrun")
     if model.num_experts is not None:
-        raise CannotRun(f"{what} is for dense models, not for the experts of {model.name}")
+        raise CannotRun(f"{flag} is for dense models, not for the experts of {model.name}")
     if arguments.precision not in ("bf16", "fp32"):
-        raise RequestError(f"{what} knows --precision bf16 and fp32, not {arguments.precision}")
+        raise RequestError(f"{flag} knows --precision bf16 and fp32, not {arguments.precision}")
     if arguments.precision == "fp32" and arguments.mixed_precision is not None:
         raise RequestError("--mixed-precision does nothing with --precision fp32")
     if arguments.extrapolate is not None:
         raise RequestError("--extrapolate estimates no training steps: use --num-layers")
     if arguments.compile_scope not in ("layer", "model"):
-        raise RequestError(f"--compile-scope {arguments.compile_scope} is not for {what}")
+        raise RequestError(f"--compile-scope {arguments.compile_scope} is not for {flag}")
     for name, default in _KERNELS.items():
         if getattr(arguments, name) != default:
-            raise RequestError(f"--{name}: our kernels have no gradients; leave it out with {what}")
+            raise RequestError(f"--{name}: our kernels have no gradients; leave it out with {flag}")
     with_ours = [spec.label for spec in specs if spec.kernels]
     if with_ours:
         raise RequestError(f"{with_ours[0]}: our kernels have no gradients: leave out +kernels")
     captured = [spec.label for spec in specs if spec.cuda_graphs]
     if captured:
-        raise RequestError(f"{what} is not captured in a CUDA graph: leave out {captured[0]}")
+        raise RequestError(f"{flag} is not captured in a CUDA graph: leave out {captured[0]}")

@@ -59,8 +59,8 @@ def rate(unit: str, names: tuple[str, ...], least: float, most: float) -> Callab
     """
 
     def parse(text: str) -> float:
-        found = _RATE.fullmatch(text.strip())
-        value = _value(found, names) if found else None
+        match = _RATE.fullmatch(text.strip())
+        value = _value(match, names) if match else None
         if value is None:
             raise argparse.ArgumentTypeError(
                 f"'{_short(text)}' is no rate such as {most / 10:g}, {most / 10:g}T{unit} "
@@ -68,8 +68,8 @@ def rate(unit: str, names: tuple[str, ...], least: float, most: float) -> Callab
             )
         if not least * _TERA <= value <= most * _TERA:
             text = _short(text.strip())
-            shown = text if found[3] else f"{text} T{unit}"
-            is_giga = not found[3] and least * 1e3 <= value / _TERA <= most * 1e3
+            shown = text if match[3] else f"{text} T{unit}"
+            is_giga = not match[3] and least * 1e3 <= value / _TERA <= most * 1e3
             hint = f"; with its unit it would be {text}G{unit}, for example" if is_giga else ""
             raise argparse.ArgumentTypeError(
                 f"no GPU has {shown}: it must be {least:g} to {most:g} T{unit}{hint}"
@@ -79,8 +79,8 @@ def rate(unit: str, names: tuple[str, ...], least: float, most: float) -> Callab
     return parse
 
 
-def _value(found: re.Match, names: tuple[str, ...]) -> float | None:
-    digits, prefix, name = found.groups()
+def _value(match: re.Match, names: tuple[str, ...]) -> float | None:
+    digits, prefix, name = match.groups()
     if name is not None and (prefix is None or name.lower() not in names):
         return None
     try:
@@ -100,7 +100,7 @@ def _short(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:30]}... ({len(text)} characters)"
 
 
-# What else is called a weight format, and why it is none here.
+# Names of types that are no format of --quantize here, with the reason.
 _ELSEWHERE = {
     "float16": "is a base type: --precision fp16",
     "fp16": "is a base type: --precision fp16",

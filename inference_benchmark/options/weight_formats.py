@@ -30,14 +30,14 @@ def in_formats(
     head = "+head" if arguments.quantize_head else ""
     stored = [None if name == "none" else f"{name}{head}" for name in formats]
     first = None if None in stored else stored[0]
-    found = [
+    stored_specs = [
         replace(spec, quantize=name)
         for spec in specs
         for name in (stored if spec in asked else [first])
     ]
     if baseline is not None and first is not None:
         baseline = f"{baseline} {first}"
-    return found, baseline
+    return stored_specs, baseline
 
 
 def _check_quantizable(specs: list[ModeSpec], arguments, model: ModelConfig) -> None:

@@ -50,7 +50,9 @@ class Accuracy:
         started = time.perf_counter()
         if not self._streams:  # the embedding table is there by now
             references: Mapping = {None: self._base, **self._formats}
-            self._streams = {name: each.stream(self._tokens) for name, each in references.items()}
+            self._streams = {
+                name: reference.stream(self._tokens) for name, reference in references.items()
+            }
         for name, stream in self._streams.items():
             reference = self._base if name is None else self._formats[name]
             stream.layer(index, reference.empty_cache(index, 1, self._tokens.shape[1]))
@@ -71,10 +73,14 @@ class Accuracy:
         kl, agreed, surprise = [], [], []
         for first in range(0, count, _POSITIONS_AT_A_TIME):
             positions = range(first, min(first + _POSITIONS_AT_A_TIME, count))
-            own, other = (self._log_probabilities(which, positions) for which in (None, name))
-            kl.append((own.exp() * (own - other)).sum(dim=-1))
-            agreed.append(own.argmax(dim=-1) == other.argmax(dim=-1))
-            surprise.append(self._surprise(own, positions) - self._surprise(other, positions))
+            unquantized, other = (
+                self._log_probabilities(format_name, positions) for format_name in (None, name)
+            )
+            kl.append((unquantized.exp() * (unquantized - other)).sum(dim=-1))
+            agreed.append(unquantized.argmax(dim=-1) == other.argmax(dim=-1))
+            surprise.append(
+                self._surprise(unquantized, positions) - self._surprise(other, positions)
+            )
         divergence = torch.cat(kl).clamp(min=0.0)  # rounding alone puts some below
         return {
             "tokens": count,

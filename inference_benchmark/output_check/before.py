@@ -58,8 +58,8 @@ def check_before(
         tolerance, floor and errors are relative ones. "floors" is for check_timed_runs.
     """
     started = time.perf_counter()
-    found = _Check(engine, decoder, precision, seed).run(prompts)
-    return found | {"seconds": time.perf_counter() - started}
+    record = _Check(engine, decoder, precision, seed).run(prompts)
+    return record | {"seconds": time.perf_counter() - started}
 
 
 class _Check:
@@ -147,55 +147,57 @@ class _Check:
             exact = None
             if rows.start == 0:
                 exact = self.exact.stream(tokens[:1, :exact_length], self.depth)
-            chosen = [each[rows].flatten(0, 1) for each in choices]
-            exact_chosen = [each[:1, :exact_length].flatten(0, 1) for each in choices]
+            chosen = [choice[rows].flatten(0, 1) for choice in choices]
+            exact_chosen = [choice[:1, :exact_length].flatten(0, 1) for choice in choices]
             for index in range(len(self.engine.caches)):
-                own = self.context.reference_cache(self.eager, index, range(batch)[rows], length)
-                eager.layer(index, own, chosen)
-                exact_cache = (None,) * len(own)
+                eager_cache = self.context.reference_cache(
+                    self.eager, index, range(batch)[rows], length
+                )
+                eager.layer(index, eager_cache, chosen)
+                exact_cache = (None,) * len(eager_cache)
                 if exact is not None:
                     exact_cache = self.context.reference_cache(
                         self.exact, index, range(1), exact_length
                     )
                     exact.layer(index, exact_cache, exact_chosen)
-                found = [tensor[rows] for tensor in self.engine.caches[index]]
+                engine_cache = [tensor[rows] for tensor in self.engine.caches[index]]
                 for part, slots in parts.items():
-                    part.add_cache(index, found, own, exact_cache, slots, rows.start)
+                    part.add_cache(index, engine_cache, eager_cache, exact_cache, slots, rows.start)
             self.routing.add(eager.choices, chosen)
             of_prompt, of_steps = parts
-            for position, found, own in _logits(recording, eager, rows, self.depth):
+            for position, logits, eager_logits in _logits(recording, eager, rows, self.depth):
                 is_known = exact is not None and position < exact_length
                 part = of_prompt if position == self.engine.plan.input_length - 1 else of_steps
                 other = logits_of(exact, position) if is_known else None
-                part.logits.add(found, own, other, rows.start)
+                part.logits.add(logits, eager_logits, other, rows.start)
 
     def _compare_steps(self, recording: Recording, part: Part) -> None:
         """With eager steps, which round as steps do, and one exact forward over all tokens."""
         rows = compared_rows(recording.tokens.shape[0])
-        tokens, choices = recording.tokens[rows], [each[rows] for each in recording.choices]
+        tokens, choices = recording.tokens[rows], [choice[rows] for choice in recording.choices]
         batch, length = tokens.shape
         layers = range(len(self.engine.caches))
         caches = [self.eager.empty_cache(index, batch, length) for index in layers]
-        some = min(batch, EXACT_SEQUENCES)
+        num_exact = min(batch, EXACT_SEQUENCES)
         eager_logits = {}
         for position in range(length):
             token = tokens[:, position : position + 1]
             eager = self.eager.stream(token, position, length)
-            chosen = [each[:, position] for each in choices]
+            chosen = [choice[:, position] for choice in choices]
             for index in layers:
                 eager.layer(index, caches[index], chosen)
             self.routing.add(eager.choices, chosen)
             if position in recording.logits:
                 eager_logits[position] = logits_of(eager, 0)
-        exact = self.exact.stream(tokens[:some], 0, length)
-        exact_chosen = [each[:some].flatten(0, 1) for each in choices]
+        exact = self.exact.stream(tokens[:num_exact], 0, length)
+        exact_chosen = [choice[:num_exact].flatten(0, 1) for choice in choices]
         for index in layers:
-            exact_cache = self.exact.empty_cache(index, some, length)
+            exact_cache = self.exact.empty_cache(index, num_exact, length)
             exact.layer(index, exact_cache, exact_chosen)
-            found = [tensor[rows] for tensor in self.engine.caches[index]]
-            part.add_cache(index, found, caches[index], exact_cache, slice(length))
-        for position, own in eager_logits.items():
-            part.logits.add(recording.logits[position][rows], own, logits_of(exact, position))
+            engine_cache = [tensor[rows] for tensor in self.engine.caches[index]]
+            part.add_cache(index, engine_cache, caches[index], exact_cache, slice(length))
+        for position, logits in eager_logits.items():
+            part.logits.add(recording.logits[position][rows], logits, logits_of(exact, position))
 
     # Free run
 
@@ -215,12 +217,12 @@ class _Check:
             prompt[rows], tokens, length + steps, chosen, self.depth, fill_seed=self.seed
         )
         caches = [tuple(tensor[rows] for tensor in cache) for cache in self.engine.caches]
-        found, failures = replay(
+        findings, failures = replay(
             self.eager, run, floor, self.precision, "free run", caches, self.context
         )
         self.failures += failures
         self.unwritten_changed += self.context.changed(slice(self.depth, length + steps))
-        return found
+        return findings
 
     # What was found
 
@@ -241,7 +243,7 @@ class _Check:
         steps: int,
     ) -> dict:
         findings = [*findings, *free]
-        failures = [each.phrase for each in findings if not each.passed]
+        failures = [finding.phrase for finding in findings if not finding.passed]
         failures += self.failures
         share, limit = self.routing.difference(), ROUTING_LIMITS[self.precision]
         if share is not None and share > limit:
@@ -259,11 +261,15 @@ class _Check:
             "decode_error": finite(decode.logits.most()),
             "empty_cache_error": finite(empty.logits.most()),
             "cache_error": finite(
-                max(each.error for each in findings if each.what.endswith("a cache slot"))
+                max(
+                    finding.error
+                    for finding in findings
+                    if finding.measure.endswith("a cache slot")
+                )
             ),
             "unwritten_slots_changed": self.unwritten_changed,
             "routing_difference": share,
-            "measured": {each.what: each.as_dict() for each in findings},
+            "measured": {finding.measure: finding.as_dict() for finding in findings},
             "failures": failures,
             "floors": floor,
         }

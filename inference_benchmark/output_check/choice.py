@@ -74,8 +74,8 @@ def decide_steps(
     """The same for logits [sequences, steps, vocab] before tokens [sequences, steps], the first of
     which stand at first_position; slack and what is returned are [sequences, steps]."""
     if sampling is None:
-        found = decide(None, logits.flatten(0, 1), tokens.flatten(), first_position)
-        return Deciding(found.shortfall.view(tokens.shape), found.margin.view(tokens.shape))
+        deciding = decide(None, logits.flatten(0, 1), tokens.flatten(), first_position)
+        return Deciding(deciding.shortfall.view(tokens.shape), deciding.margin.view(tokens.shape))
     steps = [
         decide(
             sampling,
@@ -88,8 +88,8 @@ def decide_steps(
         for step in range(tokens.shape[1])
     ]
     return Deciding(
-        torch.stack([each.shortfall for each in steps], dim=1),
-        torch.stack([each.margin for each in steps], dim=1),
+        torch.stack([step.shortfall for step in steps], dim=1),
+        torch.stack([step.margin for step in steps], dim=1),
     )
 
 
@@ -107,5 +107,5 @@ def wrong_choices(
         return (~(chosen >= logits.amax(dim=-1, keepdim=True))).sum()
     rounding = torch.finfo(logits.dtype).eps * logits.float().abs().amax()
     slack = rounding + _NOISE_ROUNDING * sampling.temperature
-    found = decide(sampling, logits, token[:, 0], position, slack=slack)
-    return (~(found.shortfall <= 2 * slack)).sum()
+    deciding = decide(sampling, logits, token[:, 0], position, slack=slack)
+    return (~(deciding.shortfall <= 2 * slack)).sum()

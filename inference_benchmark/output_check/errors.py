@@ -21,7 +21,7 @@ VOCABULARY_BLOCK = 64
 class Finding:
     """An error beside its limit, and the floor that the limit rests on."""
 
-    what: str
+    measure: str
     error: float
     limit: float
     floor: float | None
@@ -38,7 +38,7 @@ class Finding:
     @property
     def phrase(self) -> str:
         place = f" ({self.at})" if self.at else ""
-        return f"{self.what} {self.error:.2g} over {self.limit:.2g}{place}"
+        return f"{self.measure} {self.error:.2g} over {self.limit:.2g}{place}"
 
     def as_dict(self) -> dict:
         error = finite(self.error)
@@ -50,10 +50,10 @@ def finite(error: float | None) -> float | None:
     return error if error is not None and math.isfinite(error) else None
 
 
-def relative_error(found: Tensor, expected: Tensor) -> Tensor:
+def relative_error(computed: Tensor, expected: Tensor) -> Tensor:
     """Of vectors along the last dimension; what is not a number is infinitely wrong."""
     wide = torch.promote_types(expected.dtype, torch.float32)
-    difference = (found.to(wide) - expected.to(wide)).norm(dim=-1)
+    difference = (computed.to(wide) - expected.to(wide)).norm(dim=-1)
     error = difference / expected.to(wide).norm(dim=-1)
     error = torch.where(difference == 0, torch.zeros_like(error), error)
     return error.nan_to_num(nan=math.inf, posinf=math.inf).float()
@@ -89,16 +89,16 @@ class _Errors:
 
     def mean(self) -> float:
         heads = self.by_head()
-        return math.sqrt(sum(each**2 for each in heads) / len(heads))
+        return math.sqrt(sum(error**2 for error in heads) / len(heads))
 
     def most(self) -> tuple[float, tuple[int, int, int]]:
         """The largest error and its (sequence, head, slot)."""
-        values = [float(each) for each in self._most]
-        which = values.index(max(values))
-        _, heads, slots = self._shapes[which]
-        place = int(self._places[which])
-        sequence = self._first_sequences[which] + place // (heads * slots)
-        return values[which], (sequence, place // slots % heads, place % slots)
+        values = [float(error) for error in self._most]
+        worst = values.index(max(values))
+        _, heads, slots = self._shapes[worst]
+        place = int(self._places[worst])
+        sequence = self._first_sequences[worst] + place // (heads * slots)
+        return values[worst], (sequence, place // slots % heads, place % slots)
 
 
 @dataclass
@@ -110,15 +110,15 @@ class _Three:
     between: _Errors = field(default_factory=_Errors)
 
     def add(
-        self, found: Tensor, eager: Tensor, exact: Tensor | None, first_sequence: int = 0
+        self, computed: Tensor, eager: Tensor, exact: Tensor | None, first_sequence: int = 0
     ) -> None:
         """[sequences, heads, slots, values]; of the exact ones the first sequences and slots."""
-        self.between.add(relative_error(found, eager), first_sequence)
+        self.between.add(relative_error(computed, eager), first_sequence)
         if exact is None or 0 in exact.shape:
             return
-        some = (slice(exact.shape[0]), slice(None), slice(exact.shape[2]))
-        self.engine.add(relative_error(found[some], exact))
-        self.eager.add(relative_error(eager[some], exact))
+        known_part = (slice(exact.shape[0]), slice(None), slice(exact.shape[2]))
+        self.engine.add(relative_error(computed[known_part], exact))
+        self.eager.add(relative_error(eager[known_part], exact))
 
 
 class CacheErrors:
@@ -126,27 +126,27 @@ class CacheErrors:
 
     def __init__(self, first_slot: int = 0) -> None:
         self._first_slot = first_slot
-        self._found: dict[tuple[int, int], _Three] = {}
+        self._by_place: dict[tuple[int, int], _Three] = {}
 
     def add(
         self,
         layer: int,
         tensor: int,
-        found: Tensor,
+        computed: Tensor,
         eager: Tensor,
         exact: Tensor | None,
         first_sequence: int = 0,
     ) -> None:
-        """found, eager [sequences, heads, slots, dim]; exact: of the first sequences and slots."""
-        if found.shape[2]:
-            three = self._found.setdefault((layer, tensor), _Three())
-            three.add(found, eager, exact, first_sequence)
+        """computed, eager [sequences, heads, slots, dim]; exact: of the first sequences and slots."""
+        if computed.shape[2]:
+            three = self._by_place.setdefault((layer, tensor), _Three())
+            three.add(computed, eager, exact, first_sequence)
 
     def floors(self) -> dict[tuple[int, int], tuple[float, float]]:
         """Eager's own (mean, largest) error of each layer and tensor, where it is known."""
         return {
             place: (three.eager.mean(), three.eager.most()[0])
-            for place, three in self._found.items()
+            for place, three in self._by_place.items()
             if not three.eager.is_empty
         }
 
@@ -157,33 +157,33 @@ class CacheErrors:
 
         floors: where this part knows its own, these; else another part's.
         """
-        own = self.floors()
-        found: list[Finding] = []
-        for place, three in self._found.items():
+        own_floors = self.floors()
+        findings: list[Finding] = []
+        for place, three in self._by_place.items():
             where = _name(place)
-            mean, most = own.get(place) or floors.get(place) or (0.0, 0.0)
-            if place in own:
-                found += self._exact_findings(part, where, three, factors)
+            mean, most = own_floors.get(place) or floors.get(place) or (0.0, 0.0)
+            if place in own_floors:
+                findings += self._exact_findings(part, where, three, factors)
             error, (sequence, head, slot) = three.between.most()
             limit = max(factors.most * most, 3 * factors.least)
             at = f"{where}, sequence {sequence}, head {head}, slot {slot + self._first_slot}"
-            found.append(Finding(f"{part}: a cache slot", error, limit, most, at))
+            findings.append(Finding(f"{part}: a cache slot", error, limit, most, at))
             limit = max(math.hypot(1.0, factors.mean) * mean, factors.least)
             error = three.between.mean()
-            found.append(Finding(f"{part}: cache against eager", error, limit, mean, where))
-        return worst(found)
+            findings.append(Finding(f"{part}: cache against eager", error, limit, mean, where))
+        return worst(findings)
 
     def _exact_findings(self, part, where, three: _Three, factors: Factors) -> list[Finding]:
         floor = three.eager.mean()
         limit = max(factors.mean * floor, factors.least)
-        found = [Finding(f"{part}: cache", three.engine.mean(), limit, floor, where)]
+        findings = [Finding(f"{part}: cache", three.engine.mean(), limit, floor, where)]
         heads = zip(three.engine.by_head(), three.eager.by_head(), strict=True)
-        for head, (error, own) in enumerate(heads):
-            floor_of_head = max(floor, own)
+        for head, (error, eager_error) in enumerate(heads):
+            floor_of_head = max(floor, eager_error)
             limit = max(factors.head * floor_of_head, factors.least)
-            what = f"{part}: cache of a head"
-            found.append(Finding(what, error, limit, floor_of_head, f"{where}, head {head}"))
-        return found
+            measure = f"{part}: cache of a head"
+            findings.append(Finding(measure, error, limit, floor_of_head, f"{where}, head {head}"))
+        return findings
 
 
 def _name(place: tuple[int, int]) -> str:
@@ -200,12 +200,12 @@ class LogitErrors:
         self._eager_blocks = _Errors()
 
     def add(
-        self, found: Tensor, eager: Tensor, exact: Tensor | None, first_sequence: int = 0
+        self, logits: Tensor, eager: Tensor, exact: Tensor | None, first_sequence: int = 0
     ) -> None:
         """exact: of the first sequences."""
         exact_rows = None if exact is None else exact[:, None, None]
-        self._rows.add(found[:, None, None], eager[:, None, None], exact_rows, first_sequence)
-        self._blocks.add(block_error(found, eager), first_sequence)
+        self._rows.add(logits[:, None, None], eager[:, None, None], exact_rows, first_sequence)
+        self._blocks.add(block_error(logits, eager), first_sequence)
         if exact is not None:
             self._eager_blocks.add(block_error(eager[: exact.shape[0]], exact))
 
@@ -225,17 +225,17 @@ class LogitErrors:
     def findings(self, part: str, factors: Factors, floor: tuple[float, float]) -> list[Finding]:
         if self.is_empty:
             return []
-        own = self.floor()
-        mean, most = own or floor
-        found = []
-        if own is not None:
+        own_floor = self.floor()
+        mean, most = own_floor or floor
+        findings = []
+        if own_floor is not None:
             limit = max(factors.mean * mean, factors.least)
             error = self._rows.engine.mean()
-            found.append(Finding(f"{part}: logits", error, limit, mean))
+            findings.append(Finding(f"{part}: logits", error, limit, mean))
         error, (sequence, *_) = self._rows.between.most()
         limit = max(factors.most * most, 3 * factors.least)
         at = f"sequence {sequence}"
-        found.append(Finding(f"{part}: a row of logits", error, limit, most, at))
+        findings.append(Finding(f"{part}: a row of logits", error, limit, most, at))
         error, (sequence, _, block) = self._blocks.most()
         floor_of_block = most
         if not self._eager_blocks.is_empty:
@@ -243,17 +243,17 @@ class LogitErrors:
         limit = max(factors.most * floor_of_block, 5 * factors.least)
         start = block * VOCABULARY_BLOCK
         at = f"sequence {sequence}, tokens {start} to {start + VOCABULARY_BLOCK - 1}"
-        what = f"{part}: a block of the vocabulary"
-        found.append(Finding(what, error, limit, floor_of_block, at))
-        return found
+        measure = f"{part}: a block of the vocabulary"
+        findings.append(Finding(measure, error, limit, floor_of_block, at))
+        return findings
 
 
-def block_error(found: Tensor, expected: Tensor) -> Tensor:
+def block_error(computed: Tensor, expected: Tensor) -> Tensor:
     """[batch, vocab] -> [batch, 1, blocks]: root mean square error within a block, relative to the
     logits' own root mean square."""
     wide = torch.promote_types(expected.dtype, torch.float32)
     expected = expected.to(wide)
-    squares = (found.to(wide) - expected).square()
+    squares = (computed.to(wide) - expected).square()
     missing = -squares.shape[1] % VOCABULARY_BLOCK
     size = torch.full((squares.shape[1] + missing,), 1.0, device=squares.device)
     size[squares.shape[1] :] = 0
@@ -266,8 +266,8 @@ def block_error(found: Tensor, expected: Tensor) -> Tensor:
 
 def worst(findings: list[Finding]) -> list[Finding]:
     """Of each kind the one nearest to its limit, or farthest over it."""
-    by_kind: dict[str, Finding] = {}
-    for each in findings:
-        if each.what not in by_kind or each.ratio > by_kind[each.what].ratio:
-            by_kind[each.what] = each
-    return list(by_kind.values())
+    by_measure: dict[str, Finding] = {}
+    for finding in findings:
+        if finding.measure not in by_measure or finding.ratio > by_measure[finding.measure].ratio:
+            by_measure[finding.measure] = finding
+    return list(by_measure.values())

@@ -16,12 +16,12 @@ def floor_of(parts: Sequence[Part]) -> Floor:
     """Of the parts: prompt, decode, empty cache, needles."""
     prompt_part, _, empty, _ = parts
     caches = prompt_part.caches.floors()
-    for place, own in empty.caches.floors().items():
+    for place, floor in empty.caches.floors().items():
         known = caches.get(place, (0.0, 0.0))
-        caches[place] = (max(known[0], own[0]), max(known[1], own[1]))
+        caches[place] = (max(known[0], floor[0]), max(known[1], floor[1]))
     floors = [part.logits.floor() for part in parts[:3]]
-    logits = [each for each in floors if each is not None] or [(0.0, 0.0)]
-    return Floor(max(each[0] for each in logits), max(each[1] for each in logits), caches)
+    logits = [floor for floor in floors if floor is not None] or [(0.0, 0.0)]
+    return Floor(max(floor[0] for floor in logits), max(floor[1] for floor in logits), caches)
 
 
 def free_floor(
@@ -48,14 +48,14 @@ def free_floor(
         caches = [reference.empty_cache(index, 1, length) for reference in references]
         eager.layer(index, caches[0])
         exact.layer(index, caches[1])
-        tipped.layer(index, caches[2], [(each + 1) % num_experts for each in eager.choices])
+        tipped.layer(index, caches[2], [(expert + 1) % num_experts for expert in eager.choices])
         own_part.add_cache(index, caches[0], caches[0], caches[1], slice(None))
         tipped_part.add_cache(index, caches[0], caches[2], caches[0], slice(None))
     for position in range(0, length, max(1, length // 64)):
-        own = logits_of(eager, position)
-        own_part.logits.add(own, own, logits_of(exact, position))
-        tipped_part.logits.add(own, logits_of(tipped, position), own)
-    per_token = sum(each.shape[-1] for each in eager.choices)
+        eager_logits = logits_of(eager, position)
+        own_part.logits.add(eager_logits, eager_logits, logits_of(exact, position))
+        tipped_part.logits.add(eager_logits, logits_of(tipped, position), eager_logits)
+    per_token = sum(choice.shape[-1] for choice in eager.choices)
     share = min(0.5, 3 * routing_difference * per_token + 0.02)
     caches = {}
     for place, (mean, most) in own_part.caches.floors().items():
@@ -72,9 +72,9 @@ def findings_of(parts: Sequence[Part], usual: Factors) -> list[Finding]:
     """The worst error of each quantity in the parts: prompt, decode, empty cache, needles."""
     prompt, decode, empty, needles = parts
     floors = empty.caches.floors() | prompt.caches.floors()
-    known = [each for each in (empty.logits.floor(), prompt.logits.floor()) if each]
+    known = [floor for floor in (empty.logits.floor(), prompt.logits.floor()) if floor]
     logits = max(known, default=(0.0, 0.0))
-    found = []
+    findings = []
     for part in parts:
         factors = usual
         if part is needles:
@@ -84,6 +84,6 @@ def findings_of(parts: Sequence[Part], usual: Factors) -> list[Finding]:
                 factors.most * NEEDLE_FACTOR,
                 factors.least,
             )
-        found += part.caches.findings(part.name, factors, floors)
-        found += part.logits.findings(part.name, factors, logits)
-    return worst(found)
+        findings += part.caches.findings(part.name, factors, floors)
+        findings += part.logits.findings(part.name, factors, logits)
+    return worst(findings)

@@ -37,9 +37,9 @@ def check_timed_forward(
     Returns:
         As check_timed_runs.
     """
-    found = _compare(engine, decoder, inputs, precision, "timed run", before["floors"])
+    record = _compare(engine, decoder, inputs, precision, "timed run", before["floors"])
     kept = ("passed", "measured", "failures", "seconds")
-    return {name: found[name] for name in kept} | {"replayed_runs": 1, "replayed_cache": False}
+    return {name: record[name] for name in kept} | {"replayed_runs": 1, "replayed_cache": False}
 
 
 def _compare(
@@ -69,7 +69,7 @@ def _compare(
         "tolerance": max(factors.most * floor[1], 3 * factors.least),
         "floor": floor[0],
         "routing_difference": share,
-        "measured": {finding.what: finding.as_dict() for finding in findings},
+        "measured": {finding.measure: finding.as_dict() for finding in findings},
         "failures": failures,
         "floors": floor,
         "seconds": time.perf_counter() - started,
@@ -87,21 +87,21 @@ def _compare_row(
 ) -> None:
     tokens = inputs[row : row + 1]
     length = tokens.shape[1]
-    chosen = [each[row * length : (row + 1) * length] for each in engine.choices]
+    chosen = [choice[row * length : (row + 1) * length] for choice in engine.choices]
     eager = _forward(Reference(decoder), tokens, chosen)
     routing.add(eager.choices, chosen)
     exact_length = min(length, EXACT_TOKENS) if with_exact else 0
     exact = None
     if exact_length:
-        first = [each[:exact_length] for each in chosen]
+        first = [choice[:exact_length] for choice in chosen]
         exact = _forward(Reference.exact(decoder), tokens[:, :exact_length], first)
-    for part, own in eager.logits(range(length)):
-        found = engine.logits[row, part]
+    for part, eager_logits in eager.logits(range(length)):
+        logits = engine.logits[row, part]
         exact_positions = range(part.start, min(part.stop, exact_length))
         exact_logits = None
         if exact_positions:
-            exact_logits = torch.cat([each[0] for _, each in exact.logits(exact_positions)])
-        errors.add(found, own[0], exact_logits)
+            exact_logits = torch.cat([logits[0] for _, logits in exact.logits(exact_positions)])
+        errors.add(logits, eager_logits[0], exact_logits)
 
 
 def _forward(reference: Reference, tokens: Tensor, chosen: list[Tensor]):

@@ -35,15 +35,11 @@ def replay_bytes(
     """
     length = input_length + output_length
     sequences = sequences_at_a_time(batch, input_length, length)
+    if config.is_foreign:
+        return config.check_bytes(precision, sequences * length)
     kinds = config.layer_kinds
-    values = 4 * config.hidden_size + max(
-        max(
-            kind.attention.activation_values_per_token(),
-            kind.feed_forward.activation_values_per_token(config.hidden_size),
-        )
-        for kind in kinds
-    )
-    cache = max(kind.attention.cache_values_per_token() for kind in kinds)
+    values = 4 * config.hidden_size + config.widest_activation_values()
+    cache = max(layer.attention.cache_values_per_token() for layer in kinds)
     tokens = sequences * length
     narrow = tokens * ((values + cache) * precision.base_bytes + 4 * cache * _WIDE_BYTES)
     exact = length * (values + cache) * _WIDE_BYTES

@@ -70,15 +70,15 @@ class Plant:
         for head in range(keys.shape[1]):
             self._fill_head(index + head, keys[:, head], scale, generator, on_host)
 
-    def _fill_head(self, kind: int, keys: Tensor, scale: float, generator, on_host) -> None:
+    def _fill_head(self, pattern: int, keys: Tensor, scale: float, generator, on_host) -> None:
         """keys [batch, slots, dim] of one head."""
-        if kind % 3 == 0:
+        if pattern % 3 == 0:
             needle = torch.empty_like(keys[:, :1]).normal_(generator=generator)
             keys[:, :1] = needle * (_PAIR_SCALE * scale)
             lasts = torch.tensor(self._lasts, dtype=torch.int64, device=keys.device)
             keys[:, lasts] = needle * (-_PAIR_SCALE * scale)
             return
-        slots = self._edges(keys, on_host) if kind % 3 == 1 else self._spread(on_host)
+        slots = self._edges(keys, on_host) if pattern % 3 == 1 else self._spread(on_host)
         slots = slots.to(keys.device)
         needles = torch.empty_like(keys[:, slots]).normal_(generator=generator)
         keys[:, slots] = needles * (_SCALE * scale)
@@ -119,4 +119,4 @@ def step_positions(input_length: int, cache_length: int, seed: int) -> list[int]
     generator = torch.Generator().manual_seed(seed)
     between = torch.randint(1, max(2, last), (3,), generator=generator).tolist()
     wanted = [last, last - 1, input_length, input_length + 50, input_length + 150, 17, *between]
-    return sorted({min(max(1, each), cache_length - 1) for each in wanted})
+    return sorted({min(max(1, slot), cache_length - 1) for slot in wanted})

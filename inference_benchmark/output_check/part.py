@@ -31,10 +31,10 @@ def check_part_before(engine, number: int, precision: str) -> dict:
     if engine.has_graph:
         launched = {name: tensor.clone() for name, tensor in engine.results().items()}
         engine.replay()
-        found = {"": launched, "in a graph: ": engine.graph_results()}
+        results = {"": launched, "in a graph: ": engine.graph_results()}
     else:
-        found = {"": engine.results()}
-    return _compare(engine, found, precision, None)
+        results = {"": engine.results()}
+    return _compare(engine, results, precision, None)
 
 
 def check_timed_part(engine, precision: str, before: dict) -> dict:
@@ -43,18 +43,18 @@ def check_timed_part(engine, precision: str, before: dict) -> dict:
     Returns:
         As check_timed_runs.
     """
-    found = {"timed run: ": engine.results()}
+    results = {"timed run: ": engine.results()}
     if engine.has_graph:
-        found["timed run in a graph: "] = engine.graph_results()
-    record = _compare(engine, found, precision, before["floors"])
+        results["timed run in a graph: "] = engine.graph_results()
+    record = _compare(engine, results, precision, before["floors"])
     kept = ("passed", "measured", "failures", "seconds")
     return {name: record[name] for name in kept} | {"replayed_runs": 1, "replayed_cache": False}
 
 
 def _compare(
-    engine, found: dict[str, dict[str, Tensor]], precision: str, floors: Floors | None
+    engine, results: dict[str, dict[str, Tensor]], precision: str, floors: Floors | None
 ) -> dict:
-    """found: by what precedes their names. floors: the plain function's own (mean, largest) errors;
+    """results: by what precedes their names. floors: the plain function's own (mean, largest) errors;
     without them they are measured."""
     started = time.perf_counter()
     problem = engine.problem
@@ -62,12 +62,12 @@ def _compare(
     exact = problem.results(WIDER[problem.dtype])
     if floors is None:
         floors = {
-            name: _errors(own, exact[name], _vanishes(name))
-            for name, own in problem.results().items()
+            name: _errors(eager, exact[name], _vanishes(name))
+            for name, eager in problem.results().items()
         }
     findings = [
         finding
-        for prefix, tensors in found.items()
+        for prefix, tensors in results.items()
         for name, tensor in tensors.items()
         for finding in _findings(f"{prefix}{name}", tensor, exact[name], floors[name], precision)
     ]
@@ -83,7 +83,7 @@ def _compare(
         "tolerance": max(factors.most * most, 3 * factors.least),
         "floor": mean,
         "routing_difference": share,
-        "measured": {finding.what: finding.as_dict() for finding in findings},
+        "measured": {finding.measure: finding.as_dict() for finding in findings},
         "failures": failures,
         "floors": floors,
         "seconds": time.perf_counter() - started,
@@ -100,40 +100,40 @@ def _routing_difference(problem) -> float | None:
 
 
 def _findings(
-    what: str, found: Tensor, exact: Tensor, floor: tuple[float, float], precision: str
+    measure: str, computed: Tensor, exact: Tensor, floor: tuple[float, float], precision: str
 ) -> list[Finding]:
-    if found.shape != exact.shape:
-        raise ValueError(f"{what} has shape {tuple(found.shape)}, not {tuple(exact.shape)}")
+    if computed.shape != exact.shape:
+        raise ValueError(f"{measure} has shape {tuple(computed.shape)}, not {tuple(exact.shape)}")
     factors = FACTORS[precision]
-    mean, most = _errors(found, exact, _vanishes(what))
+    mean, most = _errors(computed, exact, _vanishes(measure))
     of_mean, of_most = floor
     limit = max(factors.mean * of_mean, factors.least)
     limit_of_row = max(factors.most * of_most, 3 * factors.least)
     if precision == "fp32":
         limit, limit_of_row = _FP32_MEAN, 3 * _FP32_MEAN
     return [
-        Finding(what, mean, limit, of_mean),
-        Finding(f"{what}: a row", most, limit_of_row, of_most),
+        Finding(measure, mean, limit, of_mean),
+        Finding(f"{measure}: a row", most, limit_of_row, of_most),
     ]
 
 
-def _vanishes(what: str) -> bool:
-    return "gradient" in what
+def _vanishes(measure: str) -> bool:
+    return "gradient" in measure
 
 
-def _errors(found: Tensor, exact: Tensor, vanishes: bool = False) -> tuple[float, float]:
+def _errors(computed: Tensor, exact: Tensor, vanishes: bool = False) -> tuple[float, float]:
     """Relative root mean square error of all values, and of the worst row.
 
     vanishes: a row may be zero, as the gradient of a query that attends to one key only; rows are
     then held against the mean one where they are smaller.
     """
-    found = found.detach()
-    whole = float(relative_error(found.flatten(), exact.flatten()))
-    if found.dim() < 2:
+    computed = computed.detach()
+    whole = float(relative_error(computed.flatten(), exact.flatten()))
+    if computed.dim() < 2:
         return whole, whole
     if not vanishes:
-        return whole, float(relative_error(found, exact).max())
+        return whole, float(relative_error(computed, exact).max())
     lengths = exact.norm(dim=-1)
     least = lengths.square().mean().sqrt()
-    errors = (found.to(exact.dtype) - exact).norm(dim=-1) / lengths.clamp(min=least)
+    errors = (computed.to(exact.dtype) - exact).norm(dim=-1) / lengths.clamp(min=least)
     return whole, float(errors.nan_to_num(nan=math.inf, posinf=math.inf).max())

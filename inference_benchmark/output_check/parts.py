@@ -24,14 +24,18 @@ class Part:
         return cls(name, CacheErrors(first_slot), LogitErrors())
 
     def add_cache(
-        self, layer: int, found, eager, exact, slots: slice, first_sequence: int = 0
+        self, layer: int, computed, eager, exact, slots: slice, first_sequence: int = 0
     ) -> None:
-        """found, eager, exact: a layer's tensors [sequences, heads, slots, values], the engine's
+        """computed, eager, exact: a layer's tensors [sequences, heads, slots, values], the engine's
         with more slots than eager's have; exact ones may be None or shorter."""
-        for number, (mine, own, other) in enumerate(zip(found, eager, exact, strict=True)):
-            mine = mine[:, :, : own.shape[2]][:, :, slots]
-            other = None if other is None else other[:, :, slots]
-            self.caches.add(layer, number, mine, own[:, :, slots], other, first_sequence)
+        for number, (tensor, eager_tensor, exact_tensor) in enumerate(
+            zip(computed, eager, exact, strict=True)
+        ):
+            tensor = tensor[:, :, : eager_tensor.shape[2]][:, :, slots]
+            exact_tensor = None if exact_tensor is None else exact_tensor[:, :, slots]
+            self.caches.add(
+                layer, number, tensor, eager_tensor[:, :, slots], exact_tensor, first_sequence
+            )
 
 
 class Routing:
@@ -41,9 +45,9 @@ class Routing:
         self._differing: list[Tensor] = []
         self._compared: list[int] = []
 
-    def add(self, own: Sequence[Tensor], chosen: Sequence[Tensor]) -> None:
-        for mine, given in zip(own, chosen, strict=True):
-            known = (given[:, :, None] == mine[:, None, :]).any(dim=-1)
+    def add(self, eager_choices: Sequence[Tensor], chosen: Sequence[Tensor]) -> None:
+        for eager_experts, experts in zip(eager_choices, chosen, strict=True):
+            known = (experts[:, :, None] == eager_experts[:, None, :]).any(dim=-1)
             self._differing.append((~known).sum())
             self._compared.append(known.numel())
 
@@ -51,7 +55,7 @@ class Routing:
         """The share of all; None without mixtures of experts."""
         if not self._compared:
             return None
-        return sum(int(each) for each in self._differing) / sum(self._compared)
+        return sum(int(count) for count in self._differing) / sum(self._compared)
 
 
 def logits_of(stream, position: int) -> Tensor:

@@ -59,22 +59,22 @@ class Planted:
         """One step of eager and of the exact forward on copies of the engine's own caches."""
         engine, rows = self.engine, compared_rows(token.shape[0])
         token = token[rows]
-        some = min(token.shape[0], EXACT_SEQUENCES)
-        chosen = [each[rows] for each in engine.choices]
-        exact_chosen = [each[:some] for each in chosen]
+        num_exact = min(token.shape[0], EXACT_SEQUENCES)
+        chosen = [choice[rows] for choice in engine.choices]
+        exact_chosen = [choice[:num_exact] for choice in chosen]
         eager = self.eager.stream(token, position, self.capacity)
-        exact = self.exact.stream(token[:some], position, self.capacity)
+        exact = self.exact.stream(token[:num_exact], position, self.capacity)
         slot = slice(position, position + 1)
         for index, cache in enumerate(engine.caches):
-            own = tuple(tensor[rows].clone() for tensor in cache)
-            found = [tensor[:, :, slot].clone() for tensor in own]
-            exact_cache = tuple(tensor[:some].to(self.exact.dtype) for tensor in own)
-            eager.layer(index, own, chosen)
+            eager_cache = tuple(tensor[rows].clone() for tensor in cache)
+            written = [tensor[:, :, slot].clone() for tensor in eager_cache]
+            exact_cache = tuple(tensor[:num_exact].to(self.exact.dtype) for tensor in eager_cache)
+            eager.layer(index, eager_cache, chosen)
             exact.layer(index, exact_cache, exact_chosen)
-            own_slot, exact_slot = (
-                [tensor[:, :, slot] for tensor in tensors] for tensors in (own, exact_cache)
+            eager_slot, exact_slot = (
+                [tensor[:, :, slot] for tensor in tensors] for tensors in (eager_cache, exact_cache)
             )
-            part.add_cache(index, found, own_slot, exact_slot, slice(None))
+            part.add_cache(index, written, eager_slot, exact_slot, slice(None))
         routing.add(eager.choices, chosen)
         part.logits.add(engine.logits[rows], logits_of(eager, 0), logits_of(exact, 0))
 
@@ -87,21 +87,22 @@ class Planted:
         end = self.depth + prompt.shape[1]
         eager = self.eager.stream(prompt[rows], self.depth, end)
         exact = self.exact.stream(prompt[:1, :length], self.depth, self.depth + length)
-        chosen = [each.view(*prompt.shape, -1)[rows] for each in engine.choices]
-        exact_chosen = [each[0, :length] for each in chosen]
-        chosen = [each.flatten(0, 1) for each in chosen]
+        chosen = [choice.view(*prompt.shape, -1)[rows] for choice in engine.choices]
+        exact_chosen = [choice[0, :length] for choice in chosen]
+        chosen = [choice.flatten(0, 1) for choice in chosen]
         for index, cache in enumerate(engine.caches):
-            own = tuple(tensor[rows, :, :end].clone() for tensor in cache)
-            found = [tensor[:, :, self.depth :].clone() for tensor in own]
+            eager_cache = tuple(tensor[rows, :, :end].clone() for tensor in cache)
+            written = [tensor[:, :, self.depth :].clone() for tensor in eager_cache]
             exact_cache = tuple(
-                tensor[:1, :, : self.depth + length].to(self.exact.dtype) for tensor in own
+                tensor[:1, :, : self.depth + length].to(self.exact.dtype) for tensor in eager_cache
             )
-            eager.layer(index, own, chosen)
+            eager.layer(index, eager_cache, chosen)
             exact.layer(index, exact_cache, exact_chosen)
-            own_slots, exact_slots = (
-                [tensor[:, :, self.depth :] for tensor in tensors] for tensors in (own, exact_cache)
+            eager_slots, exact_slots = (
+                [tensor[:, :, self.depth :] for tensor in tensors]
+                for tensors in (eager_cache, exact_cache)
             )
-            part.add_cache(index, found, own_slots, exact_slots, slice(None))
+            part.add_cache(index, written, eager_slots, exact_slots, slice(None))
         exact_last = logits_of(exact, length - 1) if length == prompt.shape[1] else None
         part.logits.add(engine.logits[rows], logits_of(eager, prompt.shape[1] - 1), exact_last)
         self._count_changed(plant, slice(self.depth, end))

@@ -13,20 +13,20 @@ _LARGEST = (
 )
 
 
-def combine(found: list[dict]) -> dict:
+def combine(records: list[dict]) -> dict:
     """Of several ranks, each with its own part of the cache: the worst of each, passed if all did."""
-    if len(found) == 1:
-        return found[0]
+    if len(records) == 1:
+        return records[0]
     worst = {
-        name: max((each[name] for each in found if each[name] is not None), default=None)
+        name: max((record[name] for record in records if record[name] is not None), default=None)
         for name in _LARGEST
-        if name in found[0]
+        if name in records[0]
     }
     failures = [
-        f"rank {rank}: {text}" for rank, each in enumerate(found) for text in each["failures"]
+        f"rank {rank}: {text}" for rank, record in enumerate(records) for text in record["failures"]
     ]
-    measured = _worst_measured([each["measured"] for each in found])
-    return found[0] | worst | {"passed": not failures, "measured": measured, "failures": failures}
+    measured = _worst_measured([record["measured"] for record in records])
+    return records[0] | worst | {"passed": not failures, "measured": measured, "failures": failures}
 
 
 def merge(before: dict, after: dict | None) -> dict:
@@ -46,11 +46,14 @@ def merge(before: dict, after: dict | None) -> dict:
     }
 
 
-def _worst_measured(found: list[dict]) -> dict:
+def _worst_measured(measured: list[dict]) -> dict:
     """Of each kind the entry nearest to its limit; an error of None is infinite."""
 
     def ratio(entry: dict) -> float:
         return math.inf if entry["error"] is None else entry["error"] / (entry["limit"] or 1e-30)
 
-    kinds = dict.fromkeys(what for each in found for what in each)
-    return {what: max((each[what] for each in found if what in each), key=ratio) for what in kinds}
+    measures = dict.fromkeys(measure for findings in measured for measure in findings)
+    return {
+        measure: max((findings[measure] for findings in measured if measure in findings), key=ratio)
+        for measure in measures
+    }

@@ -40,7 +40,7 @@ class Recording:
 
     @property
     def choices(self) -> list[Tensor]:
-        return [torch.cat(each, dim=1) for each in self._choices]
+        return [torch.cat(steps, dim=1) for steps in self._choices]
 
     def prefill(self, prompt: Tensor) -> None:
         self._engine.prefill(prompt)
@@ -76,12 +76,12 @@ class Recording:
         self._wrong_positions += (engine.position != self.length).sum()
 
     def failures(self) -> list[str]:
-        found = {
+        counts = {
             "tokens chosen are not those of their own logits": self._wrong_choices,
             "tokens are not in the buffer": self._lost_tokens,
             "steps ended at a wrong position": self._wrong_positions,
         }
-        return [f"{int(count)} {what}" for what, count in found.items() if int(count)]
+        return [f"{int(count)} {fault}" for fault, count in counts.items() if int(count)]
 
 
 def evenly(count: int, batch: int, vocab_size: int, value_bytes: int) -> int:

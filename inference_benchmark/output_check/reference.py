@@ -95,7 +95,7 @@ class Stream:
             decoder.rope_sin,
         )
         self.residual, self.update, self._cos, self._sin = (
-            each.to(reference.dtype) for each in (residual, update, cos, sin)
+            tensor.to(reference.dtype) for tensor in (residual, update, cos, sin)
         )
         self.choices: list[Tensor] = []
 
@@ -129,8 +129,8 @@ class Stream:
             part = slice(start, min(start + count, len(positions)))
             rows = torch.tensor(positions[part], device=self.update.device)
             update, residual = (
-                each.index_select(1, rows).flatten(0, 1)[:, None]
-                for each in (self.update, self.residual)
+                tensor.index_select(1, rows).flatten(0, 1)[:, None]
+                for tensor in (self.update, self.residual)
             )
             with _widened(self._reference.dtype):
                 logits, _ = self._reference.forward.finish(
@@ -149,10 +149,14 @@ class _Widened(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _NEED_ONE_TYPE:
-            types_ = {each.dtype for each in (*args, *kwargs.values()) if isinstance(each, Tensor)}
+            types_ = {
+                argument.dtype
+                for argument in (*args, *kwargs.values())
+                if isinstance(argument, Tensor)
+            }
             if self._dtype in types_:
-                args = [self._widen(each) for each in args]
-                kwargs = {name: self._widen(each) for name, each in kwargs.items()}
+                args = [self._widen(argument) for argument in args]
+                kwargs = {name: self._widen(argument) for name, argument in kwargs.items()}
         return func(*args, **kwargs)
 
     def _widen(self, argument):

@@ -24,6 +24,7 @@ from inference_benchmark.output_check.context import Context
 from inference_benchmark.output_check.errors import CacheErrors, Finding
 from inference_benchmark.output_check.memory import sequences_at_a_time
 from inference_benchmark.output_check.reference import Reference
+from inference_benchmark.output_check.references import references_of
 from inference_benchmark.output_check.tolerances import (
     FACTORS,
     TIE_DEVIATIONS,
@@ -118,7 +119,7 @@ def check_timed_runs(
         {"passed", "replayed_runs", "replayed_cache", "measured", "failures", "seconds"}.
     """
     started = time.perf_counter()
-    reference, floor = Reference(decoder), before["floors"]
+    reference, floor = references_of(decoder).of_tokens, before["floors"]
     findings: dict[str, Finding] = {}
     failures: list[str] = []
     holds_last, sampling = _holds(engine, runs[-1]), engine.plan.sampling
@@ -127,7 +128,9 @@ def check_timed_runs(
         is_last = number == len(runs) - 1
         caches = engine.caches if holds_last and number >= len(runs) - parts else None
         context = Context(engine, run.context_depth, run.fill_seed)
-        found, problems = replay(reference, run, floor, precision, "timed run", caches, context)
+        run_findings, problems = replay(
+            reference, run, floor, precision, "timed run", caches, context
+        )
         if (
             is_last
             and holds_last
@@ -135,17 +138,17 @@ def check_timed_runs(
         ):
             problems.append("the last token is not that of its own logits")
         failures += [f"{name}: {text}" for text in problems]
-        failures += [f"{name}: {each.phrase}" for each in found if not each.passed]
-        for each in found:
-            if each.what not in findings or each.ratio > findings[each.what].ratio:
-                findings[each.what] = each
+        failures += [f"{name}: {finding.phrase}" for finding in run_findings if not finding.passed]
+        for finding in run_findings:
+            if finding.measure not in findings or finding.ratio > findings[finding.measure].ratio:
+                findings[finding.measure] = finding
     if holds_last and (changed := _changed_context(engine, runs[-parts:])):
         failures.append(f"{changed} slots of the context changed in timed runs")
     return {
         "passed": not failures,
         "replayed_runs": len(runs) // parts,
         "replayed_cache": holds_last,
-        "measured": {each.what: each.as_dict() for each in findings.values()},
+        "measured": {finding.measure: finding.as_dict() for finding in findings.values()},
         "failures": failures,
         "seconds": time.perf_counter() - started,
     }
@@ -205,17 +208,17 @@ def replay(
     for rows in slices(batch, at_a_time, fed.shape[1]):
         stream = reference.stream(fed[rows], run.context_depth, run.context_depth + run.fed)
         for index in range(reference.config.num_layers):
-            own = context.reference_cache(reference, index, sequences[rows], run.fed)
-            stream.layer(index, own)
-            for tensor, value in enumerate(own if caches is not None else ()):
-                found = caches[index][tensor][rows, :, kept]
-                errors.add(index, tensor, found, value[:, :, kept], None, rows.start)
+            eager_cache = context.reference_cache(reference, index, sequences[rows], run.fed)
+            stream.layer(index, eager_cache)
+            for tensor, value in enumerate(eager_cache if caches is not None else ()):
+                slots = caches[index][tensor][rows, :, kept]
+                errors.add(index, tensor, slots, value[:, :, kept], None, rows.start)
         positions = range(length - 1, length + count - 1)
         for part, logits in stream.logits(positions):
             ties.add(logits, tokens[rows, part], rows.start, part.start)
-    found = ties.findings(name)
-    found += errors.findings(name, FACTORS[precision], floor.caches)
-    return found, failures
+    slots = ties.findings(name)
+    slots += errors.findings(name, FACTORS[precision], floor.caches)
+    return slots, failures
 
 
 class _Ties:
@@ -243,7 +246,7 @@ class _Ties:
     def add(self, logits: Tensor, tokens: Tensor, first_row: int, first_step: int) -> None:
         """logits [sequences, steps, vocab] before tokens [sequences, steps]."""
         scale = logits.float().square().mean(dim=-1).sqrt()
-        found = decide_steps(
+        deciding = decide_steps(
             self._sampling,
             logits,
             tokens,
@@ -251,8 +254,8 @@ class _Ties:
             self._sequences.to(logits.device)[first_row : first_row + len(tokens)],
             slack=self._limit * scale,
         )
-        gap = (found.shortfall / scale).nan_to_num(nan=math.inf)
-        margin = found.margin / scale
+        gap = (deciding.shortfall / scale).nan_to_num(nan=math.inf)
+        margin = deciding.margin / scale
         # Two logits move independently, each by the noise: this much is their difference's.
         deviations = margin / (math.sqrt(2) * self._noise)
         self._expected += float((0.5 * torch.erfc(deviations / math.sqrt(2))).double().sum())
@@ -269,9 +272,9 @@ class _Ties:
         share = self._floor.tipped_share
         limit = max(self._limit, TIPPED_DEVIATIONS * math.sqrt(2) * self._floor.tipped_logits)
         differing = most_ties(self._expected) + share * self._tokens
-        what = f"{name}: a token below the best"
-        found = [
-            Finding(what, self._largest, limit, self._most_noise, self._at),
+        measure = f"{name}: a token below the best"
+        findings = [
+            Finding(measure, self._largest, limit, self._most_noise, self._at),
             Finding(
                 f"{name}: tokens that are not the reference's",
                 self._differing,
@@ -281,9 +284,9 @@ class _Ties:
         ]
         if share:
             most = share * self._tokens + 2
-            what = f"{name}: tokens that only other experts explain"
-            found.append(Finding(what, self._far, most, None))
-        return found
+            measure = f"{name}: tokens that only other experts explain"
+            findings.append(Finding(measure, self._far, most, None))
+        return findings
 
 
 def slices(batch: int, input_length: int, length: int) -> list[slice]:

@@ -94,25 +94,25 @@ def check_training_before(
     """
     started = time.perf_counter()
     engine.reset()
-    found = follow(engine, batches, engine.train)
+    steps = follow(engine, batches, engine.train)
     tolerances = tolerances_of(precision, batches)
-    measured = compare(found, reference, tolerances, "training")
+    measured = compare(steps, reference, tolerances, "training")
     failures = _failures(measured)
     if engine.plan.training.optimizer != "none":
-        fall = 1 - found.losses[-1] / found.losses[0]
+        fall = 1 - steps.losses[-1] / steps.losses[0]
         if not fall >= _LEARNED:
             failures.append(
-                f"training: the loss of a repeated batch went from {found.losses[0]:.4g} to "
-                f"{found.losses[-1]:.4g}; it has to fall"
+                f"training: the loss of a repeated batch went from {steps.losses[0]:.4g} to "
+                f"{steps.losses[-1]:.4g}; it has to fall"
             )
     return {
         "passed": not failures,
         "checked": ["losses", "gradients"],
         "tolerance": tolerances.loss,
         "floor": None,
-        "losses": found.losses,
+        "losses": steps.losses,
         "reference_losses": reference.losses,
-        "gradient_norms": found.gradient_norms,
+        "gradient_norms": steps.gradient_norms,
         "reference_gradient_norms": reference.gradient_norms,
         "measured": measured,
         "failures": failures,
@@ -133,8 +133,8 @@ def check_after_training(
     timed = [float(loss) for loss in losses]
     failures = [f"timed run: its loss is {loss}" for loss in timed if not math.isfinite(loss)]
     engine.reset()
-    found = follow(engine, batches[:_STEPS_AFTERWARDS], engine.train)
-    measured = compare(found, reference, tolerances_of(precision, batches), "after timing")
+    steps = follow(engine, batches[:_STEPS_AFTERWARDS], engine.train)
+    measured = compare(steps, reference, tolerances_of(precision, batches), "after timing")
     return {
         "passed": not failures + _failures(measured),
         "replayed_runs": 0,
@@ -145,18 +145,18 @@ def check_after_training(
     }
 
 
-def compare(found: Steps, reference: Steps, tolerances: Tolerances, part: str) -> dict[str, dict]:
+def compare(trained: Steps, reference: Steps, tolerances: Tolerances, part: str) -> dict[str, dict]:
     """The largest error of each measure, as the result file has it."""
-    steps = [f"step {number + 1}" for number in range(len(found.losses))]
+    steps = [f"step {number + 1}" for number in range(len(trained.losses))]
     names = list(reference.weight_norms)
     measured = {
-        f"{part}: loss": _worst(found.losses, reference.losses, steps, tolerances.loss),
+        f"{part}: loss": _worst(trained.losses, reference.losses, steps, tolerances.loss),
         f"{part}: gradient norm": _worst(
-            found.gradient_norms, reference.gradient_norms, steps, tolerances.gradient
+            trained.gradient_norms, reference.gradient_norms, steps, tolerances.gradient
         ),
     }
-    if set(names) == set(found.weight_norms):  # another implementation may have others
-        of_weights = [found.weight_norms[name] for name in names]
+    if set(names) == set(trained.weight_norms):  # another implementation may have others
+        of_weights = [trained.weight_norms[name] for name in names]
         expected = [reference.weight_norms[name] for name in names]
         measured[f"{part}: a weight's gradient norm"] = _worst(
             of_weights, expected, names, tolerances.weight
@@ -165,11 +165,11 @@ def compare(found: Steps, reference: Steps, tolerances: Tolerances, part: str) -
 
 
 def _worst(
-    found: Sequence[float], expected: Sequence[float], places: Sequence[str], limit: float
+    values: Sequence[float], expected: Sequence[float], places: Sequence[str], limit: float
 ) -> dict:
     errors = {
         place: abs(value / right - 1) if right else abs(value)
-        for place, value, right in zip(places, found, expected, strict=False)
+        for place, value, right in zip(places, values, expected, strict=False)
     }
     at, error = max(errors.items(), key=lambda item: (math.isnan(item[1]), item[1]))
     known = error if math.isfinite(error) else None
@@ -178,8 +178,8 @@ def _worst(
 
 def _failures(measured: dict[str, dict]) -> list[str]:
     return [
-        f"{what} ({entry['at']}): {_number(entry['error'])} from eager's, over {entry['limit']:.2g}"
-        for what, entry in measured.items()
+        f"{measure} ({entry['at']}): {_number(entry['error'])} from eager's, over {entry['limit']:.2g}"
+        for measure, entry in measured.items()
         if entry["error"] is None or entry["error"] > entry["limit"]
     ]
 

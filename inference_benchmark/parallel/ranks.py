@@ -23,12 +23,12 @@ from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.sharding import Shard
 from inference_benchmark.system import signals
 
-# How long a rank waits for the others: to start, and within a timed step for their messages.
+# How long a rank waits for the others at the start, and for their messages in a timed step.
 _STEP_TIMEOUT = timedelta(seconds=60)
-# The same while each rank compiles its first steps or reads a checkpoint, which takes minutes.
+# The same while ranks compile their first steps or read a checkpoint, which takes minutes.
 _PREPARATION_TIMEOUT = timedelta(seconds=600)
-# A rank that failed ends the session after this time, if the others still wait for its part of a
-# step and so can't be told.
+# A rank that failed tells the others at their next message. If they are stuck in a step that it will
+# never join, no message comes, and after this time it ends the session.
 _ALONE_S = 30.0
 
 
@@ -84,13 +84,13 @@ class Ranks:
         """Send (status, message) with the next all_gather, in which the other ranks raise it."""
 
     def start_together(self) -> None:
-        """Returns on all ranks within microseconds."""
+        """Return on all ranks within microseconds of one another."""
 
     def shorten_timeout(self) -> None:
-        """After the preparation: a rank that the others wait for longer than a step is lost."""
+        """After the preparation: a rank that keeps the others waiting longer than a step is lost."""
 
     def lengthen_timeout(self) -> None:
-        """Before the next preparation: ranks compile again, and need not be equally fast."""
+        """Before the next preparation: ranks compile again, some of them faster than others."""
 
     def leave(self, code: int | None) -> int:
         """Rank 0's exit code for all, once it has nothing left to say."""
@@ -108,7 +108,7 @@ class Group(Ranks):
         self._interrupted = False
 
     def interrupt(self, *_: object) -> None:
-        """Raised by the next all_gather: a rank that left a step alone would hang the others."""
+        """To be raised by the next all_gather: a rank that leaves in a step would hang the others."""
         self._interrupted = True
 
     def all_gather(self, value: Any = None) -> list:
@@ -144,10 +144,10 @@ class Group(Ranks):
         self._interrupted = False
         return self.broadcast(code)
 
-    def _meet(self, own: _Message) -> list[_Message]:
+    def _meet(self, sent: _Message) -> list[_Message]:
         messages: list[Any] = [None] * self.size
         try:
-            torch.distributed.all_gather_object(messages, own, group=self._control)
+            torch.distributed.all_gather_object(messages, sent, group=self._control)
         except RuntimeError as error:
             line = str(error).splitlines()[0]
             raise CannotRun(f"rank {self.shard.rank}: another rank is gone ({line})") from None
@@ -156,7 +156,10 @@ class Group(Ranks):
         return messages
 
     def _give_up(self, problem: tuple[str, str]) -> None:
-        print(f"rank {self.shard.rank}: {problem[1]}; the others did not", file=sys.stderr)
+        print(
+            f"rank {self.shard.rank}: {problem[1]}; the other ranks could not be told",
+            file=sys.stderr,
+        )
         sys.stderr.flush()
         os._exit(1)
 
@@ -245,6 +248,6 @@ def _set_up_one_shot(group: Group, device: str, wanted: str) -> bool:
 
 
 def _reaches_all_peers(local_size: int) -> bool:
-    own = torch.cuda.current_device()
-    others = [each for each in range(local_size) if each != own]
-    return all(torch.cuda.can_device_access_peer(own, each) for each in others)
+    device = torch.cuda.current_device()
+    others = [other for other in range(local_size) if other != device]
+    return all(torch.cuda.can_device_access_peer(device, other) for other in others)

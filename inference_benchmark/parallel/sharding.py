@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def divide(count: int, size: int, what: str) -> int:
+def divide(count: int, size: int, noun: str) -> int:
     """One of `size` equal shares.
 
     Raises:
         ValueError: there are none; the message names what can't be divided.
     """
     if count % size:
-        raise ValueError(f"{count} {what} can't be divided by {size}")
+        raise ValueError(f"{count} {noun} can't be divided by {size}")
     return count // size
 
 

@@ -32,7 +32,7 @@ def compare_sets(names: Sequence[str]) -> Page:
         make_report(ComparisonRequest(before=files[0], after=others)) for others in files[1:]
     ]
     titles = _set_titles(names)
-    sets = [read_set(title, own) for title, own in zip(titles, files, strict=True)]
+    sets = [read_set(title, set_files) for title, set_files in zip(titles, files, strict=True)]
     return comparison_page(sets, reports)
 
 
@@ -54,7 +54,7 @@ def comparison_page(sets: Sequence[SourceSet], reports: Sequence[Report]) -> Pag
             settle(picture.figure)
     page = Page(
         sets,
-        title=f"Comparison: {', '.join(one.name for one in sets)}",
+        title=f"Comparison: {', '.join(file_set.name for file_set in sets)}",
         first_title="What changed",
         first=[picture] if picture is not None else [],
         first_html=_short_names("".join(map(_said, reports)), reports),
@@ -65,7 +65,7 @@ def comparison_page(sets: Sequence[SourceSet], reports: Sequence[Report]) -> Pag
 
 def _forest_rows(rows: Sequence[Row]) -> Iterator[ForestRow]:
     """Times, the worst first; rates would say the same again."""
-    found = [
+    forest_rows = [
         ForestRow(
             name=row.label,
             metric=measured.title,
@@ -79,7 +79,7 @@ def _forest_rows(rows: Sequence[Row]) -> Iterator[ForestRow]:
         for measured in row.timed.values()
         if measured.ratio and measured.ratio.verdict and measured.unit != "1/s"
     ]
-    return iter(sorted(found, key=lambda row: (_ORDER.index(row.verdict), row.ratio)))
+    return iter(sorted(forest_rows, key=lambda row: (_ORDER.index(row.verdict), row.ratio)))
 
 
 def _said(report: Report) -> str:
@@ -99,11 +99,15 @@ def _said(report: Report) -> str:
         return text
     rows = [
         [
-            each.name,
-            " | ".join(value.value for value in each.values),
-            "ignored" if each.ignored else "can change a time" if each.changes_time else "-",
+            difference.name,
+            " | ".join(value.value for value in difference.values),
+            "ignored"
+            if difference.ignored
+            else "can change a time"
+            if difference.changes_time
+            else "-",
         ]
-        for each in report.differences
+        for difference in report.differences
     ]
     return text + html.table(Table("What differs", ["condition", "values", "effect"], rows))
 

@@ -23,7 +23,8 @@ def depth_picture(subject: Subject) -> Picture | None:
     if len({context_depth(plotted) for plotted in cells}) < 2:
         return None
     axes = [
-        RateAxis(each, each["title"], each["title"]) for each in headline_rates(subject.workload)
+        RateAxis(declared, declared["title"], declared["title"])
+        for declared in headline_rates(subject.workload)
     ]
     read = [(axis, _read(axis, cells)) for axis in axes]
     read = [(axis, readings) for axis, readings in read if readings]
@@ -39,7 +40,7 @@ def depth_picture(subject: Subject) -> Picture | None:
 
 
 def _read(axis: RateAxis, cells: list[PlottedCell]) -> Readings:
-    return [(p, found) for p in cells if (found := axis.read(p.cell)) is not None]
+    return [(p, value) for p in cells if (value := axis.read(p.cell)) is not None]
 
 
 def _draw(subject: Subject, read: list[tuple[RateAxis, Readings]]):

@@ -10,11 +10,11 @@ from inference_benchmark.reporting.units import UNKNOWN
 
 def tag(name: str, content: str, **attributes: str) -> str:
     """content is HTML; attributes are text. class_ is class, aria_label is aria-label."""
-    given = "".join(
+    attributes_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
         for key, value in attributes.items()
     )
-    return f"<{name}{given}>{content}</{name}>"
+    return f"<{name}{attributes_text}>{content}</{name}>"
 
 
 def text(content: object) -> str:

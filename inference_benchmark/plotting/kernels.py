@@ -80,9 +80,9 @@ def _kinds(bars: list[_Bar]) -> list[str]:
     """The costliest first, what no kernel accounts for last."""
     total: dict[str, float] = {}
     for bar in bars:
-        for kind, seconds in bar.parts.items():
-            total[kind] = total.get(kind, 0) + seconds / sum(bar.parts.values())
-    return sorted(total, key=lambda kind: (kind == _IDLE, -total[kind]))
+        for part, seconds in bar.parts.items():
+            total[part] = total.get(part, 0) + seconds / sum(bar.parts.values())
+    return sorted(total, key=lambda part: (part == _IDLE, -total[part]))
 
 
 def _draw(subject: Subject, bars: list[_Bar]):
@@ -92,7 +92,7 @@ def _draw(subject: Subject, bars: list[_Bar]):
     has_limits = all(bar.limit_s for bar in bars)
     units = [bar.limit_s if has_limits else 1e-3 for bar in bars]
     rows = [
-        {kind: seconds / unit for kind, seconds in bar.parts.items()}
+        {part: seconds / unit for part, seconds in bar.parts.items()}
         for bar, unit in zip(bars, units, strict=True)
     ]
     stacked_bars(axes, rows, _kinds(bars), empty=_IDLE)
@@ -114,9 +114,9 @@ def _sentence(subject: Subject, bars: list[_Bar], phase: str) -> str:
     """Of the cell that is farthest from its limit, what takes its time."""
     bar = max(bars, key=lambda bar: sum(bar.parts.values()) / (bar.limit_s or 1))
     whole = sum(bar.parts.values())
-    kind = max((kind for kind in bar.parts if kind != _IDLE), key=bar.parts.get)
+    part = max((part for part in bar.parts if part != _IDLE), key=bar.parts.get)
     text = (
-        f"In {subject.name(bar.plotted)} {kind} takes {percent(bar.parts[kind] / whole)} of "
+        f"In {subject.name(bar.plotted)} {part} takes {percent(bar.parts[part] / whole)} of "
         f"{_STEPS.get(phase, phase)}"
     )
     if bar.limit_s:
@@ -132,16 +132,16 @@ def _sentence(subject: Subject, bars: list[_Bar], phase: str) -> str:
 def _table(subject: Subject, title: str, bars: list[_Bar]) -> Table:
     kinds = _kinds(bars)
     headers = ["cell"]
-    for kind in kinds:
-        headers += [f"{kind} ms"] + ([] if kind == _IDLE else ["its limit ms"])
+    for part in kinds:
+        headers += [f"{part} ms"] + ([] if part == _IDLE else ["its limit ms"])
     headers += ["kernels ms", "limit ms", "timed ms"]
     rows = []
     for bar in bars:
         row = [subject.name(bar.plotted)]
-        for kind in kinds:
-            row.append(_ms(bar.parts.get(kind)))
-            if kind != _IDLE:
-                row.append(_ms(bar.limits.get(kind)))
+        for part in kinds:
+            row.append(_ms(bar.parts.get(part)))
+            if part != _IDLE:
+                row.append(_ms(bar.limits.get(part)))
         rows.append([*row, _ms(bar.kernel_s), _ms(bar.limit_s), _ms(bar.measured_s)])
     return Table(f"{title}, by kind", headers, rows).without_unknown()
 

@@ -29,7 +29,7 @@ def overview_table(subject: Subject, caption: str) -> Table:
     for metric in subject.headlines:
         unit = " ms" if metric["unit"] == "s" else ""
         headers += [f"{metric['title']}{unit}", "95 % from", "to", f"limit{unit}", "reached"]
-    headers += [each["title"] for each in headline_rates(subject.workload)]
+    headers += [declared["title"] for declared in headline_rates(subject.workload)]
     main = subject.main
     headers += [f"speed-up of {main['title']}"] if main else []
     rows = [_overview_row(subject, plotted) for plotted in subject.cells]
@@ -40,13 +40,13 @@ def _overview_row(subject: Subject, plotted: PlottedCell) -> list[Entry]:
     cell = plotted.cell
     row: list[Entry] = [subject.name(plotted), str(runs(cell))]
     for metric in subject.headlines:
-        found = summary_of(cell, metric["name"])
-        low, high = found.get("median_ci95") or (None, None)
+        summary = summary_of(cell, metric["name"])
+        low, high = summary.get("median_ci95") or (None, None)
         limit, share = limit_of(cell, metric["name"]), reached(cell, metric)
-        row += [number(v, value_text(v, metric)) for v in (found.get("median"), low, high, limit)]
+        row += [number(v, value_text(v, metric)) for v in (summary.get("median"), low, high, limit)]
         row.append(number(share, percent(share)))
-    for each in headline_rates(subject.workload):
-        value = rate_of(cell, each["name"])
+    for declared in headline_rates(subject.workload):
+        value = rate_of(cell, declared["name"])
         row.append(number(value, rate(value)))
     if subject.main:
         row.append(_speedup(cell, subject.main["name"]))
@@ -55,25 +55,27 @@ def _overview_row(subject: Subject, plotted: PlottedCell) -> list[Entry]:
 
 
 def _speedup(cell: dict, metric: str) -> Entry:
-    found = speedup_of(cell, metric)
-    if found is None:
+    speedup = speedup_of(cell, metric)
+    if speedup is None:
         return UNKNOWN
-    return number(found["ratio"], f"{found['ratio']:.3f} {found['verdict']}")
+    return number(speedup["ratio"], f"{speedup['ratio']:.3f} {speedup['verdict']}")
 
 
 def reasons(subject: Subject) -> list[str]:
     """Why verdicts are not valid and what went wrong, each once, with the cells that it is about."""
-    said: dict[str, list[str]] = {}
+    named: dict[str, list[str]] = {}
     for plotted in subject.cells:
         cell, name = plotted.cell, subject.name(plotted)
         check = cell["output_check"]
         if check is not None and not check["passed"]:
-            said.setdefault(f"wrong output: {'; '.join(check['failures'][:3])}", []).append(name)
+            named.setdefault(f"wrong output: {'; '.join(check['failures'][:3])}", []).append(name)
         if cell["error"]:
-            said.setdefault(f"{cell['status'].replace('_', ' ')}: {cell['error']}", []).append(name)
+            named.setdefault(f"{cell['status'].replace('_', ' ')}: {cell['error']}", []).append(
+                name
+            )
         for reason in (cell["validity"] or {}).get("reasons", ()):
-            said.setdefault(f"{reason['severity']}: {reason['message']}", []).append(name)
-    return [f"{_few(names, len(subject.cells))}: {text}" for text, names in said.items()]
+            named.setdefault(f"{reason['severity']}: {reason['message']}", []).append(name)
+    return [f"{_few(names, len(subject.cells))}: {text}" for text, names in named.items()]
 
 
 def _few(names: Sequence[str], of: int) -> str:
@@ -84,7 +86,7 @@ def _few(names: Sequence[str], of: int) -> str:
 
 def lead(sets: Sequence[SourceSet]) -> str:
     """8 cells of 1 session on 1 x NVIDIA H200, 2026-11-21; limits: datasheet."""
-    results = [source.result for one in sets for source in one.sources]
+    results = [source.result for file_set in sets for source in file_set.sources]
     cells = [cell for result in results for cell in result["cells"]]
     days = sorted({result["created"][:10] for result in results})
     counts = [_count(len(cells), "cell"), _count(len(results), "session")]
@@ -106,9 +108,9 @@ def session_table(sets: Sequence[SourceSet]) -> Table:
     """What ran where, with which versions."""
     several = len(sets) > 1
     rows = [
-        ([one.name] if several else []) + _session_row(source)
-        for one in sets
-        for source in one.sources
+        ([file_set.name] if several else []) + _session_row(source)
+        for file_set in sets
+        for source in file_set.sources
     ]
     headers = (["set"] if several else []) + [
         "file",

@@ -73,7 +73,7 @@ class Page:
         with house_style():
             body = self._body(sheet)
         frame = self._document(body, sheet, "")
-        sources = [source for one in self.sets for source in one.sources]
+        sources = [source for file_set in self.sets for source in file_set.sources]
         return self._document(body, sheet, _files(embed(sources, MOST_BYTES - _size(frame) - 4096)))
 
     def _document(self, body: str, sheet: StyleSheet, files: str) -> str:
@@ -131,11 +131,11 @@ class Page:
 def _sections(sets: Sequence[SourceSet]) -> Iterator[Section]:
     """What was measured alike in several sets stands side by side."""
     by_title: dict[str, list[tuple[str, Subject, list[Picture]]]] = {}
-    for one in sets:
-        for subject in subjects(one.results):
-            found = (one.name, subject, pictures_of(subject))
-            by_title.setdefault(subject.title, []).append(found)
-    return (Section(tuple(found)) for found in by_title.values())
+    for file_set in sets:
+        for subject in subjects(file_set.results):
+            entry = (file_set.name, subject, pictures_of(subject))
+            by_title.setdefault(subject.title, []).append(entry)
+    return (Section(tuple(entries)) for entries in by_title.values())
 
 
 def _align(section: Section) -> None:
@@ -190,7 +190,7 @@ def _card(picture: Picture, name: str, sheet: StyleSheet, of: str = "") -> str:
 
 def _files(embedded: Sequence[Embedded]) -> str:
     """Links that hold the files."""
-    items = "".join(html.tag("li", _file(one)) for one in embedded)
+    items = "".join(html.tag("li", _file(file)) for file in embedded)
     return (
         html.tag("h2", "Files")
         + html.tag(
@@ -202,16 +202,16 @@ def _files(embedded: Sequence[Embedded]) -> str:
     )
 
 
-def _file(one: Embedded) -> str:
-    if one.data is None:
-        return f"{html.tag('code', html.text(one.name))}: {html.text(one.note)}"
+def _file(file: Embedded) -> str:
+    if file.data is None:
+        return f"{html.tag('code', html.text(file.name))}: {html.text(file.note)}"
     link = html.tag(
         "a",
-        html.text(one.name),
-        download=f"{one.name}.gz",
-        href=f"data:application/gzip;base64,{one.data}",
+        html.text(file.name),
+        download=f"{file.name}.gz",
+        href=f"data:application/gzip;base64,{file.data}",
     )
-    return link if one.note == WHOLE else f"{link}: {html.text(one.note)}"
+    return link if file.note == WHOLE else f"{link}: {html.text(file.note)}"
 
 
 def _title(sections: Sequence[Section]) -> str:

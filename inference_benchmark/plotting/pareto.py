@@ -49,8 +49,8 @@ def pareto_pictures(subject: Subject) -> list[Picture]:
     axes = [("Throughput", "pareto", throughput), *_alternatives(throughput)]
     batch_sizes = {plotted.cell["batch_size"] for plotted in subject.timed}
     if isinstance(x, TimeAxis) and len(batch_sizes) == 1:  # a rate is an amount over that time
-        axes = [each for each in axes if isinstance(each[2], EnergyAxis)]
-    pictures = [_picture(subject, what, name, x, y) for what, name, y in axes]
+        axes = [axis for axis in axes if isinstance(axis[2], EnergyAxis)]
+    pictures = [_picture(subject, title, name, x, y) for title, name, y in axes]
     return [picture for picture in pictures if picture is not None]
 
 
@@ -88,7 +88,7 @@ def _alternatives(throughput: RateAxis) -> list[tuple[str, str, Axis]]:
     ]
 
 
-def _picture(subject: Subject, what: str, name: str, x: Axis, y: Axis) -> Picture | None:
+def _picture(subject: Subject, title: str, name: str, x: Axis, y: Axis) -> Picture | None:
     points = points_of(subject, x, y)
     if not points:
         return None
@@ -97,7 +97,7 @@ def _picture(subject: Subject, what: str, name: str, x: Axis, y: Axis) -> Pictur
     against = "speed for each user" if isinstance(x, RateAxis) else x.title
     return Picture(
         name=name,
-        title=f"{what} against {against}",
+        title=f"{title} against {against}",
         sentence=_sentence(subject, points, front, curve, x, y),
         figure=_draw(subject, points, front, curve, x, y),
         tables=[_table(subject, points, front, x, y)],
@@ -108,8 +108,8 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
     figure, ((axes,),) = new_figure(410)
     if curve:
         axes.plot(
-            [each[0] for each in curve],
-            [each[1] for each in curve],
+            [point[0] for point in curve],
+            [point[1] for point in curve],
             color=LIMIT,
             linestyle=(0, (4, 2)),
             marker=".",
@@ -136,7 +136,7 @@ def _draw(subject, points, front, curve, x: Axis, y: Axis):
     if len({p.batch_size for p in points}) == 1:  # the title says it
         labels = []
     labels += _curve_labels(points, curve)
-    label_points(axes, labels, [[each[:2] for each in curve]])
+    label_points(axes, labels, [[point[:2] for point in curve]])
     return figure
 
 
@@ -172,37 +172,37 @@ def _draw_series(axes, subject: Subject, name: str, group: list[Point], front) -
 
 
 def _scale(axes, points, curve, x: Axis, y: Axis) -> None:
-    for which, place in (("x", 0), ("y", 1)):
-        values = [getattr(point, which).value for point in points]
-        shown = values + [each[place] for each in curve if is_near(each, points)]
+    for axis_name, place in (("x", 0), ("y", 1)):
+        values = [getattr(point, axis_name).value for point in points]
+        shown = values + [point[place] for point in curve if is_near(point, points)]
         low, high = min(shown), max(shown)
         if high / low >= _LOG_FROM:
-            getattr(axes, f"set_{which}lim")(low / 1.35, high * 1.35)
-            plain_log(axes, which)
+            getattr(axes, f"set_{axis_name}lim")(low / 1.35, high * 1.35)
+            plain_log(axes, axis_name)
         else:
             margin = max((high - low) * 0.15, high * 0.02)
-            getattr(axes, f"set_{which}lim")(max(0, low - margin), high + margin)
+            getattr(axes, f"set_{axis_name}lim")(max(0, low - margin), high + margin)
     if not x.higher_is_better:
         axes.invert_xaxis()
 
 
 def _curve_labels(points: Sequence[Point], curve: list[tuple]) -> list[tuple]:
-    return [(*each[:2], f"b{each[2]}", False) for each in curve if is_near(each, points)]
+    return [(*point[:2], f"b{point[2]}", False) for point in curve if is_near(point, points)]
 
 
 def _sentence(subject, points, front, curve, x: Axis, y: Axis) -> str:
     ends = list(dict.fromkeys((front[-1], front[0])))  # best for a user, best in y
-    said = [
+    phrases = [
         f"{_text(p.x.value)} {x.title} at {_text(p.y.value)} {y.title} "
         f"({subject.base_name(p.plotted)})"
         for p in ends
     ]
     if len(points) == 1:
-        text = f"Measured: {said[0]}"
+        text = f"Measured: {phrases[0]}"
     elif len(ends) == 1:
-        text = f"One of {len(points)} cells is best in both: {said[0]}"
+        text = f"One of {len(points)} cells is best in both: {phrases[0]}"
     else:
-        text = f"The front of {len(front)} cells runs from {said[0]} to {said[1]}"
+        text = f"The front of {len(front)} cells runs from {phrases[0]} to {phrases[1]}"
     if curve:
         shares = [f"{percent(share_of(p.y, y))} at b{p.batch_size}" for p in ends if p.y.limit]
         text += f"; of what the hardware allows in {y.title} that is {listed(shares)}"

@@ -59,8 +59,8 @@ def front_of(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
             point.y.value if y.higher_is_better else -point.y.value,
         )
 
-    def beats(one: Point, other: Point) -> bool:
-        a, b = score(one), score(other)
+    def beats(point: Point, other: Point) -> bool:
+        a, b = score(point), score(other)
         return a[0] >= b[0] and a[1] >= b[1] and a != b
 
     front = [point for point in points if not any(beats(other, point) for other in points)]
@@ -90,22 +90,22 @@ def _hardware(plotted: PlottedCell) -> tuple:
 
 
 def _counted(plotted: PlottedCell, ceilings: Ceilings, largest: int, x: Axis, y: Axis) -> dict:
-    cell, found = plotted.cell, {}
+    cell, points = plotted.cell, {}
     batch_size = 1
     while batch_size <= max(_LEAST_LARGEST_BATCH, 2 * largest):
         limits = limits_at(plotted.result, cell, ceilings, batch_size) or {}
         scale = batch_size / cell["batch_size"]
         values = x.limit_at(cell, limits, scale), y.limit_at(cell, limits, scale)
         if all(values):
-            found[batch_size] = values
+            points[batch_size] = values
         batch_size *= 2
-    return found
+    return points
 
 
-def is_near(each: tuple, points: Sequence[Point]) -> bool:
+def is_near(curve_point: tuple, points: Sequence[Point]) -> bool:
     """Whether the hardware's point is of a batch size about those that were measured."""
     batches = [point.batch_size for point in points]
-    return min(batches) / 2 <= each[2] <= max(batches) * 2
+    return min(batches) / 2 <= curve_point[2] <= max(batches) * 2
 
 
 def share_of(reading: Reading, axis: Axis) -> float:

@@ -47,17 +47,17 @@ def share_axes(figures: Sequence[Figure]) -> None:
     if len({len(axes) for axes in panels}) > 1:
         return
     for alike in zip(*panels, strict=True):
-        for which in ("x", "y"):
-            is_of_rows = which == "y" and not any(axes.get_yticks().size for axes in alike)
+        for axis_name in ("x", "y"):
+            is_of_rows = axis_name == "y" and not any(axes.get_yticks().size for axes in alike)
             if (
                 not is_of_rows
-                and len({getattr(axes, f"get_{which}scale")() for axes in alike}) == 1
+                and len({getattr(axes, f"get_{axis_name}scale")() for axes in alike}) == 1
             ):
-                _share(which, alike)
+                _share(axis_name, alike)
 
 
-def _share(which: str, alike: Iterable) -> None:
-    ends = [getattr(axes, f"get_{which}lim")() for axes in alike]
+def _share(axis_name: str, alike: Iterable) -> None:
+    ends = [getattr(axes, f"get_{axis_name}lim")() for axes in alike]
     low, high = min(map(min, ends)), max(map(max, ends))
     for axes, (first, last) in zip(alike, ends, strict=True):
-        getattr(axes, f"set_{which}lim")((low, high) if first < last else (high, low))
+        getattr(axes, f"set_{axis_name}lim")((low, high) if first < last else (high, low))

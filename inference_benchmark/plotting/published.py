@@ -13,7 +13,7 @@ from inference_benchmark.plotting.sources import read_set
 from inference_benchmark.plotting.style import house_style
 from inference_benchmark.plotting.svg import standalone
 from inference_benchmark.plotting.writing import write_page
-from inference_benchmark.reporting.readme import PUBLISHED, ROOT, fill
+from inference_benchmark.reporting.readme.files import PUBLISHED, ROOT, fill
 
 PAGES = ROOT / "results" / "pages"
 README = ROOT / "README.md"
@@ -55,7 +55,9 @@ def section(shown: Sequence[tuple[str, Picture]]) -> str:
     """Each picture with its sentence, and a link to its page."""
     parts = []
     for name, picture in shown:
-        path, page = (each.relative_to(ROOT) for each in (picture_path(name, picture), PAGES))
+        path, page = (
+            absolute.relative_to(ROOT) for absolute in (picture_path(name, picture), PAGES)
+        )
         parts.append(
             f"![{picture.title}]({path})\n\n{picture.title}: {picture.sentence} "
             f"([page]({page / name}.html))"

@@ -56,11 +56,11 @@ def _picture(subject: Subject, metric: dict, rows: list[_Runs]) -> Picture:
 
 
 def _runs(plotted: PlottedCell, metric: str) -> _Runs | None:
-    samples, found = plotted.cell["samples"] or {}, summary_of(plotted.cell, metric)
+    samples, summary = plotted.cell["samples"] or {}, summary_of(plotted.cell, metric)
     values = samples.get("metrics", {}).get(metric)
-    if not values or not found.get("median"):
+    if not values or not summary.get("median"):
         return None
-    return _Runs(plotted, _times(plotted), list(values), found["median"])
+    return _Runs(plotted, _times(plotted), list(values), summary["median"])
 
 
 def _times(plotted: PlottedCell) -> list[float]:
@@ -123,12 +123,12 @@ _STATES = (("SM clock", "sm_clock_hz", "GHz", 1e-9), ("temperature", "temperatur
 def _states(rows: Sequence[_Runs]) -> list[tuple[str, str, list[tuple]]]:
     """(title, unit, [(first second, last second, least, middle, largest)]) of what is known: of
     each run where the file says it, else of a cell's whole time."""
-    found = []
+    states = []
     for title, field, unit, scale in _STATES:
         values = [value for row in rows for value in _state(row, field, scale)]
         if values:
-            found.append((title, unit, values))
-    return found
+            states.append((title, unit, values))
+    return states
 
 
 def _state(row: _Runs, field: str, scale: float) -> list[tuple]:
@@ -188,13 +188,16 @@ def _table(subject: Subject, metric: dict, rows: list[_Runs]) -> Table:
     names = ("median", "mean", "std", "min", "max", "p95", "p99")
     body = []
     for row in rows:
-        found = summary_of(row.plotted.cell, metric["name"])
+        summary = summary_of(row.plotted.cell, metric["name"])
         body.append(
             [
                 subject.name(row.plotted),
-                str(found["n"]),
-                *(number(found.get(name), value_text(found.get(name), metric)) for name in names),
-                number(found["outliers"], str(found["outliers"])),
+                str(summary["n"]),
+                *(
+                    number(summary.get(name), value_text(summary.get(name), metric))
+                    for name in names
+                ),
+                number(summary["outliers"], str(summary["outliers"])),
             ]
         )
     unit = " ms" if metric["unit"] == "s" else ""

@@ -49,13 +49,13 @@ def speedup_picture(subject: Subject) -> Picture | None:
             subject.name(plotted),
             metric["title"],
             plotted.cell["speedup"]["baseline"],
-            found["ratio"],
-            found["ci95"],
-            found["verdict"],
+            speedup["ratio"],
+            speedup["ci95"],
+            speedup["verdict"],
         )
         for metric in subject.headlines
         for plotted in subject.timed
-        if (found := speedup_of(plotted.cell, metric["name"])) is not None
+        if (speedup := speedup_of(plotted.cell, metric["name"])) is not None
     ]
     return forest("speedups", "Speed-up over the baseline of the session", rows)
 
@@ -108,10 +108,10 @@ def _draw(rows: Sequence[ForestRow], band: float):
 
 def _sentence(rows: Sequence[ForestRow], band: float) -> str:
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in _LOOKS}
-    said = listed(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    counted = listed(f"{count} {verdict}" for verdict, count in counts.items() if count)
     best = max(rows, key=lambda row: row.ratio)
     worst = min(rows, key=lambda row: row.ratio)
-    text = f"Of {len(rows)} comparisons: {said} (same: within {band:.0%})"
+    text = f"Of {len(rows)} comparisons: {counted} (same: within {band:.0%})"
     if worst.verdict == "slower":
         text += f"; the greatest loss is {_words(worst)}"
     if best.verdict == "faster":

@@ -27,14 +27,14 @@ def startup_picture(subject: Subject) -> Picture | None:
 
 
 def _stages(cold_start: dict) -> dict[str, float]:
-    found = {
+    stages = {
         _title(name): value
         for name, value in cold_start.items()
         if name.endswith("_s") and name not in _SUMS and isinstance(value, (int, float)) and value
     }
     if warmup := sum(cold_start.get("warmup_s") or ()):
-        found[_WARMUP] = warmup
-    return found
+        stages[_WARMUP] = warmup
+    return stages
 
 
 def _title(name: str) -> str:
@@ -86,13 +86,16 @@ def _sentence(subject: Subject, starts: dict[PlottedCell, dict[str, float]]) -> 
 def _table(subject: Subject, title: str, starts: dict[PlottedCell, dict[str, float]]) -> Table:
     stages = _all_stages(starts)
     rows = []
-    for plotted, own in starts.items():
-        total = sum(own.values())
+    for plotted, stage_seconds in starts.items():
+        total = sum(stage_seconds.values())
         tokens = plotted.cell["cold_start"].get("payback_tokens")
         rows.append(
             [
                 subject.name(plotted),
-                *(number(own.get(stage), seconds(own.get(stage))) for stage in stages),
+                *(
+                    number(stage_seconds.get(stage), seconds(stage_seconds.get(stage)))
+                    for stage in stages
+                ),
                 number(total, seconds(total)),
                 number(tokens, rate(tokens)) if tokens is not None else UNKNOWN,
             ]

@@ -168,8 +168,8 @@ def _sentence_of_tails(subject: Subject, rows: list[_Steps]) -> str:
 def _table(subject: Subject, rows: list[_Steps]) -> Table:
     body = []
     for row in rows:
-        (found,) = row.plotted.cell["summary"]["steps"].values()
-        values = [found and found[name] for name in ("p50", "p95", "p99")]
+        (percentiles,) = row.plotted.cell["summary"]["steps"].values()
+        values = [percentiles and percentiles[name] for name in ("p50", "p95", "p99")]
         extremes = [row.relative.min() * row.median_s, row.relative.max() * row.median_s]
         body.append(
             [

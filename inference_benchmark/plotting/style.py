@@ -155,11 +155,11 @@ def settle(figure: Figure) -> None:
 _TICKS = ((30, (1, 2, 5)), (3e3, (1, 3)), (math.inf, (1,)))  # by the ratio of the axis' ends
 
 
-def plain_log(axes: Axes, which: str) -> None:
+def plain_log(axes: Axes, axis_name: str) -> None:
     """A logarithmic axis with numbers as one writes them."""
-    axis = getattr(axes, f"{which}axis")
-    getattr(axes, f"set_{which}scale")("log")
-    low, high = sorted(getattr(axes, f"get_{which}lim")())
+    axis = getattr(axes, f"{axis_name}axis")
+    getattr(axes, f"set_{axis_name}scale")("log")
+    low, high = sorted(getattr(axes, f"get_{axis_name}lim")())
     subs = next(subs for most, subs in _TICKS if high / low <= most)
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))

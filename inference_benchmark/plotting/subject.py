@@ -55,7 +55,7 @@ class Subject:
 
     @cached_property
     def main(self) -> dict | None:
-        return main_metric(self.workload, [each.cell for each in self.cells])
+        return main_metric(self.workload, [plotted.cell for plotted in self.cells])
 
     @property
     def headlines(self) -> list[dict]:
@@ -64,7 +64,7 @@ class Subject:
     @cached_property
     def timed(self) -> tuple[PlottedCell, ...]:
         """Those whose speed counts."""
-        return tuple(each for each in self.cells if has_times(each.cell))
+        return tuple(plotted for plotted in self.cells if has_times(plotted.cell))
 
     @cached_property
     def _numbered(self) -> dict[str, tuple[str, ...]]:
@@ -72,7 +72,7 @@ class Subject:
         files: dict[str, dict[str, None]] = {}
         for plotted in self.cells:
             files.setdefault(self.base_name(plotted), {})[plotted.file] = None
-        return {name: tuple(own) for name, own in files.items() if len(own) > 1}
+        return {name: tuple(paths) for name, paths in files.items() if len(paths) > 1}
 
     def base_name(self, plotted: PlottedCell) -> str:
         """Without the session: sessions of one thing have the same."""

@@ -20,22 +20,24 @@ def accuracy_columns(cell: dict, cells: Sequence[dict]) -> list[str]:
 
 def accuracy_texts(cell: dict) -> list[str]:
     """Of a cell the two columns."""
-    found = cell.get("accuracy")
-    if not found:
+    accuracy = cell.get("accuracy")
+    if not accuracy:
         return [UNKNOWN, UNKNOWN]
-    return [_number(found["kl_mean"]), f"{found['top1_agreement']:.1%}"]
+    return [_number(accuracy["kl_mean"]), f"{accuracy['top1_agreement']:.1%}"]
 
 
 def accuracy_notes(cells: Sequence[dict]) -> list[str]:
     """What the columns are, the ratios of perplexities, and who is over --max-kl."""
-    found = {cell["weights"]["format"]: cell["accuracy"] for cell in cells if cell.get("accuracy")}
-    if not found:
+    by_format = {
+        cell["weights"]["format"]: cell["accuracy"] for cell in cells if cell.get("accuracy")
+    }
+    if not by_format:
         return []
-    first = next(iter(found.values()))
+    first = next(iter(by_format.values()))
     ratios = ", ".join(
-        f"{name} {each['perplexity_ratio']:.3f}"
-        for name, each in found.items()
-        if each["perplexity_ratio"] is not None
+        f"{name} {accuracy['perplexity_ratio']:.3f}"
+        for name, accuracy in by_format.items()
+        if accuracy["perplexity_ratio"] is not None
     )
     notes = [
         f"KL, top-1: next-token distributions against {first['against']} weights over "

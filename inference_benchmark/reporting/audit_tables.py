@@ -39,12 +39,12 @@ def audit_summary(audits: Sequence[Audit]) -> str:
         ["faults caught", *(_caught(audit.faults) for audit in audits)],
         [
             "of those that an earlier check let pass",
-            *(_caught([each for each in audit.faults if each["listed"]]) for audit in audits),
+            *(_caught([fault for fault in audit.faults if fault["listed"]]) for audit in audits),
         ],
         [
             "false alarms in sessions without a fault",
             *(
-                f"{sum(not each['passed'] for each in audit.valid)} of {len(audit.valid)}"
+                f"{sum(not run['passed'] for run in audit.valid)} of {len(audit.valid)}"
                 for audit in audits
             ),
         ],
@@ -56,30 +56,32 @@ def audit_summary(audits: Sequence[Audit]) -> str:
 
 
 def _caught(faults: Sequence[dict]) -> str:
-    return f"{sum(each['caught'] for each in faults)} of {len(faults)}"
+    return f"{sum(fault['caught'] for fault in faults)} of {len(faults)}"
 
 
-def _check_seconds(audit: Audit, which: str = "") -> str:
+def _check_seconds(audit: Audit, suffix: str = "") -> str:
     known = sorted(
-        session[f"check_seconds{which}"] or 0.0 for session in audit.valid if "measured" in session
+        session[f"check_seconds{suffix}"] or 0.0 for session in audit.valid if "measured" in session
     )
     return significant(known[len(known) // 2], 2) if known else UNKNOWN
 
 
 def audit_faults(audits: Sequence[Audit]) -> str:
     """Each fault with what saw it, and how far over its limit that was."""
-    found = [{each["fault"]: each for each in audit.faults} for audit in audits]
-    names = dict.fromkeys(name for faults in found for name in faults)
+    faults_of = [{fault["fault"]: fault for fault in audit.faults} for audit in audits]
+    names = dict.fromkeys(name for faults in faults_of for name in faults)
     rows = [
         [
             name,
-            "yes" if any(faults[name]["listed"] for faults in found if name in faults) else "",
-            *(_seen(faults.get(name)) for faults in found),
+            "yes" if any(faults[name]["listed"] for faults in faults_of if name in faults) else "",
+            *(_seen(faults.get(name)) for faults in faults_of),
         ]
         for name in names
     ]
     devices = [audit.device for audit in audits]
-    return markdown(["fault", "passed once", *(f"caught on {each} by" for each in devices)], rows)
+    return markdown(
+        ["fault", "passed once", *(f"caught on {device} by" for device in devices)], rows
+    )
 
 
 def _seen(fault: dict | None) -> str:
@@ -89,8 +91,8 @@ def _seen(fault: dict | None) -> str:
     if "measured" not in fault:
         return "**not judged**: the session failed"
     if not fault["caught"]:
-        what, entry = max(fault["measured"].items(), key=lambda item: _ratio(item[1]))
-        return f"**not caught**: {what}, {_ratio(entry):.2f} x its limit, is nearest"
+        measure, entry = max(fault["measured"].items(), key=lambda item: _ratio(item[1]))
+        return f"**not caught**: {measure}, {_ratio(entry):.2f} x its limit, is nearest"
     first = fault["by"][0]
     entry = fault["measured"].get(first)
     return first if entry is None else f"{first}, {_times(_ratio(entry))} its limit"
@@ -117,13 +119,13 @@ def audit_limits(audits: Sequence[Audit]) -> str:
 
 def _worst(sessions: Sequence[dict]) -> dict[str, dict]:
     """By the measure, whichever part of the check it is of: the entry nearest to its limit."""
-    found: dict[str, dict] = {}
+    worst: dict[str, dict] = {}
     for session in sessions:
-        for what, entry in session.get("measured", {}).items():
-            name = what.partition(": ")[2]
-            if name not in found or _ratio(entry) > _ratio(found[name]):
-                found[name] = entry
-    return found
+        for measure, entry in session.get("measured", {}).items():
+            name = measure.partition(": ")[2]
+            if name not in worst or _ratio(entry) > _ratio(worst[name]):
+                worst[name] = entry
+    return worst
 
 
 def _share(entry: dict | None) -> str:

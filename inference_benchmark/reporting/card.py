@@ -77,7 +77,7 @@ def _model_line(config: dict, model: dict) -> str:
     if config["extrapolated_from"]:
         layers = f"TO BE ESTIMATED FROM {depths(config).upper()} LAYERS"
     size = f"{_count(model['parameters'])} parameters"
-    if model["active_parameters"] != model["parameters"]:
+    if model["active_parameters"] not in (None, model["parameters"]):
         size += f", {_count(model['active_parameters'])} active"
     return f"{config['model_name']}, {size}, {layers}"
 

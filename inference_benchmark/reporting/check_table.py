@@ -32,12 +32,12 @@ def nearest_notes(cells: list[dict]) -> list[str]:
     for cell in cells:
         measured = (cell["output_check"] or {}).get("measured")
         if measured:
-            what, found = max(measured.items(), key=lambda item: _ratio(item[1]))
-            place = f" ({found['at']})" if found["at"] else ""
+            measure, finding = max(measured.items(), key=lambda item: _ratio(item[1]))
+            place = f" ({finding['at']})" if finding["at"] else ""
             notes.append(
-                f"{cell['label']}: nearest to its limit of {len(measured)} measures: {what}{place}, "
-                f"{_number(found['error'])} of {_number(found['limit'])}; "
-                f"floor {_number(found['floor'])}"
+                f"{cell['label']}: nearest to its limit of {len(measured)} measures: {measure}{place}, "
+                f"{_number(finding['error'])} of {_number(finding['limit'])}; "
+                f"floor {_number(finding['floor'])}"
             )
     return notes
 

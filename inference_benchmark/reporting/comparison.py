@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inference_benchmark.reporting.comparison_request import ComparisonRequest, resolve_files
 from inference_benchmark.reporting.conditions import Difference, differences
 from inference_benchmark.reporting.judging import Row, adjusted, make_row
-from inference_benchmark.reporting.pairing import Pairing, grouped, make_plan
+from inference_benchmark.reporting.pairing import Pairing, make_plan
 from inference_benchmark.reporting.saved_cells import (
     ComparisonError,
     SavedCell,
@@ -19,6 +19,7 @@ from inference_benchmark.reporting.saved_cells import (
     read_cells,
 )
 from inference_benchmark.reporting.saved_sets import DEFAULT_FOLDERS, SavedSets
+from inference_benchmark.reporting.sides import grouped
 from inference_benchmark.statistics.ratios import geometric_mean
 from inference_benchmark.statistics.verdicts import ADJUSTMENT
 
@@ -47,12 +48,14 @@ def make_report(request: ComparisonRequest) -> Report:
     """
     request, baseline_file = resolve_files(request)
     read = [read_cells(file) for file in request.all_files]
-    cells = [cell for found, _ in read for cell in found]
+    cells = [cell for cells_of_file, _ in read for cell in cells_of_file]
     unusable = [skipped for _, group in read for skipped in group]
     _check_ignored(request, cells)
     plan = make_plan(request, baseline_file, cells)
     saved = SavedSets((*DEFAULT_FOLDERS, *request.history), cells)
-    rows = adjusted([make_row(each, request.threshold, saved.spread) for each in plan.pairings])
+    rows = adjusted(
+        [make_row(pairing, request.threshold, saved.spread) for pairing in plan.pairings]
+    )
     differing = _differences(plan.pairings, request.ignore)
     if request.strict:
         _refuse(differing)
@@ -67,7 +70,7 @@ def make_report(request: ComparisonRequest) -> Report:
         notes=[*plan.notes, *_notes(plan.pairings, rows)],
         to_decide=_to_decide(plan.pairings, rows),
         regressions=_regressions(rows, failures),
-        missing=[f"{each.label} ({each.file}): {each.reason}" for each in plan.missing],
+        missing=[f"{missing.label} ({missing.file}): {missing.reason}" for missing in plan.missing],
         inconclusive=_inconclusive(rows),
     )
 
@@ -92,14 +95,19 @@ def _differences(pairings: Sequence[Pairing], ignored: Sequence[str]) -> list[Di
     return differences([list(dict.fromkeys(group)) for group in groups], ignored)
 
 
-def _refuse(found: Sequence[Difference]) -> None:
+def _refuse(differences: Sequence[Difference]) -> None:
     """--strict: nothing that can change a time may differ between files."""
     refused = [
-        each for each in found if each.changes_time and not each.ignored and each.is_between_files
+        difference
+        for difference in differences
+        if difference.changes_time and not difference.ignored and difference.is_between_files
     ]
     if refused:
-        texts = [f"{each.name} {' | '.join(v.value for v in each.values)}" for each in refused]
-        names = " ".join(each.name for each in refused)
+        texts = [
+            f"{difference.name} {' | '.join(v.value for v in difference.values)}"
+            for difference in refused
+        ]
+        names = " ".join(difference.name for difference in refused)
         raise ComparisonError(
             f"--strict: sessions differ in {', '.join(texts)}; --ignore {names} allows it"
         )
@@ -110,7 +118,7 @@ def _geometric_means(rows: list[Row]) -> dict[str, dict[str, float]]:
     for group in grouped(rows, lambda row: row.name):
         for metric in dict.fromkeys(name for row in group for name in row.metrics):
             measured = [row.metrics[metric].ratio for row in group if metric in row.metrics]
-            mean = geometric_mean([each.ratio for each in measured if each])
+            mean = geometric_mean([ratio.ratio for ratio in measured if ratio])
             if len(group) > 1 and mean is not None:
                 means.setdefault(group[0].name, {})[metric] = mean
     return means
@@ -118,7 +126,7 @@ def _geometric_means(rows: list[Row]) -> dict[str, dict[str, float]]:
 
 def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
     notes = []
-    judged = [each.ratio for row in rows for each in row.timed.values() if each.ratio]
+    judged = [measured.ratio for row in rows for measured in row.timed.values() if measured.ratio]
     if len(judged) > 1:
         notes.append(ADJUSTMENT)
     notes += [
@@ -128,29 +136,29 @@ def _notes(pairings: list[Pairing], rows: list[Row]) -> list[str]:
         if row.left_out
     ]
     notes += _disagreeing(rows)
-    said: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
+    labels_by_note: dict[tuple[str, str], list[str]] = {}  # labels, by where and what
     for pairing in pairings:
         for cell in (*pairing.baseline, *pairing.candidate):
             for text in cell.remarks:
-                said.setdefault((f" ({cell.file})", text), []).append(cell.label)
+                labels_by_note.setdefault((f" ({cell.file})", text), []).append(cell.label)
     return notes + [
         f"{', '.join(dict.fromkeys(labels))}{where}: {text}"
-        for (where, text), labels in said.items()
+        for (where, text), labels in labels_by_note.items()
     ]
 
 
 def _disagreeing(rows: Sequence[Row]) -> list[str]:
     """Ratios that are not those of the values beside them: runs scatter, or a few are far out."""
     return [
-        f"{row.label}: the ratio of {each.title} is the mean over {row.unit}; that of the values "
-        f"shown is {each.baseline / each.value:.3f}"
+        f"{row.label}: the ratio of {measured.title} is the mean over {row.unit}; that of the values "
+        f"shown is {measured.baseline / measured.value:.3f}"
         for row in rows
-        for each in row.timed.values()
-        if each.ratio
-        and each.baseline
-        and each.value
-        and each.unit == "s"
-        and abs(math.log(each.ratio.ratio * each.value / each.baseline)) > _DISAGREEMENT
+        for measured in row.timed.values()
+        if measured.ratio
+        and measured.baseline
+        and measured.value
+        and measured.unit == "s"
+        and abs(math.log(measured.ratio.ratio * measured.value / measured.baseline)) > _DISAGREEMENT
     ]
 
 
@@ -159,9 +167,11 @@ def _to_decide(pairings: Sequence[Pairing], rows: Sequence[Row]) -> list[str]:
     advice: dict[tuple[str, str, int], list[str]] = {}
     for pairing, row in zip(pairings, rows, strict=True):
         open_ratios = [
-            each.ratio
-            for each in row.timed.values()
-            if each.ratio and each.ratio.verdict == "inconclusive" and each.ratio.runs_needed
+            measured.ratio
+            for measured in row.timed.values()
+            if measured.ratio
+            and measured.ratio.verdict == "inconclusive"
+            and measured.ratio.runs_needed
         ]
         if row.unit != "sessions" or not open_ratios:
             continue
@@ -175,9 +185,9 @@ def _to_decide(pairings: Sequence[Pairing], rows: Sequence[Row]) -> list[str]:
 
 
 def _advice(before: str, after: str, sessions: int, labels: Sequence[str]) -> str:
-    said = f"{', '.join(dict.fromkeys(labels))}: about {sessions} sessions a side would decide it"
+    advice = f"{', '.join(dict.fromkeys(labels))}: about {sessions} sessions a side would decide it"
     if sessions >= _MOST_SESSIONS:
-        said = (
+        advice = (
             f"{', '.join(dict.fromkeys(labels))}: no likely number of sessions would decide it "
             f"({sessions} or more a side), the difference is about as small as the band"
         )
@@ -186,7 +196,7 @@ def _advice(before: str, after: str, sessions: int, labels: Sequence[str]) -> st
         commands += f" before, {after} --sessions {sessions} after"
     else:
         commands += ", before and after"
-    return f"{said}: {commands}; then compare_results.py --before ... --after ..."
+    return f"{advice}: {commands}; then compare_results.py --before ... --after ..."
 
 
 def _command(cell: SavedCell) -> str:

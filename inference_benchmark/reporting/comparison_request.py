@@ -74,10 +74,10 @@ def expand_folders(names: Sequence[str]) -> tuple[str, ...]:
     files: list[str] = []
     for name in names:
         if name != STANDARD_INPUT and os.path.isdir(name):
-            found = sorted(map(str, Path(name).glob("*.json")))
-            if not found:
+            paths = sorted(map(str, Path(name).glob("*.json")))
+            if not paths:
                 raise ComparisonError(f"{name}: is a folder without result files (*.json)")
-            files += found
+            files += paths
         else:
             files.append(name)
     return tuple(files)

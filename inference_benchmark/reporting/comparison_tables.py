@@ -45,7 +45,11 @@ def as_table(report: Report) -> str:
             lines.append("")
     if report.differences:
         lines.append("what differs")
-        lines += [line for each in report.differences for line in _indented(_said(each, names))]
+        lines += [
+            line
+            for difference in report.differences
+            for line in _indented(_said(difference, names))
+        ]
         lines.append("")
     lines += [line for remark in remarks(report, names) for line in _wrapped(remark)]
     return _joined(lines)
@@ -62,13 +66,13 @@ def as_markdown(report: Report) -> str:
         for row in rows:
             lines += [_markdown((heading(row, names), *cells)) for cells in _cells(row)]
         lines.append("")
-        said = [f"- {row.label}: {text}" for row in rows for text in deviations(row)]
-        lines += [*said, ""] if said else []
+        bullets = [f"- {row.label}: {text}" for row in rows for text in deviations(row)]
+        lines += [*bullets, ""] if bullets else []
     if report.differences:
         lines += [_markdown(("what differs", "values", "")), _markdown(("---",) * 3)]
-        for each in report.differences:
-            values = _values(each, names)
-            lines.append(_markdown((each.name, values, _consequence(each))))
+        for difference in report.differences:
+            values = _values(difference, names)
+            lines.append(_markdown((difference.name, values, _consequence(difference))))
         lines.append("")
     return _joined([*lines, *(f"- {remark}" for remark in remarks(report, names))])
 
@@ -135,14 +139,14 @@ def legend(names: dict[str, str]) -> Iterator[str]:
 
 def heading(row: Row, names: dict[str, str]) -> str:
     """thunder b1 (after.json) against eager b1 (before.json): 3 and 3 sessions"""
-    ours, theirs = _files(row.files, names), _files(row.baseline_files, names)
+    files, baseline_files = _files(row.files, names), _files(row.baseline_files, names)
     if row.baseline_label is None:
-        return f"{row.label} {ours}: nothing to compare with"
+        return f"{row.label} {files}: nothing to compare with"
     if row.files == row.baseline_files:
-        sides = f"{row.label} against {row.baseline_label} {ours}"
+        sides = f"{row.label} against {row.baseline_label} {files}"
     else:
-        sides = f"{row.label} {ours} against {row.baseline_label} {theirs}"
-    ratio = next((each.ratio for each in row.timed.values() if each.ratio), None)
+        sides = f"{row.label} {files} against {row.baseline_label} {baseline_files}"
+    ratio = next((measured.ratio for measured in row.timed.values() if measured.ratio), None)
     if ratio is None:
         return sides
     counts = list(dict.fromkeys((ratio.n_candidate, ratio.n_baseline)))
@@ -157,21 +161,21 @@ def _files(files: Sequence[str], names: dict[str, str]) -> str:
 
 def deviations(row: Row) -> Iterator[str]:
     """By how much sessions were taken to differ, and where that comes from."""
-    found: dict[str, list[str]] = {}
+    titles_by_text: dict[str, list[str]] = {}
     for measured in row.timed.values():
         deviation = measured.ratio and measured.ratio.deviation
         if deviation:
             text = f"{deviation.share:.2%} ({deviation.source})"
-            found.setdefault(text, []).append(measured.title)
-    for text, titles in found.items():
-        metrics = "" if len(found) == 1 else f"{', '.join(titles)} "
+            titles_by_text.setdefault(text, []).append(measured.title)
+    for text, titles in titles_by_text.items():
+        metrics = "" if len(titles_by_text) == 1 else f"{', '.join(titles)} "
         yield f"deviation between sessions: {metrics}{text}"
 
 
 def remarks(report: Report, names: dict[str, str]) -> Iterator[str]:
     if not report.rows:
         yield "nothing to compare"
-    titles = {name: each.title for row in report.rows for name, each in row.metrics.items()}
+    titles = {name: measured.title for row in report.rows for name, measured in row.metrics.items()}
     for name, means in report.geometric_means.items():
         texts = [f"{titles[metric]} {_ratio(mean)}" for metric, mean in means.items()]
         yield f"geometric mean, {names.get(name, name).strip('()')}: {', '.join(texts)}"
@@ -205,14 +209,14 @@ def _values(difference: Difference, names: dict[str, str]) -> str:
     """gemv (after.json) | cublas (before.json): by file, or by cell where one file holds both."""
     by_label = not difference.is_between_files
     texts = []
-    for each in difference.values:
+    for value in difference.values:
         if by_label:
-            where = f"({', '.join(each.labels)})"
-        elif len(each.files) > 3:
-            where = f"({len(each.files)} files)"
+            where = f"({', '.join(value.labels)})"
+        elif len(value.files) > 3:
+            where = f"({len(value.files)} files)"
         else:
-            where = " ".join(names.get(file, file) for file in each.files)
-        texts.append(f"{_shortened(each.value)} {where}")
+            where = " ".join(names.get(file, file) for file in value.files)
+        texts.append(f"{_shortened(value.value)} {where}")
     return " | ".join(texts)
 
 

@@ -55,7 +55,7 @@ class Difference:
 
     @property
     def is_between_files(self) -> bool:
-        return len({each.files for each in self.values}) > 1
+        return len({value.files for value in self.values}) > 1
 
 
 def conditions_of(result: dict, record: dict) -> dict[str, str]:
@@ -66,7 +66,7 @@ def conditions_of(result: dict, record: dict) -> dict[str, str]:
     weights = record["weights"] or {}
     ranks = environment["ranks"] or []
     uuids = [rank.get("gpu_uuid") or rank.get("uuid") for rank in ranks] or [gpu.get("uuid")]
-    found = {
+    conditions = {
         **{name: value for name, value in config.items() if name not in _NOT_CONDITIONS},
         **{name: value for name, value in environment.items() if name not in ("gpu", "ranks")},
         **{f"gpu_{name}": gpu.get(name) for name in _OF_GPU if gpu},
@@ -81,7 +81,7 @@ def conditions_of(result: dict, record: dict) -> dict[str, str]:
         "checked": " ".join(check["checked"]) if check else "nothing",
         GPU_UUIDS: " ".join(sorted(map(str, uuids))) if any(uuids) else None,
     }
-    return {name: _text(value) for name, value in found.items() if not isinstance(value, dict)}
+    return {name: _text(value) for name, value in conditions.items() if not isinstance(value, dict)}
 
 
 def _text(value: Any) -> str:

@@ -50,8 +50,8 @@ def engine_table(result: dict) -> str:
     speeds = titled("engines", [_speed_row(result, cell) for cell in cells], headers, {})
     headers = ["cell", "type", "KV type", "clock", "memory", "checked", "version"]
     facts = titled("what they are", [_fact_row(cell) for cell in cells], headers, {})
-    said = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
-    return "\n".join([speeds, "", facts, *said])
+    remarks = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
+    return "\n".join([speeds, "", facts, *remarks])
 
 
 def measured_engines(results: Sequence[dict]) -> str:
@@ -126,23 +126,23 @@ def benefits(workload: dict, cells: list[dict]) -> list[str]:
     main = main_metric(workload, cells)
     lines = []
     for cell in cells:
-        found = speedup_of(cell, main["name"]) if main else None
-        other = named(cells, cell["speedup"]["baseline"]) if found else None
+        speedup = speedup_of(cell, main["name"]) if main else None
+        other = named(cells, cell["speedup"]["baseline"]) if speedup else None
         if other is None:
             continue
-        types = [each["options"].get("precision") for each in (cell, other)]
-        compiled = [bool(each["options"].get("compiler")) for each in (cell, other)]
+        types = [measured["options"].get("precision") for measured in (cell, other)]
+        compiled = [bool(measured["options"].get("compiler")) for measured in (cell, other)]
         if types[0] != types[1] and compiled[0] == compiled[1]:
-            what = f"precision impact, {types[0]} against {types[1]}"
+            subject = f"precision impact, {types[0]} against {types[1]}"
         elif types[0] == types[1] and compiled == [True, False] and _are_ours(cell, other):
-            what = "compilation benefit"
+            subject = "compilation benefit"
         else:
             continue
-        low_high = found["ci95"]
+        low_high = speedup["ci95"]
         interval = f" ({low_high[0]:.2f} .. {low_high[1]:.2f})" if low_high else ""
         lines.append(
-            f"{what}: {cell['label']} {main['title']} {found['ratio']:.2f}x{interval} "
-            f"of {other['label']}, {found['verdict']}"
+            f"{subject}: {cell['label']} {main['title']} {speedup['ratio']:.2f}x{interval} "
+            f"of {other['label']}, {speedup['verdict']}"
         )
     return lines
 
@@ -166,7 +166,7 @@ def _cold_s(cell: dict) -> float | None:
 
 def rates(workload: dict, cell: dict) -> tuple[float | None, float | None]:
     """Tokens per second of the median run and of the fastest, by the first headline rate."""
-    declared = next((each for each in workload["rates"] if each["headline"]), None)
+    declared = next((rate for rate in workload["rates"] if rate["headline"]), None)
     if declared is None:
         return None, None
     average = cell["summary"]["rates"].get(declared["name"])

@@ -26,8 +26,13 @@ def _phase(cell: dict, phase: str) -> str:
     metric = profiled.get("metric")
     measured, limits = median(cell, metric), _limits(cell, phase)
     rows = [
-        [kind, milliseconds(seconds), _share(seconds, measured), milliseconds(limits.get(kind))]
-        for kind, seconds in sorted(profiled["by_kind"].items(), key=lambda item: -item[1])
+        [
+            kernel_kind,
+            milliseconds(seconds),
+            _share(seconds, measured),
+            milliseconds(limits.get(kernel_kind)),
+        ]
+        for kernel_kind, seconds in sorted(profiled["by_kind"].items(), key=lambda item: -item[1])
     ]
     kernel_s = profiled["kernel_s"]
     limit_s = profiled.get("limit_s") or sum(limits.values()) or None
@@ -55,7 +60,9 @@ def _limits(cell: dict, phase: str) -> dict:
     """By kind of kernel: at the positions that were profiled, where the profile says them."""
     profiled = cell["profile"][phase].get("limit_by_kind")
     mean = (cell["limit"] or {}).get("by_kind", {}).get(phase, {})
-    return {kind: limit for kind, limit in (profiled or mean).items() if limit is not None}
+    return {
+        kernel_kind: limit for kernel_kind, limit in (profiled or mean).items() if limit is not None
+    }
 
 
 def _share(part: float | None, whole: float | None) -> str:

@@ -70,9 +70,19 @@ def limit_of(cell: dict, metric: str) -> float | None:
     return None if cell["limit"] is None else cell["limit"]["metrics"].get(metric)
 
 
+def datasheet_limit_of(cell: dict, metric: str) -> float | None:
+    """The datasheet's limit, where limit_of is another one."""
+    return None if cell["limit"] is None else cell["limit"].get("datasheet", {}).get(metric)
+
+
 def reached(cell: dict, metric: dict) -> float | None:
     """How much of what the hardware allows: 1 is as fast as the limit."""
-    limit, measured = limit_of(cell, metric["name"]), median(cell, metric["name"])
+    return share_of(limit_of(cell, metric["name"]), cell, metric)
+
+
+def share_of(limit: float | None, cell: dict, metric: dict) -> float | None:
+    """How much of this limit a cell reaches."""
+    measured = median(cell, metric["name"])
     if not limit or not measured:
         return None
     return limit / measured if metric["better"] == "lower" else measured / limit
@@ -83,8 +93,8 @@ def speedup_of(cell: dict, metric: str, against: str | None = None) -> dict | No
     reference: "plain_eager", "eager_kernels"."""
     if not is_sound(cell) or cell["speedup"] is None:
         return None
-    found = cell["speedup"] if against is None else cell["speedup"][against]
-    return found and found["metrics"].get(metric)
+    speedup = cell["speedup"] if against is None else cell["speedup"][against]
+    return speedup and speedup["metrics"].get(metric)
 
 
 def named(cells: Sequence[dict], label: str) -> dict | None:
@@ -105,9 +115,9 @@ def value_text(value: float | None, metric: dict) -> str:
 
 def measured_text(cell: dict, metric: dict) -> str:
     """The median with its 95 % interval: 3.923±0.001; alone where the runs are too few for one."""
-    found = summary_of(cell, metric["name"])
+    summary = summary_of(cell, metric["name"])
     scale = 1e3 if metric["unit"] == "s" else 1.0
-    return with_interval(found.get("median"), found.get("median_ci95"), scale)
+    return with_interval(summary.get("median"), summary.get("median_ci95"), scale)
 
 
 def is_smoke(result: dict) -> bool:

@@ -60,14 +60,14 @@ def as_markdown(result: dict) -> str:
     main = main_metric(workload, cells)
     headers = ["cell", *(f"{metric['title']} ms" for metric in headlines(workload))]
     headers += [f"limit, of {main['title']}" if main else "limit"]
-    headers += [each["title"] for each in headline_rates(workload)]
+    headers += [declared["title"] for declared in headline_rates(workload)]
     headers += [*accuracy_headers(cells), "speed-up", "n", "verdict"]
     rows = [summary_row(result, cell, main, with_runs=True) for cell in cells]
-    said = [*summary_notes(result), *notes.estimate_notes(result), *notes.basis_notes(cells)]
-    said += notes.reasons(cells)
-    said += [*result["warnings"], notes.stop_note(cells)]
+    remarks = [*summary_notes(result), *notes.estimate_notes(result), *notes.basis_notes(cells)]
+    remarks += notes.reasons(cells)
+    remarks += [*result["warnings"], notes.stop_note(cells)]
     title = " ".join(headline(result).split())
-    bullets = "\n".join(f"- {' '.join(note.split())}" for note in said)
+    bullets = "\n".join(f"- {' '.join(note.split())}" for note in remarks)
     return f"{title}\n\n{markdown(headers, rows)}\n\n{bullets}"
 
 
@@ -109,17 +109,17 @@ def _csv_row(result: dict, cell: dict) -> dict:
     }
     for metric in result["workload"]["metrics"]:
         row |= _csv_metric(cell, metric["name"])
-    for each in result["workload"]["rates"]:
-        row[each["name"]] = rate_of(cell, each["name"])
+    for declared in result["workload"]["rates"]:
+        row[declared["name"]] = rate_of(cell, declared["name"])
     return row
 
 
 def _csv_metric(cell: dict, name: str) -> dict:
-    found, ratio = summary_of(cell, name), speedup_of(cell, name) or {}
-    low, high = found.get("median_ci95") or (None, None)
+    summary, ratio = summary_of(cell, name), speedup_of(cell, name) or {}
+    low, high = summary.get("median_ci95") or (None, None)
     ratio_low, ratio_high = ratio.get("ci95") or (None, None)
     return {
-        name: found.get("median"),
+        name: summary.get("median"),
         f"{name}_ci95_low": low,
         f"{name}_ci95_high": high,
         f"{name}_limit": limit_of(cell, name),

@@ -1,5 +1,7 @@
 """What another implementation of the model gains: time of every headline metric, and memory."""
 
+from collections.abc import Sequence
+
 from inference_benchmark.model.implementation import DEFAULT
 from inference_benchmark.reporting.figures import headlines, named, speedup_of
 from inference_benchmark.reporting.summary import titled
@@ -8,18 +10,23 @@ from inference_benchmark.reporting.units import UNKNOWN
 _MB = 1e6
 
 
-def gains_table(result: dict) -> str:
+def gains_table(results: Sequence[dict]) -> str:
     """A row per metric of each cell of another implementation than the first one; nothing where
-    there is one only."""
-    cells = result["cells"]
-    first = _implementation(cells[0]) if cells else None
-    others = [cell for cell in cells if _implementation(cell) != first]
-    rows = [row for cell in others for row in _rows(result, cell)]
+    there is one only. results: of one workload each, with the same implementations."""
+    rows = [row for result in results for row in _rows_of(result)]
     if not rows:
         return ""
+    first = _implementation(results[0]["cells"][0])
     headers = ["cell", "of", "speed-up", "95%", "time saved", "", "MB saved", "memory saved"]
     title = f"against {first or DEFAULT} in the same mode; memory: peak"
     return titled(title, rows, headers, {})
+
+
+def _rows_of(result: dict) -> list[list[str]]:
+    cells = result["cells"]
+    first = _implementation(cells[0]) if cells else None
+    others = [cell for cell in cells if _implementation(cell) != first]
+    return [row for cell in others for row in _rows(result, cell)]
 
 
 def _implementation(cell: dict) -> str | None:
@@ -27,7 +34,7 @@ def _implementation(cell: dict) -> str | None:
 
 
 def _rows(result: dict, cell: dict) -> list[list[str]]:
-    found = []
+    rows = []
     for metric in headlines(result["workload"]):
         gain = speedup_of(cell, metric["name"])
         if gain is None:
@@ -36,7 +43,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
         interval = gain["ci95"]
         saved = saved_bytes(cell, baseline)
         before = _peak(baseline)
-        found.append(
+        rows.append(
             [
                 cell["label"],
                 metric["title"],
@@ -48,7 +55,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
                 UNKNOWN if saved is None or not before else f"{saved / before * 100:.1f}%",
             ]
         )
-    return found
+    return rows
 
 
 def saved_bytes(cell: dict, baseline: dict | None) -> int | None:

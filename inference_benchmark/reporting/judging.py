@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from inference_benchmark.reporting.pairing import Pairing, Side
+from inference_benchmark.reporting.pairing import Pairing
 from inference_benchmark.reporting.saved_cells import SavedCell, Shown
+from inference_benchmark.reporting.sides import Side
 from inference_benchmark.statistics.deviation import Spread
 from inference_benchmark.statistics.ratios import compare, compare_sessions, single_ratio
 from inference_benchmark.statistics.verdicts import (
@@ -62,7 +63,7 @@ class Row:
 
     @property
     def timed(self) -> dict[str, Measured]:
-        return {name: each for name, each in self.metrics.items() if each.is_timed}
+        return {name: measured for name, measured in self.metrics.items() if measured.is_timed}
 
 
 def make_row(pairing: Pairing, threshold: float | None, spread_of: SpreadOf) -> Row:
@@ -104,10 +105,10 @@ def _took_turns(cell: SavedCell, other: SavedCell) -> bool:
 def _metrics(
     candidate: Side, baseline: Side, is_paired: bool, band: float, spread_of: SpreadOf
 ) -> dict[str, Measured]:
-    shown = {each.name: each for cell in (*candidate, *baseline) for each in cell.shown}
+    shown = {metric.name: metric for cell in (*candidate, *baseline) for metric in cell.shown}
     return {
-        name: _measure(each, candidate, baseline, is_paired, band, spread_of)
-        for name, each in shown.items()
+        name: _measure(metric, candidate, baseline, is_paired, band, spread_of)
+        for name, metric in shown.items()
     }
 
 
@@ -167,17 +168,17 @@ def adjusted(rows: Sequence[Row]) -> list[Row]:
     A rate whose amount is the same on both sides repeats the comparison of the time it divides by:
     it counts once.
     """
-    ratios = [each.ratio for row in rows for each in row.timed.values() if each.ratio]
+    ratios = [measured.ratio for row in rows for measured in row.timed.values() if measured.ratio]
     distinct = {_of(ratio): ratio for ratio in ratios}
     new = dict(zip(distinct, adjust_for_many(list(distinct.values())), strict=True))
     return [
         replace(
             row,
             metrics={
-                name: replace(each, ratio=new.get(_of(each.ratio), each.ratio))
-                if each.ratio and each.is_timed
-                else each
-                for name, each in row.metrics.items()
+                name: replace(measured, ratio=new.get(_of(measured.ratio), measured.ratio))
+                if measured.ratio and measured.is_timed
+                else measured
+                for name, measured in row.metrics.items()
             },
         )
         for row in rows
@@ -219,7 +220,7 @@ def _labels(cell: SavedCell, baseline: SavedCell | None) -> tuple[str, str | Non
     agreed = {*_agreed((cell, baseline)), "batch_size"}
     differing = [name for name in _IN_WORDS if name not in agreed]
     labels = [
-        f"{each.label} [{', '.join(_words(each, differing))}]" if differing else each.label
-        for each in (cell, baseline)
+        f"{cell.label} [{', '.join(_words(cell, differing))}]" if differing else cell.label
+        for cell in (cell, baseline)
     ]
     return labels[0], labels[1]

@@ -43,7 +43,7 @@ def joined(cells: Sequence[dict], everything: Sequence[dict] = ()) -> str:
     depths: dict[str, list[str]] = {}
     for cell in cells:
         depths.setdefault(mode_and_batch(cell), []).append(cell["name"]["depth"] or "")
-    return ", ".join(f"{name} {', '.join(found)}".rstrip() for name, found in depths.items())
+    return ", ".join(f"{name} {', '.join(numbers)}".rstrip() for name, numbers in depths.items())
 
 
 def compact(cells: Sequence[dict]) -> str:

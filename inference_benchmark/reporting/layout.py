@@ -1,5 +1,6 @@
 """How text is laid out: tables and wrapped notes that fit a terminal of 80 columns."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -10,6 +11,8 @@ WIDTH = TERMINAL - 1
 _GAP = 2  # columns between columns of a table
 _NARROW_GAP = 1
 _LABEL_WIDTH = 20  # of broken labels, at least
+# Where a label may be broken: before " ", "+", "@" and "[", and behind ":" and ",".
+_LABEL_BREAK = re.compile(r"(?<=[:,])|(?=[ +@[])")
 _tabulate.MIN_PADDING = 0  # by default headers are padded by two columns each
 
 Rows = Sequence[Sequence[str]]
@@ -42,12 +45,14 @@ def _format(gap: int) -> _tabulate.TableFormat:
 
 
 def _broken(rows: Rows, max_widths: Sequence[int | None]) -> list[list[str]]:
-    """Each row as lines in which no cell is wider than its column may be."""
+    """Each row as lines in which no cell is wider than its column may be; its label stands first."""
     lines = []
-    for row in rows:
-        cells = [
+    label_width, *others = max_widths
+    for label, *row in rows:
+        cells = [[label] if label_width is None else label_lines(label, label_width)]
+        cells += [
             [text] if width is None else textwrap.wrap(text, width) or [""]
-            for text, width in zip(row, max_widths, strict=True)
+            for text, width in zip(row, others, strict=True)
         ]
         height = max(map(len, cells))
         lines += [
@@ -55,6 +60,18 @@ def _broken(rows: Rows, max_widths: Sequence[int | None]) -> list[list[str]]:
             for number in range(height)
         ]
     return lines
+
+
+def label_lines(label: str, width: int) -> list[str]:
+    """A cell's label in lines of at most this width, broken where its parts meet; within a part only
+    where that alone is longer."""
+    lines = [""]
+    for part in _LABEL_BREAK.split(label):
+        if len(lines[-1] + part) <= width:
+            lines[-1] += part
+        else:
+            lines += textwrap.wrap(part.strip(), width)
+    return [line for line in lines if line] or [""]
 
 
 def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:

@@ -14,6 +14,7 @@ from inference_benchmark.reporting.units import gigabytes, rate, seconds
 from inference_benchmark.statistics.stopping import stop_words
 
 _PER_GPU = "per_gpu_tokens_per_s"
+_MORE_LIMITS = {"datasheet": "; --measure-ceilings adds the limit of what this GPU reaches"}
 
 
 def reasons(cells: list[dict]) -> list[str]:
@@ -23,32 +24,32 @@ def reasons(cells: list[dict]) -> list[str]:
         for message, remedy in _problems(cell):
             by_remedy.setdefault(remedy, []).append((cell, message))
     lines = []
-    for remedy, found in by_remedy.items():
-        *others, last = _said(found, cells)
+    for remedy, problems in by_remedy.items():
+        *others, last = _said(problems, cells)
         lines += [*others, f"{last} {remedy}".rstrip()]
     return lines
 
 
-def _said(found: list[tuple[dict, str]], cells: list[dict]) -> list[str]:
+def _said(problems: list[tuple[dict, str]], cells: list[dict]) -> list[str]:
     """What is said of several cells alike as one line: who, and what."""
     concerned: dict[str, list[dict]] = {}
-    for cell, text in found:
+    for cell, text in problems:
         concerned.setdefault(text, []).append(cell)
     return [f"{joined(who, cells)}: {text}" for text, who in concerned.items()]
 
 
 def _problems(cell: dict) -> list[tuple[str, str]]:
     """(what is wrong, what to do about it)."""
-    found = [(cell["error"], "")] if cell["error"] else []
+    problems = [(cell["error"], "")] if cell["error"] else []
     check, validity = cell["output_check"], cell["validity"]
-    said = set()
+    told_codes = set()
     if check and not check["passed"]:
-        found.append((f"WRONG OUTPUT: {'; '.join(check['failures'])}", ""))
-        said.add("wrong_output")
+        problems.append((f"WRONG OUTPUT: {'; '.join(check['failures'])}", ""))
+        told_codes.add("wrong_output")
     if validity is None or not runs(cell):
-        return found
-    others = [reason for reason in validity["reasons"] if reason["code"] not in said]
-    return found + [(reason["message"], reason["remedy"]) for reason in others]
+        return problems
+    others = [reason for reason in validity["reasons"] if reason["code"] not in told_codes]
+    return problems + [(reason["message"], reason["remedy"]) for reason in others]
 
 
 def estimate_notes(result: dict) -> list[str]:
@@ -61,11 +62,11 @@ def estimate_notes(result: dict) -> list[str]:
     notes = [
         f"{name}: no estimate, which takes sound runs of both depths" for name in sorted(missing)
     ]
-    said = [
+    bases = [
         f"{_how_estimated(config, cell['extrapolation'])}; {_what_intervals_hold(result, cell)}"
         for cell in estimated.values()
     ]
-    return notes + list(dict.fromkeys(said))
+    return notes + list(dict.fromkeys(bases))
 
 
 def _how_estimated(config: dict, extrapolation: dict) -> str:
@@ -92,8 +93,8 @@ def _what_intervals_hold(result: dict, cell: dict) -> str:
 
 
 def stop_note(cells: list[dict]) -> str:
-    found = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
-    return f"stopped: {', '.join(map(stop_words, found)) or 'nothing was timed'}"
+    stop_reasons = sorted({cell["stop_reason"] for cell in cells if cell["stop_reason"]})
+    return f"stopped: {', '.join(map(stop_words, stop_reasons)) or 'nothing was timed'}"
 
 
 def details_notes(result: dict) -> list[str]:
@@ -112,18 +113,19 @@ def details_notes(result: dict) -> list[str]:
 
 def basis_notes(cells: list[dict]) -> list[str]:
     return [
-        f"limit: the hardware alone, {basis} ceilings; % of it reached" for basis in bases(cells)
+        f"limit: the hardware alone, {basis} ceilings; % of it reached{_MORE_LIMITS.get(basis, '')}"
+        for basis in bases(cells)
     ]
 
 
 def _routing_notes(cells: list[dict]) -> list[str]:
     """How even the routing of a mixture of experts was, for each cell that has one."""
-    found = [cell["options"].get("routing") for cell in cells]
+    routings = [cell["options"].get("routing") for cell in cells]
     return [
-        f"routing of a prompt: the busiest expert got {each['busiest_share']:.1%} of a layer's "
-        f"tokens ({each['even_share']:.1%} is even), {each['unused_share']:.0%} of experts got none"
-        for each in found
-        if each
+        f"routing of a prompt: the busiest expert got {routing['busiest_share']:.1%} of a layer's "
+        f"tokens ({routing['even_share']:.1%} is even), {routing['unused_share']:.0%} of experts got none"
+        for routing in routings
+        if routing
     ]
 
 

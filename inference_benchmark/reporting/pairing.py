@@ -6,25 +6,31 @@ the reason.
 """
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any
 
 from inference_benchmark.reporting.comparison_request import ACROSS, ComparisonRequest
-from inference_benchmark.reporting.conditions import distance, timing_key
+from inference_benchmark.reporting.conditions import distance
 from inference_benchmark.reporting.saved_cells import (
     ComparisonError,
     Fingerprint,
     SavedCell,
     Skipped,
 )
-
-T = TypeVar("T")
-Side = tuple[SavedCell, ...]
-Key = Callable[[SavedCell], Any]
-_EAGER = ("eager+graphs", "eager", "eager+graphs+kernels", "eager+kernels")
+from inference_benchmark.reporting.sides import (
+    Key,
+    Side,
+    default_baseline,
+    grouped,
+    least_difference,
+    match,
+    side_called,
+    side_namer,
+    sides_of,
+    uniform_parts,
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
     """What was measured in several sets, against the oldest of them; the rest mode by mode."""
     groups = grouped(cells, lambda cell: cell.fingerprint)
     oldest = min(cells, key=lambda cell: cell.created, default=None)
-    found = plan.baseline_files
+    base_files = plan.baseline_files
     for group in groups:
         sides = grouped(group, lambda cell: (cell.label, cell.side_name))
         recurring = [side for side in sides if len({cell.session_set for cell in side}) > 1]
@@ -102,17 +108,19 @@ def _pair_with_oldest(plan: Plan, request: ComparisonRequest, cells: list[SavedC
         for side in recurring:
             first = min(side, key=lambda cell: cell.created)
             bases = [cell for cell in side if cell.session_set == first.session_set]
-            found |= {cell.file for cell in bases}
+            base_files |= {cell.file for cell in bases}
             for other in grouped(side, lambda cell: cell.session_set):
                 if other[0] not in bases:
                     plan.pairings += _closest(request, other[0].file, other, tuple(bases))
         lonely = [cell for side in sides if side not in recurring for cell in side]
         plan.skip(lonely, "in no other session; --baseline MODE compares modes")
-    if not found or oldest is None:
+    if not base_files or oldest is None:
         return
-    which = f" ({next(iter(found))})" if len(found) == 1 else " of those that hold a cell"
+    chosen = (
+        f" ({next(iter(base_files))})" if len(base_files) == 1 else " of those that hold a cell"
+    )
     plan.notes.append(
-        f"baseline: the oldest file{which}; --baseline names another, or a mode: then the sessions "
+        f"baseline: the oldest file{chosen}; --baseline names another, or a mode: then the sessions "
         "of a mode are taken together"
     )
     base_cells = [cell for cell in cells if cell.session_set == oldest.session_set]
@@ -128,7 +136,7 @@ def _note_missing(
     labels = {(cell.label, cell.fingerprint) for cell in met}
     plan.missing += [
         Skipped(where, side[0].label, f"was measured in {side[0].file}, and is missing here")
-        for side in _sides(bases)
+        for side in sides_of(bases)
         if (side[0].label, side[0].fingerprint) not in labels
     ]
 
@@ -143,38 +151,31 @@ def _pair_sessions(
         return "after" if request.before else cell.session_set
 
     for group in grouped(others, group_of):
-        found: dict[Side, Side] = {}
-        for kind in grouped((*bases, *group), key):
-            base_sides = _sides([cell for cell in kind if cell in bases])
-            found |= _match(_sides([cell for cell in kind if cell not in bases]), base_sides)
-        for side, base in found.items():
+        matches: dict[Side, Side] = {}
+        for comparable in grouped((*bases, *group), key):
+            base_sides = sides_of([cell for cell in comparable if cell in bases])
+            matches |= match(
+                sides_of([cell for cell in comparable if cell not in bases]), base_sides
+            )
+        for side, base in matches.items():
             plan.pairings += _closest(request, group[0].file, side, base)
         where = "after" if request.before else group[0].file
-        _note_missing(plan, where, bases, itertools.chain(*found.values()))
+        _note_missing(plan, where, bases, itertools.chain(*matches.values()))
     for cell in plan.unpaired((*bases, *others)):
         rest = others if cell in bases else bases
         if any(key(cell) == key(other) and cell.label == other.label for other in rest):
-            plan.skip([cell], "other sessions agree better with what it could be compared with")
+            plan.skip([cell], "what it could be compared with agrees better with other sessions")
             continue
-        differing = _difference([cell], rest, key)
+        differing = least_difference([cell], rest, key)
         where = f"; the nearest cell differs in {differing}" if differing else ""
         plan.skip([cell], f"no counterpart{where}")
 
 
-def _sides(cells: Iterable[SavedCell]) -> list[Side]:
-    return grouped(cells, lambda cell: (cell.label, cell.side_name, cell.fingerprint))
-
-
 def _closest(request: ComparisonRequest, name: str, side: Side, base: Side) -> Iterable[Pairing]:
     """Each part of a side that is of one thing, against the part of its baseline most like it."""
-    parts = _uniform(base, request.ignore)
-    for part in _uniform(side, request.ignore):
-        yield Pairing(name, part, min(parts, key=lambda each: distance(part[0], each[0])))
-
-
-def _uniform(cells: Iterable[SavedCell], ignored: Sequence[str]) -> list[Side]:
-    """Sessions of one thing each: those that agree in all that can change a time."""
-    return grouped(cells, lambda cell: timing_key(cell, ignored))
+    parts = uniform_parts(base, request.ignore)
+    for part in uniform_parts(side, request.ignore):
+        yield Pairing(name, part, min(parts, key=lambda candidate: distance(part[0], candidate[0])))
 
 
 def _pair_by_mode(plan: Plan, request: ComparisonRequest, cells: list[SavedCell]) -> None:
@@ -184,7 +185,7 @@ def _pair_by_mode(plan: Plan, request: ComparisonRequest, cells: list[SavedCell]
     for group in grouped(cells, lambda cell: cell.fingerprint):
         measured_first = sorted(group, key=lambda cell: cell.is_estimate)
         sides = grouped(measured_first, lambda cell: cell.side_name)
-        base = _side_called(wanted, sides) if wanted else _default_baseline(sides)
+        base = side_called(wanted, sides) if wanted else default_baseline(sides)
         if base is None:
             plan.skip(group, f"no {wanted} with its fingerprint")
             continue
@@ -194,7 +195,7 @@ def _pair_by_mode(plan: Plan, request: ComparisonRequest, cells: list[SavedCell]
                 plan.pairings += _closest(request, side[0].side_name, side, base)
             elif len(sides) == 1:
                 plan.pairings += [
-                    Pairing(part[0].side_name, part) for part in _uniform(side, request.ignore)
+                    Pairing(part[0].side_name, part) for part in uniform_parts(side, request.ignore)
                 ]
     if not is_known:
         raise _unknown("baseline: no file or mode", wanted, [cell.variant for cell in cells])
@@ -206,7 +207,7 @@ def _pair_across(
     """Along one field of the fingerprint, everything else and the mode being equal."""
     left, right = _two_files(request, cells)
     key = _comparable_key(request, left, right)
-    value = _side_namer(ACROSS[str(request.across)], cells)
+    value = side_namer(ACROSS[str(request.across)], cells)
     possible = [value(cell) for cell in cells if baseline_file in (None, cell.file)]
     named = None if baseline_file else request.baseline
     wanted = named or next(iter(possible), "")
@@ -216,7 +217,7 @@ def _pair_across(
         sides = grouped(group, lambda cell: (value(cell), cell.label))
         bases = [side for side in sides if value(side[0]) == wanted]
         for along in grouped(sides, lambda side: value(side[0])):
-            pairs = _match(along, bases) if along[0] not in bases else {}
+            pairs = match(along, bases) if along[0] not in bases else {}
             for side, base in pairs.items():
                 plan.pairings += _closest(request, value(along[0][0]), side, base)
         lonely = plan.unpaired(itertools.chain(*sides))
@@ -233,28 +234,12 @@ def _two_files(
     return left, right
 
 
-def _side_namer(names: Sequence[str], cells: Iterable[SavedCell]) -> Callable[[SavedCell], str]:
-    """By the first of these fields, and by the others too where that leaves two sides one name."""
-    first, *others = names
-    sides = {tuple(getattr(cell.fingerprint, name) for name in names) for cell in cells}
-    times = Counter(side[0] for side in sides)
-
-    def value(cell: SavedCell) -> str:
-        name = getattr(cell.fingerprint, first)
-        if times[name] < 2:
-            return str(name)
-        rest = (f"{other} {getattr(cell.fingerprint, other)}" for other in others)
-        return ", ".join([str(name), *rest])
-
-    return value
-
-
 def _comparable_key(
     request: ComparisonRequest, left: list[SavedCell], right: list[SavedCell]
 ) -> Key:
     """What has to be equal in a pairing. Two named sides must have some of it in common."""
     left_out = ACROSS[request.across] if request.across else ()
-    names = [each.name for each in fields(Fingerprint) if each.name not in left_out]
+    names = [field.name for field in fields(Fingerprint) if field.name not in left_out]
 
     def key(cell: SavedCell) -> tuple[tuple[str, Any], ...]:
         return tuple((name, getattr(cell.fingerprint, name)) for name in names)
@@ -265,66 +250,13 @@ def _comparable_key(
     if request.force:
         return lambda cell: ()
     raise ComparisonError(
-        f"{left[0].file} and {right[0].file} can't be compared: {_difference(left, right, key)}; "
+        f"{left[0].file} and {right[0].file} can't be compared: {least_difference(left, right, key)}; "
         f"--force does it anyway, --across {{{','.join(ACROSS)}}} on purpose"
     )
 
 
-def _difference(left: Iterable[SavedCell], right: Sequence[SavedCell], key: Key) -> str:
-    """In which fields of the fingerprint the two most similar cells differ."""
-    differences = [
-        [f"{name} {a} | {b}" for (name, a), (_, b) in zip(key(x), key(y), strict=True) if a != b]
-        for x, y in itertools.product(left, right)
-    ]
-    fewest: list[str] = min(differences, key=len, default=[])
-    return ", ".join(fewest)
-
-
-def _match(sides: Sequence[Side], bases: Sequence[Side]) -> dict[Side, Side]:
-    """The baseline of each side that has one, by the closest name there is.
-
-    A baseline that has its exact counterpart serves no other side; a lone one serves all.
-    """
-    criteria: list[Key] = [lambda c: c.label, lambda c: c.variant, lambda c: c.mode]
-    if len(bases) == 1:
-        criteria.append(lambda cell: None)
-    left, free = list(sides), list(bases)
-    pairs: dict[Side, Side] = {}
-    for same in criteria:
-        found = [(side, base) for side in left for base in free if same(side[0]) == same(base[0])]
-        times = Counter(side for side, _ in found)
-        unique = {side: base for side, base in found if times[side] == 1}
-        pairs |= unique
-        left = [side for side in left if side not in unique]
-        free = [base for base in free if base not in unique.values()]
-    return pairs
-
-
-def _default_baseline(sides: list[Side]) -> Side:
-    """The baseline that a session chose itself, else eager as shipped or with our kernels, else the
-    first."""
-    chosen = {cell.baseline_label for side in sides for cell in side}
-    recorded = [side for side in sides if side[0].label in chosen]
-    eager = [side for name in _EAGER for side in sides if side[0].variant == name]
-    return [*recorded, *eager, *sides][0]
-
-
-def _side_called(name: str, sides: list[Side]) -> Side | None:
-    plain = name.removesuffix("+nographs")
-    exact = [side for side in sides if plain in (side[0].variant, side[0].label)]
-    by_mode = [side for side in sides if side[0].mode == plain]
-    return exact[0] if exact else by_mode[0] if len(by_mode) == 1 else None
-
-
-def grouped(items: Iterable[T], key: Callable[[T], Any]) -> list[tuple[T, ...]]:
-    groups: dict[Any, list[T]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return [tuple(group) for group in groups.values()]
-
-
-def _unknown(what: str, name: str | None, valid: Iterable[str]) -> ComparisonError:
+def _unknown(noun: str, name: str | None, valid: Iterable[str]) -> ComparisonError:
     names = list(dict.fromkeys(valid))
     near = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return ComparisonError(f"{what} '{name}'{hint} (there are: {', '.join(names)})")
+    return ComparisonError(f"{noun} '{name}'{hint} (there are: {', '.join(names)})")

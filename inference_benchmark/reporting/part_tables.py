@@ -32,9 +32,9 @@ def _times(result: dict, cells: list[dict]) -> str:
 def _memory(result: dict, cells: list[dict]) -> str:
     rows = []
     for cell in cells:
-        own, less = step_bytes(cell), saved_bytes(result, cell)
-        share = less / (own + less) if less is not None and own + less else None
-        rows.append([cell["label"], megabytes(own), megabytes(less), percent(share)])
+        peak, less = step_bytes(cell), saved_bytes(result, cell)
+        share = less / (peak + less) if less is not None and peak + less else None
+        rows.append([cell["label"], megabytes(peak), megabytes(less), percent(share)])
     title = "memory of a step beside its inputs and weights, MB"
     return titled(title, rows, ["cell", "peak", "less than the baseline", "%"], {})
 
@@ -47,5 +47,5 @@ def saved_bytes(result: dict, cell: dict) -> int | None:
     """How much less than the baseline's step takes; negative where it takes more."""
     speedup = cell["speedup"]
     baseline = named(result["cells"], speedup["baseline"]) if speedup else None
-    own, other = step_bytes(cell), step_bytes(baseline) if baseline else None
-    return None if own is None or other is None else other - own
+    peak, other = step_bytes(cell), step_bytes(baseline) if baseline else None
+    return None if peak is None or other is None else other - peak

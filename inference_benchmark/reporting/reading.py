@@ -62,7 +62,7 @@ def to_version_2(document: dict) -> dict:
         try:
             return with_kernels_named(document)
         except (LookupError, TypeError, AttributeError):
-            return document  # what it lacks is found by whoever holds it against the schema
+            return document  # what it lacks is found when it is held against the schema
     try:
         return with_kernels_named(from_version_1(document))
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
@@ -75,7 +75,7 @@ def printable(part: Any) -> Any:
     if isinstance(part, str):
         return printable_text(part)
     if isinstance(part, list):
-        return [printable(each) for each in part] if _may_hold_text(part) else part
+        return [printable(element) for element in part] if _may_hold_text(part) else part
     if isinstance(part, dict):
         return {printable_text(str(name)): printable(value) for name, value in part.items()}
     return part

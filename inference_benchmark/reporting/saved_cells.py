@@ -35,7 +35,7 @@ class Fingerprint:
 
 
 _FURTHER_FIELDS = tuple(
-    name for name in IDENTITY_FIELDS if name not in {each.name for each in fields(Fingerprint)}
+    name for name in IDENTITY_FIELDS if name not in {field.name for field in fields(Fingerprint)}
 )
 
 
@@ -167,7 +167,7 @@ def _cell(file: str, result: dict, record: dict) -> SavedCell:
         full_num_layers=config.get("full_num_layers"),
         rounds=tuple(map(int, record["samples"]["round"])),
         interleaved=bool(record["group"]["interleaved"]),
-        shown=tuple(each for each in _shown(result["workload"]) if each.name in samples),
+        shown=tuple(metric for metric in _shown(result["workload"]) if metric.name in samples),
         samples=samples,
         baseline_label=str(record["speedup"]["baseline"]) if record["speedup"] else None,
         conditions=conditions_of(result, record),
@@ -220,7 +220,7 @@ def _samples(workload: dict, record: dict) -> dict[str, list[float]]:
             samples[rate["name"]] = [time / amount for time in times]
     peak = (record["memory"] or {}).get("peak_allocated_bytes")
     cost = (record["summary"] or {}).get("cost_per_million_tokens") or {}
-    output, everything = ((cost.get(which) or {}).get("median") for which in ("output", "total"))
+    output, everything = ((cost.get(tokens) or {}).get("median") for tokens in ("output", "total"))
     singles = {
         "peak_memory_bytes": peak,
         "cost_per_million_output_tokens": output,

@@ -41,8 +41,8 @@ class SavedSets:
             and metric in cells[0].samples
         ]
         same = [cells for cells in alike if cells[0].fingerprint == cell.fingerprint]
-        found = _spread(same, metric)
-        return found if found.degrees >= _ENOUGH_DEGREES else _spread(alike, metric)
+        spread = _spread(same, metric)
+        return spread if spread.degrees >= _ENOUGH_DEGREES else _spread(alike, metric)
 
     @cached_property
     def _sets(self) -> list[list[SavedCell]]:
@@ -97,11 +97,11 @@ def _origin(cell: SavedCell) -> tuple:
 
 
 def _newest(folders: Sequence[str]) -> list[str]:
-    found: dict[str, float] = {}
+    times: dict[str, float] = {}
     for folder in folders:
         for path in Path(folder).rglob("*.json"):
             try:
-                found[str(path)] = path.stat().st_mtime
+                times[str(path)] = path.stat().st_mtime
             except OSError:
                 continue
-    return sorted(found, key=lambda path: -found[path])[:_MOST_FILES]
+    return sorted(times, key=lambda path: -times[path])[:_MOST_FILES]

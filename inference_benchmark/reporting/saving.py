@@ -14,7 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from inference_benchmark.reporting.labels import context_depth, variant
+from inference_benchmark.reporting.labels import variant
+from inference_benchmark.reporting.version_1 import GENERATION
 
 _LONGEST_NAME = 200  # file systems take 255 bytes, of which a temporary file needs some
 _LONG_LIST = 16
@@ -167,16 +168,18 @@ def finite(value: Any) -> Any:
 
 def file_name(result: dict) -> str:
     """<model>_<scenario or INxOUT>_<modes>_<gpu>_<UTC time>, without .json; of an estimate the
-    model reads <model>-est<SMALL>-<LARGE>."""
+    model reads <model>-est<SMALL>-<LARGE>, of another workload than generation the lengths
+    <workload>-<lengths>."""
     config, gpu = result["config"], result["environment"]["gpu"]
     lengths = "x".join(str(n) for n in (config["input_length"], config["output_length"]) if n)
-    if any(context_depth(cell) is not None for cell in result["cells"]):
+    lengths = config["scenario"] or lengths
+    if config["workload"] != GENERATION["name"]:
         lengths = f"{config['workload']}-{lengths}"
     modes = dict.fromkeys(map(variant, result["cells"]))
     time = re.sub(r"[-:]", "", result["created"])
     parts = (
         f"{config['model_name']}{_depth(config)}",
-        config["scenario"] or lengths,
+        lengths,
         "-".join(modes),
         _device_name(gpu),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _SCHEMA = Path(__file__).with_name("result.schema.json")
-_TOO_LARGE = 2.0**1000  # arithmetic on what is less does not overflow at once
+_TOO_LARGE = 2.0**1000  # sums and ratios of lesser numbers do not overflow
 _KINDS = {
     "object": dict,
     "array": list,

@@ -17,10 +17,10 @@ _NOTE = (
 def start_up_table(cold: dict | None, warm: dict | None) -> str:
     """Of the results of the two sessions, of which one may be missing; empty without any cell that
     started."""
-    one = cold or warm
-    if one is None:
+    result = cold or warm
+    if result is None:
         return ""
-    rows = [row for cell in one["cells"] for row in _rows(cell["label"], cold, warm)]
+    rows = [row for cell in result["cells"] for row in _rows(cell["label"], cold, warm)]
     if not rows:
         return ""
     headers = ["cell", "stage", "cold", "warm", "saved", "hits"]
@@ -62,5 +62,5 @@ def _texts(cold: float | None, warm: float | None) -> list[str]:
 def _hits(cell: dict | None) -> str:
     """Of the warm session."""
     compiler = (cell or {}).get("options", {}).get("compiler") or {}
-    hits, misses = (compiler.get(f"disk_cache_{which}") for which in ("hits", "misses"))
+    hits, misses = (compiler.get(f"disk_cache_{outcome}") for outcome in ("hits", "misses"))
     return UNKNOWN if hits is None or misses is None else f"{hits} of {hits + misses}"

@@ -47,7 +47,7 @@ def summary_table(result: dict) -> str:
     main = main_metric(workload, cells)
     counts = {runs(cell) for cell in cells}
     headers = ["cell", *(metric["title"] for metric in headlines(workload)), "limit"]
-    headers += [each["title"] for each in headline_rates(workload)]
+    headers += [declared["title"] for declared in headline_rates(workload)]
     headers += [
         *accuracy_headers(cells),
         "speed-up",
@@ -78,7 +78,7 @@ def summary_row(result: dict, cell: dict, main: dict | None, with_runs: bool) ->
         cell["label"],
         *(measured_text(cell, metric) for metric in headlines(workload)),
         UNKNOWN if main is None else percent(reached(cell, main)),
-        *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
+        *(rate(rate_of(cell, declared["name"])) for declared in headline_rates(workload)),
         *accuracy_columns(cell, result["cells"]),
         UNKNOWN if main is None else speedup_text(cell, main["name"]),
         *([str(runs(cell))] if with_runs else []),
@@ -115,25 +115,26 @@ def _line(cell: dict, workload: dict, verdict: str) -> str:
     times = ", ".join(f"{metric['title']} {measured_text(cell, metric)}" for metric in known)
     unit = " ms" if known and known[-1]["unit"] == "s" else ""
     rates = [
-        f"{rate(rate_of(cell, each['name']))} {each['title']}" for each in headline_rates(workload)
+        f"{rate(rate_of(cell, declared['name']))} {declared['title']}"
+        for declared in headline_rates(workload)
     ]
     return wrap(f"{cell['label']}: {', '.join([times + unit, *rates, verdict])}")
 
 
 def speedup_text(cell: dict, metric: str) -> str:
     """1.52x faster, or a dash."""
-    found = speedup_of(cell, metric)
-    return UNKNOWN if found is None else f"{found['ratio']:.2f}x {found['verdict']}"
+    speedup = speedup_of(cell, metric)
+    return UNKNOWN if speedup is None else f"{speedup['ratio']:.2f}x {speedup['verdict']}"
 
 
 def legend_line(result: dict) -> str:
     """What the columns mean, for whoever sees them for the first time."""
     workload, cells = result["workload"], result["cells"]
     shown, main = headlines(workload), main_metric(workload, cells)
-    said = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
+    meanings = [f"{m['title']}: {_MEANINGS[m['name']]}" for m in shown if m["name"] in _MEANINGS]
     if main is not None and any(reached(cell, main) for cell in cells):
-        said.append("limit: % reached")
-    return "; ".join([*said, "verdict: trust?"])
+        meanings.append("limit: % reached")
+    return "; ".join([*meanings, "verdict: trust?"])
 
 
 def summary_notes(result: dict) -> list[str]:
@@ -180,30 +181,32 @@ def _check_notes(cells: list[dict]) -> list[str]:
     for cell in cells:
         if cell["output_check"] is not None:
             evidence = ", ".join(cell["output_check"]["checked"]) or "nothing"
+            if reference := cell["output_check"].get("reference"):
+                evidence += f" against {reference}"
             by_evidence.setdefault(evidence, []).append(cell)
     unchecked = [c for c in cells if c["output_check"] is None and has_times(c)]
     unchecked = [cell for cell in unchecked if not cell["estimated"]]
     notes = [
-        f"checked: {evidence}" + ("" if len(by_evidence) == 1 else f" ({joined(found)})")
-        for evidence, found in by_evidence.items()
+        f"checked: {evidence}" + ("" if len(by_evidence) == 1 else f" ({joined(checked)})")
+        for evidence, checked in by_evidence.items()
     ]
     return notes + ([f"output not checked: {joined(unchecked, cells)}"] if unchecked else [])
 
 
 def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
-    found = [cell for cell in cells if speedup_of(cell, main["name"])]
-    if not found:
+    judged = [cell for cell in cells if speedup_of(cell, main["name"])]
+    if not judged:
         return []
-    references = [(cell, named(cells, cell["speedup"]["baseline"])) for cell in found]
+    references = [(cell, named(cells, cell["speedup"]["baseline"])) for cell in judged]
     names = sorted(
         {variant(other) if other else c["speedup"]["baseline"] for c, other in references}
     )
-    several = len({cell["speedup"]["baseline"] for cell in found}) > 1
+    several = len({cell["speedup"]["baseline"] for cell in judged}) > 1
     note = f"speed-up: {main['title']} against {', '.join(names)}"
     note += " of the same batch size and depth" if several else ""
-    note += ", paired by round" if all(cell["group"]["interleaved"] for cell in found) else ""
-    note += f"; {ADJUSTMENT}" if _is_adjusted(found) else ""
-    ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in found]
+    note += ", paired by round" if all(cell["group"]["interleaved"] for cell in judged) else ""
+    note += f"; {ADJUSTMENT}" if _is_adjusted(judged) else ""
+    ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in judged]
     apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
     if apart:
         note += (
@@ -228,13 +231,13 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
         return []
     against: dict[str, list[str]] = {}
     for cell in with_ours:
-        found = speedup_of(cell, main["name"], against="eager_kernels")
-        if found is not None:
-            said = f"{variant(cell)} b{cell['batch_size']} {found['ratio']:.2f}x {found['verdict']}"
-            against.setdefault(cell["speedup"]["eager_kernels"]["baseline"], []).append(said)
+        speedup = speedup_of(cell, main["name"], against="eager_kernels")
+        if speedup is not None:
+            text = f"{variant(cell)} b{cell['batch_size']} {speedup['ratio']:.2f}x {speedup['verdict']}"
+            against.setdefault(cell["speedup"]["eager_kernels"]["baseline"], []).append(text)
     return [
-        f"with the same kernels, {main['title']} against {name}: {', '.join(said)}"
-        for name, said in against.items()
+        f"with the same kernels, {main['title']} against {name}: {', '.join(texts)}"
+        for name, texts in against.items()
     ]
 
 

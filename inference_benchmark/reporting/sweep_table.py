@@ -31,7 +31,7 @@ def _table(results: Sequence[dict]) -> str:
     workload = results[0]["workload"]
     headers = ["model", "work", "precision", "cell"]
     headers += [f"{metric['title']} ms" for metric in headlines(workload)]
-    headers += [each["title"] for each in headline_rates(workload)]
+    headers += [declared["title"] for declared in headline_rates(workload)]
     rows = [_row(result, cell) for result in results for cell in result["cells"]]
     columns = list(zip([*headers, "n", "verdict"], *rows, strict=True))
     apart = [column for column in columns[:3] if len(set(column[1:])) > 1]
@@ -47,7 +47,7 @@ def _row(result: dict, cell: dict) -> list[str]:
         cell["weights"]["format"],
         cell["label"],
         *(measured_text(cell, metric) for metric in headlines(workload)),
-        *(rate(rate_of(cell, each["name"])) for each in headline_rates(workload)),
+        *(rate(rate_of(cell, declared["name"])) for declared in headline_rates(workload)),
         str(runs(cell)),
         verdict_text(cell, is_smoke(result)),
     ]

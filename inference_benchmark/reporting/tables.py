@@ -10,17 +10,16 @@ from inference_benchmark.reporting.check_table import check_table, nearest_notes
 from inference_benchmark.reporting.figures import (
     has_times,
     headlines,
-    limit_of,
     main_metric,
     median,
     of_summary,
     rate_of,
-    reached,
     summary_of,
     value_text,
 )
 from inference_benchmark.reporting.gains import gains_table
 from inference_benchmark.reporting.labels import session_label
+from inference_benchmark.reporting.latency_table import latency_table
 from inference_benchmark.reporting.layout import wrap
 from inference_benchmark.reporting.part_tables import is_part, part_tables
 from inference_benchmark.reporting.reading import printable, to_version_2
@@ -52,7 +51,7 @@ def report(result: dict, details: bool = False, legend: bool = True) -> str:
         parts += part_tables(result, measured)
     if details and measured:
         parts += _details(result, measured)
-    parts.append(gains_table(result))
+    parts.append(gains_table([result]))
     parts += [
         "\n".join(map(wrap, notes.reasons(result["cells"]))),
         _last_notes(result, details, legend),
@@ -83,23 +82,23 @@ def lengths(config: dict) -> str:
 
 
 def _under_summary(result: dict, legend: bool) -> str:
-    said = [legend_line(result)] if legend else []
-    said += [*summary_notes(result), *notes.estimate_notes(result)]
-    return "\n".join(map(wrap, said))
+    remarks = [legend_line(result)] if legend else []
+    remarks += [*summary_notes(result), *notes.estimate_notes(result)]
+    return "\n".join(map(wrap, remarks))
 
 
 def _last_notes(result: dict, details: bool, legend: bool) -> str:
-    said = [*(notes.details_notes(result) if details else []), *result["warnings"]]
-    said.append(notes.stop_note(result["cells"]))
-    said += [_MORE] if legend and not details and any(map(has_times, result["cells"])) else []
-    return "\n".join(wrap(note) for note in dict.fromkeys(said))
+    remarks = [*(notes.details_notes(result) if details else []), *result["warnings"]]
+    remarks.append(notes.stop_note(result["cells"]))
+    remarks += [_MORE] if legend and not details and any(map(has_times, result["cells"])) else []
+    return "\n".join(wrap(note) for note in dict.fromkeys(remarks))
 
 
 def _details(result: dict, cells: list[dict]) -> list[str]:
     return [
         _operating_points(result, cells),
         _throughput(result, cells),
-        *(_latency(result, cell) for cell in cells if not is_part(result)),
+        *(latency_table(result, cell) for cell in cells if not is_part(result)),
         _resources(cells),
         _variance(result, cells),
         _cold_start(cells),
@@ -110,35 +109,35 @@ def _details(result: dict, cells: list[dict]) -> list[str]:
 def _throughput(result: dict, cells: list[dict]) -> str:
     rates = result["workload"]["rates"]
     if result["config"]["tensor_parallel"] == 1:
-        rates = [each for each in rates if each["name"] != _PER_GPU]
+        rates = [declared for declared in rates if declared["name"] != _PER_GPU]
     if not any(map(_counts_tokens, rates)):
         return ""
-    others = any(not _counts_tokens(each) for each in rates)
+    others = any(not _counts_tokens(declared) for declared in rates)
     rows = [
         [
             cell["label"],
-            *(rate(rate_of(cell, each["name"])) for each in rates),
+            *(rate(rate_of(cell, declared["name"])) for declared in rates),
             milliseconds(of_summary(cell, "s_per_token")),
             *([percent(of_summary(cell, "mfu"))] if others else []),
         ]
         for cell in cells
     ]
-    headers = ["cell", *(_amount(each) or each["title"] for each in rates), "ms/token"]
+    headers = ["cell", *(_amount(declared) or declared["title"] for declared in rates), "ms/token"]
     headers += ["MFU"] if others else []
     of_what = "amounts" if others else "tokens per second (tokens"
     title = f"throughput, {of_what} over median time{'' if others else ')'}"
     return titled(title, rows, headers, _WIDTHS)
 
 
-def _amount(each: dict) -> str:
+def _amount(declared: dict) -> str:
     """What a rate counts: output_tokens_per_s is output, of tokens_per_s there is no more to say."""
-    if not _counts_tokens(each):
-        return each["title"]
-    return each["name"].removesuffix("tokens_per_s").strip("_").replace("_", " ")
+    if not _counts_tokens(declared):
+        return declared["title"]
+    return declared["name"].removesuffix("tokens_per_s").strip("_").replace("_", " ")
 
 
-def _counts_tokens(each: dict) -> bool:
-    return each["name"].endswith("tokens_per_s")
+def _counts_tokens(declared: dict) -> bool:
+    return declared["name"].endswith("tokens_per_s")
 
 
 def _operating_points(result: dict, cells: list[dict]) -> str:
@@ -146,7 +145,7 @@ def _operating_points(result: dict, cells: list[dict]) -> str:
     if len({cell["batch_size"] for cell in cells}) < 2:
         return ""
     first = headlines(result["workload"])[:1]
-    names = {each["name"]: each["title"] for each in result["workload"]["rates"]}
+    names = {declared["name"]: declared["title"] for declared in result["workload"]["rates"]}
     rates = [name for name in (_PER_GPU, _PER_USER) if name in names] or list(names)
     rows = [
         [
@@ -164,13 +163,13 @@ def _operating_points(result: dict, cells: list[dict]) -> str:
 
 def _cost(cell: dict) -> dict | None:
     """Per million output tokens; of a workload without output, of all tokens."""
-    found = of_summary(cell, "cost_per_million_tokens") or {}
-    return found.get(_OUTPUT_TOKENS, found.get("total"))
+    costs = of_summary(cell, "cost_per_million_tokens") or {}
+    return costs.get(_OUTPUT_TOKENS, costs.get("total"))
 
 
 def _cost_title(cells: list[dict]) -> str:
     known = [of_summary(cell, "cost_per_million_tokens") or {} for cell in cells]
-    return "$/M output tokens" if any(_OUTPUT_TOKENS in each for each in known) else "$/M tokens"
+    return "$/M output tokens" if any(_OUTPUT_TOKENS in cost for cost in known) else "$/M tokens"
 
 
 def _cold_start(cells: list[dict]) -> str:
@@ -201,31 +200,6 @@ def _stage(name: str) -> str:
     if name == "first_token_s":
         return "token 1"
     return name.removesuffix("_s").removeprefix("compile_").replace("_", " ")
-
-
-def _latency(result: dict, cell: dict) -> str:
-    rows = [_latency_row(cell, metric) for metric in result["workload"]["metrics"]]
-    if not cell["estimated"]:
-        rows += [_step_row(found) for found in cell["summary"]["steps"].values() if found]
-    headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
-    return titled(f"latency of {cell['label']}", rows, headers, _WIDTHS)
-
-
-def _latency_row(cell: dict, metric: dict) -> list[str]:
-    values = summary_of(cell, metric["name"])
-    names = ("median", "mean", "std", "min", "max", "p95", "p99")
-    limit = limit_of(cell, metric["name"])
-    return [
-        metric["title"],
-        *(value_text(values.get(name), metric) for name in names),
-        value_text(limit, metric),
-        percent(reached(cell, metric)),
-    ]
-
-
-def _step_row(found: dict) -> list[str]:
-    p50, p95, p99 = (milliseconds(found[name]) for name in ("p50", "p95", "p99"))
-    return ["single steps", p50, *[UNKNOWN] * 4, p95, p99, UNKNOWN, UNKNOWN]
 
 
 def _resources(cells: list[dict]) -> str:
@@ -274,33 +248,33 @@ def _total_cost(cells: list[dict]) -> str:
 
 def _variance(result: dict, cells: list[dict]) -> str:
     shown, workload = headlines(result["workload"]), result["workload"]
-    rates = [each for each in workload["rates"] if any(_spread(c, each) for c in cells)]
+    rates = [declared for declared in workload["rates"] if any(_spread(c, declared) for c in cells)]
     main = main_metric(workload, cells)
     rows = [
         [
             cell["label"],
             *(
-                UNKNOWN if (std := _spread(cell, each)) is None else significant(std)
-                for each in rates
+                UNKNOWN if (std := _spread(cell, declared)) is None else significant(std)
+                for declared in rates
             ),
             *(value_text(summary_of(cell, m["name"]).get("std"), m) for m in shown),
             *([_interval(cell, main)] if main else []),
         ]
         for cell in cells
     ]
-    headers = ["cell", *(_rate_title(each) for each in rates)]
+    headers = ["cell", *(_rate_title(declared) for declared in rates)]
     headers += [f"{metric['title']} ms" for metric in shown]
     headers += [f"{main['title']} median 95% ms"] if main else []
     return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)
 
 
-def _rate_title(each: dict) -> str:
+def _rate_title(declared: dict) -> str:
     """With its unit, tokens per second where it counts tokens."""
-    return f"{_amount(each)} tok/s".strip() if _counts_tokens(each) else each["title"]
+    return f"{_amount(declared)} tok/s".strip() if _counts_tokens(declared) else declared["title"]
 
 
-def _spread(cell: dict, each: dict) -> float | None:
-    return cell["summary"]["rate_std"].get(each["name"])
+def _spread(cell: dict, declared: dict) -> float | None:
+    return cell["summary"]["rate_std"].get(declared["name"])
 
 
 def _interval(cell: dict, metric: dict) -> str:

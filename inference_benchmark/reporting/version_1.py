@@ -160,19 +160,19 @@ def _with_error(cell: dict) -> dict:
         cell["extrapolation"] |= {"error": errors_by_metric(Generation)}
     if cell["summary"] is not None:
         metrics = cell["summary"]["metrics"]
-        known = {name: found for name, found in metrics.items() if found}
-        metrics |= {name: widened(found, Generation, name) for name, found in known.items()}
+        known = {name: estimate for name, estimate in metrics.items() if estimate}
+        metrics |= {name: widened(estimate, Generation, name) for name, estimate in known.items()}
     speedup = cell["speedup"] or {}
     for against in filter(None, (speedup, speedup.get("plain_eager"))):
-        for found in filter(None, against["metrics"].values()):
-            if found["ci95"] is not None:
-                interval, found["verdict"] = widened_ratio(
-                    found["ci95"],
-                    found["verdict"],
+        for ratio in filter(None, against["metrics"].values()):
+            if ratio["ci95"] is not None:
+                interval, ratio["verdict"] = widened_ratio(
+                    ratio["ci95"],
+                    ratio["verdict"],
                     BAND_WITHIN_SESSION,
                     Generation.estimate_error,
                 )
-                found["ci95"] = list(interval)
+                ratio["ci95"] = list(interval)
     return cell
 
 
@@ -268,10 +268,10 @@ def _speedup(speedup: dict | None) -> dict | None:
     }
 
 
-def _ratios(found: dict) -> dict[str, Any]:
+def _ratios(times: dict) -> dict[str, Any]:
     unknown = {"p_value": None, "p_adjusted": None}
     return {
-        f"{name}_s": found[name] and unknown | found[name] for name in ("ttft", "tbot", "total")
+        f"{name}_s": times[name] and unknown | times[name] for name in ("ttft", "tbot", "total")
     }
 
 

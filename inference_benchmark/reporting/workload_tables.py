@@ -32,21 +32,21 @@ def training_costs(results: Sequence[dict]) -> str:
 
 
 def _count(cell: dict, name: str) -> str:
-    found = cell["cold_start"].get(name)
-    return UNKNOWN if found is None else f"{found:.0f}"
+    count = cell["cold_start"].get(name)
+    return UNKNOWN if count is None else f"{count:.0f}"
 
 
 def training_errors(results: Sequence[dict]) -> str:
     """Of each measure of the check of training steps the largest error of all sound cells."""
-    found: dict[str, tuple[float, float, str]] = {}
+    errors: dict[str, tuple[float, float, str]] = {}
     cells = [cell for result in results for cell in result["cells"] if has_times(cell)]
     for cell in cells:
-        for what, entry in cell["output_check"]["measured"].items():
+        for measure, entry in cell["output_check"]["measured"].items():
             worst = entry["error"], entry["limit"], cell["label"]
-            found[what] = max(found.get(what, worst), worst)
+            errors[measure] = max(errors.get(measure, worst), worst)
     rows = [
-        [what, f"{limit:.2g}", f"{error:.2g}", label]
-        for what, (error, limit, label) in found.items()
+        [measure, f"{limit:.2g}", f"{error:.2g}", label]
+        for measure, (error, limit, label) in errors.items()
     ]
     if not rows:
         return NOTHING_PUBLISHED
@@ -54,11 +54,24 @@ def training_errors(results: Sequence[dict]) -> str:
 
 
 def gains(results: Sequence[dict]) -> str:
-    """The table of gains of each session, as a session prints it."""
+    """One table of gains for each model, over all workloads, as a command prints it."""
     if not results:
         return NOTHING_PUBLISHED
+    by_model: dict[str, list[dict]] = {}
+    for result in results:
+        by_model.setdefault(model_label(result["config"]), []).append(result)
     return "\n\n".join(
-        f"```text\n{result['workload']['name']}, {model_label(result['config'])}: "
-        f"{gains_table(result)}\n```"
-        for result in results
+        f"```text\n{model}; {'; '.join(map(_work, of_model))};\n{gains_table(of_model)}\n```"
+        for model, of_model in by_model.items()
+    )
+
+
+def _work(result: dict) -> str:
+    """forward of 2048, batch 4"""
+    config = result["config"]
+    lengths = (config["input_length"], config["output_length"])
+    sizes = dict.fromkeys(str(cell["batch_size"]) for cell in result["cells"])
+    return (
+        f"{result['workload']['name']} of {' -> '.join(str(length) for length in lengths if length)}, "
+        f"batch {', '.join(sizes)}"
     )

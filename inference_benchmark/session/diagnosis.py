@@ -36,10 +36,10 @@ def diagnose(
     phases = plan.workload.profiled(
         cell.engine, inputs, plan.share, plan.precision, plan.batch_size
     )
-    found = {phase.name: _profile(phase) for phase in phases}
+    profiles = {phase.name: _profile(phase) for phase in phases}
     if trace_path is not None:
         write_trace(phases, trace_path)
-    profile = least_waiting(all_gather(found))
+    profile = least_waiting(all_gather(profiles))
     for phase in phases:
         profile[phase.name] |= _limits(phase, ceilings)
     record.profile = profile

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_benchmark.engines.base import MAX_CAPTURED_PROMPT_TOKENS
 from inference_benchmark.model.config import ModelConfig, Precision
 
-# CUDA context, cuBLAS workspaces, compiled kernels, CUDA graph pools and what fragmentation takes.
+# CUDA context, cuBLAS workspaces, compiled kernels, pools of small CUDA graphs and fragmentation.
 RUNTIME_BYTES = 1_500_000_000
 # Channels and buffers of NCCL, where several GPUs share a model.
 COMMUNICATION_BYTES = 500_000_000
@@ -23,10 +24,11 @@ class Need:
     outputs: int = 0  # logits of all positions, of workloads that leave them
     cutting: int = 0  # the largest whole weight, while a rank's share is cut from it
     copies: int = 0  # what engines of other projects hold of the weights, and their processes
+    captured: int = 0  # activations of prompts that CUDA graphs keep
 
     @property
     def total(self) -> int:
-        cells = self.kv_cache + max(self.activations, self.check) + self.outputs
+        cells = self.kv_cache + max(self.activations, self.check) + self.outputs + self.captured
         return self.weights + max(cells, self.cutting) + self.runtime + self.copies
 
 
@@ -41,16 +43,10 @@ def activation_bytes(
     size, and what the widest part of a layer holds; the logits of the last position, once in fp32;
     and what attention makes of the context that is there before it.
     """
-    widest = max(
-        max(
-            kind.attention.activation_values_per_token(),
-            kind.feed_forward.activation_values_per_token(config.hidden_size),
-        )
-        for kind in config.layer_kinds
-    )
-    per_token = 4 * config.hidden_size + widest
+    per_token = 4 * config.hidden_size + config.widest_activation_values()
     logits = batch_size * config.vocab_size * (precision.base_bytes + 4)
-    expanded = max(kind.attention.expanded_values_per_token() for kind in config.layer_kinds)
+    layers = config.layer_kinds
+    expanded = max((layer.attention.expanded_values_per_token() for layer in layers), default=0)
     tokens = input_length * per_token + context_depth * expanded
     return batch_size * tokens * precision.base_bytes + logits
 
@@ -65,6 +61,7 @@ def predict(
     context_depth: int = 0,
     num_copies: int = 0,
     working_bytes: int = 0,
+    with_graphs: Sequence[tuple[ModelConfig, Precision, int]] = (),
 ) -> Need:
     """What cells of these models, precisions and batch sizes need together.
 
@@ -80,14 +77,22 @@ def predict(
         num_copies: engines in processes of their own and other implementations of the model, each
             with a copy of the weights.
         working_bytes: what a run needs for a while, where a prefill needs less.
+        with_graphs: those of the cells whose steps are captured in CUDA graphs of ours.
     """
     config, precision, _ = max(cells, key=lambda cell: cell[0].num_layers)
     largest = max(batch_size for *_, batch_size in cells)
+    captured = [
+        activation_bytes(model, precision, batch_size, input_length, context_depth)
+        for model, precision, batch_size in with_graphs
+        if cache_length and batch_size * input_length <= MAX_CAPTURED_PROMPT_TOKENS
+    ]
     caches = [
         model.kv_cache_bytes(precision, batch_size, cache_length) for model, _, batch_size in cells
     ]
     quantised = [
-        model.linear_bytes(own) for model, own, _ in cells if own.weight_format.made_by_engine
+        model.linear_bytes(precision)
+        for model, precision, _ in cells
+        if precision.weight_format.made_by_engine
     ]
     return Need(
         weights=_weight_bytes(config, stored or (precision.stored,)) + sum(quantised),
@@ -100,6 +105,7 @@ def predict(
         runtime=RUNTIME_BYTES + (COMMUNICATION_BYTES if config.tensor_parallel > 1 else 0),
         cutting=_cutting_bytes(config, precision),
         copies=num_copies * (config.weight_bytes(precision) + RUNTIME_BYTES),
+        captured=sum(captured),
     )
 
 
@@ -127,7 +133,7 @@ def _cutting_bytes(config: ModelConfig, precision: Precision) -> int:
     if config.tensor_parallel == 1:
         return 0
     kinds = [layer.feed_forward for layer in config.layer_kinds]
-    gate_up = max(2 * getattr(kind, "num_experts", 1) * kind.intermediate_size for kind in kinds)
+    gate_up = max(2 * getattr(layer, "num_experts", 1) * layer.intermediate_size for layer in kinds)
     largest = max(gate_up * config.hidden_size, config.head_parameters)
     return config.tensor_parallel * largest * precision.base_bytes
 
@@ -139,12 +145,12 @@ def combine(memories: list[dict]) -> dict:
     """What the allocators of several GPUs took: on the fullest one, and together."""
     if len(memories) < 2:
         return {}
-    found = {}
+    combined = {}
     for name in _ALLOCATED:
         values = [memory.get(name) for memory in memories]
         known = None not in values
-        found[name] = max(values) if known else None
-        found[f"total_{name}"] = sum(values) if known else None
+        combined[name] = max(values) if known else None
+        combined[f"total_{name}"] = sum(values) if known else None
     retries = [memory.get("allocator_retries") for memory in memories]
-    found["allocator_retries"] = None if None in retries else sum(retries)
-    return found
+    combined["allocator_retries"] = None if None in retries else sum(retries)
+    return combined

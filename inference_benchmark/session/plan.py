@@ -95,13 +95,23 @@ class CellPlan:
         """Of one rank's run."""
         return self.workload.cost(self.share, self.precision, self.batch_size)
 
+    def planned_memory(self) -> dict[str, int | None]:
+        """Bytes on one rank, for the result file."""
+        length = self.workload.cache_length
+        cache = self.share.kv_cache_bytes(self.precision, self.batch_size, length)
+        return {
+            "weights_bytes": self.share.weight_bytes(self.precision),
+            # Of a foreign architecture it is an upper bound, which serves predictions only.
+            "kv_cache_bytes": None if self.share.is_foreign else cache,
+        }
+
     @property
     def is_estimate(self) -> bool:
         return self.extrapolation is not None
 
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
-        mine, others = (
+        ours, others = (
             (
                 cell.batch_size,
                 cell.model.num_layers,
@@ -110,7 +120,7 @@ class CellPlan:
             )
             for cell in (self, other)
         )
-        return mine == others
+        return ours == others
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,13 @@ def make_workloads(request: Request) -> list[Workload]:
     return [workload.behind(depth) for workload in workloads for depth in request.depth]
 
 
+def context_length(request: Request) -> int:
+    """Positions that any engine of this request will need."""
+    return max(
+        max(workload.input_length, workload.cache_length) for workload in make_workloads(request)
+    )
+
+
 def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
     """The cells of each input length, batch size and context, one per mode and depth of the model.
 
@@ -75,6 +82,7 @@ def _plan_cell(
         part=workload.part,
         sampling=request.drawn,
         context_depth=workload.context_depth or 0,
+        captures_prompts=request.capture_prompts,
         training=workload.training,
     )
     return CellPlan(

@@ -22,7 +22,7 @@ from inference_benchmark.session.live import LiveCell
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weights import Weights
 from inference_benchmark.system.clock import CLOCKS
-from inference_benchmark.system.gpu_state import OwnProcesses
+from inference_benchmark.system.own_processes import OwnProcesses
 from inference_benchmark.workloads.base import CheckContext
 
 OpenEngine = Callable[[CellPlan, Resources], Engine]
@@ -64,10 +64,10 @@ class Preparation:
         ranks: Ranks,
         on_stage: Callable[[str], None] = lambda stage: None,
         open_engine: OpenEngine = open_engine,
-        own: OwnProcesses | None = None,
+        own_processes: OwnProcesses | None = None,
         max_kl: float | None = None,
     ) -> None:
-        self._own = own
+        self._own_processes = own_processes
         self.max_kl = max_kl
         self.weights = weights
         self.device = device
@@ -108,7 +108,7 @@ class Preparation:
         record.cold_start["load_s"] = (
             cell.engine.load_s if can.owns_weights else self.weights.load_s
         )
-        # Files are written for all engines together: no engine's start.
+        # Weight files are written once for all engines: that is no part of this one's start.
         own_load_s = cell.engine.load_s or 0.0
         setup_s = time.perf_counter() - started - own_load_s - (self._written_s() - written_s)
         record.cold_start["setup_s"] = max(0.0, setup_s)
@@ -128,13 +128,13 @@ class Preparation:
     @contextmanager
     def _watching(self, cell: LiveCell) -> Iterator[None]:
         """What appears on the GPUs while a worker process starts, or first computes, is the cell's."""
-        if self._own is None or not cell.plan.spec.engine.in_worker:
+        if self._own_processes is None or not cell.plan.spec.engine.in_worker:
             yield
             return
-        before = set(self._own.pids)
-        with self._own.starting():
+        before = set(self._own_processes.pids)
+        with self._own_processes.starting():
             yield
-        cell.pids |= self._own.pids - before
+        cell.pids |= self._own_processes.pids - before
 
     def _resources(self, plan: CellPlan, model) -> Resources:
         weights = self.weights
@@ -143,16 +143,16 @@ class Preparation:
 
     def _accuracy(self, plan: CellPlan) -> dict | None:
         """Of quantised weights; they were looked at in the deepest model that was built."""
-        found = self.weights.accuracy.get(plan.precision.name)
+        accuracy = self.weights.accuracy.get(plan.precision.name)
         decoder = self.weights.decoder
-        if not plan.precision.is_quantized or found is None:
+        if not plan.precision.is_quantized or accuracy is None:
             return None
         if plan.model.num_layers < decoder.config.num_layers:
             return None
-        passed = None if self.max_kl is None else found["kl_mean"] <= self.max_kl
+        passed = None if self.max_kl is None else accuracy["kl_mean"] <= self.max_kl
         return {
             "against": plan.precision.base,
-            **found,
+            **accuracy,
             "max_kl": self.max_kl,
             "passed": passed,
         }
@@ -185,7 +185,9 @@ class Preparation:
         """Of several ranks the slowest."""
         everywhere = self.ranks.all_gather(cell.record.cold_start)
         cell.record.cold_start = {
-            name: max((each[name] for each in everywhere if each[name] is not None), default=None)
+            name: max(
+                (stats[name] for stats in everywhere if stats[name] is not None), default=None
+            )
             for name in cell.record.cold_start
         }
 
@@ -212,15 +214,19 @@ class Preparation:
 
     def _context_of(self, cell: LiveCell) -> CheckContext:
         """With the weights that the engine computes with, where it has some of its own."""
-        own, shared = cell.engine.decoder, self.weights.of(cell.plan.precision)
-        return self._check_context(cell.plan, shared if own is None else own)
+        own_decoder, shared = cell.engine.decoder, self.weights.of(cell.plan.precision)
+        decoder = shared if own_decoder is None else own_decoder
+        return self._check_context(cell.plan, decoder, cell.engine.products)
 
-    def _check_context(self, plan: CellPlan, decoder: Decoder | None) -> CheckContext:
+    def _check_context(
+        self, plan: CellPlan, decoder: Decoder | None, products: str | None = None
+    ) -> CheckContext:
+        """products: their type, where the plan's is another."""
         num_layers = plan.model.num_layers
         if decoder is not None and num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(num_layers)
         inputs = partial(self.inputs, plan)
-        return CheckContext(decoder, plan.precision.compute, self.seed, inputs)
+        return CheckContext(decoder, products or plan.precision.compute, self.seed, inputs)
 
     def _timed(self, action: Callable[[], None]) -> float:
         started = time.perf_counter()

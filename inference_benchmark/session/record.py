@@ -144,20 +144,20 @@ class MeasuredCell:
         if self._samples is None:
             self._samples = workload.samples([])
         timed = record.timed_runs[self._num_sampled :]
-        newer = workload.samples([each.run for each in timed])
+        newer = workload.samples([timed_run.run for timed_run in timed])
         for part in ("metrics", "steps"):
             for name, values in newer[part].items():
                 self._samples[part][name] += values
         self._num_sampled += len(timed)
-        own = {
+        by_round = {
             "round": record.rounds,
             "started": record.started,
             "gpu": record.gpu_after_runs,
         }
         if record.estimates is not None:
             no_steps = {name: [] for name in self._samples["steps"]}
-            return {**own, "metrics": record.estimates, "steps": no_steps}
-        return {**own, **self._samples}
+            return {**by_round, "metrics": record.estimates, "steps": no_steps}
+        return {**by_round, **self._samples}
 
     def times(self) -> dict[str, list[float]]:
         """The metrics of all runs."""

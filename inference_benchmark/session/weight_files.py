@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.errors import CannotRun, NoRoom
 from inference_benchmark.model.decoder import Decoder
+from inference_benchmark.model.gguf.container import read_gguf
 from inference_benchmark.model.weights import base_type
 
 _GGUF_NAME = "model.gguf"
@@ -17,12 +18,17 @@ class WeightFiles:
     """Writes a form of the weights when the first engine asks for it.
 
     Files lie in a temporary folder (TMPDIR says where) until `close`. `write_s` tells how long each
-    form took; it is no part of any engine's start.
+    form took; it is no part of any engine's start. source: the GGUF file that all of the weights were
+    read from, if they were.
     """
 
     def __init__(
-        self, decoder: Decoder, on_stage: Callable[[str], None] = lambda stage: None
+        self,
+        decoder: Decoder,
+        on_stage: Callable[[str], None] = lambda stage: None,
+        source: Path | None = None,
     ) -> None:
+        self._source = source
         self._decoder = decoder
         self._on_stage = on_stage
         self._folder: Path | None = None
@@ -33,34 +39,55 @@ class WeightFiles:
         """A Hugging Face folder: config.json and safetensors files.
 
         Raises:
-            CannotRun: the weights can't be handed over, or there is no room for them.
+            CannotRun: the weights can't be handed over, or there is no room for them (NoRoom).
         """
         from inference_benchmark.model.checkpoint_export import export_safetensors
 
         return self._once("safetensors", export_safetensors)
 
-    def gguf(self, vocabulary: str = "none") -> Path:
-        """A GGUF file in the weights' own type. vocabulary: as model.gguf.writer has it.
+    def configuration(self) -> Path:
+        """A folder with config.json alone, for engines that can make weights of their own."""
+        from inference_benchmark.model.checkpoint_export import export_config
+
+        return self._once("config", export_config, num_bytes=0)
+
+    def gguf(self, vocabulary: str = "none", file_type: str | None = None) -> Path:
+        """A GGUF file. vocabulary: as model.gguf.writer has it. file_type: of its matrices, the
+        weights' own type if None; a file of that type from which the weights were read is kept.
 
         Raises:
             CannotRun: the weights can't be handed over, or there is no room for them.
         """
-        from inference_benchmark.model.gguf.writer import write_gguf
+        from inference_benchmark.model.gguf.writer import FILE_TYPES, write_gguf
+
+        type_name = file_type or base_type(self._decoder)
+        if vocabulary == "none" and self._source_holds(FILE_TYPES[type_name]):
+            return self._source
 
         def write(decoder: Decoder, folder: Path) -> None:
-            write_gguf(decoder, folder / _GGUF_NAME, base_type(decoder), vocabulary)
+            write_gguf(decoder, folder / _GGUF_NAME, type_name, vocabulary)
 
-        return self._once(f"gguf-{vocabulary}", write) / _GGUF_NAME
+        return self._once(f"gguf-{vocabulary}-{type_name}", write) / _GGUF_NAME
 
-    def _once(self, form: str, write: Callable[[Decoder, Path], None]) -> Path:
-        """The folder of this form; write(decoder, folder) fills it."""
+    def _source_holds(self, type_name: str) -> bool:
+        """Whether there is a source, with all matrices in that type of GGUF's."""
+        if self._source is None:
+            return False
+        tensors = read_gguf(self._source).tensors.values()
+        return {stored.type_name for stored in tensors if len(stored.shape) == 2} == {type_name}
+
+    def _once(
+        self, form: str, write: Callable[[Decoder, Path], None], num_bytes: int | None = None
+    ) -> Path:
+        """The folder of this form; write(decoder, folder) fills it. num_bytes: that it will need;
+        None: those of the weights."""
         if form not in self._written:
             self._on_stage(f"writing weights as {form}")
             started = time.perf_counter()
             folder = self._root() / form
             folder.mkdir()
             try:
-                self._check_room(folder)
+                self._check_room(folder, self.num_bytes if num_bytes is None else num_bytes)
                 write(self._decoder, folder)
             except OSError as error:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -77,11 +104,15 @@ class WeightFiles:
             self._folder = Path(tempfile.mkdtemp(prefix="inference-benchmark-"))
         return self._folder
 
-    def _check_room(self, folder: Path) -> None:
-        needed = sum(weight.nbytes for weight in self._decoder.parameters())
+    @property
+    def num_bytes(self) -> int:
+        """Of the weights."""
+        return sum(weight.nbytes for weight in self._decoder.parameters())
+
+    def _check_room(self, folder: Path, needed: int) -> None:
         free = shutil.disk_usage(folder).free
         if needed > free:
-            raise CannotRun(
+            raise NoRoom(
                 f"weights of {needed / 1e9:.1f} GB don't fit into {folder}, where {free / 1e9:.1f} GB "
                 "are free: set TMPDIR to a larger place"
             )

@@ -49,7 +49,7 @@ class Spread:
 
     def __add__(self, other: "Spread") -> "Spread":
         sessions = self.sessions + other.sessions
-        summed = sum(each.median_variance * each.sessions for each in (self, other))
+        summed = sum(spread.median_variance * spread.sessions for spread in (self, other))
         return Spread(
             self.squares + other.squares,
             self.degrees + other.degrees,
@@ -89,21 +89,23 @@ def median_variance(runs: Sequence[float]) -> float:
     return math.pi / 2 * float(log_times(runs).var(ddof=1)) / len(runs)
 
 
-def choose_deviation(own: Spread, saved: Spread) -> Deviation:
-    """What to judge two sides by: own is the spread within these, saved that of sets saved before.
+def choose_deviation(of_these: Spread, saved: Spread) -> Deviation:
+    """What to judge two sides by: of_these is their spread, saved that of sets saved before.
 
     The sides' own where it rests on 4 degrees of freedom (three sessions a side), with the saved
     ones where they reach that together. Two sessions a side make do with 2. Less than that is no
     estimate: the default holds then, unless what was seen is larger.
     """
-    if own.degrees >= _ENOUGH_DEGREES:
-        return Deviation(own.share, own.degrees, "the sessions compared")
-    both = own + saved
+    if of_these.degrees >= _ENOUGH_DEGREES:
+        return Deviation(of_these.share, of_these.degrees, "the sessions compared")
+    both = of_these + saved
     if both.degrees >= _ENOUGH_DEGREES:
         source = f"{saved.sessions} saved sessions"
-        return Deviation(both.share, both.degrees, f"{source} and these" if own.degrees else source)
-    if own.degrees >= _OWN_DEGREES:
-        return Deviation(own.share, own.degrees, "the sessions compared")
+        return Deviation(
+            both.share, both.degrees, f"{source} and these" if of_these.degrees else source
+        )
+    if of_these.degrees >= _OWN_DEGREES:
+        return Deviation(of_these.share, of_these.degrees, "the sessions compared")
     if both.share > DEFAULT_DEVIATION:
         source = f"{both.sessions} sessions, more than the default"
         return Deviation(both.share, both.degrees, source)

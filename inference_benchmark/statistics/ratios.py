@@ -87,18 +87,20 @@ def compare_sessions(
     before, after = (
         log_times([np.median(runs) for runs in side]) for side in (baseline, candidate)
     )
-    own = spread_of([baseline, candidate])
-    deviation = choose_deviation(own, saved)
+    of_these = spread_of([baseline, candidate])
+    deviation = choose_deviation(of_these, saved)
     log_ratio = float(before.mean() - after.mean())
     variances = [
         (deviation.share**2 * (1 / before.size + 1 / after.size), deviation.degrees),
-        *_excess(baseline, deviation, own, saved),
-        *_excess(candidate, deviation, own, saved),
+        *_excess(baseline, deviation, of_these, saved),
+        *_excess(candidate, deviation, of_these, saved),
     ]
     estimate = _estimate_from_t(
-        log_ratio, math.sqrt(sum(each for each, _ in variances)), _joint_degrees(variances)
+        log_ratio, math.sqrt(sum(variance for variance, _ in variances)), _joint_degrees(variances)
     )
-    if deviation.degrees != own.degrees and any(len(runs) < 2 for runs in (*baseline, *candidate)):
+    if deviation.degrees != of_these.degrees and any(
+        len(runs) < 2 for runs in (*baseline, *candidate)
+    ):
         estimate = RatioEstimate(log_ratio, 2)  # nobody knows how much a single run is off
     estimate = replace(
         estimate,
@@ -111,15 +113,15 @@ def compare_sessions(
 
 
 def _excess(
-    sessions: Sequence[Sequence[float]], deviation: Deviation, own: Spread, saved: Spread
+    sessions: Sequence[Sequence[float]], deviation: Deviation, of_these: Spread, saved: Spread
 ) -> list[tuple[float, int | None]]:
     """(variance, degrees) that the noise of a side's runs adds to the deviation between sessions.
 
     A deviation seen between medians holds the noise of the runs behind them already: only what
     these sessions are noisier than those is added.
     """
-    held = 0.0 if deviation.degrees is None else (own + saved).median_variance
-    if deviation.degrees is not None and deviation.degrees == own.degrees:
+    held = 0.0 if deviation.degrees is None else (of_these + saved).median_variance
+    if deviation.degrees is not None and deviation.degrees == of_these.degrees:
         return []
     noises = [median_variance(runs) for runs in sessions]
     added = max(0.0, sum(noises) / len(noises) - held) / len(noises)

@@ -54,10 +54,10 @@ def step(times: Sequence[float]) -> Step | None:
     return Step(place, change, float(reached + 1) / (null.size + 1))
 
 
-def fits_better_than_a_trend(times: Sequence[float], found: Step) -> bool:
+def fits_better_than_a_trend(times: Sequence[float], candidate: Step) -> bool:
     """Whether two levels leave smaller squares than a straight line does."""
     values = np.asarray(times, dtype=float)
-    parts = values[: found.place], values[found.place :]
+    parts = values[: candidate.place], values[candidate.place :]
     levels = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
     places = np.arange(values.size)
     line = values - np.polyval(np.polyfit(places, values, 1), places)

@@ -10,9 +10,9 @@ from inference_benchmark.statistics.deviation import Deviation
 from inference_benchmark.statistics.intervals import Interval, t_quantile
 
 ALPHA = 0.01  # significance that "faster" and "slower" need: see _verdict
-# Between sessions, of which there are few: three a side at p < 0.01 find a difference of 5 % in 81 %
-# of the cases where sessions differ by 1 % (standard deviation), at this level in 95 %. One
-# comparison in 40 of equal things is called different, at any deviation.
+# Between sessions, of which there are few. Where they scatter by 1 % (standard deviation), three a
+# side show a difference of 5 % in 81 % of comparisons at p < 0.01, and in 95 % at this level. Of equal
+# things one comparison in 40 is called different, however much sessions scatter.
 ALPHA_ACROSS_SESSIONS = 0.025
 BAND_WITHIN_SESSION = 0.01  # ratios this close to 1 are "same": interleaved cells of one session
 BAND_ACROSS_SESSIONS = 0.02  # clocks, temperature and placement differ between two sessions

@@ -11,7 +11,7 @@ TORCH_BYTES = 3.5e9  # measured with torch 2.11
 SCIPY_BYTES = 1.0e9  # 0.35e9 on two cores; OpenBLAS takes 35e6 for each further one
 
 
-def check_address_space(needed_bytes: float, what: str) -> None:
+def check_address_space(needed_bytes: float, noun: str) -> None:
     """
     Raises:
         CannotRun: the limit is lower.
@@ -19,6 +19,6 @@ def check_address_space(needed_bytes: float, what: str) -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < needed_bytes:
         raise CannotRun(
-            f"ulimit -v leaves {limit / 1e9:.1f} GB of address space; {what} alone needs about "
+            f"ulimit -v leaves {limit / 1e9:.1f} GB of address space; {noun} alone needs about "
             f"{needed_bytes / 1e9:.1f} GB"
         )

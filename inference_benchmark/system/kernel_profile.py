@@ -22,7 +22,8 @@ _KINDS = (
     (
         "attention",
         re.compile(
-            r"flash|fmha|attention|attn|sdpa|softmax_warp|latent_decode|combine_kernel", re.I
+            r"flash|fmha|attention|attn|sdpa|softmax_warp|latent_decode|rope_decode|combine_kernel",
+            re.I,
         ),
     ),
     (
@@ -48,8 +49,8 @@ def least_waiting(profiles: list[dict]) -> dict:
     """
     return {
         phase: min(
-            (each[phase] for each in profiles),
-            key=lambda found: found["by_kind"].get("communication", 0.0),
+            (profile[phase] for profile in profiles),
+            key=lambda profile: profile["by_kind"].get("communication", 0.0),
         )
         for phase in profiles[0]
     }

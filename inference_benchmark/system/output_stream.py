@@ -49,6 +49,19 @@ def give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def print_out(program: str, text: str) -> bool:
+    """Print it; False where it can't be, which is said. A reader that leaves early has seen enough."""
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        give_up_stdout()
+        if isinstance(error, BrokenPipeError):
+            return True
+        say(f"{program}: error: the output can't be written: {error.strerror}")
+        return False
+    return True
+
+
 def say(text: str) -> None:
     """One line on stderr; where that can't be written either there is nobody left to tell."""
     with suppress(OSError):

@@ -4,13 +4,13 @@ from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
-from inference_benchmark.system.gpu_state import import_pynvml
+from inference_benchmark.system.own_processes import import_pynvml
 
 
 def used_bytes(pids: Collection[int], nvml: ModuleType | Any | None = None) -> int | None:
     """What these processes hold together on all GPUs of the host.
 
-    pids: as the driver numbers them, see gpu_state.OwnProcesses. None: it can't be asked, or does not
+    pids: as the driver numbers them, see own_processes.py. None: it can't be asked, or does not
     say for one of them.
     """
     nvml = import_pynvml() if nvml is None else nvml

@@ -17,11 +17,18 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ONE_PRESS_S = 1.0  # a terminal, a shell and torchrun may each pass on the same Ctrl-C
 
 _received: int | None = None
+_has_come = False  # in the block that is running
 
 
 def exit_code() -> int:
     """128 + the number of the signal that ended the session."""
     return 128 + (_received or signal.SIGINT)
+
+
+def has_come() -> bool:
+    """Whether a signal came in the block that is running: what it was raised through may have made
+    another error of it."""
+    return _has_come
 
 
 def end_at_once(program: str, speaks: bool = True, work: str = "measured") -> None:
@@ -58,14 +65,17 @@ def passed_to(handler: Callable[[int, object], None]) -> Iterator[None]:
     """In this block a signal calls the handler, and exit_code() tells which one it was."""
 
     def noted(number: int, frame: object) -> None:
-        global _received
-        _received = number
+        global _received, _has_come
+        _received, _has_come = number, True
         handler(number, frame)
 
+    global _has_come
+    _has_come = False
     before = _install(noted)
     try:
         yield
     finally:
+        _has_come = False
         _restore(before)
 
 

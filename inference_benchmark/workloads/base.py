@@ -93,8 +93,8 @@ class Workload(ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     rates: ClassVar[tuple[Rate, ...]]
     run_metric: ClassVar[str]  # the time of a run from its start to its end
-    # Whose excess over the plain engine's, times what, is won back after a cold start: the metric
-    # of one output token. None: nothing of the kind.
+    # Seconds per output token, whose gain over the plain engine pays back a cold start; None: a
+    # cold start is not reckoned in tokens.
     payback_metric: ClassVar[str | None] = None
     # The stage of `prepare` after which the first token is there; None: there are no tokens.
     first_token_stage: ClassVar[str | None] = None
@@ -136,9 +136,11 @@ class Workload(ABC):
 
     def record(self) -> dict:
         """For the result file."""
-        metrics, rates = ([asdict(each) for each in group] for group in (self.metrics, self.rates))
-        found = {"name": self.name, "metrics": metrics, "rates": rates}
-        return found | ({"conditions": self.conditions} if self.conditions else {})
+        metrics, rates = (
+            [asdict(declared) for declared in group] for group in (self.metrics, self.rates)
+        )
+        record = {"name": self.name, "metrics": metrics, "rates": rates}
+        return record | ({"conditions": self.conditions} if self.conditions else {})
 
     def inputs(self, vocab_size: int, batch_size: int, seed: int, run: int, device) -> Any:
         """The prompts of a run [batch, input_length]: random, the same in every mode."""

@@ -55,23 +55,34 @@ class Cost:
     mbu: tuple[str, str] | None = None
     amounts: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def unknown(cls) -> "Cost":
+        """Of a model of which nobody here knows what it computes: it has no limits."""
+        return cls(phases={}, metrics={})
+
     def limit(self, ceilings: Ceilings | None) -> dict | None:
         """The result file's limit of a cell: least seconds of each metric, and by kind of kernel."""
-        if ceilings is None:
+        if ceilings is None or not self.phases:
             return None
+        limit = {
+            "basis": ceilings.basis,
+            "metrics": self._least_s(ceilings),
+            "by_kind": {name: phase.by_kind(ceilings) for name, phase in self.phases.items()},
+        }
+        if ceilings.datasheet is not None:
+            limit["datasheet"] = self._least_s(ceilings.datasheet)
+        return limit
+
+    def _least_s(self, ceilings: Ceilings) -> dict[str, float | None]:
         least_s = {name: phase.least_s(ceilings) for name, phase in self.phases.items()}
         return {
-            "basis": ceilings.basis,
-            "metrics": {
-                metric: sum(least_s[phase] * count for phase, count in steps.items()) or None
-                for metric, steps in self.metrics.items()
-            },
-            "by_kind": {name: phase.by_kind(ceilings) for name, phase in self.phases.items()},
+            metric: sum(least_s[phase] * count for phase, count in steps.items()) or None
+            for metric, steps in self.metrics.items()
         }
 
     def bound(self, ceilings: Ceilings | None) -> dict[str, str] | None:
         """For each metric that is the time of one step, what bounds it."""
-        if ceilings is None:
+        if ceilings is None or not self.phases:
             return None
         return {
             metric: self.phases[phase].bound(ceilings)

@@ -19,10 +19,10 @@ from inference_benchmark.workloads.base import (
     ProfiledPhase,
     Rate,
     Run,
-    Workload,
 )
 from inference_benchmark.workloads.cost import Cost, Phase
 from inference_benchmark.workloads.generation import PROFILED_STEPS, decode_phase
+from inference_benchmark.workloads.token_by_token import TokenByToken
 
 
 @dataclass
@@ -39,7 +39,7 @@ class DepthInputs:
     first_token: Any = None
 
 
-class Depth(Workload):
+class Depth(TokenByToken):
     """context_depth: tokens that each sequence's cache holds before a run."""
 
     name = "depth"
@@ -56,9 +56,6 @@ class Depth(Workload):
         Rate("per_user_tokens_per_s", "tok/s/user", "tbot_s"),
         Rate("per_gpu_tokens_per_s", "decode tok/s/GPU", "tbot_s"),
     )
-    run_metric = "total_s"
-    payback_metric = "tbot_s"
-    first_token_stage = "compile_prefill_s"
 
     def __init__(self, input_length: int, output_length: int, context_depth: int = 0) -> None:
         super().__init__(input_length, output_length)
@@ -156,13 +153,6 @@ class Depth(Workload):
             "per_user_tokens_per_s": 1,
             "per_gpu_tokens_per_s": batch_size / num_gpus,
         }
-
-    def priced_tokens(self, batch_size: int) -> dict[str, int]:
-        output = batch_size * self.output_length
-        return {"output": output, "total": output + batch_size * self.input_length}
-
-    def energy_tokens(self, batch_size: int) -> int:
-        return batch_size * self.output_length
 
     def profiled(self, engine, inputs, share, precision, batch_size) -> list[ProfiledPhase]:
         """The prefill, and the first decode steps at the depth."""

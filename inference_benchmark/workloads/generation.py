@@ -18,15 +18,15 @@ from inference_benchmark.workloads.base import (
     ProfiledPhase,
     Rate,
     Run,
-    Workload,
 )
 from inference_benchmark.workloads.cost import Cost, Phase
+from inference_benchmark.workloads.token_by_token import TokenByToken
 
 PROFILED_STEPS = 8
 _FIRST_TOKENS = 4  # of the second generation of an engine with a loop of its own
 
 
-class Generation(Workload):
+class Generation(TokenByToken):
     name = "generation"
     steps_used = frozenset({"prefill", "decode"})
     metrics = (
@@ -43,9 +43,6 @@ class Generation(Workload):
         Rate("per_user_tokens_per_s", "tok/s/user", "tbot_s"),
         Rate("per_gpu_tokens_per_s", "tok/s/GPU", "total_s"),
     )
-    run_metric = "total_s"
-    payback_metric = "tbot_s"
-    first_token_stage = "compile_prefill_s"
     # Of estimates from two depths against the measured model, the largest of those published in
     # results/published/extrapolation and session (llama3.1-8b from 4 and 8 of 32 layers, three
     # modes): TTFT -1.2 .. +0.4 %, TBOT +0.3 .. +1.7 %, ratios of these up to 1.7 %.
@@ -101,15 +98,17 @@ class Generation(Workload):
             return {"total_s": run.total_s}
         ttft_s, *step_s = run.gaps_s
         decode_s = sum(step_s)
-        found = {"ttft_s": ttft_s, "total_s": ttft_s + decode_s}
+        seconds = {"ttft_s": ttft_s, "total_s": ttft_s + decode_s}
         if step_s:
-            found |= {"decode_s": decode_s, "tbot_s": decode_s / len(step_s)}
-        return found
+            seconds |= {"decode_s": decode_s, "tbot_s": decode_s / len(step_s)}
+        return seconds
 
     def steps(self, run: Run) -> dict[str, list[float]]:
         return {"step_s": run.gaps_s[1:]}
 
     def cost(self, share: ModelConfig, precision: Precision, batch_size: int) -> Cost:
+        if share.is_foreign:
+            return Cost.unknown()
         prefill = Phase(
             share.prefill_flops(batch_size, self.input_length),
             share.prefill_bytes(precision, batch_size, self.input_length),
@@ -140,13 +139,6 @@ class Generation(Workload):
             "per_user_tokens_per_s": 1,
             "per_gpu_tokens_per_s": output_tokens / num_gpus,
         }
-
-    def priced_tokens(self, batch_size: int) -> dict[str, int]:
-        output = batch_size * self.output_length
-        return {"output": output, "total": output + batch_size * self.input_length}
-
-    def energy_tokens(self, batch_size: int) -> int:
-        return batch_size * self.output_length
 
     def s_per_token(self, medians: Mapping[str, float | None]) -> float | None:
         total_s = medians["total_s"]

@@ -93,9 +93,9 @@ class TrainingStep(SingleStep):
         kinds = share.layer_kinds
         of_layer = max(
             4 * share.hidden_size
-            + kind.attention.activation_values_per_token()
-            + 2 * kind.feed_forward.activation_values_per_token(share.hidden_size)
-            for kind in kinds
+            + layer.attention.activation_values_per_token()
+            + 2 * layer.feed_forward.activation_values_per_token(share.hidden_size)
+            for layer in kinds
         )
         kept = 2 * share.hidden_size if self.training.activation_checkpointing else of_layer
         wide = 4 if self.training.is_autocast else precision.base_bytes

@@ -13,8 +13,8 @@ from inference_benchmark.model.config import Precision
 from inference_benchmark.models import MODELS
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
-from inference_benchmark.reporting import readme
 from inference_benchmark.reporting.card import card
+from inference_benchmark.reporting.readme.measured import measured_row
 from inference_benchmark.reporting.saving import file_name
 from inference_benchmark.reporting.summary import summary_table
 from inference_benchmark.session.memory import predict
@@ -61,8 +61,8 @@ def metric_of(cell, metric) -> dict:
 
 
 def estimate_in(result, mode="eager") -> dict:
-    (found,) = [c for c in result["cells"] if c["estimated"] and c["mode"] == mode]
-    return found
+    (cell,) = [c for c in result["cells"] if c["estimated"] and c["mode"] == mode]
+    return cell
 
 
 def test_times_on_a_straight_line_are_met_exactly(run):
@@ -97,10 +97,10 @@ def test_intervals_hold_what_estimates_were_off_where_the_truth_is_known(run):
     _, _, result = run(depths())
     cell = result["cells"][0]
     ttft, tbot = metric_of(cell, "ttft_s"), metric_of(cell, "tbot_s")
-    for found, truth, error in ((ttft, 0.084, TTFT_ERROR), (tbot, 0.033, ERROR)):
+    for estimate, truth, error in ((ttft, 0.084, TTFT_ERROR), (tbot, 0.033, ERROR)):
         expected = [truth * (1 - error), truth * (1 + error)]
-        assert found["median_ci95"] == pytest.approx(expected)
-        assert found["mean_ci95"] == pytest.approx(expected)
+        assert estimate["median_ci95"] == pytest.approx(expected)
+        assert estimate["mean_ci95"] == pytest.approx(expected)
     assert metric_of(result["cells"][1], "tbot_s")["median_ci95"] == pytest.approx([0.005] * 2)
 
 
@@ -121,8 +121,8 @@ def test_an_estimate_has_the_full_models_work_and_nothing_that_only_a_run_can_sh
     assert cell["summary"]["energy_per_token_j"] is None
     assert set(cell["summary"]["steps"]["step_s"].values()) == {None}
     assert (cell["samples"]["steps"]["step_s"], cell["samples"]["started"]) == ([], [])
-    assert [each["num_layers"] for each in result["cells"]] == [32, 4, 8]
-    assert all(not each["estimated"] and each["extrapolation"] is None for each in measured)
+    assert [cell["num_layers"] for cell in result["cells"]] == [32, 4, 8]
+    assert all(not cell["estimated"] and cell["extrapolation"] is None for cell in measured)
     shallow = Generation(INPUT, OUTPUT).cost(LLAMA.with_layers(4), BF16, 1)
     assert measured[0]["cost"] == shallow.facts
     assert measured[0]["memory"]["weights_bytes"] == LLAMA.with_layers(4).weight_bytes(BF16)
@@ -143,7 +143,7 @@ def test_it_is_called_an_estimate_wherever_it_stands(run):
     notes = " ".join(out.split())
     assert "EST: estimated from 4 and 8 of 32 layers (4L, 8L), round by round: t(4) + 7 x" in notes
     assert file_name(result).startswith("llama3.1-8b-est4-8_1000x5_eager_cpu_")
-    assert [readme._measured_row(result, cell)[0] for cell in result["cells"]] == [
+    assert [measured_row(result, cell)[0] for cell in result["cells"]] == [
         "llama3.1-8b [ESTIMATE from 4 and 8 of 32 layers]",
         "llama3.1-8b [4 of 32 layers]",
         "llama3.1-8b [8 of 32 layers]",
@@ -274,9 +274,19 @@ def test_an_estimate_is_as_good_as_its_sources_and_its_own_times(run):
 
 def test_the_deepest_one_is_built_and_every_depth_has_caches():
     small, large = LLAMA.with_layers(4), LLAMA.with_layers(8)
-    found = predict([(small, BF16, 2), (large, BF16, 2)], 1000, 1024)
-    assert found.weights == large.weight_bytes(BF16)
-    assert found.kv_cache == 2 * 1024 * 4096 * (4 + 8)
+    need = predict([(small, BF16, 2), (large, BF16, 2)], 1000, 1024)
+    assert need.weights == large.weight_bytes(BF16)
+    assert need.kv_cache == 2 * 1024 * 4096 * (4 + 8)
+
+
+def test_each_captured_prompt_keeps_its_activations():
+    short, long = ([(LLAMA, BF16, size)] for size in (4, 5))
+    for cells in (short, long):
+        assert predict(cells, 1000, 1024).captured == 0  # without graphs
+    need = predict(2 * short, 1000, 1024, with_graphs=2 * short)
+    assert need.captured == 2 * need.activations
+    assert need.total == predict(2 * short, 1000, 1024).total + need.captured
+    assert predict(long, 1000, 1024, with_graphs=long).captured == 0  # too long to be captured
 
 
 def test_each_cell_that_quantises_has_quantised_weights_of_its_own():
@@ -284,8 +294,8 @@ def test_each_cell_that_quantises_has_quantised_weights_of_its_own():
     fp8 = Precision.of("bf16", "fp8")
     cells = [(model, precision, 1) for model in (small, large) for precision in (fp8, BF16)]
     weights = predict(cells, 1000, 1024).weights
-    own = small.linear_parameters + large.linear_parameters
-    assert weights == large.weight_bytes(BF16) + own
+    quantized = small.linear_parameters + large.linear_parameters
+    assert weights == large.weight_bytes(BF16) + quantized
 
 
 def test_advice_where_it_does_not_fit_is_a_pair():
@@ -328,22 +338,22 @@ def compared(capsys, *arguments) -> dict:
 
 def test_an_estimate_is_held_against_a_measurement_and_called_one(files, capsys):
     estimated, measured = files
-    found = compared(capsys, measured, estimated)
-    rows = {row["label"]: row for row in found["rows"]}
+    comparison = compared(capsys, measured, estimated)
+    rows = {row["label"]: row for row in comparison["rows"]}
     assert set(rows) == {"inductor b1 EST", "eager b1 EST"}
     row = rows["inductor b1 EST"]
     assert row["baseline_label"] == "inductor b1"
     ratio = row["metrics"]["tbot_s"]["ratio"]
     assert ratio["ratio"] == pytest.approx(1.0, abs=0.001)
     assert ratio["verdict"] == "inconclusive"  # one session a side
-    assert any(": an estimate from 4 and 8 layers, not a" in note for note in found["notes"])
-    skipped = {skip["label"]: skip["reason"] for skip in found["skipped"]}
+    assert any(": an estimate from 4 and 8 layers, not a" in note for note in comparison["notes"])
+    skipped = {skip["label"]: skip["reason"] for skip in comparison["skipped"]}
     assert "num_layers 4 | 32" in skipped["eager b1 4L"]
 
 
 def test_estimates_are_not_pooled_with_measurements(files, capsys):
-    found = compared(capsys, *files, "--baseline", "eager")
-    full = [row for row in found["rows"] if ", 32 layers" in row["title"]]
+    comparison = compared(capsys, *files, "--baseline", "eager")
+    full = [row for row in comparison["rows"] if ", 32 layers" in row["title"]]
     assert {(row["name"], row["baseline_label"]) for row in full} == {
         ("inductor", "eager b1"),
         ("inductor EST 4-8", "eager b1"),

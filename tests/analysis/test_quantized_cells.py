@@ -13,8 +13,8 @@ def run(monkeypatch, capsys):
 
 
 def ratio(cell: dict) -> tuple[str, float]:
-    found = cell["speedup"]
-    return found["baseline"], found["metrics"]["tbot_s"]["ratio"]
+    speedup = cell["speedup"]
+    return speedup["baseline"], speedup["metrics"]["tbot_s"]["ratio"]
 
 
 def test_each_format_is_a_cell_held_against_the_same_mode_without_it(run):

@@ -22,8 +22,8 @@ SCRIPTS = {
 
 
 def ratio(cell: dict, against: str | None = None) -> tuple[str, float]:
-    found = cell["speedup"] if against is None else cell["speedup"][against]
-    return found["baseline"], found["metrics"]["tbot_s"]["ratio"]
+    speedup = cell["speedup"] if against is None else cell["speedup"][against]
+    return speedup["baseline"], speedup["metrics"]["tbot_s"]["ratio"]
 
 
 def test_kernels_are_held_against_what_ships_and_against_eager_with_the_same(run):
@@ -41,10 +41,10 @@ def test_kernels_are_held_against_what_ships_and_against_eager_with_the_same(run
     assert ratio(ours, "eager_kernels") == ("eager+kernels b1", pytest.approx(1.5, rel=1e-3))
     assert ratio(cells["eager+kernels b1"]) == ("eager b1", pytest.approx(2.0, rel=1e-3))
     assert cells["eager+kernels b1"]["speedup"]["eager_kernels"] is None
-    said = " ".join(out.split())
+    printed = " ".join(out.split())
     assert (
         "with the same kernels, TBOT against eager+kernels b1: inductor+kernels b1 1.50x faster"
-        in said
+        in printed
     )
 
 

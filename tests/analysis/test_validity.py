@@ -30,11 +30,18 @@ CLEAN_STATE = {
     "other_processes": [],
 }
 
+CAPPED = {"software_power_cap": 0.95}
+
+
+def clocked(hz, **changes):
+    return CLEAN_STATE | {"sm_clock_hz": {"min": hz, "median": hz, "max": hz}} | changes
+
+
 GOOD = Evidence(
     device="cuda",
     samples={"TTFT": STEADY, "TBOT": STEADY, "total": STEADY},
     gpu_state=CLEAN_STATE,
-    other_cells_sm_clock_hz=(1.98e9, 1.975e9),
+    other_cells_gpu_state=(clocked(1.98e9), clocked(1.975e9)),
     recompilations=0,
     allocator_retries=0,
     timer_disagreement=(0.001, 0.004),
@@ -137,9 +144,42 @@ CASES = {
     "clocks": (
         "clocks_differ",
         "suspect",
-        {"other_cells_sm_clock_hz": (1.98e9, 1.83e9)},
-        {"other_cells_sm_clock_hz": (1.98e9, 1.90e9)},
+        {"other_cells_gpu_state": (clocked(1.98e9), clocked(1.83e9))},
+        {"other_cells_gpu_state": (clocked(1.98e9), clocked(1.90e9))},
         "1980 MHz here and 1830 MHz in another cell",
+    ),
+    "clocks that the board's power limit left the slower cell": (
+        "clocks_differ",
+        "suspect",
+        {"other_cells_gpu_state": (clocked(1.83e9, default_power_limit_w=700.0),)},
+        {
+            "other_cells_gpu_state": (
+                clocked(1.83e9, default_power_limit_w=700.0, throttled_share=CAPPED),
+            )
+        },
+        "1830 MHz in another cell",
+    ),
+    "a power limit that somebody set": (
+        "clocks_differ",
+        "suspect",
+        {
+            "other_cells_gpu_state": (
+                clocked(1.83e9, default_power_limit_w=800.0, throttled_share=CAPPED),
+            )
+        },
+        {"other_cells_gpu_state": (clocked(1.95e9),)},
+        "1830 MHz in another cell",
+    ),
+    "the faster cell's power limit explains nothing": (
+        "clocks_differ",
+        "suspect",
+        {
+            "other_cells_gpu_state": (
+                clocked(2.10e9, default_power_limit_w=700.0, throttled_share=CAPPED),
+            )
+        },
+        {"other_cells_gpu_state": (clocked(2.05e9),)},
+        "2100 MHz in another cell",
     ),
     "recompiled": (
         "recompiled",
@@ -356,15 +396,15 @@ def test_a_cpu_alone_is_no_reason():
 
 def test_an_estimate_inherits_the_reasons_of_its_sources():
     source = judge(replace(GOOD, gpu_state=shares(hardware_thermal=0.02)))
-    found = judge_estimate(replace(GOOD, gpu_state=None), [source, source])
-    assert found["verdict"] == "invalid"
-    assert [reason["code"] for reason in found["reasons"]] == ["throttled"]
+    judgement = judge_estimate(replace(GOOD, gpu_state=None), [source, source])
+    assert judgement["verdict"] == "invalid"
+    assert [reason["code"] for reason in judgement["reasons"]] == ["throttled"]
 
 
 def test_limit_share_by_hand():
     times = [1.0, 1.1, 1.2, 1.3, 1.4, 1.5]  # median 1.25, exact interval 1.0 to 1.5
-    found = limit_share(1.2, times, "datasheet")
-    assert found == LimitShare(pytest.approx(0.96), pytest.approx(0.8), "datasheet")
+    share = limit_share(1.2, times, "datasheet")
+    assert share == LimitShare(pytest.approx(0.96), pytest.approx(0.8), "datasheet")
     measured = limit_share(1.2, times, "measured", limit_uncertainty=0.05)
     assert measured.low == pytest.approx(0.76)
     assert limit_share(None, times, "given") is limit_share(1.0, [], "given") is None

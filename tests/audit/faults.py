@@ -265,7 +265,9 @@ def _(engine):
         if tokens.shape[1] <= 2:
             return forward(tokens, position, caches, *rest)
         result = forward(tokens[:, :-1], position, caches, *rest)
-        wrong = [each.clone() if isinstance(each, torch.Tensor) else each for each in result[:2]]
+        wrong = [
+            output.clone() if isinstance(output, torch.Tensor) else output for output in result[:2]
+        ]
         logits, token, *choices = forward(tokens, position, caches, *rest)
         return wrong[0], wrong[1], *choices
 
@@ -461,10 +463,10 @@ def _(engine):
     with torch.no_grad():
         for module in linears(other).values():
             module.weight.copy_(int8(module.weight))
-    own = forward.decoder
+    decoder = forward.decoder
 
     def changed(tokens, *rest):
-        forward.decoder = own if tokens.shape[1] > 1 else other
+        forward.decoder = decoder if tokens.shape[1] > 1 else other
         return forward(tokens, *rest)
 
     engine.run_decoder = changed

@@ -52,8 +52,8 @@ def main() -> int:
             "valid": valid,
         }
         arguments.output.write_text(json.dumps(document, indent=1))
-    missed = [each for each in faults if each["listed"] and not each["caught"]]
-    alarms = [each for each in valid if not each["passed"]]
+    missed = [fault for fault in faults if fault["listed"] and not fault["caught"]]
+    alarms = [run for run in valid if not run["passed"]]
     return 1 if len(missed) > 3 or alarms else 0
 
 
@@ -103,31 +103,31 @@ def audit_fault(fault: Fault, setting: Setting) -> dict:
     started = time.perf_counter()
     try:
         code, cells = run_session(setting, fault.name)
-        found = check_of(cells[0])
+        check = check_of(cells[0])
     except Exception as error:
         print(f"{fault.name:58} ERROR   {type(error).__name__}: {error}", flush=True)
         return {"fault": fault.name, "listed": fault.listed, "caught": False, "error": str(error)}
-    parts = caught_by(found)
-    caught = not found["passed"] and code == 1
+    parts = caught_by(check)
+    caught = not check["passed"] and code == 1
     mark = ("yes" if caught else "NO") + ("" if fault.listed else " *")
-    print(f"{fault.name:58} {mark:6}  {shown(found, parts)}", flush=True)
+    print(f"{fault.name:58} {mark:6}  {shown(check, parts)}", flush=True)
     return {
         "fault": fault.name,
         "listed": fault.listed,
         "model": setting.model,
         "caught": caught,
         "by": parts,
-        "measured": found["measured"],
+        "measured": check["measured"],
         "seconds": time.perf_counter() - started,
     }
 
 
-def shown(found: dict, parts: list[str]) -> str:
+def shown(check: dict, parts: list[str]) -> str:
     if not parts:
-        what, entry = max(found["measured"].items(), key=lambda item: ratio(item[1]))
-        return f"- (nearest: {what}, {ratio(entry):.2f} of its limit)"
+        measure, entry = max(check["measured"].items(), key=lambda item: ratio(item[1]))
+        return f"- (nearest: {measure}, {ratio(entry):.2f} of its limit)"
     first = parts[0]
-    entry = found["measured"].get(first)
+    entry = check["measured"].get(first)
     if entry is None:
         return first
     return f"{first} ({ratio(entry):.3g}), {len(parts)} in all"
@@ -176,50 +176,52 @@ def audit_session(setting: Setting) -> Iterator[dict]:
     started = time.perf_counter()
     try:
         _, cells = run_session(setting)
-        found = check_of(cells[0])
+        check = check_of(cells[0])
     except Exception as error:
         print(f"{where}: ERROR {type(error).__name__}: {error}", flush=True)
         yield {"session": where, "passed": False, "error": str(error)}
         return
     seconds = time.perf_counter() - started
-    worst = max(found["measured"].items(), key=lambda item: ratio(item[1]))
-    verdict = "ok" if found["passed"] else f"FALSE ALARM: {'; '.join(found['failures'])}"
+    worst = max(check["measured"].items(), key=lambda item: ratio(item[1]))
+    verdict = "ok" if check["passed"] else f"FALSE ALARM: {'; '.join(check['failures'])}"
     costs = (
-        f"check {found['seconds']:.1f} s, of it {found['seconds_after_timing'] or 0:.2f} s after"
+        f"check {check['seconds']:.1f} s, of it {check['seconds_after_timing'] or 0:.2f} s after"
     )
     print(f"{where}: {verdict} (nearest: {worst[0]}, {ratio(worst[1]):.2f}; {costs})", flush=True)
     if setting.device == "cuda":
-        print_measured(found)
+        print_measured(check)
     yield {
         "session": where,
-        "passed": found["passed"],
-        "failures": found["failures"],
-        "measured": found["measured"],
-        "routing_difference": found["routing_difference"],
-        "check_seconds": found["seconds"],
-        "check_seconds_after_timing": found["seconds_after_timing"],
+        "passed": check["passed"],
+        "failures": check["failures"],
+        "measured": check["measured"],
+        "routing_difference": check["routing_difference"],
+        "check_seconds": check["seconds"],
+        "check_seconds_after_timing": check["seconds_after_timing"],
         "seconds": seconds,
     }
 
 
-def print_measured(found: dict) -> None:
-    for what, entry in found["measured"].items():
+def print_measured(check: dict) -> None:
+    for measure, entry in check["measured"].items():
         error = "inf" if entry["error"] is None else f"{entry['error']:.4g}"
         floor = "-" if entry["floor"] is None else f"{entry['floor']:.4g}"
-        print(f"    {what:50} {error:>10} limit {entry['limit']:.4g} floor {floor} {entry['at']}")
+        print(
+            f"    {measure:50} {error:>10} limit {entry['limit']:.4g} floor {floor} {entry['at']}"
+        )
 
 
 def print_summary(faults: list[dict], valid: list[dict]) -> None:
     if faults:
-        listed = [each for each in faults if each["listed"]]
-        caught = sum(each["caught"] for each in faults)
+        listed = [fault for fault in faults if fault["listed"]]
+        caught = sum(fault["caught"] for fault in faults)
         print(f"\n{caught} of {len(faults)} faults caught; of the", end=" ")
-        print(f"{len(listed)} that passed once, {sum(each['caught'] for each in listed)}")
-        for each in faults:
-            if not each["caught"]:
-                print(f"  not caught: {each['fault']}")
+        print(f"{len(listed)} that passed once, {sum(fault['caught'] for fault in listed)}")
+        for fault in faults:
+            if not fault["caught"]:
+                print(f"  not caught: {fault['fault']}")
     if valid:
-        alarms = sum(not each["passed"] for each in valid)
+        alarms = sum(not run["passed"] for run in valid)
         print(f"{alarms} false alarms in {len(valid)} sessions without a fault")
     print("what the check cannot see" + output_check.__doc__.split("What the check cannot see")[1])
 

@@ -63,7 +63,7 @@ def main() -> int:
         times = saving_times(path)
         size = path.stat().st_size
     last = times[-11:-1]  # the very last one judges as well, and waits for the disk
-    found = {
+    record = {
         "rounds": ROUNDS,
         "cells": len(MODES),
         "tokens": TOKENS,
@@ -74,16 +74,16 @@ def main() -> int:
         "end_s": times[-1][1],
     }
     if sys.argv[1:]:
-        Path(sys.argv[1]).write_text(json.dumps(found, indent=1) + "\n")
-    middle = statistics.median(found["last_rounds_s"])
+        Path(sys.argv[1]).write_text(json.dumps(record, indent=1) + "\n")
+    middle = statistics.median(record["last_rounds_s"])
     print(f"{ROUNDS} rounds x {len(MODES)} cells, a file of {size / 1e6:.1f} MB")
     print(f"save after the first round: {1e3 * times[1][1]:.1f} ms")
     print(
         f"save after rounds 90 - 100: median {1e3 * middle:.1f} ms, "
-        f"{1e3 * min(found['last_rounds_s']):.1f} to {1e3 * max(found['last_rounds_s']):.1f} "
-        f"(asked: under 20); CPU {1e3 * statistics.median(found['last_rounds_cpu_s']):.1f} ms"
+        f"{1e3 * min(record['last_rounds_s']):.1f} to {1e3 * max(record['last_rounds_s']):.1f} "
+        f"(asked: under 20); CPU {1e3 * statistics.median(record['last_rounds_cpu_s']):.1f} ms"
     )
-    print(f"at the end, with the verdicts: {1e3 * found['end_s']:.1f} ms")
+    print(f"at the end, with the verdicts: {1e3 * record['end_s']:.1f} ms")
     return 0
 
 

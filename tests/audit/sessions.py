@@ -119,10 +119,10 @@ def _free(device: str) -> None:
 
 def check_of(cell: dict) -> dict:
     """The cell's output check; of a session that failed before, an error."""
-    found = cell.get("output_check") or cell.get("agreement")
-    if found is None:
+    check = cell.get("output_check") or cell.get("agreement")
+    if check is None:
         raise RuntimeError(f"{cell['label']}: {cell['status']}: {cell['error']}")
-    return found
+    return check
 
 
 def ratio(entry: dict) -> float:
@@ -131,9 +131,11 @@ def ratio(entry: dict) -> float:
     return entry["error"] / entry["limit"] if entry["limit"] else (entry["error"] and math.inf)
 
 
-def caught_by(found: dict) -> list[str]:
+def caught_by(check: dict) -> list[str]:
     """The parts of the check that saw it, the farthest over its limit first, then exact ones."""
-    over = {what: ratio(entry) for what, entry in found["measured"].items() if ratio(entry) > 1}
+    over = {
+        measure: ratio(entry) for measure, entry in check["measured"].items() if ratio(entry) > 1
+    }
     parts = sorted(over, key=over.get, reverse=True)
-    exact = [text for text in found["failures"] if " over " not in text]
+    exact = [text for text in check["failures"] if " over " not in text]
     return parts + exact

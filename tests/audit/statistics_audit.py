@@ -116,14 +116,22 @@ def false_verdicts_in_a_session(noise: float, rounds: int, trials: int = 2000) -
     return hits / trials
 
 
-def alarms(kind: str, size: float, runs: int, noise: float = 0.005, trials: int = 1000) -> float:
+def alarms(
+    shape_name: str, size: float, runs: int, noise: float = 0.005, trials: int = 1000
+) -> float:
     """How often runs with a "step" in their middle or a "trend" of this size are noticed."""
     generator = np.random.default_rng([round(size * 1e4), runs])
-    shape = np.linspace(-0.5, 0.5, runs) if kind == "trend" else np.sign(np.arange(runs) - runs / 2)
+    shape = (
+        np.linspace(-0.5, 0.5, runs)
+        if shape_name == "trend"
+        else np.sign(np.arange(runs) - runs / 2)
+    )
     hits = 0
     for _ in range(trials):
-        times = np.exp(noise * generator.normal(size=runs) + size * shape / (1 + (kind == "step")))
-        if kind == "trend":
+        times = np.exp(
+            noise * generator.normal(size=runs) + size * shape / (1 + (shape_name == "step"))
+        )
+        if shape_name == "trend":
             hits += abs(trend_z(times)) >= 1.96
         else:
             hits += step(times).p_value < 0.05
@@ -152,7 +160,7 @@ def main() -> None:
         ("3, themselves", 3, 0),
         ("5, themselves", 5, 0),
     ):
-        shares = [share_of_verdicts(each, a_side, saved=saved) for each in DEVIATIONS]
+        shares = [share_of_verdicts(deviation, a_side, saved=saved) for deviation in DEVIATIONS]
         print(f"{title:42}" + "".join(f"{share:8.1%}" for share in shares))
     at_default = share_of_verdicts(DEFAULT_DEVIATION, 1)
     print(f"{f'1, the default, at its own {DEFAULT_DEVIATION:.1%}':42}{at_default:8.1%}")
@@ -166,22 +174,22 @@ def main() -> None:
         ("5, themselves", 5, 0),
     ):
         shares = [
-            share_of_verdicts(each, a_side, saved=saved, difference=0.05, wanted=("faster",))
-            for each in DEVIATIONS
+            share_of_verdicts(deviation, a_side, saved=saved, difference=0.05, wanted=("faster",))
+            for deviation in DEVIATIONS
         ]
         print(f"{title:42}" + "".join(f"{share:8.1%}" for share in shares))
 
     print("\ncoverage of the 95 % interval of the ratio between sessions")
     for title, a_side, saved in (("1, a saved set of 5", 1, 5), ("3, themselves", 3, 0)):
-        shares = [coverage_of_ratios(each, a_side, saved) for each in DEVIATIONS]
+        shares = [coverage_of_ratios(deviation, a_side, saved) for deviation in DEVIATIONS]
         print(f"{title:42}" + "".join(f"{share:8.1%}" for share in shares))
 
     print("\ncoverage of the printed median interval of a session that the stopping rule ended")
     for noise in (0.005, 0.02, 0.05):
         for skew in (False, True):
             held, runs = coverage_after_stopping(noise, skew)
-            kind = "skewed" if skew else "normal"
-            print(f"{f'{kind} runs, {noise:.1%} each':42}{held:8.1%}   {runs:.0f} runs")
+            shape = "skewed" if skew else "normal"
+            print(f"{f'{shape} runs, {noise:.1%} each':42}{held:8.1%}   {runs:.0f} runs")
 
     print("\nfalse verdicts within a session, two equal modes under a drift of 2 %")
     for noise in (0.002, 0.01, 0.05):
@@ -190,11 +198,11 @@ def main() -> None:
         print(f"{f'noise {noise:.1%}; 5, 10, 40 rounds':42}{texts}")
 
     print("\nsteps and trends noticed as such (before the 2 % they must reach); noise 0.5 %")
-    for kind in ("step", "trend"):
+    for shape in ("step", "trend"):
         for size in (0.0, 0.02, 0.05):
-            shares = [alarms(kind, size, runs) for runs in (8, 10, 30)]
+            shares = [alarms(shape, size, runs) for runs in (8, 10, 30)]
             texts = "".join(f"{share:8.1%}" for share in shares)
-            print(f"{f'{kind} of {size:.0%}; 8, 10, 30 runs':42}{texts}")
+            print(f"{f'{shape} of {size:.0%}; 8, 10, 30 runs':42}{texts}")
 
     print("\nsessions of a fixed number of runs that only scatter and are not called valid")
     for noise in (0.003, 0.01, 0.02):

@@ -28,8 +28,8 @@ def test_the_default_holds_at_its_own_level():
 
 
 def test_three_sessions_a_side_find_five_percent():
-    found = share_of_verdicts(0.01, 3, difference=0.05, wanted=("faster",), trials=TRIALS)
-    assert found > 0.9
+    share = share_of_verdicts(0.01, 3, difference=0.05, wanted=("faster",), trials=TRIALS)
+    assert share > 0.9
 
 
 def test_many_comparisons_are_adjusted_for():

@@ -1,6 +1,7 @@
 """--sessions N, with a stand-in for the benchmark that saves what its arguments say."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,7 +11,11 @@ import time
 import pytest
 from comparing import report
 from conftest import ROOT
+from fake_results import fake_cell, fake_result, save, with_wrong_output
+from programs import run as run_program
+from programs import run_benchmark
 
+from inference_benchmark.command.children import PROGRAM, Children
 from inference_benchmark.command.many_sessions import (
     VARIABLE,
     _arguments_of_one,
@@ -20,43 +25,51 @@ from inference_benchmark.command.many_sessions import (
 from inference_benchmark.errors import RequestError
 from inference_benchmark.reporting.session_sets import set_table
 
-# Saves a session whose times rise by 1 % with its place in the set; "--code N" is how it ends, of
-# the first one only. Ctrl-C makes it save what it has and end with 130.
+# Saves the prepared session of its place in the set; "--code N" is how it ends, of the first one
+# only. Ctrl-C makes it save what it has and end with 130. Imports next to nothing.
 STAND_IN = """
 import json, os, signal, sys, time
-sys.path[:0] = [{root!r}, {tests!r}]
-from fake_results import fake_cell, fake_result
-from inference_benchmark.command.many_sessions import current_session_set
 
-folder, *arguments = sys.argv[1:]
-place = current_session_set()
+prepared, folder, *arguments = sys.argv[1:]
+name, index, size = os.environ["BENCHMARK_SESSION_SET"].split(":")
 def save(state):
-    level = 1.01 ** place["index"]
-    cells = [fake_cell(mode, ttft_s=0.02 * level, noise=0) for mode in ("eager", "thunder")]
-    result = fake_result(cells) | {{"session_set": place, "state": state}}
-    with open(f"{{folder}}/session{{place['index']}}.json", "w") as file:
-        json.dump(result, file)
+    with open(f"{prepared}/{index}.json") as file:
+        result = json.load(file)
+    place = {"id": name, "index": int(index), "size": int(size)}
+    with open(f"{folder}/session{index}.json", "w") as file:
+        json.dump(result | {"session_set": place, "state": state}, file)
 def interrupted(*_):
     save("interrupted")
     sys.exit(130)
 signal.signal(signal.SIGINT, interrupted)
 print("arguments", *arguments, flush=True)
-if "--wait" in arguments and place["index"] == 1:
+if "--wait" in arguments and index == "1":
     print("waiting", flush=True)
     time.sleep(60)
 code = int(arguments[arguments.index("--code") + 1]) if "--code" in arguments else 0
 if code in (0, 1):
     save("complete")
-sys.exit(code if place["index"] == 0 else 0)
+sys.exit(code if index == "0" else 0)
 """
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Three sessions, whose times rise by 1 % from one to the next."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for index in range(3):
+        level = 1.01**index
+        cells = [fake_cell(mode, ttft_s=0.02 * level, noise=0) for mode in ("eager", "thunder")]
+        save(folder / f"{index}.json", *cells)
+    return folder
+
+
 @pytest.fixture
-def program(tmp_path):
+def program(prepared, tmp_path):
     script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN.format(root=str(ROOT), tests=str(ROOT / "tests")))
+    script.write_text(STAND_IN)
     (tmp_path / "out").mkdir()
-    return [sys.executable, str(script), str(tmp_path / "out")]
+    return [sys.executable, str(script), str(prepared), str(tmp_path / "out")]
 
 
 def run(program, tmp_path, *arguments, count=3):
@@ -75,9 +88,13 @@ def test_every_session_is_saved_with_its_place_in_the_set(program, tmp_path, cap
     out = capfd.readouterr().out
     assert out.count("arguments --mode eager --save-results\n") == 3
     saved = [json.loads((tmp_path / "out" / f"session{i}.json").read_text()) for i in range(3)]
-    sets = [each["session_set"] for each in saved]
-    assert [(each["index"], each["size"]) for each in sets] == [(0, 3), (1, 3), (2, 3)]
-    assert len({each["id"] for each in sets}) == 1
+    sets = [result["session_set"] for result in saved]
+    assert [(session_set["index"], session_set["size"]) for session_set in sets] == [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+    ]
+    assert len({session_set["id"] for session_set in sets}) == 1
     assert "3 of 3 sessions finished" in out
     assert out.count("saved: ") == 3
 
@@ -119,8 +136,8 @@ def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_p
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
-    said = iter(process.stdout.readline, "")
-    assert any(line == "waiting\n" for line in said)
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in lines)
     time.sleep(0.1)
     process.send_signal(number)
     rest = process.stdout.read()
@@ -133,8 +150,8 @@ def test_a_signal_ends_the_running_session_and_keeps_the_finished(program, tmp_p
 
 def test_a_named_file_gets_the_number_of_the_session(tmp_path):
     arguments = ["--sessions=3", "--output", "a/b.json", "--mode", "eager"]
-    found = _arguments_of_one(arguments, tmp_path / "b.json", 1)
-    assert found == ["--mode", "eager", "--output", str(tmp_path / "b-2.json")]
+    renumbered = _arguments_of_one(arguments, tmp_path / "b.json", 1)
+    assert renumbered == ["--mode", "eager", "--output", str(tmp_path / "b-2.json")]
     assert _arguments_of_one(["--save-results", "--sessions", "2"], None, 0) == ["--save-results"]
 
 
@@ -162,21 +179,38 @@ class TestEnvironment:
 def test_the_command_line_saves_a_set_that_is_compared(tmp_path):
     flags = "--model-name llama-tiny --device cpu --precision fp32 --mode scripted --quiet"
     flags += f" --num-iterations 6 --sessions 2 --output-dir {tmp_path}"
-    command = [sys.executable, "benchmark_inference.py", *flags.split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_program(*flags.split(), prepare=fork_sessions)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 sessions finished" in done.stdout
     results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json"))]
     sets = [result["session_set"] for result in results]
-    assert [(each["index"], each["size"]) for each in sets] == [(0, 2), (1, 2)]
+    assert [(session_set["index"], session_set["size"]) for session_set in sets] == [(0, 2), (1, 2)]
     assert "--sessions" not in results[0]["command"]
     (row,) = report(tmp_path)["rows"]
     assert (row["label"], len(row["files"])) == ("scripted b1", 2)
 
 
-def test_cells_without_a_speed_are_left_out_of_the_table():
-    from fake_results import fake_cell, fake_result, with_wrong_output
+def fork_sessions() -> None:
+    """Those that are started from here on, for each would load torch."""
 
+    def run_forked(self, arguments, environment) -> int:
+        os.environ.update(environment)
+        session = multiprocessing.get_context("fork").Process(
+            target=run_benchmark, args=([*arguments],)
+        )
+        session.start()
+        session.join()
+        return session.exitcode
+
+    Children.run = run_forked
+
+
+def test_the_program_of_a_session_is_the_benchmark():
+    done = subprocess.run([*PROGRAM, "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("benchmark_inference.py ")
+
+
+def test_cells_without_a_speed_are_left_out_of_the_table():
     wrong = with_wrong_output(fake_cell("thunder"))
     text = set_table([fake_result([fake_cell("eager"), wrong])] * 2)
     assert "eager b1" in text

@@ -8,6 +8,7 @@ from fake_results import fake_cell, fake_result
 
 from inference_benchmark.command.many_sessions import _arguments_of_one
 from inference_benchmark.command.pages import write_page
+from inference_benchmark.plotting.page import Page
 
 RESULT = fake_result([fake_cell(runs=3)])
 
@@ -35,12 +36,20 @@ def test_it_stands_beside_the_result_file_under_a_free_name(tmp_path, saved, cap
     assert capsys.readouterr().err == f"page: {tmp_path / 'mine-2.html'}\n"
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A page's place is no matter of its pictures."""
+    monkeypatch.setattr(Page, "draw", lambda self: None)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_an_unsaved_result_gives_it_its_name(tmp_path):
     write_page(RESULT, request(tmp_path), ending())
     (page,) = tmp_path.glob("*.html")
     assert page.name.startswith("llama3.1-8b_8x5_thunder_NVIDIA-H200_20260102T")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_that_cannot_be_written_is_said(tmp_path, saved, capsys):
     (tmp_path / "mine.html").mkdir()
     end = ending(saved)

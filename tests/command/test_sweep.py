@@ -8,44 +8,24 @@ import time
 
 import pytest
 from conftest import ROOT
+from fake_results import fake_cell, fake_result
 
+from inference_benchmark.command.children import Children
 from inference_benchmark.command.expected_time import Clock, about, expected_s
-from inference_benchmark.command.saved_work import Machine, find_session, read_folder
+from inference_benchmark.command.saved_work import (
+    Machine,
+    find_session,
+    labels_of,
+    read_folder,
+)
 from inference_benchmark.command.sweep import run_sweep
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.hardware import Ceilings
 from inference_benchmark.options.flags import make_parser
+from inference_benchmark.options.identity import identity_config
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.workloads.generation import Generation
 
-# Saves a result whose identity is the real one. In a folder with a file named "wait" the session of
-# batch size 8 takes its time; "--seed 7" cannot run.
-STAND_IN = """
-import json, sys, time
-sys.path[:0] = [{root!r}, {tests!r}]
-from pathlib import Path
-from fake_results import fake_cell, fake_result
-from inference_benchmark.command.saved_work import labels_of
-from inference_benchmark.options.flags import make_parser
-from inference_benchmark.options.identity import identity_config
-from inference_benchmark.options.resolution import resolve
-
-request = resolve(make_parser().parse_args(sys.argv[1:]))
-labels = list(labels_of(request))
-print("measuring", *labels, flush=True)
-if request.seed == 7:
-    sys.exit(3)
-if (request.output_dir / "wait").exists() and request.batch_size == (8,):
-    print("waiting", flush=True)
-    time.sleep(60)
-cells = [fake_cell(label.split()[0], batch_size=int(label.split(" b")[1])) for label in labels]
-result = fake_result(cells)
-result["config"] |= identity_config(request)
-result["environment"] |= {{"gpu": None, "git_commit": "abc"}}
-result |= {{"created": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:05:05Z"}}
-name = "-".join(labels).replace(" ", "-") + f"-{{request.seed}}.json"
-(request.output_dir / name).write_text(json.dumps(result))
-"""
 HERE = Machine(None, "abc")
 FILE = """
 mode = ["eager", "inductor"]
@@ -56,45 +36,69 @@ num-iterations = 10
 ONE = 'mode = "eager"\nmodel-name = "llama-tiny"\n'
 
 
+def stand_in(arguments: list[str]) -> int:
+    """Saves a result whose identity is the real one; returns the exit code.
+
+    In a folder with a file named "wait" the session of batch size 8 takes its time; "--seed 7"
+    cannot run.
+    """
+    request = resolve(make_parser().parse_args(arguments))
+    labels = list(labels_of(request))
+    print("measuring", *labels, flush=True)
+    if request.seed == 7:
+        return 3
+    if (request.output_dir / "wait").exists() and request.batch_size == (8,):
+        print("waiting", flush=True)
+        time.sleep(60)
+    cells = [fake_cell(label.split()[0], batch_size=int(label.split(" b")[1])) for label in labels]
+    result = fake_result(cells)
+    result["config"] |= identity_config(request)
+    result["environment"] = result["environment"] | {"gpu": None, "git_commit": "abc"}
+    result |= {"created": "2026-01-02T03:04:05Z", "ended": "2026-01-02T03:05:05Z"}
+    name = "-".join(labels).replace(" ", "-") + f"-{request.seed}.json"
+    (request.output_dir / name).write_text(json.dumps(result))
+    return 0
+
+
 @pytest.fixture
-def program(tmp_path):
-    script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN.format(root=str(ROOT), tests=str(ROOT / "tests")))
+def folder(tmp_path):
     (tmp_path / "sweep.toml").write_text(FILE)
     (tmp_path / "out").mkdir()
-    return [sys.executable, str(script)]
 
 
 @pytest.fixture
-def run(program, tmp_path, capfd):
+def run(folder, tmp_path, capfd, monkeypatch):
+    """Its sessions are calls of the stand-in, not processes."""
+    monkeypatch.setattr(Children, "run", lambda self, arguments, environment: stand_in(arguments))
+
     def run(*flags: str, machine: Machine = HERE):
         words = ["--sweep", str(tmp_path / "sweep.toml"), "--device", "cpu"]
         words += ["--output-dir", str(tmp_path / "out"), *flags]
-        code = run_sweep(make_parser().parse_args(words), words, program=program, machine=machine)
-        said = capfd.readouterr()
-        measured = [line for line in said.out.splitlines() if line.startswith("measuring")]
-        return code, measured, said
+        code = run_sweep(make_parser().parse_args(words), words, machine=machine)
+        printed = capfd.readouterr()
+        measured = [line for line in printed.out.splitlines() if line.startswith("measuring")]
+        return code, measured, printed
 
     return run
 
 
 def test_what_is_there_is_not_measured_again(run, tmp_path):
-    code, measured, said = run()
+    code, measured, printed = run()
     assert code == 0
     assert measured == [f"measuring {mode} b{n}" for mode in ("eager", "inductor") for n in (1, 8)]
     # on a CPU without limits: 15 s to start, 5 or 40 for the cell, 13 runs of a second: 202 s
-    assert "4 sessions; 4 to measure, about 3 min\n" in said.err
-    assert "4 of 4 sessions are complete" in said.out
-    rows = [line.split() for line in said.out.splitlines() if " b8 " in line]
+    assert "4 sessions; 4 to measure, about 3 min\n" in printed.err
+    assert "4 of 4 sessions are complete" in printed.out
+    rows = [line.split() for line in printed.out.splitlines() if " b8 " in line]
     assert [row[:2] for row in rows] == [["eager", "b8"], ["inductor", "b8"]]
 
     (tmp_path / "out" / "inductor-b8-0.json").unlink()
-    code, measured, said = run()
+    code, measured, printed = run()
     assert (code, measured) == (0, ["measuring inductor b8"])
-    assert "4 sessions, 3 of them in" in said.err
+    assert "4 sessions, 3 of them in" in printed.err
     # the three that are there took 60 s each, where 33, 33 and 68 were expected: 68 x 180 / 134
-    assert "1 to measure, about 2 min\n" in said.err
-    assert "4 of 4 sessions are complete" in said.out
+    assert "1 to measure, about 2 min\n" in printed.err
+    assert "4 of 4 sessions are complete" in printed.out
 
     results = read_folder(tmp_path / "out")
     words = [
@@ -122,10 +126,10 @@ def test_what_is_there_is_not_measured_again(run, tmp_path):
 
 
 def test_one_page_shows_all_sessions(run, tmp_path):
-    code, _, said = run("--report")
+    code, _, printed = run("--report")
     assert code == 0
     assert "4 cells of 4 sessions" in (tmp_path / "out" / "sweep.html").read_text()
-    assert said.err.count("page: ") == 1
+    assert printed.err.count("page: ") == 1
 
 
 def test_an_unfinished_session_is_measured_again(run, tmp_path):
@@ -144,16 +148,20 @@ def test_an_unfinished_session_is_measured_again(run, tmp_path):
 
 def test_a_session_that_can_not_run_does_not_end_the_sweep(run, tmp_path):
     (tmp_path / "sweep.toml").write_text(ONE + "seed = [7, 0]\n")
-    code, measured, said = run()
+    code, measured, printed = run()
     assert (code, len(measured)) == (1, 2)
-    assert "1 of 2 sessions are complete" in said.out
-    assert said.out.count("missing (exit code 3): ") == 1
-    assert "the same command goes on with what is missing" in said.out
+    assert "1 of 2 sessions are complete" in printed.out
+    assert printed.out.count("missing (exit code 3): ") == 1
+    assert "the same command goes on with what is missing" in printed.out
     (tmp_path / "sweep.toml").write_text(ONE + "seed = 7\n")
     assert run()[0] == 3
 
 
-def test_a_signal_ends_the_running_session_and_the_same_command_goes_on(run, program, tmp_path):
+def test_a_signal_ends_the_running_session_and_the_same_command_goes_on(run, tmp_path):
+    """Here with processes."""
+    imports = f"import sys; sys.path[:0] = {[str(ROOT), *sys.path]!r}"
+    call = "from test_sweep import stand_in; sys.exit(stand_in(sys.argv[1:]))"
+    program = [sys.executable, "-c", f"{imports}; {call}"]
     (tmp_path / "out" / "wait").touch()
     words = ["--sweep", str(tmp_path / "sweep.toml"), "--device", "cpu"]
     words += ["--output-dir", str(tmp_path / "out")]
@@ -173,8 +181,8 @@ def test_a_signal_ends_the_running_session_and_the_same_command_goes_on(run, pro
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    said = iter(process.stdout.readline, "")
-    assert any(line == "waiting\n" for line in said)
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in lines)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     rest = process.stdout.read()

@@ -39,10 +39,10 @@ def test_it_is_checked_against_its_own_weights(name, precision):
     engine = ENGINES[name].load()(EnginePlan(2, INPUT, INPUT + OUTPUT), Resources(decoder))
     generator = torch.Generator().manual_seed(1)
     prompts = [torch.randint(1000, (2, INPUT), generator=generator) for _ in range(2)]
-    found = check_before(engine, engine.decoder, prompts, precision, seed=0)
-    assert found["passed"], found["failures"]
+    record = check_before(engine, engine.decoder, prompts, precision, seed=0)
+    assert record["passed"], record["failures"]
     # fp16 rounds eight times finer than bf16 does, fp32 by far
-    assert found["floor"] < {"fp16": 2e-3, "fp32": 1e-5}[precision]
+    assert record["floor"] < {"fp16": 2e-3, "fp32": 1e-5}[precision]
 
 
 def test_flags_ask_for_cells():

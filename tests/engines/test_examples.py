@@ -17,11 +17,13 @@ def run(name: str, *flags: str) -> list[dict]:
 
 
 def test_the_engine_runs_is_checked_and_compared():
-    own, eager = run("engine_aot_eager", "--mode", "aot_eager", "eager", "--output-length", "5")
-    assert (own["label"], own["engine"]["name"]) == ("aot_eager b1", "aot_eager")
-    assert own["output_check"]["passed"]
-    assert own["output_check"]["checked"] == ["tokens", "logits", "cache"]
-    assert own["speedup"]["baseline"] == eager["label"]
+    aot_eager, eager = run(
+        "engine_aot_eager", "--mode", "aot_eager", "eager", "--output-length", "5"
+    )
+    assert (aot_eager["label"], aot_eager["engine"]["name"]) == ("aot_eager b1", "aot_eager")
+    assert aot_eager["output_check"]["passed"]
+    assert aot_eager["output_check"]["checked"] == ["tokens", "logits", "cache"]
+    assert aot_eager["speedup"]["baseline"] == eager["label"]
 
 
 def test_the_workload_has_its_own_metric():

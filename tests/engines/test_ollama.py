@@ -224,5 +224,5 @@ def test_what_is_no_ollama_is_named(server, capsys):
     ],
 )
 def test_requests_that_make_no_sense_come_before_the_server(capsys, arguments, code, words):
-    found, line = refused(capsys, *arguments)
-    assert (found, words in line) == (code, True)
+    exit_code, line = refused(capsys, *arguments)
+    assert (exit_code, words in line) == (code, True)

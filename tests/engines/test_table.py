@@ -23,26 +23,26 @@ def test_a_taken_name_is_refused():
 
 
 def test_nobody_outside_engines_compares_names_of_engines():
-    found = []
+    comparisons = []
     for path in sorted(PACKAGE.rglob("*.py")):
         if "engines" in path.parts:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):
                 sides = [node.left, *node.comparators]
-                names = {each.value for each in sides if isinstance(each, ast.Constant)}
+                names = {side.value for side in sides if isinstance(side, ast.Constant)}
                 if names & set(ENGINES):
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert not found
+                    comparisons.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not comparisons
 
 
 def test_nobody_outside_workloads_asks_a_session_for_a_metric_by_name():
     """Statistics, session and analysis go through what a workload declares."""
     metrics = {"ttft_s", "tbot_s", "decode_s", "total_s", "forward_s", "step_s"}
-    found = []
+    names = []
     for folder in ("session", "analysis", "statistics", "engines"):
         for path in sorted((PACKAGE / folder).glob("*.py")):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Constant) and node.value in metrics:
-                    found.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.value}")
-    assert not found
+                    names.append(f"{path.relative_to(ROOT)}:{node.lineno} {node.value}")
+    assert not names

@@ -41,8 +41,8 @@ def engine_of(decoder, batch_size: int = 2, **options):
 def test_its_networks_compute_what_the_reference_computes(builds):
     decoder = build_decoder(MODEL, "bf16", "cpu", CACHE)
     prompts = [random_tokens(MODEL.vocab_size, 2, INPUT, 0, run, "cpu") for run in (1, 2)]
-    found = check_before(engine_of(decoder), decoder, prompts, "bf16", 0)
-    assert found["passed"], found["failures"]
+    record = check_before(engine_of(decoder), decoder, prompts, "bf16", 0)
+    assert record["passed"], record["failures"]
     assert len(builds) == 2  # one network for the prompt, one for a token: shapes are static
 
 
@@ -58,8 +58,8 @@ def test_networks_have_weights_as_constants_and_change_no_input(builds):
         assert len(signature.user_inputs) == len(inputs)
         assert len(signature.user_outputs) == 1 + 2 * MODEL.num_layers
     (_, prompt, _), (_, token, _) = builds
-    assert [tuple(each.shape) for each in prompt] == [(2, INPUT), (INPUT, 64), (INPUT, 64)]
-    assert [tuple(each.shape) for each in token[3:5]] == [(CACHE,), (2, 2, CACHE, 64)]
+    assert [tuple(tensor.shape) for tensor in prompt] == [(2, INPUT), (INPUT, 64), (INPUT, 64)]
+    assert [tuple(tensor.shape) for tensor in token[3:5]] == [(CACHE,), (2, 2, CACHE, 64)]
 
 
 @pytest.mark.parametrize(("options", "level"), [((), None), (("optimised",), 5)])

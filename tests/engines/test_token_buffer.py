@@ -48,3 +48,33 @@ def test_a_prompt_may_fill_the_cache(decoder):
     engine = engine_of(decoder, cache_length=INPUT)
     engine.prefill(torch.ones(2, INPUT, dtype=torch.int64))
     assert torch.equal(engine.tokens[:, INPUT:], engine.token)
+
+
+class Replayed:
+    """A captured prompt of as many tokens, that leaves what it was given."""
+
+    def __init__(self, inputs: torch.Tensor, logits: torch.Tensor) -> None:
+        self.inputs, self.logits, self.seen = inputs, logits, []
+
+    def replay(self, inputs: torch.Tensor) -> tuple[torch.Tensor, list]:
+        self.seen.append(inputs)
+        return self.logits, []
+
+
+def test_a_captured_prompt_serves_prompts_of_its_shape(decoder):
+    engine = engine_of(decoder)
+    logits = torch.full((2, 3), 7.0)
+    engine._prompt_graph = graph = Replayed(torch.zeros(2, INPUT, dtype=torch.int64), logits)
+    prompt = torch.ones(2, INPUT, dtype=torch.int64)
+    engine.prefill(prompt)
+    assert graph.seen == [prompt]
+    assert engine.logits is logits
+    assert int(engine.position) == INPUT
+    engine.prefill(prompt[:, :-1])
+    assert len(graph.seen) == 1
+    assert engine.logits.shape == (2, MODEL.vocab_size)
+    assert int(engine.position) == INPUT - 1
+    engine.replayed = [torch.zeros(1)]  # a choice of experts, which this model has none of
+    engine.run_decoder = lambda *given: (given, engine.token)
+    engine.prefill(prompt)
+    assert len(graph.seen) == 1

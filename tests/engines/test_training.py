@@ -37,13 +37,13 @@ def compiled(monkeypatch) -> list:
 def losses(name: str, decoder, model=None, training=FP32, **options) -> list[float]:
     plan = EnginePlan(2, LENGTH, 0, training=training, **options)
     ids = torch.randint(1000, (2, LENGTH + 1), generator=torch.Generator().manual_seed(4))
-    found = []
+    losses_of_steps = []
     with ENGINES[name].load()(plan, Resources(decoder, model=model)) as engine:
         for _ in range(3):
             engine.train(ids)
-            found.append(engine.loss.item())
+            losses_of_steps.append(engine.loss.item())
             engine.forget_gradients()
-    return found
+    return losses_of_steps
 
 
 @pytest.fixture(scope="module")

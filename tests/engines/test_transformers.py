@@ -13,10 +13,10 @@ PRESETS = ["llama3.1-8b", "llama3.2-1b", "qwen3-8b", "mistral-7b"]
 def test_it_generates_what_the_reference_does(preset, options):
     decoder = fp32_decoder(preset)
     with opened("transformers", decoder, *options) as engine:
-        found = checked(engine, decoder)
+        record = checked(engine, decoder)
         assert engine.facts()["cache"] == ("static" if options else "dynamic")
-    assert found["passed"], found["failures"]
-    assert found["checked"] == ["tokens", "logits"]
+    assert record["passed"], record["failures"]
+    assert record["checked"] == ["tokens", "logits"]
 
 
 def test_its_parameters_are_our_memory():

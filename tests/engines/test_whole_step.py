@@ -93,5 +93,5 @@ def test_a_token_outside_the_largest_k_is_wrong_but_not_one_that_ties_with_them(
     logits = torch.tensor([[4.0, 2.0, 2.0, -9.0]])
     two = Sampling(1.0, 2, 0)
     for token, slack, expected in ((2, 0.1, False), (3, 0.1, True)):
-        found = decide(two, logits, torch.tensor([token]), torch.tensor([5]), slack=slack)
-        assert bool(found.shortfall == torch.inf) == expected
+        deciding = decide(two, logits, torch.tensor([token]), torch.tensor([5]), slack=slack)
+        assert bool(deciding.shortfall == torch.inf) == expected

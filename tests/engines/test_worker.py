@@ -1,5 +1,6 @@
 """Engines in processes of their own: what goes over the pipe, and how a worker's end is told."""
 
+import platform
 import sys
 from pathlib import Path
 
@@ -38,7 +39,11 @@ def test_tokens_times_logits_and_facts_come_over_the_pipe():
         assert stream.token_times_s == [0.5, 1.0, 1.5]
         logits = engine.logits_of([[1], [2]], [[5, 6], [7, 8]])
         assert torch.equal(logits, torch.arange(12.0).view(2, 3, 2))
-        assert engine.facts() == {"version": "1", "variable": "set", "python": "this one"}
+        facts = engine.facts()
+        environment = facts.pop("environment")
+        assert facts == {"version": "1", "variable": "set", "python": "this one"}
+        assert environment["python_version"] == platform.python_version()
+        assert len(environment["packages_sha256"]) == 64
         assert engine.load_s > 0
 
 

@@ -133,8 +133,9 @@ INTERPRETED_CASES = [
     Case(tokens=3, gates_input=True, dtype=torch.float16),
     Case(tokens=4, per_token=1, gates_input=True),
     Case(hidden_size=33, width=19, dtype=torch.float16),
-    Case(tokens=2, hidden_size=50, width=70, plans=(Plan(4, 16), Plan(8, 32))),
-    Case(tokens=2, per_token=1, num_experts=1, plans=(Plan(1, 32), Plan(4, 8))),
+    # rows and columns that no tile divides, with several tiles of each
+    Case(tokens=2, per_token=2, hidden_size=35, width=37, plans=(Plan(4, 16), Plan(8, 32))),
+    Case(tokens=2, per_token=1, num_experts=1, width=10, plans=(Plan(1, 32), Plan(4, 8))),
 ]
 
 
@@ -149,7 +150,8 @@ def test_interpreted_with_views(poisoned_memory: None) -> None:
     """Rows, choices and shares that are parts of wider ones."""
     hidden, indices, shares, *weights = make_inputs(Case(tokens=3), "cpu")
     views = [
-        torch.cat((each, each), dim=-1)[:, : each.shape[1]] for each in (hidden, indices, shares)
+        torch.cat((tensor, tensor), dim=-1)[:, : tensor.shape[1]]
+        for tensor in (hidden, indices, shares)
     ]
     assert not any(view.is_contiguous() for view in views)
     out = launch_expert_gemv(*views, *weights, False)

@@ -67,14 +67,14 @@ def cases() -> dict:
 )
 def test_results_and_gradients(name, where):
     fused, plain, inputs = cases()[name]
-    found = [tensor.clone().requires_grad_() for tensor in inputs]
+    fused_inputs = [tensor.clone().requires_grad_() for tensor in inputs]
     expected = [tensor.clone().requires_grad_() for tensor in inputs]
-    result, reference = fused(*found), plain(*expected)
+    result, reference = fused(*fused_inputs), plain(*expected)
     torch.testing.assert_close(result, reference)
     gradient = draw(*reference.shape)
     result.backward(gradient)
     reference.backward(gradient)
-    for tensor, other in zip(found, expected, strict=True):
+    for tensor, other in zip(fused_inputs, expected, strict=True):
         torch.testing.assert_close(tensor.grad, other.grad)
 
 

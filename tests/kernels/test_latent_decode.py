@@ -14,6 +14,7 @@ from kernel_checks import (
     TOLERANCE,
     as_layer,
     assert_close,
+    calls_again,
     doubles,
     interpreted_only,
     on_gpu,
@@ -103,7 +104,8 @@ def check(case: Case, attend: Callable[..., torch.Tensor], device: str = DEVICE)
         reference = latent_decode_reference(*wide(arguments))
         assert_close(out, reference, case.dtype, roundings=score_roundings(case))
         assert out.is_contiguous()
-        assert same_bits(attend(*arguments, **plan), out)
+        if calls_again(position, case.positions):
+            assert same_bits(attend(*arguments, **plan), out)
         assert same_bits(arguments[2], before)
 
 

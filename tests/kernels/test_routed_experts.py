@@ -18,7 +18,7 @@ def inputs(tokens, num_experts, per_token, dtype=torch.float32, device="cpu"):
     hidden, gate_up, down = (
         torch.randn(shape, generator=generator) / shape[-1] ** 0.25 for shape in shapes
     )
-    moved = (each.to(device, dtype) for each in (hidden, gate_up, down))
+    moved = (tensor.to(device, dtype) for tensor in (hidden, gate_up, down))
     hidden, gate_up, down = moved
     return hidden, indices.to(device), weights.to(device), gate_up, down
 
@@ -32,10 +32,10 @@ def test_sorted_experts_sum_to_the_same(
     tokens, num_experts, per_token, gates_input, dtype, tolerance
 ):
     arguments = inputs(tokens, num_experts, per_token, dtype)
-    found = routed_experts(*arguments, gates_input)
+    output = routed_experts(*arguments, gates_input)
     expected = routed_experts_reference(*arguments, gates_input)
-    assert found.dtype == expected.dtype == dtype
-    assert (found - expected).norm() <= tolerance * expected.norm()
+    assert output.dtype == expected.dtype == dtype
+    assert (output - expected).norm() <= tolerance * expected.norm()
 
 
 def test_one_expert_for_all_and_the_others_idle():
@@ -99,9 +99,9 @@ def test_registration():
 @pytest.mark.parametrize("gates_input", [True, False])
 def test_on_a_gpu(tokens, dtype, tolerance, gates_input):
     arguments = inputs(tokens, 16, 4, dtype, "cuda")
-    found = routed_experts(*arguments, gates_input)
+    output = routed_experts(*arguments, gates_input)
     expected = routed_experts_reference(*arguments, gates_input)
-    assert (found - expected).float().norm() <= tolerance * expected.float().norm()
+    assert (output - expected).float().norm() <= tolerance * expected.float().norm()
 
 
 @pytest.mark.gpu
@@ -115,9 +115,9 @@ def test_in_a_cuda_graph_the_routing_may_change(dtype):
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        found = routed_experts(*arguments)
+        output = routed_experts(*arguments)
     for shift in range(3):
         indices.copy_((indices + 3 * shift) % 16)
         graph.replay()
         expected = routed_experts_reference(*arguments)
-        assert (found - expected).float().norm() <= 2e-2 * expected.float().norm()
+        assert (output - expected).float().norm() <= 2e-2 * expected.float().norm()

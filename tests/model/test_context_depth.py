@@ -95,14 +95,14 @@ def test_the_operator_sees_the_last_query_at_the_last_key():
 
 def test_a_fill_is_the_same_for_every_cache_of_its_shape():
     decoder = build_decoder(DENSE, "fp32", "cpu", 32)
-    one, other = (make_engine("eager", decoder, BATCH, 4, 32, context_depth=8) for _ in range(2))
-    one.fill(seed=1)
+    engine, other = (make_engine("eager", decoder, BATCH, 4, 32, context_depth=8) for _ in range(2))
+    engine.fill(seed=1)
     other.fill(seed=1)
-    assert torch.equal(one.caches[1][0], other.caches[1][0])
-    assert not torch.equal(one.caches[0][0], one.caches[1][0])
-    assert one.caches[1][1].std() == pytest.approx(1.0, abs=0.05)
+    assert torch.equal(engine.caches[1][0], other.caches[1][0])
+    assert not torch.equal(engine.caches[0][0], engine.caches[1][0])
+    assert engine.caches[1][1].std() == pytest.approx(1.0, abs=0.05)
     other.fill(seed=2)
-    assert not torch.equal(one.caches[1][0], other.caches[1][0])
+    assert not torch.equal(engine.caches[1][0], other.caches[1][0])
 
 
 @pytest.mark.gpu
@@ -114,11 +114,11 @@ def test_the_operator_on_a_gpu_sees_what_the_reference_sees(dtype, value_dim):
     q = torch.randn(2, 8, 40, 64, device="cuda", dtype=dtype)
     k = torch.randn(2, kv_heads, 500, 64, device="cuda", dtype=dtype)[:, :, :300]
     v = torch.randn(2, kv_heads, 500, value_dim, device="cuda", dtype=dtype)[:, :, :300]
-    found = causal._continued_operator(q, k, v, 0.3)
+    output = causal._continued_operator(q, k, v, 0.3)
     expected = causal._continued_reference(q.double(), k.double(), v.double(), 0.3)
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-4
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
-    assert found.transpose(1, 2).is_contiguous()
+    torch.testing.assert_close(output.double(), expected, rtol=0, atol=tolerance)
+    assert output.transpose(1, 2).is_contiguous()
 
 
 @pytest.mark.gpu
@@ -132,5 +132,5 @@ def test_on_a_gpu_the_check_passes_behind_a_context(name, kernels):
     engine.prefill(prompts[0])
     engine.decode()
     engine.capture()
-    found = check_before(engine, decoder, prompts, "bf16", seed=1)
-    assert found["passed"], found["failures"]
+    record = check_before(engine, decoder, prompts, "bf16", seed=1)
+    assert record["passed"], record["failures"]

@@ -104,8 +104,8 @@ def assert_same_logits(engine: StepEngine, reference: LlamaForCausalLM, batch: i
         assert_close(engine.logits, output.logits[:, -1])
 
 
-def assert_close(found, expected) -> None:
-    error = (found - expected).norm() / expected.norm()
+def assert_close(computed, expected) -> None:
+    error = (computed - expected).norm() / expected.norm()
     assert error < TOLERANCE, f"relative error {error:.2g}"
 
 
@@ -219,11 +219,11 @@ def _outputs(decoder) -> list[torch.Tensor]:
     """Logits of a prefill and of three decode steps."""
     engine = make_engine("eager", decoder, 2, PROMPT, CACHE)
     engine.prefill(torch.arange(2 * PROMPT).reshape(2, PROMPT) % decoder.config.vocab_size)
-    found = [engine.logits.clone()]
+    outputs = [engine.logits.clone()]
     for _ in range(3):
         engine.decode()
-        found.append(engine.logits.clone())
-    return found
+        outputs.append(engine.logits.clone())
+    return outputs
 
 
 @pytest.mark.parametrize("config", [SMALL, TIED, DEEPSEEK, LLAMA4], ids=lambda config: config.name)

@@ -25,9 +25,9 @@ LLAMA = MODELS["llama3.1-8b"]
     ],
 )
 def test_weights_by_hand(name, depths, weight):
-    found = choose(MODELS[name], depths)
-    assert found.weight == weight
-    assert found.record() == {
+    extrapolation = choose(MODELS[name], depths)
+    assert extrapolation.weight == weight
+    assert extrapolation.record() == {
         "from_layers": list(depths),
         "to_layers": MODELS[name].num_layers,
         "weight": weight,
@@ -35,8 +35,8 @@ def test_weights_by_hand(name, depths, weight):
 
 
 def test_a_time_that_is_fixed_and_per_layer_is_met_exactly():
-    found = Extrapolation((4, 8), 32)
-    assert found.estimate(10 + 4 * 3, 10 + 8 * 3) == 10 + 32 * 3
+    extrapolation = Extrapolation((4, 8), 32)
+    assert extrapolation.estimate(10 + 4 * 3, 10 + 8 * 3) == 10 + 32 * 3
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from test_gguf import PLAIN, logits_of, read, refused, written
 
 from inference_benchmark.model.gguf.container import READABLE
 from inference_benchmark.model.gguf.dequantize import dequantize
+from inference_benchmark.model.gguf.quantize import quantize
 
 TYPES = {known.name: known for known in READABLE.values()}
 
@@ -136,3 +137,12 @@ def test_another_type_is_named(tmp_path, capsys, name):
     writer.close()
     line = refused(tmp_path, capsys)
     assert f"holds token_embd.weight as {name}, which is not supported, only BF16, F16" in line
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
+def test_blocks_are_made_as_the_package_makes_them(name):
+    values = torch.randn(16, 96, generator=torch.Generator().manual_seed(1))
+    values[0, :32] = 0  # a block without a scale
+    values[1, :32] = torch.arange(32) - 15.5  # halves
+    expected = quants.quantize(values.numpy(), GGMLQuantizationType[name])
+    assert np.array_equal(quantize(values, name).numpy(), expected)

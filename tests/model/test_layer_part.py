@@ -12,23 +12,23 @@ LLAMA3 = MODELS["llama3.1-8b"].one_layer()  # the same with 8 KV heads, intermed
 BF16 = Precision.of("bf16")
 
 
-def work(kind: str, length: int, model=LLAMA2, batch_size: int = 1, **options):
-    return LayerPart(kind, length, **options).work(model, BF16, batch_size)
+def work(name: str, length: int, model=LLAMA2, batch_size: int = 1, **options):
+    return LayerPart(name, length, **options).work(model, BF16, batch_size)
 
 
 def test_attention_of_a_prompt_counts_half_the_square():
-    found = work("attention", 1000, batch_size=2)
+    counted = work("attention", 1000, batch_size=2)
     # Q K^T and P V: 2 x 2 x 128 FLOPs per head and pair of tokens, 1000 x 1001 / 2 pairs
-    assert found.flops == 2 * 4 * 32 * 128 * 500_500
+    assert counted.flops == 2 * 4 * 32 * 128 * 500_500
     # queries, keys, values and the result, 2 bytes each
-    assert found.bytes == 2 * 4 * 1000 * 4096 * 2
+    assert counted.bytes == 2 * 4 * 1000 * 4096 * 2
 
 
 def test_attention_of_a_single_token_reads_the_cache():
-    found = work("attention", 1000, LLAMA3, decode=True)
-    assert found.flops == 4 * 32 * 128 * 1000
+    counted = work("attention", 1000, LLAMA3, decode=True)
+    assert counted.flops == 4 * 32 * 128 * 1000
     # keys and values of 8 heads for 1000 slots, a row of queries and one of results
-    assert found.bytes == (2 * 1000 * 8 * 128 + 2 * 4096) * 2
+    assert counted.bytes == (2 * 1000 * 8 * 128 + 2 * 4096) * 2
 
 
 def test_feed_forward_networks():
@@ -40,11 +40,11 @@ def test_feed_forward_networks():
 
 
 def test_a_layer_is_its_matrices_and_its_attention():
-    found = work("layer", 1000, decode=True)
+    counted = work("layer", 1000, decode=True)
     matrices = 4 * 4096 * 4096 + 3 * 4096 * 11008
-    assert found.flops == 2 * matrices + 4 * 32 * 128 * 1000
+    assert counted.flops == 2 * matrices + 4 * 32 * 128 * 1000
     # two norms, keys and values of 1000 slots, the residual stream in and out
-    assert found.bytes == (matrices + 2 * 4096 + 2 * 1000 * 4096 + 2 * 4096) * 2
+    assert counted.bytes == (matrices + 2 * 4096 + 2 * 1000 * 4096 + 2 * 4096) * 2
 
 
 def test_a_backward_pass_doubles_what_a_forward_pass_does():
@@ -99,5 +99,5 @@ def test_only_what_is_known_to_serve_is_timed_unasked(model, decode, left_out):
     ],
 )
 def test_what_can_not_be_timed_alone_says_why(model, part, words):
-    found = part.unsupported(MODELS[model].one_layer())
-    assert found is None if words is None else words in found
+    reason = part.unsupported(MODELS[model].one_layer())
+    assert reason is None if words is None else words in reason

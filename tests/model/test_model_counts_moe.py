@@ -84,8 +84,8 @@ def test_chunked_attention_counts_its_chunk_only():
     assert chunked.prefill_score_flops(8) == whole.prefill_score_flops(8)
     # two whole chunks of 36 pairs and a rest of 3 tokens, 6 pairs
     assert chunked.prefill_score_flops(19) == 4 * 4 * 16 * (2 * 36 + 6)
-    each = [chunked.attended(range(context, context + 1)) for context in (7, 8, 9, 16, 17)]
-    assert each == [7, 8, 1, 8, 1]
+    attended = [chunked.attended(range(context, context + 1)) for context in (7, 8, 9, 16, 17)]
+    assert attended == [7, 8, 1, 8, 1]
     assert chunked.attended(range(7, 18)) == sum([7, 8, *range(1, 9), 1]) / 11
 
 
@@ -96,9 +96,9 @@ def test_layers_are_of_the_published_kinds():
     assert is_mixture == [False, True, False, True]
     assert len(MODELS["llama4-maverick"].layer_kinds) == 3
     assert len(MODELS["llama4-scout"].layer_kinds) == 2
-    deepseek = [isinstance(each.feed_forward, MixtureOfExperts) for each in DEEPSEEK_V3.layers]
+    deepseek = [isinstance(layer.feed_forward, MixtureOfExperts) for layer in DEEPSEEK_V3.layers]
     assert deepseek == [False] * 3 + [True] * 58
-    assert all(isinstance(each.attention, LatentAttention) for each in DEEPSEEK_V3.layers)
+    assert all(isinstance(layer.attention, LatentAttention) for layer in DEEPSEEK_V3.layers)
 
 
 def test_fewer_layers_are_the_first_ones():
@@ -126,7 +126,7 @@ def test_counts_match_the_built_module(model):
 
 def test_a_prompt_that_touches_every_expert_is_bound_by_reading_them():
     cost = Generation(1000, 1).cost(DEEPSEEK_V3, BF16, 1)
-    found, prefill = cost.limit(Ceilings(4e12, 1e15, "measured")), cost.phases["prefill"]
+    limit, prefill = cost.limit(Ceilings(4e12, 1e15, "measured")), cost.phases["prefill"]
     matmul_s, attention_s = prefill.bytes / 4e12, prefill.attention_flops / 1e15
-    assert found["metrics"]["ttft_s"] == found["by_kind"]["prefill"]["matmul"] == matmul_s
-    assert found["by_kind"]["prefill"]["attention"] == attention_s
+    assert limit["metrics"]["ttft_s"] == limit["by_kind"]["prefill"]["matmul"] == matmul_s
+    assert limit["by_kind"]["prefill"]["attention"] == attention_s

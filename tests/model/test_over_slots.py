@@ -39,6 +39,6 @@ def attends():
 @pytest.mark.parametrize("position", [0, 5, 127, 128, 255, 299])
 def test_filled_slots_alone_are_attended_to(attends, name, position):
     q, k, v, mask, where = inputs(position)
-    found = attends[name](q, k, v, mask, where)
-    assert found.shape == q.shape
-    torch.testing.assert_close(found, expected(q, k, v, position), rtol=1e-5, atol=1e-5)
+    output = attends[name](q, k, v, mask, where)
+    assert output.shape == q.shape
+    torch.testing.assert_close(output, expected(q, k, v, position), rtol=1e-5, atol=1e-5)

@@ -55,9 +55,9 @@ def test_they_fill_our_cache_and_continue_from_it(build):
     with torch.inference_mode():
         for tokens, place in ((ids, 0), (ids[:, :1], LENGTH), (ids[:, 1:2], LENGTH + 1)):
             position.fill_(place)
-            found = model.decode(tokens, position, theirs)
+            logits = model.decode(tokens, position, theirs)
             expected, _ = ours(tokens, position, mine)
-            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
             assert position.item() == place
     torch.testing.assert_close(theirs, mine, rtol=1e-4, atol=1e-4)
 
@@ -76,8 +76,14 @@ def test_names_of_builds(tmp_path):
     file.touch()
     first, second = parse(f"{file}:build"), parse(f"{file}:other")
     assert first == Implementation("mine", file.resolve(), "build")
-    assert [each.name for each in named_apart([OURS, first])] == ["default", "mine"]
-    assert [each.name for each in named_apart([first, second])] == ["mine:build", "mine:other"]
+    assert [implementation.name for implementation in named_apart([OURS, first])] == [
+        "default",
+        "mine",
+    ]
+    assert [implementation.name for implementation in named_apart([first, second])] == [
+        "mine:build",
+        "mine:other",
+    ]
     for text in ("mine", f"{file}", f"{file}:", f"{tmp_path}/none.py:build"):
         with pytest.raises(ValueError, match="is not default|there is no file"):
             parse(text)

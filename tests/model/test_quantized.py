@@ -131,8 +131,8 @@ def test_bytes_are_those_of_the_tensors(name):
 def test_errors_on_normal_weights(name, error):
     """As far as the step of each format explains; nf4 is finer than int4 where weights are many."""
     module, matrix = MODULES[name], torch.randn(64, 512)
-    found = module.dequantize(module.quantize(matrix), 512, torch.float32)
-    relative = (found - matrix).norm() / matrix.norm()
+    dequantized = module.dequantize(module.quantize(matrix), 512, torch.float32)
+    relative = (dequantized - matrix).norm() / matrix.norm()
     assert 0.8 * error < relative < error
 
 
@@ -145,8 +145,8 @@ def test_quantising_by_parts_is_the_same(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(rows, "_WEIGHTS_AT_A_TIME", 900)
             parts = module.quantize(matrix)
-        for one, other in zip(whole, parts, strict=True):
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+        for tensor, other in zip(whole, parts, strict=True):
+            assert torch.equal(tensor.view(torch.uint8), other.view(torch.uint8))
 
 
 # Decoders
@@ -170,16 +170,16 @@ def logits(decoder, mode="eager", kernels=None) -> torch.Tensor:
 def test_decoders_share_all_but_matrices():
     made = built(PRECISIONS)
     plain = build_decoder(TINY, "bf16", "cpu", CACHE)
-    for own, expected in zip(made.base.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(own, expected)  # the same weights as without --quantize
+    for weight, expected in zip(made.base.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(weight, expected)  # the same weights as without --quantize
     for precision in PRECISIONS:
         decoder = made.decoders[precision.name]
         assert decoder.embed_tokens.weight is made.base.embed_tokens.weight
         assert decoder.layers[1].input_layernorm is made.base.layers[1].input_layernorm
         module, stored = MODULES[precision.name], decoder.layers[1].down_proj.weight
         expected = module.quantize(plain.layers[1].down_proj.weight)
-        for one, other in zip(stored, expected, strict=True):
-            assert torch.equal(one.view(torch.uint8), other.view(torch.uint8))
+        for stored_tensor, other in zip(stored, expected, strict=True):
+            assert torch.equal(stored_tensor.view(torch.uint8), other.view(torch.uint8))
         tensors = {tensor.data_ptr(): tensor for tensor in decoder.parameters()}.values()
         held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         assert held == TINY.weight_bytes(precision)
@@ -243,8 +243,8 @@ def test_a_checkpoint_is_quantised_after_it_was_read(tmp_path):
     assert told == list(range(base.config.num_layers))
     stored = made.decoders["int8"].layers[0].o_proj.weight
     assert torch.equal(stored[0], int8.quantize(original)[0])
-    found = logits(made.decoders["int8"])
-    assert (found - expected).norm() / expected.norm() < 0.05
+    quantized_logits = logits(made.decoders["int8"])
+    assert (quantized_logits - expected).norm() / expected.norm() < 0.05
 
 
 @pytest.mark.parametrize(("method", "advice"), [("gptq", "int4"), ("fp8", "fp8"), ("hqq", "int8")])
@@ -265,7 +265,7 @@ def test_memory_counts_every_format_once():
         Precision.quantized("bf16", "int8"),
         Precision.quantized("bf16", "int4"),
     )
-    cells = [(LLAMA_8B, each, 1) for each in (none, eight, four)]
+    cells = [(LLAMA_8B, precision, 1) for precision in (none, eight, four)]
     linear = LLAMA_8B.linear_parameters
     both = predict(cells, 1000, 1002, stored=(none, eight, four)).weights
     rest = 2 * (LLAMA_8B.parameters - linear)
@@ -291,8 +291,8 @@ def test_kernels_and_plain_pytorch_agree_in_eager(name):
 def test_compilers_take_quantised_layers(mode, name, linear):
     decoder = built([Precision.quantized("bf16", name)], ONE_LAYER).decoders[name]
     expected = logits(decoder, kernels=KernelConfig(linear=linear))
-    found = logits(decoder, mode, KernelConfig(linear=linear))
-    assert (found - expected).norm() / expected.norm() < 0.01
+    computed = logits(decoder, mode, KernelConfig(linear=linear))
+    assert (computed - expected).norm() / expected.norm() < 0.01
 
 
 # Mixtures and latent attention

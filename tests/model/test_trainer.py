@@ -50,13 +50,13 @@ def test_loss_and_gradients_are_those_of_transformers(config):
 
 def test_checkpointing_and_repeated_heads_change_no_gradient():
     decoder = build_decoder(SMALL, "fp32", "cpu", 64)
-    found = []
+    gradients = []
     for settings in ({}, {"checkpointing": True}, {"shared_heads": False}):
         ours = trainer(decoder, **settings)
         ours.step(tokens())
-        found.append([weight.grad for weight in ours.weights.values()])
-    for others in found[1:]:
-        torch.testing.assert_close(others, found[0])
+        gradients.append([weight.grad for weight in ours.weights.values()])
+    for others in gradients[1:]:
+        torch.testing.assert_close(others, gradients[0])
 
 
 def test_the_sessions_weights_stay_and_reset_goes_back_to_them():

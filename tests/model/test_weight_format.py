@@ -146,8 +146,8 @@ def test_compilers_and_kernels_take_the_example(int8):
     decoder = build_decoder(TINY, "int8", "cpu", CACHE)
     expected = logits(decoder)
     ours = KernelConfig(attention="flash_decode", linear="gemv")
-    for found in (logits(decoder, kernels=ours), logits(decoder, "inductor")):
-        assert (found - expected).norm() / expected.norm() < 0.02
+    for computed in (logits(decoder, kernels=ours), logits(decoder, "inductor")):
+        assert (computed - expected).norm() / expected.norm() < 0.02
 
 
 @torch.inference_mode()

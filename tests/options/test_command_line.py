@@ -366,7 +366,7 @@ def test_defaults_without_a_gpu():
     request = parsed()
     assert request.model.name == "llama-tiny"
     assert (request.input_length, request.output_length) == (2048, 128)
-    assert [each.label for each in request.specs] == ["thunder"]
+    assert [spec.label for spec in request.specs] == ["thunder"]
     assert request.num_iterations is None
 
 
@@ -393,11 +393,11 @@ def test_extrapolation_measures_two_depths_of_the_model_it_is_about():
 
 def test_a_comparison_measures_its_baseline_along():
     request = parsed("--mode", "thunder", "inductor")
-    assert [each.label for each in request.specs] == ["thunder", "inductor", "eager"]
+    assert [spec.label for spec in request.specs] == ["thunder", "inductor", "eager"]
     single = parsed("--mode", "thunder")
-    assert [each.label for each in single.specs] == ["thunder"]
+    assert [spec.label for spec in single.specs] == ["thunder"]
     named = parsed("--mode", "thunder", "--baseline", "inductor")
-    assert [each.label for each in named.specs] == ["thunder", "inductor"]
+    assert [spec.label for spec in named.specs] == ["thunder", "inductor"]
 
 
 def test_options_of_thunder_are_values_and_stand_in_the_label(monkeypatch):
@@ -425,14 +425,21 @@ def resolved_for_a_gpu(monkeypatch, *arguments: str):
 
 def test_kernels_are_measured_beside_what_ships(monkeypatch):
     request = resolved_for_a_gpu(monkeypatch, "--mode", "inductor+kernels", "inductor")
-    assert [each.label for each in request.specs] == [
+    assert [spec.label for spec in request.specs] == [
         "inductor+graphs+kernels",
         "inductor+graphs",
         "eager+graphs",
         "eager+graphs+kernels",
     ]
     only_shipped = resolved_for_a_gpu(monkeypatch, "--mode", "inductor", "eager+graphs")
-    assert not any(each.kernels for each in only_shipped.specs)
+    assert not any(spec.kernels for spec in only_shipped.specs)
+
+
+def test_prompts_are_captured_where_that_is_asked_for(monkeypatch):
+    for flags, expected in (((), False), (("--capture-prompts",), True)):
+        request = resolved_for_a_gpu(monkeypatch, "--mode", "inductor", *flags)
+        (cell,) = plan_cells(request)[0]
+        assert cell.engine.captures_prompts is expected
 
 
 def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
@@ -455,6 +462,8 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
     [
         (("inductor+kernel",), "did you mean .kernels"),
         (("inductor+graphs+nographs",), "repeats or contradicts itself"),
+        (("eager", "--capture-prompts"), "does nothing without CUDA graphs"),
+        (("inductor", "--capture-prompts", "--batch-size", "8"), "4,096 tokens .*, not 16,384"),
         (("inductor+kernels+kernels",), "repeats or contradicts itself"),
         (
             ("inductor+kernels", "--attention", "sdpa", "--linear", "torch"),

@@ -23,10 +23,10 @@ def refused(capsys, program: str, *arguments: str) -> str:
     """What is said of arguments that the parser must refuse; nothing may be resolved or run."""
     with pytest.raises(SystemExit) as stop:
         PROGRAMS[program].make_parser().parse_args([*NEEDED.get(program, []), *arguments])
-    said = capsys.readouterr()
-    assert (stop.value.code, said.out, said.err.count("\n")) == (2, "", 1), said
-    assert len(said.err) < 400
-    return said.err
+    printed = capsys.readouterr()
+    assert (stop.value.code, printed.out, printed.err.count("\n")) == (2, "", 1), printed
+    assert len(printed.err) < 400
+    return printed.err
 
 
 @EVERY_FLAG
@@ -37,20 +37,20 @@ def test_a_flag_that_is_misspelt(capsys, program, action, name):
     misspelt = {word[:-1], word[:-2], word[1:], swapped, word + "s", word.upper()}
     misspelt.add(word.replace("-", "_"))
     for wrong in misspelt - {word} - {flag.removeprefix("--") for _, _, flag in FLAGS}:
-        said = refused(capsys, program, f"--{wrong}", *([] if action.nargs == 0 else ["1"]))
-        near = said.rpartition("did you mean ")[2].rstrip("?\n")
-        assert near in action.option_strings, (wrong, said)
+        printed = refused(capsys, program, f"--{wrong}", *([] if action.nargs == 0 else ["1"]))
+        near = printed.rpartition("did you mean ")[2].rstrip("?\n")
+        assert near in action.option_strings, (wrong, printed)
 
 
 @EVERY_FLAG
 def test_a_value_that_is_missing_or_not_wanted(capsys, program, action, name):
     if action.nargs == 0:
-        said = refused(capsys, program, f"{name}=yes")
-        assert said.endswith(": takes no value, but was given 'yes'\n")
+        printed = refused(capsys, program, f"{name}=yes")
+        assert printed.endswith(": takes no value, but was given 'yes'\n")
     elif action.nargs not in ("*", "?"):
-        said = refused(capsys, program, name)
-        assert said.endswith("expected one argument\n") or "at least one argument" in said
-        assert name in said
+        printed = refused(capsys, program, name)
+        assert printed.endswith("expected one argument\n") or "at least one argument" in printed
+        assert name in printed
 
 
 @EVERY_FLAG
@@ -58,12 +58,12 @@ def test_a_value_that_is_misspelt(capsys, program, action, name):
     if action.choices is not None:
         for choice in action.choices:
             wrong = choice[:-1] + ("x" if choice[-1] != "x" else "y")
-            said = refused(capsys, program, name, wrong)
-            assert f"argument {name}: invalid choice: '{wrong}' (choose from" in said
-            assert "; did you mean " in said or len(choice) < 3, said
+            printed = refused(capsys, program, name, wrong)
+            assert f"argument {name}: invalid choice: '{wrong}' (choose from" in printed
+            assert "; did you mean " in printed or len(choice) < 3, printed
     elif getattr(action.type, "__name__", "") in NUMBERS:
-        said = refused(capsys, program, name, "1o")
-        assert f"argument {name}: invalid {action.type.__name__} value: '1o'" in said
+        printed = refused(capsys, program, name, "1o")
+        assert f"argument {name}: invalid {action.type.__name__} value: '1o'" in printed
 
 
 def test_a_folder_whose_name_is_empty(capsys):

@@ -19,7 +19,7 @@ PROMPT, CACHE = 12, 18
 INT4 = Precision.quantized("bf16", "int4")
 
 
-def found_of(own: torch.Tensor, other: torch.Tensor, tokens: list[int]) -> dict:
+def accuracy_of(base: torch.Tensor, other: torch.Tensor, tokens: list[int]) -> dict:
     """The findings for two models' logits [positions, vocab] on a text."""
     accuracy = object.__new__(Accuracy)
     accuracy._tokens = torch.tensor([tokens])
@@ -32,21 +32,21 @@ def found_of(own: torch.Tensor, other: torch.Tensor, tokens: list[int]) -> dict:
 
         return SimpleNamespace(logits=parts)
 
-    accuracy._streams = {None: stream(own), "int4": stream(other)}
+    accuracy._streams = {None: stream(base), "int4": stream(other)}
     return accuracy.findings()["int4"]
 
 
 def test_divergence_agreement_and_perplexity_by_hand():
-    own = torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.9, 0.1]]).log()
+    base = torch.tensor([[0.5, 0.5], [0.75, 0.25], [0.9, 0.1]]).log()
     other = torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]).log()
-    found = found_of(own, other, [0, 1, 0])
+    measures = accuracy_of(base, other, [0, 1, 0])
     second = 0.75 * math.log(3) + 0.25 * math.log(1 / 3)
-    assert found["kl_max"] == pytest.approx(second, abs=1e-6)
-    assert found["kl_mean"] == pytest.approx(second / 3, abs=1e-6)
-    assert found["top1_agreement"] == pytest.approx(2 / 3)
+    assert measures["kl_max"] == pytest.approx(second, abs=1e-6)
+    assert measures["kl_mean"] == pytest.approx(second / 3, abs=1e-6)
+    assert measures["top1_agreement"] == pytest.approx(2 / 3)
     # the next tokens 1 and 0: 0.5 to 0.5, then 0.75 to 0.25: the mean of log 1 and log 3
-    assert found["perplexity_ratio"] == pytest.approx(math.sqrt(3), abs=1e-5)
-    assert found["tokens"] == 3
+    assert measures["perplexity_ratio"] == pytest.approx(math.sqrt(3), abs=1e-5)
+    assert measures["tokens"] == 3
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,14 @@ def made():
 
 
 def test_coarser_weights_cost_more(made):
-    _, found = made
-    assert set(found) == {"int4", "int8"}
-    assert 0 < found["int8"]["kl_mean"] < found["int4"]["kl_mean"] < 0.1
-    for each in found.values():
-        assert each["tokens"] == 24
-        assert each["kl_mean"] <= each["kl_max"]
-        assert 0.5 < each["top1_agreement"] <= 1
-        assert each["perplexity_ratio"] == pytest.approx(1.0, abs=0.1)
+    _, by_format = made
+    assert set(by_format) == {"int4", "int8"}
+    assert 0 < by_format["int8"]["kl_mean"] < by_format["int4"]["kl_mean"] < 0.1
+    for measures in by_format.values():
+        assert measures["tokens"] == 24
+        assert measures["kl_mean"] <= measures["kl_max"]
+        assert 0.5 < measures["top1_agreement"] <= 1
+        assert measures["perplexity_ratio"] == pytest.approx(1.0, abs=0.1)
 
 
 def check(made, fault=None) -> dict:
@@ -104,11 +104,11 @@ class SwappedScales:
 
 
 def test_the_reference_is_what_the_weights_stand_for(made):
-    found = check(made)
-    assert found["passed"], found["failures"]
+    record = check(made)
+    assert record["passed"], record["failures"]
 
 
 def test_a_swapped_group_scale_closes_the_check(made):
-    found = check(made, SwappedScales)
-    assert not found["passed"]
-    assert any("cache" in failure for failure in found["failures"])
+    record = check(made, SwappedScales)
+    assert not record["passed"]
+    assert any("cache" in failure for failure in record["failures"])

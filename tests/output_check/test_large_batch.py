@@ -53,8 +53,8 @@ def test_blocks_hold_the_first_and_the_last_sequence():
 
 def test_a_valid_engine_passes(decoder):
     engine = make_engine("eager", decoder, BATCH, INPUT, INPUT + OUTPUT)
-    found = before(decoder, engine)
-    assert found["passed"], found["failures"]
+    record = before(decoder, engine)
+    assert record["passed"], record["failures"]
 
 
 def test_a_fault_of_a_sequence_between_the_blocks_is_seen_in_the_timed_run(decoder):
@@ -76,6 +76,6 @@ def test_a_fault_of_a_sequence_between_the_blocks_is_seen_in_the_timed_run(decod
         for _ in range(OUTPUT - 1):
             engine.decode()
     run = TimedRun.of(engine, prompts(0), OUTPUT)
-    found = check_timed_runs(engine, decoder, [run], "fp32", first)
-    assert not found["passed"]
-    assert any(f"sequence {row}" in text for text in found["failures"])
+    record = check_timed_runs(engine, decoder, [run], "fp32", first)
+    assert not record["passed"]
+    assert any(f"sequence {row}" in text for text in record["failures"])

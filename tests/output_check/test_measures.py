@@ -31,36 +31,45 @@ RUN = TimedRun(NO_TOKENS, NO_TOKENS, 1)
 
 def test_relative_error_of_vectors():
     expected = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1.0, 0.0]])
-    found = torch.tensor([[3.0, 4.5], [0.0, 0.0], [math.nan, 0.0]])
-    assert relative_error(found, expected).tolist() == [pytest.approx(0.1), 0.0, math.inf]
+    computed = torch.tensor([[3.0, 4.5], [0.0, 0.0], [math.nan, 0.0]])
+    assert relative_error(computed, expected).tolist() == [pytest.approx(0.1), 0.0, math.inf]
 
 
 def test_a_block_of_the_vocabulary_that_is_zero_is_wrong_by_its_own_size():
     expected = torch.ones(1, 100)
-    found = expected.clone()
-    found[0, 64:] = 0
-    assert block_error(found, expected)[0, 0].tolist() == [0.0, pytest.approx(1.0)]
+    computed = expected.clone()
+    computed[0, 64:] = 0
+    assert block_error(computed, expected)[0, 0].tolist() == [0.0, pytest.approx(1.0)]
 
 
 def test_the_worst_of_each_kind_is_kept():
-    found = [Finding("a", 1.0, 2.0, None), Finding("a", 3.0, 4.0, None), Finding("b", 1.0, 0.5, 0)]
-    assert [(each.what, each.error) for each in worst(found)] == [("a", 3.0), ("b", 1.0)]
-    assert found[2].phrase == "b 1 over 0.5"
-    assert not found[2].passed
+    findings = [
+        Finding("a", 1.0, 2.0, None),
+        Finding("a", 3.0, 4.0, None),
+        Finding("b", 1.0, 0.5, 0),
+    ]
+    assert [(finding.measure, finding.error) for finding in worst(findings)] == [
+        ("a", 3.0),
+        ("b", 1.0),
+    ]
+    assert findings[2].phrase == "b 1 over 0.5"
+    assert not findings[2].passed
 
 
 def test_a_wrong_head_of_a_slot_is_named():
     exact = torch.randn(2, 3, 8, 64, generator=torch.Generator().manual_seed(0))
     eager = exact * 1.001
-    found = exact * 0.9995
+    computed = exact * 0.9995
     errors = CacheErrors(first_slot=100)
-    errors.add(4, 1, found, eager, exact)
-    assert all(each.passed for each in errors.findings("x", FACTORS["bf16"], {}))
-    found[1, 2, 5] = 0
+    errors.add(4, 1, computed, eager, exact)
+    assert all(finding.passed for finding in errors.findings("x", FACTORS["bf16"], {}))
+    computed[1, 2, 5] = 0
     errors = CacheErrors(first_slot=100)
-    errors.add(4, 1, found, eager, exact)
+    errors.add(4, 1, computed, eager, exact)
     failed = {
-        each.what: each.at for each in errors.findings("x", FACTORS["bf16"], {}) if not each.passed
+        finding.measure: finding.at
+        for finding in errors.findings("x", FACTORS["bf16"], {})
+        if not finding.passed
     }
     assert failed["x: a cache slot"] == "layer 4, values, sequence 1, head 2, slot 105"
     assert failed["x: cache of a head"] == "layer 4, values, head 2"
@@ -71,8 +80,8 @@ def test_a_floor_of_another_part_serves_where_there_is_no_exact_one():
     errors = CacheErrors()
     errors.add(0, 0, eager * 1.01, eager, None)
     known = {(0, 0): (0.02, 0.02)}
-    assert all(each.passed for each in errors.findings("x", FACTORS["bf16"], known))
-    assert not all(each.passed for each in errors.findings("x", FACTORS["bf16"], {}))
+    assert all(finding.passed for finding in errors.findings("x", FACTORS["bf16"], known))
+    assert not all(finding.passed for finding in errors.findings("x", FACTORS["bf16"], {}))
 
 
 def test_chosen_tokens_are_held_against_their_own_logits():
@@ -123,8 +132,8 @@ def test_the_exact_reference_is_that_of_widened_weights():
         stream = reference.stream(tokens)
         for index in range(2):
             stream.layer(index, reference.empty_cache(index, 2, 16))
-        ((_, each),) = stream.logits([15])
-        logits.append(each.double())
+        ((_, of_last),) = stream.logits([15])
+        logits.append(of_last.double())
     exact, expected, eager = logits
     assert (exact - expected).norm() < 1e-5 * expected.norm()
     assert (eager - expected).norm() > 1e-3 * expected.norm()
@@ -144,7 +153,7 @@ def test_needles_dominate_and_are_planted_alike():
 def test_positions_reach_from_short_contexts_to_the_last_step():
     positions = step_positions(1000, 2000, seed=0)
     assert {17, 1000, 1150, 1997, 1998} <= set(positions)
-    assert all(1 <= each <= 1999 for each in positions)
+    assert all(1 <= position <= 1999 for position in positions)
     assert step_positions(1, 3, seed=0) == [1, 2]
 
 
@@ -161,6 +170,6 @@ def test_sequences_are_replayed_in_slices_of_a_prefill():
 
 def test_replay_takes_about_a_prefill_and_a_few_buffers():
     model, bf16 = MODELS["llama3.1-8b"], Precision.of("bf16")
-    one = replay_bytes(model, bf16, 1, 1000, 1000)
-    assert 2e9 < one < 5e9
-    assert replay_bytes(model, bf16, 32, 1000, 1000) > one
+    whole = replay_bytes(model, bf16, 1, 1000, 1000)
+    assert 2e9 < whole < 5e9
+    assert replay_bytes(model, bf16, 32, 1000, 1000) > whole

@@ -45,10 +45,10 @@ def engine_of(decoder, engine_type=EagerEngine, **training):
 
 def test_what_is_valid_passes_before_and_after_the_timing(decoder, batches, reference):
     engine = engine_of(decoder, activation_checkpointing=True)
-    found = check_training_before(engine, reference, batches, "bf16")
-    assert found["passed"], found["failures"]
-    assert found["checked"] == ["losses", "gradients"]
-    assert len(found["losses"]) == 10
+    record = check_training_before(engine, reference, batches, "bf16")
+    assert record["passed"], record["failures"]
+    assert record["checked"] == ["losses", "gradients"]
+    assert len(record["losses"]) == 10
     losses = [torch.tensor(7.0)] * 2
     assert check_after_training(engine, reference, batches, "bf16", losses)["passed"]
     broken = check_after_training(engine, reference, batches, "bf16", [torch.tensor(torch.nan)])
@@ -124,6 +124,6 @@ class ForgetsThePast(EagerEngine):
     ],
 )
 def test_a_fault_is_a_wrong_output(decoder, batches, reference, fault, words):
-    found = check_training_before(engine_of(decoder, fault), reference, batches, "bf16")
-    assert not found["passed"]
-    assert words in " ".join(found["failures"])
+    record = check_training_before(engine_of(decoder, fault), reference, batches, "bf16")
+    assert not record["passed"]
+    assert words in " ".join(record["failures"])

@@ -100,18 +100,20 @@ def generate(config: ModelConfig, shard: Shard, all_reduce: str) -> tuple[torch.
     for _ in range(STEPS):
         engine.decode()
         logits.append(engine.logits.clone())
-    memory = {each.untyped_storage().data_ptr(): each for each in decoder.parameters()}
+    memory = {
+        parameter.untyped_storage().data_ptr(): parameter for parameter in decoder.parameters()
+    }
     if config.tied_embeddings:  # the head's rows are part of the table
         memory.pop(decoder.lm_head.weight.untyped_storage().data_ptr())
         memory[0] = decoder.embed_tokens.weight
-    return torch.stack(logits), sum(each.numel() for each in memory.values())
+    return torch.stack(logits), sum(tensor.numel() for tensor in memory.values())
 
 
 def _compare(rank: int) -> None:
     for name, config in SMALL.items():
         expected, _ = generate(config, Shard(), "none")
-        found, count = generate(config, Shard(rank, SIZE), "nccl")
-        error = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+        logits, count = generate(config, Shard(rank, SIZE), "nccl")
+        error = (logits - expected).norm(dim=-1) / expected.norm(dim=-1)
         assert float(error.max()) < 1e-5, (name, error)
         assert count == config.sharded(SIZE).parameters, name
 
@@ -166,12 +168,12 @@ def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
     for rank in range(SIZE):
         share = empty_decoder(config, "fp32", "cpu", Shard(rank, SIZE))
         load_checkpoint(share, tmp_path)
-        found = dict(share.named_parameters())
+        parameters = dict(share.named_parameters())
         for path, weight in whole.named_parameters():
             kept = share.shards.get(path.removesuffix(".weight"))
-            expected = torch.empty_like(found[path])
+            expected = torch.empty_like(parameters[path])
             expected.copy_(weight) if kept is None else kept.copy_shard(weight, expected)
-            assert torch.equal(found[path], expected), path
+            assert torch.equal(parameters[path], expected), path
 
 
 def _meet(rank: int) -> None:
@@ -288,10 +290,10 @@ def has_two_rounds(directory) -> bool:
 
 def ranks_of(process: Program) -> list[int]:
     """Process ids of the ranks, in their order."""
-    found = subprocess.run(
+    listed = subprocess.run(
         ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True
     )
-    return sorted(int(pid) for pid in found.stdout.split())
+    return sorted(int(pid) for pid in listed.stdout.split())
 
 
 LONG = ["--mode", "eager", *SHORT, "--num-iterations", "5000", "--save-results"]

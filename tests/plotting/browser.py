@@ -62,7 +62,7 @@ class Browser:
         os.close(from_browser)
         self._session = None
         targets = self.call("Target.getTargets")["targetInfos"]
-        target = next(each["targetId"] for each in targets if each["type"] == "page")
+        target = next(tab["targetId"] for tab in targets if tab["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
@@ -111,7 +111,7 @@ class Browser:
     def _note(self, event: dict) -> None:
         method, parameters = event.get("method"), event.get("params", {})
         if method == "Runtime.consoleAPICalled":
-            self.messages.append(str([each.get("value") for each in parameters["args"]]))
+            self.messages.append(str([argument.get("value") for argument in parameters["args"]]))
         elif method == "Runtime.exceptionThrown":
             self.messages.append(parameters["exceptionDetails"]["text"])
         elif method == "Log.entryAdded":
@@ -133,8 +133,8 @@ class Browser:
         self.wait_for("Page.loadEventFired")
 
     def evaluate(self, expression: str):
-        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        return found["result"].get("value")
+        reply = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return reply["result"].get("value")
 
     def accessible(self, role: str) -> list[str]:
         """The accessible names of all elements in a role."""

@@ -102,8 +102,8 @@ def test_numbers_of_the_overview_are_those_of_the_file(published):
     values = set(Document(published).values)
     for cell in read_result(SESSION)["cells"]:
         for metric in ("ttft_s", "tbot_s"):
-            found = cell["summary"]["metrics"][metric]
-            assert {found["median"], *found["median_ci95"]} <= values
+            summary = cell["summary"]["metrics"][metric]
+            assert {summary["median"], *summary["median_ci95"]} <= values
         if cell["speedup"]:
             assert cell["speedup"]["metrics"]["tbot_s"]["ratio"] in values
 

@@ -74,9 +74,9 @@ class TestRuns:
         cell = fake_cell()
         _, picture = drawn(runs_pictures, subject_of(cell))
         (table,) = picture.tables
-        found = cell["summary"]["metrics"]["tbot_s"]
-        assert column(table, "median ms") == [found["median"]]
-        assert column(table, "max ms") == [found["max"]]
+        summary = cell["summary"]["metrics"]["tbot_s"]
+        assert column(table, "median ms") == [summary["median"]]
+        assert column(table, "max ms") == [summary["max"]]
 
 
 class TestSteps:
@@ -216,10 +216,10 @@ class TestDepth:
 
 def test_pictures_side_by_side_share_their_axes():
     with house_style():
-        (one, ((left,),)), (other, ((right,),)) = new_figure(200), new_figure(200)
+        (figure, ((left,),)), (other, ((right,),)) = new_figure(200), new_figure(200)
         left.plot([0, 1], [5, 6])
         right.plot([10, 20], [1, 2])
-        share_axes([one, other])
+        share_axes([figure, other])
     assert left.get_xlim() == right.get_xlim()
     assert left.get_ylim() == right.get_ylim()
     assert left.get_xlim()[0] < 0

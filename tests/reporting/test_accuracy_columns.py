@@ -43,8 +43,8 @@ def test_no_columns_where_none_are():
 
 
 def test_what_is_said_of_them():
-    said, failed = accuracy_notes(cells())
-    assert "against bf16 weights over 512 random tokens, seed 0" in said
-    assert said.endswith("perplexity times: int4 1.050")
+    remark, failed = accuracy_notes(cells())
+    assert "against bf16 weights over 512 random tokens, seed 0" in remark
+    assert remark.endswith("perplexity times: int4 1.050")
     assert failed == "over --max-kl 0.01: eager int4 b1"
     assert accuracy_notes(cells()[:1]) == []

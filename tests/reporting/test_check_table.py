@@ -11,8 +11,8 @@ MEASURED = {
 
 
 def cell(**check):
-    found = fake_cell(ttft_s=0.2, tbot_s=0.2, noise=0.0, runs=10)  # 5 tokens: 1 s a run
-    return found | {"output_check": found["output_check"] | {"measured": MEASURED} | check}
+    checked = fake_cell(ttft_s=0.2, tbot_s=0.2, noise=0.0, runs=10)  # 5 tokens: 1 s a run
+    return checked | {"output_check": checked["output_check"] | {"measured": MEASURED} | check}
 
 
 def test_details_say_what_was_allowed_found_and_spent():
@@ -29,8 +29,8 @@ def test_without_details_there_is_none():
 
 
 def test_files_without_these_figures_are_shown():
-    found = fake_cell(output_check=None)
-    assert "output check," not in report(fake_result([found]), details=True)
+    unchecked = fake_cell(output_check=None)
+    assert "output check," not in report(fake_result([unchecked]), details=True)
     old = fake_cell()
     old["output_check"] |= {"tolerance": None, "floor": None, "seconds": None}
     assert "output check," not in report(fake_result([old]), details=True)

@@ -136,10 +136,10 @@ class TestOutput:
     def test_json_says_what_each_verdict_rests_on(self, tmp_path):
         before = save(tmp_path / "a.json", fake_cell(seed=1))
         after = save(tmp_path / "b.json", fake_cell(seed=2), environment={"driver": "570"})
-        found = report(before, after)
-        assert found["to_decide"]
-        assert [each["name"] for each in found["differences"]] == ["driver"]
-        assert found["inconclusive"]
+        comparison = report(before, after)
+        assert comparison["to_decide"]
+        assert [difference["name"] for difference in comparison["differences"]] == ["driver"]
+        assert comparison["inconclusive"]
 
     def test_standard_input_is_a_file(self, tmp_path, monkeypatch):
         path = save(tmp_path / "s.json", fake_cell("eager"), fake_cell("thunder"))

@@ -20,8 +20,8 @@ def result(monkeypatch, capsys):
         "inductor b1": {"script": steady(0.1, 0.005), "check": None},
     }
     flags = ("--num-iterations", "6", "--warmup-iterations", "0")
-    _, _, found = run(engines, "--mode", "eager", "inductor", "--baseline", "eager", *flags)
-    eager, inductor = found["cells"]
+    _, _, saved = run(engines, "--mode", "eager", "inductor", "--baseline", "eager", *flags)
+    eager, inductor = saved["cells"]
     eager["cold_start"] |= {
         "build_s": 2.0,
         "load_s": None,
@@ -32,7 +32,7 @@ def result(monkeypatch, capsys):
     eager["memory"] |= {"peak_allocated_bytes": 3_000_000_000}
     inductor["memory"] |= {"peak_allocated_bytes": 1, "process_bytes": 21_500_000_000}
     inductor["options"]["compiler"] = {"version": "9.1", "kv_cache_dtype": "bfloat16"}
-    return found
+    return saved
 
 
 def test_numbers_by_hand(result):

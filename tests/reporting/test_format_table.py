@@ -1,7 +1,9 @@
 """Weight formats side by side."""
 
 from inference_benchmark.reporting.format_table import measured_formats
-from inference_benchmark.reporting.readme import formats_measured
+from inference_benchmark.reporting.readme import files
+from inference_benchmark.reporting.readme.measured import formats_measured
+from inference_benchmark.reporting.units import NOTHING_PUBLISHED
 
 
 def cell(weights: str, tbot_ms: float, batch_size: int = 1, accuracy: dict | None = None) -> dict:
@@ -58,7 +60,5 @@ def test_each_format_stands_beside_the_weights_as_they_are():
 
 
 def test_without_published_files_nothing_is_claimed(tmp_path, monkeypatch):
-    from inference_benchmark.reporting import readme
-
-    monkeypatch.setattr(readme, "PUBLISHED", tmp_path)
-    assert formats_measured() == readme.NOTHING_PUBLISHED
+    monkeypatch.setattr(files, "PUBLISHED", tmp_path)
+    assert formats_measured() == NOTHING_PUBLISHED

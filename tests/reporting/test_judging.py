@@ -11,12 +11,12 @@ def test_ratios_and_values_of_every_metric(tmp_path):
     cell = fake_cell(ttft_s=0.01, tbot_s=0.0075, noise=0, memory=slim)
     cell["summary"]["cost_per_million_tokens"]["output"]["median"] = 1.0
     metrics = rows(before, save(tmp_path / "after.json", cell))["thunder b1"]["metrics"]
-    found = {
-        key: (each["baseline"], each["value"], each["ratio"]["ratio"])
-        for key, each in metrics.items()
+    figures = {
+        key: (metric["baseline"], metric["value"], metric["ratio"]["ratio"])
+        for key, metric in metrics.items()
     }
     # 5 tokens: the first, and 4 decode steps
-    assert found == {
+    assert figures == {
         "ttft_s": pytest.approx((0.02, 0.01, 2.0)),
         "tbot_s": pytest.approx((0.01, 0.0075, 4 / 3)),
         "total_s": pytest.approx((0.06, 0.04, 1.5)),
@@ -70,23 +70,23 @@ def test_cells_are_paired_by_round(tmp_path):
     assert (together["baseline_label"], together["unit"]) == ("eager b1", "rounds")
     assert verdicts(together) == ["faster"] * 4
     apart = [save(tmp_path / f"{cell['mode']}.json", cell) for cell in cells]
-    found = rows(*apart)["thunder b1"]
-    assert found["unit"] == "sessions"
-    assert verdicts(found) == ["inconclusive"] * 4
+    row = rows(*apart)["thunder b1"]
+    assert row["unit"] == "sessions"
+    assert verdicts(row) == ["inconclusive"] * 4
 
 
 def test_only_rounds_that_both_finished_count(tmp_path):
     short = fake_cell("thunder", runs=6, seed=2)
     short["samples"]["round"] = [2, 3, 4, 5, 6, 7]
-    found = rows(save(tmp_path / "session.json", fake_cell("eager", runs=7), short))
-    assert found["thunder b1"]["metrics"]["ttft_s"]["ratio"]["n_baseline"] == 5
+    rows_by_label = rows(save(tmp_path / "session.json", fake_cell("eager", runs=7), short))
+    assert rows_by_label["thunder b1"]["metrics"]["ttft_s"]["ratio"]["n_baseline"] == 5
 
 
 def test_the_band_is_one_percent(tmp_path):
     cells = fake_cell("eager", seed=1), fake_cell("thunder", tbot_s=0.00591, seed=2)
-    found = rows(save(tmp_path / "session.json", *cells))["thunder b1"]
-    assert found["metrics"]["tbot_s"]["ratio"]["band"] == 0.01
-    assert verdicts(found)[:2] == ["same", "faster"]
+    row = rows(save(tmp_path / "session.json", *cells))["thunder b1"]
+    assert row["metrics"]["tbot_s"]["ratio"]["band"] == 0.01
+    assert verdicts(row)[:2] == ["same", "faster"]
 
 
 def test_the_session_is_the_unit_where_there_are_several(tmp_path):
@@ -110,11 +110,11 @@ def test_interleaved_sessions_are_paired_session_by_session(tmp_path):
         thunder = fake_cell("thunder", ttft_s=0.019 * level, tbot_s=0.0057 * level, seed=i + 9)
         files.append(save(tmp_path / f"{i}.json", eager, thunder))
     files.append(save(tmp_path / "alone.json", fake_cell("thunder")))
-    found = report(*files, "--baseline", "eager")
-    (row,) = found["rows"]
+    comparison = report(*files, "--baseline", "eager")
+    (row,) = comparison["rows"]
     assert (row["unit"], len(row["files"])) == ("sessions", 4)
     assert verdicts(row) == ["faster"] * 4
-    assert any("without" in note and "alone.json" in note for note in found["notes"])
+    assert any("without" in note and "alone.json" in note for note in comparison["notes"])
 
 
 def test_a_geometric_mean_over_the_cells_of_a_mode(tmp_path):
@@ -125,10 +125,10 @@ def test_a_geometric_mean_over_the_cells_of_a_mode(tmp_path):
             *((8, "eager", 0.16), (8, "thunder", 0.02)),
         )
     ]
-    found = report(save(tmp_path / "a.json", *cells))
-    assert found["geometric_means"]["thunder"]["ttft_s"] == pytest.approx(4.0)  # of 2 and 8
-    found = report(save(tmp_path / "b.json", *cells[:2]))
-    assert found["geometric_means"] == {}  # one cell has no mean
+    comparison = report(save(tmp_path / "a.json", *cells))
+    assert comparison["geometric_means"]["thunder"]["ttft_s"] == pytest.approx(4.0)  # of 2 and 8
+    comparison = report(save(tmp_path / "b.json", *cells[:2]))
+    assert comparison["geometric_means"] == {}  # one cell has no mean
 
 
 def test_verdicts_allow_for_the_number_of_cells(tmp_path):
@@ -136,8 +136,8 @@ def test_verdicts_allow_for_the_number_of_cells(tmp_path):
     cells = [fake_cell("eager", noise=0.05, seed=99)]
     cells += [fake_cell(f"thunder:m{seed}", noise=0.05, seed=seed) for seed in range(1, 60)]
     path = save(tmp_path / "many.json", *cells)
-    found = rows(path, "--baseline", "eager")
-    ratios = [row["metrics"]["ttft_s"]["ratio"] for row in found.values()]
+    rows_by_label = rows(path, "--baseline", "eager")
+    ratios = [row["metrics"]["ttft_s"]["ratio"] for row in rows_by_label.values()]
     lucky = [r for r in ratios if r["p_value"] < 0.01]
     assert lucky
     assert all(r["p_adjusted"] >= r["p_value"] for r in ratios)

@@ -19,11 +19,16 @@ class TestTwoFiles:
             fake_cell("thunder", tbot_s=0.005, seed=3),
             fake_cell("eager", tbot_s=0.0075, seed=4),
         )
-        found = rows(before, after)
-        assert verdicts(found["thunder b1"]) == ["inconclusive", "faster", "faster", "faster"]
-        assert verdicts(found["eager b1"]) == ["inconclusive", "slower", "slower", "slower"]
-        assert found["eager b1"]["baseline_label"] == "eager b1"
-        assert found["eager b1"]["unit"] == "sessions"
+        rows_by_label = rows(before, after)
+        assert verdicts(rows_by_label["thunder b1"]) == [
+            "inconclusive",
+            "faster",
+            "faster",
+            "faster",
+        ]
+        assert verdicts(rows_by_label["eager b1"]) == ["inconclusive", "slower", "slower", "slower"]
+        assert rows_by_label["eager b1"]["baseline_label"] == "eager b1"
+        assert rows_by_label["eager b1"]["unit"] == "sessions"
 
     def test_single_cells_of_different_modes_meet(self, tmp_path):
         before = save(tmp_path / "eager.json", fake_cell("eager", tbot_s=0.007))
@@ -78,16 +83,16 @@ class TestOneFile:
             (["--baseline", "thunder"], "thunder+graphs b1"),
             (["--baseline", "thunder+graphs b1"], "thunder+graphs b1"),
         ):
-            found = rows(session, *arguments)
-            assert {row["baseline_label"] for row in found.values()} == {baseline}
-            assert len(found) == 2
+            rows_by_label = rows(session, *arguments)
+            assert {row["baseline_label"] for row in rows_by_label.values()} == {baseline}
+            assert len(rows_by_label) == 2
 
     def test_batches_have_fingerprints_of_their_own(self, tmp_path):
         cells = [
             fake_cell(mode, batch_size=batch) for batch in (1, 8) for mode in ("eager", "thunder")
         ]
-        found = rows(save(tmp_path / "session.json", *cells))
-        pairs = {label: row["baseline_label"] for label, row in found.items()}
+        rows_by_label = rows(save(tmp_path / "session.json", *cells))
+        pairs = {label: row["baseline_label"] for label, row in rows_by_label.items()}
         assert pairs == {"thunder b1": "eager b1", "thunder b8": "eager b8"}
 
     def test_contexts_have_fingerprints_of_their_own(self, tmp_path):
@@ -98,15 +103,15 @@ class TestOneFile:
         ]
         for cell in cells:
             cell["name"] |= {"context_depth": int(cell["label"].partition(" d")[2])}
-        found = rows(save(tmp_path / "session.json", *cells))
-        pairs = {label: row["baseline_label"] for label, row in found.items()}
+        rows_by_label = rows(save(tmp_path / "session.json", *cells))
+        pairs = {label: row["baseline_label"] for label, row in rows_by_label.items()}
         assert pairs == {"thunder b1 d0": "eager b1 d0", "thunder b1 d4096": "eager b1 d4096"}
 
     def test_precision_of_a_cell_goes_before_that_of_the_session(self, tmp_path):
         fp8 = fake_cell("thunder:transformerengine", weights=FP8)
-        found = rows(save(tmp_path / "session.json", fake_cell("eager"), fp8))
-        assert found["thunder:transformerengine b1"]["baseline_label"] is None
-        assert "fp8" in found["thunder:transformerengine b1"]["title"]
+        rows_by_label = rows(save(tmp_path / "session.json", fake_cell("eager"), fp8))
+        assert rows_by_label["thunder:transformerengine b1"]["baseline_label"] is None
+        assert "fp8" in rows_by_label["thunder:transformerengine b1"]["title"]
 
     def test_a_lone_cell_still_gets_an_answer(self, tmp_path):
         code, out, _ = run(save(tmp_path / "session.json", fake_cell()))
@@ -123,15 +128,15 @@ class TestManyFiles:
                 [("thunder", 0.0055), ("eager", 0.007), ("inductor", 0.0071)]
             )
         ]
-        found = rows(*files)
-        assert {row["baseline_label"] for row in found.values()} == {"eager b1"}
-        assert verdicts(found["thunder b1"])[1] == "faster"
-        assert verdicts(found["inductor b1"])[1] == "inconclusive"
+        rows_by_label = rows(*files)
+        assert {row["baseline_label"] for row in rows_by_label.values()} == {"eager b1"}
+        assert verdicts(rows_by_label["thunder b1"])[1] == "faster"
+        assert verdicts(rows_by_label["inductor b1"])[1] == "inconclusive"
 
     def test_files_of_one_mode_are_compared_with_the_first(self, tmp_path):
         files = [save(tmp_path / f"{i}.json", fake_cell(seed=i)) for i in range(3)]
-        found = report(*files)
-        assert [(row["files"], row["baseline_files"]) for row in found["rows"]] == [
+        comparison = report(*files)
+        assert [(row["files"], row["baseline_files"]) for row in comparison["rows"]] == [
             ([files[1]], [files[0]]),
             ([files[2]], [files[0]]),
         ]
@@ -215,13 +220,16 @@ class TestFingerprints:
             fake_cell("thunder", tbot_s=0.008),
             environment=fake_gpu("NVIDIA H100"),
         )
-        found = rows(h200, h100, "--across", "gpu")
-        assert set(found) == {"eager b1 [NVIDIA H100]", "thunder b1 [NVIDIA H100]"}
-        assert found["thunder b1 [NVIDIA H100]"]["baseline_label"] == "thunder b1 [NVIDIA H200]"
-        assert verdicts(found["thunder b1 [NVIDIA H100]"])[1] == "slower"
+        rows_by_label = rows(h200, h100, "--across", "gpu")
+        assert set(rows_by_label) == {"eager b1 [NVIDIA H100]", "thunder b1 [NVIDIA H100]"}
+        assert (
+            rows_by_label["thunder b1 [NVIDIA H100]"]["baseline_label"]
+            == "thunder b1 [NVIDIA H200]"
+        )
+        assert verdicts(rows_by_label["thunder b1 [NVIDIA H100]"])[1] == "slower"
         for baseline in ("NVIDIA H100", h100):
-            found = rows(h200, h100, "--across", "gpu", "--baseline", baseline)
-            assert verdicts(found["thunder b1 [NVIDIA H200]"])[1] == "faster"
+            rows_by_label = rows(h200, h100, "--across", "gpu", "--baseline", baseline)
+            assert verdicts(rows_by_label["thunder b1 [NVIDIA H200]"])[1] == "faster"
 
     def test_modes_that_took_no_turns_are_compared_as_runs(self, tmp_path):
         group = {"group": {"batch_size": 1, "interleaved": False}}
@@ -252,9 +260,9 @@ class TestFingerprints:
         )
         assert "thunder b1 [llama2-13b, 40 of 32 layers]" in rows(first, other, "--across", "model")
         shallow = save(tmp_path / "d.json", fake_cell(num_layers=4), num_layers=4)
-        found = report(other, first, shallow, "--across", "model")["rows"]
+        compared = report(other, first, shallow, "--across", "model")["rows"]
         names = ["llama3.1-8b, num_layers 32", "llama3.1-8b, num_layers 4"]
-        assert [row["name"] for row in found] == names
+        assert [row["name"] for row in compared] == names
         fp8 = fake_cell("thunder:transformerengine", weights=FP8)
         mixed = save(tmp_path / "c.json", fake_cell(), fp8)
         (row,) = rows(mixed, "--across", "precision").values()

@@ -16,27 +16,27 @@ def test_nothing_is_expected_before_the_first_round():
 
 
 def test_a_steady_session_ends_when_it_may():
-    found = forecast(StoppingRule.adaptive("cuda"), [STEADY], 8.0)
-    assert (found.rounds, found.seconds) == (6, 12.0)  # 10 runs at least, 4 of 2 s are made
-    assert describe(found) == "about 0:12 left, until the intervals are narrow"
+    remaining = forecast(StoppingRule.adaptive("cuda"), [STEADY], 8.0)
+    assert (remaining.rounds, remaining.seconds) == (6, 12.0)  # 10 runs at least, 4 of 2 s are made
+    assert describe(remaining) == "about 0:12 left, until the intervals are narrow"
 
 
 def test_a_noisy_one_when_its_time_is_up():
-    found = forecast(StoppingRule.adaptive("cuda", max_seconds=100.0), [STEADY, NOISY], 8.0)
-    assert (found.rounds, found.seconds) == (46, 92.0)
-    assert describe(found) == "about 1:32 left, until the time is up"
+    remaining = forecast(StoppingRule.adaptive("cuda", max_seconds=100.0), [STEADY, NOISY], 8.0)
+    assert (remaining.rounds, remaining.seconds) == (46, 92.0)
+    assert describe(remaining) == "about 1:32 left, until the time is up"
 
 
 def test_the_noisiest_cell_decides():
     rule = StoppingRule(2, 10_000, target_ci=0.1, max_seconds=None)
     # Student t over 4 runs: 3.182 x 0.0816 / 2 = 0.13 of the mean, so 4 x 1.3^2 = 6.75 runs.
-    found = forecast(rule, [STEADY, NOISY], 8.0)
-    assert (found.rounds, found.seconds) == (2, 4.0)
+    remaining = forecast(rule, [STEADY, NOISY], 8.0)
+    assert (remaining.rounds, remaining.seconds) == (2, 4.0)
 
 
 def test_a_fixed_number_of_runs():
-    found = forecast(StoppingRule.fixed(6), [NOISY], 8.0)
-    assert found == Forecast(2, 4.0, "until all runs are made")
+    remaining = forecast(StoppingRule.fixed(6), [NOISY], 8.0)
+    assert remaining == Forecast(2, 4.0, "until all runs are made")
 
 
 def test_stages_tick_and_runs_do_not(monkeypatch, capsys):

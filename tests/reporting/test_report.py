@@ -44,8 +44,8 @@ def summary_rows(text: str) -> list[str]:
 
 def with_samples(cell: dict, name: str, values: list[float]) -> dict:
     """The cell with another median and interval of one metric."""
-    found = cell["summary"]["metrics"][name]
-    found |= {"median": values[1], "median_ci95": [values[0], values[2]]}
+    summary = cell["summary"]["metrics"][name]
+    summary |= {"median": values[1], "median_ci95": [values[0], values[2]]}
     return cell
 
 
@@ -293,7 +293,22 @@ class TestWorkloads:
         full = report(result, details=True)
         for word in ("TTFT", "TBOT", "ttft", "tbot"):
             assert word not in text + full
-        assert "latency of inductor b1\nms " in full
+        assert "latency of inductor b1, limit: measured\nms " in full
+
+    def test_a_measured_limit_stands_beside_the_datasheets(self):
+        cell = fake_cell(tbot_s=0.004, noise=0.0)
+        alone = report(fake_result([cell]), details=True)
+        assert "latency of thunder b1, limit: datasheet\n" in alone
+        assert "adds the limit of what this GPU reaches" in " ".join(alone.split())
+        metrics = cell["limit"]["metrics"]
+        cell["limit"] |= {"basis": "measured", "datasheet": metrics}
+        cell["limit"]["metrics"] = metrics | {"tbot_s": 0.0038}
+        both = report(fake_result([cell]), details=True)
+        assert "limit: measured; datasheet: that of the datasheet" in " ".join(both.split())
+        (row,) = (line for line in both.splitlines() if line.startswith("TBOT "))
+        assert row.split()[-4:] == ["3.800", "95%", "3.600", "90%"]
+        assert "adds the limit" not in both
+        assert max(map(len, both.splitlines())) <= 80
 
     def test_the_main_metric_is_the_last_headline_that_was_measured(self):
         one_token = fake_cell()

@@ -42,8 +42,8 @@ class TestSides:
     def test_two_folders_are_two_sides(self, tmp_path):
         before = sessions(tmp_path / "old", "s", (1.0, 1.01, 0.99))
         after = sessions(tmp_path / "new", "s", (0.94, 0.95, 0.93))
-        found = report("--before", tmp_path / "old", "--after", tmp_path / "new")
-        (row,) = found["rows"]
+        comparison = report("--before", tmp_path / "old", "--after", tmp_path / "new")
+        (row,) = comparison["rows"]
         assert (row["files"], row["baseline_files"]) == (after, before)
         assert row["unit"] == "sessions"
         ratio = row["metrics"]["tbot_s"]["ratio"]
@@ -92,10 +92,12 @@ class TestSides:
 class TestDefaultBaseline:
     def test_of_three_files_the_oldest_is_the_baseline(self, tmp_path):
         files = sessions(tmp_path, "s", (1.0, 1.0, 1.2))
-        found = report(*reversed(files))
-        assert {tuple(row["baseline_files"]) for row in found["rows"]} == {(files[0],)}
-        assert any(f"baseline: the oldest file ({files[0]})" in note for note in found["notes"])
-        slowed = next(row for row in found["rows"] if row["files"] == [files[2]])
+        comparison = report(*reversed(files))
+        assert {tuple(row["baseline_files"]) for row in comparison["rows"]} == {(files[0],)}
+        assert any(
+            f"baseline: the oldest file ({files[0]})" in note for note in comparison["notes"]
+        )
+        slowed = next(row for row in comparison["rows"] if row["files"] == [files[2]])
         assert verdicts(slowed) == ["slower"] * 4
         code, _, err = run(*files, "--fail-on-regression")
         assert code == 1
@@ -128,16 +130,16 @@ class TestSavedSets:
     def test_the_deviation_comes_from_them(self, tmp_path):
         levels = (1.0, 1.002, 0.998, 1.001, 0.999)
         sessions(tmp_path / "saved", "s", levels, set_id="x")
-        found = rows(*self.pair(tmp_path), "--history", tmp_path / "saved")["thunder b1"]
-        deviation = found["metrics"]["tbot_s"]["ratio"]["deviation"]
+        row = rows(*self.pair(tmp_path), "--history", tmp_path / "saved")["thunder b1"]
+        deviation = row["metrics"]["tbot_s"]["ratio"]["deviation"]
         assert deviation["share"] == pytest.approx(np.log(levels).std(ddof=1), rel=0.1)
         assert (deviation["degrees"], deviation["source"]) == (4, "5 saved sessions")
-        assert verdicts(found) == ["same"] * 4
+        assert verdicts(row) == ["same"] * 4
 
     def test_results_of_the_working_directory_count(self, tmp_path):
         sessions(tmp_path / "elsewhere" / "results", "s", (1.0, 1.002, 0.998, 1.001, 0.999))
-        found = rows(*self.pair(tmp_path))["thunder b1"]
-        assert found["metrics"]["tbot_s"]["ratio"]["deviation"]["source"] == "5 saved sessions"
+        row = rows(*self.pair(tmp_path))["thunder b1"]
+        assert row["metrics"]["tbot_s"]["ratio"]["deviation"]["source"] == "5 saved sessions"
 
     @pytest.mark.parametrize(
         ("count", "changes"),
@@ -150,8 +152,8 @@ class TestSavedSets:
     )
     def test_else_the_default_holds(self, tmp_path, count, changes):
         sessions(tmp_path / "saved", "s", (1.0, 1.002, 0.998, 1.001, 0.999)[:count], **changes)
-        found = rows(*self.pair(tmp_path), "--history", tmp_path / "saved")["thunder b1"]
-        assert found["metrics"]["tbot_s"]["ratio"]["deviation"]["source"].startswith("default")
+        row = rows(*self.pair(tmp_path), "--history", tmp_path / "saved")["thunder b1"]
+        assert row["metrics"]["tbot_s"]["ratio"]["deviation"]["source"].startswith("default")
 
     def test_files_that_are_compared_say_nothing_of_their_own_deviation(self, tmp_path):
         levels = (1.0, 1.002, 0.998, 1.001, 0.999, 1.0)
@@ -159,8 +161,8 @@ class TestSavedSets:
         (tmp_path / "copy").mkdir()
         for number, file in enumerate(files[:2]):
             (tmp_path / "copy" / f"{number}.json").write_text(Path(file).read_text())
-        found = rows(*files[:2], "--history", tmp_path / "saved", tmp_path / "copy")["thunder b1"]
-        assert found["metrics"]["tbot_s"]["ratio"]["deviation"]["source"].startswith("default")
+        row = rows(*files[:2], "--history", tmp_path / "saved", tmp_path / "copy")["thunder b1"]
+        assert row["metrics"]["tbot_s"]["ratio"]["deviation"]["source"].startswith("default")
 
     def test_broken_files_there_do_not_matter(self, tmp_path):
         sessions(tmp_path / "saved", "s", (1.0, 1.001))
@@ -197,7 +199,9 @@ CONFIGURED = {
 class TestConditions:
     def check(self, first, second, name):
         """Said, and refused with --strict unless ignored; both sessions still compared."""
-        difference = {each["name"]: each for each in report(first, second)["differences"]}[name]
+        difference = {
+            difference["name"]: difference for difference in report(first, second)["differences"]
+        }[name]
         assert [value["files"] for value in difference["values"]] == [[first], [second]]
         assert difference["changes_time"]
         code, out, err = run(first, second, "--strict")
@@ -222,7 +226,8 @@ class TestConditions:
     def test_kernels_of_a_cell(self, tmp_path):
         options = [{"cuda_graphs": False, "linear": kernel} for kernel in ("torch", "gemv")]
         files = [
-            save(tmp_path / f"{i}.json", fake_cell(options=each)) for i, each in enumerate(options)
+            save(tmp_path / f"{i}.json", fake_cell(options=option))
+            for i, option in enumerate(options)
         ]
         self.check(*files, "linear")
 
@@ -253,11 +258,11 @@ class TestConditions:
             *sessions(tmp_path, "b", (1.0, 1.01)),
             *sessions(tmp_path, "c", (0.8, 0.81), environment={"driver": "570.1"}),
         ]
-        found = report("--before", *before, "--after", *after)
-        assert [row["files"] for row in found["rows"]] == [after[:2], after[2:]]
+        comparison = report("--before", *before, "--after", *after)
+        assert [row["files"] for row in comparison["rows"]] == [after[:2], after[2:]]
         assert run("--before", *before, "--after", *after, "--strict")[0] == 2
-        found = report("--before", *before, "--after", *after, "--ignore", "driver")
-        assert [row["files"] for row in found["rows"]] == [after]
+        comparison = report("--before", *before, "--after", *after, "--ignore", "driver")
+        assert [row["files"] for row in comparison["rows"]] == [after]
 
     def test_each_part_meets_the_part_most_like_it(self, tmp_path):
         old, new = {"driver": "570.1"}, {"driver": "580.1"}
@@ -266,11 +271,11 @@ class TestConditions:
             *sessions(tmp_path, "b", (1.0,), environment=new),
         ]
         after = sessions(tmp_path, "c", (1.0,), environment=new)
-        found = report("--before", *before, "--after", *after)
-        (row,) = found["rows"]
+        comparison = report("--before", *before, "--after", *after)
+        (row,) = comparison["rows"]
         assert row["baseline_files"] == [before[1]]
-        (skipped,) = found["skipped"]
-        assert (skipped["file"], "agree better" in skipped["reason"]) == (before[0], True)
+        (skipped,) = comparison["skipped"]
+        assert (skipped["file"], "agrees better" in skipped["reason"]) == (before[0], True)
 
     def test_an_unknown_condition_is_refused(self, tmp_path):
         code, _, err = run(*sessions(tmp_path, "a", (1.0, 1.0)), "--ignore", "weather")
@@ -315,8 +320,8 @@ class TestAnyWorkload:
     def test_metrics_are_those_of_the_file(self, tmp_path):
         cells = fake_forward_cell("eager"), fake_forward_cell("thunder", forward_s=0.03)
         path = save(tmp_path / "f.json", *cells, workload="forward", output_length=None)
-        found = report(path)
-        (row,) = found["rows"]
+        comparison = report(path)
+        (row,) = comparison["rows"]
         assert list(row["metrics"])[:2] == ["forward_s", "tokens_per_s"]
         assert row["metrics"]["forward_s"]["ratio"]["ratio"] == pytest.approx(4 / 3, rel=0.01)
         assert row["metrics"]["tokens_per_s"]["value"] == pytest.approx(8 / 0.03, rel=0.01)
@@ -354,9 +359,9 @@ class TestManyComparisons:
 
 def test_all_published_files_at_once():
     files = list(map(str, PUBLISHED))
-    found = report(*files)
-    assert len(found["rows"]) > 20
-    assert any("of those that hold a cell" in note for note in found["notes"])
+    comparison = report(*files)
+    assert len(comparison["rows"]) > 20
+    assert any("of those that hold a cell" in note for note in comparison["notes"])
     twice = [file for file in files if "same_twice" in file]
     (row,) = report(*twice)["rows"]
     assert row["metrics"]["tbot_s"]["ratio"]["ratio"] == pytest.approx(1, abs=0.001)

@@ -116,7 +116,7 @@ def test_a_group_is_closed_before_the_next_is_opened(run):
         Watching(), "--batch-size", "1", "2", "--mode", "eager", "inductor", *FIXED
     )
     assert code == 0
-    last_of_first = max(i for i, what in enumerate(opened) if what.endswith("b1 runs"))
+    last_of_first = max(i for i, title in enumerate(opened) if title.endswith("b1 runs"))
     assert last_of_first < opened.index("eager b2")
     assert [cell["label"] for cell in result["cells"]] == [
         "eager b1",

@@ -1,7 +1,15 @@
 """An error of a user's file is shown as theirs, another one is not."""
 
+import os
+import signal
+import time
+
+import pytest
+
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.session.guard import of_users_file
+from inference_benchmark.parallel.ranks import Ranks
+from inference_benchmark.session.guard import guarded, of_users_file
+from inference_benchmark.system import signals
 
 
 def raised(path, source: str) -> Exception:
@@ -34,3 +42,20 @@ def test_other_errors_have_no_traceback(tmp_path):
     assert of_users_file(error, None) is None
     assert of_users_file(error, tmp_path / "other.py") is None
     assert of_users_file(CannotRun("no such function"), path) is None
+
+
+def test_an_interrupt_that_a_tracer_made_another_error_of_still_ends_the_session(monkeypatch):
+    monkeypatch.setattr(
+        signals, "_received", None
+    )  # put back afterwards: later tests end by others
+
+    def traced(cell):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise AssertionError("the tracer's frames are inconsistent") from None
+
+    with signals.raised(), pytest.raises(KeyboardInterrupt):
+        guarded(Ranks(), None, traced)
+    assert not signals.has_come()  # of the next session nothing is known yet

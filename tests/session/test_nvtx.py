@@ -38,9 +38,9 @@ def test_outputs_stay_the_same(ranges):
     decoder = build_decoder(MODEL, "fp32", "cpu", 8)
     plain = make_engine("eager", decoder, 1, 4, 8)
     engine = marked(lambda *_: make_engine("eager", decoder, 1, 4, 8))(plan_cell("eager"), None)
-    for each in (plain, engine):
-        each.prefill(torch.arange(4)[None])
-        each.decode()
+    for stepped in (plain, engine):
+        stepped.prefill(torch.arange(4)[None])
+        stepped.decode()
     assert torch.equal(plain.logits, engine.logits)
 
 

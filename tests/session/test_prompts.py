@@ -33,8 +33,8 @@ def test_every_timed_run_of_each_batch_size_is_written_once(monkeypatch, capsys,
     header, *runs = lines_of(tmp_path / "a.prompts.jsonl")
     assert header["vocab_size"] == MODELS["llama3.1-8b"].vocab_size
     assert (header["result"], header["seed"]) == ("a.json", 0)
-    assert [(each["batch_size"], each["run"]) for each in runs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert all(each["token_ids"] in seen for each in runs)
+    assert [(run["batch_size"], run["run"]) for run in runs] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert all(run["token_ids"] in seen for run in runs)
     expected = random_tokens(header["vocab_size"], 2, header["input_length"], 0, 1, "cpu")
     assert torch.equal(torch.tensor(runs[-1]["token_ids"]), expected)
     assert f"prompts: {tmp_path / 'a.prompts.jsonl'}" in out

@@ -117,7 +117,7 @@ def test_what_a_worker_starts_on_the_gpu_is_the_cells(monkeypatch):
 
     entry = EngineEntry("echo", "a:B", "", graphs_by_default=False, in_worker=True)
     monkeypatch.setitem(ENGINES, "echo", entry)
-    preparation = Preparation(Weights(), torch.device("cpu"), 0, Ranks(), own=Own())
+    preparation = Preparation(Weights(), torch.device("cpu"), 0, Ranks(), own_processes=Own())
     worker, eager = LiveCell(plan_cell("echo")), LiveCell(plan_cell("eager"))
     for cell in (worker, eager, worker):
         with preparation._watching(cell):

@@ -25,22 +25,22 @@ class TestCompare:
         baseline, candidate = [2.0, 2.2, 2.4], [1.0, 1.0, 1.0]
         logs = np.log([2.0, 2.2, 2.4])
         half = T_2 * logs.std(ddof=1) / math.sqrt(3)
-        found = compare(baseline, candidate, paired=True)
-        assert found.ratio == pytest.approx(math.exp(logs.mean()))
-        assert np.log(found.ci95) == pytest.approx([logs.mean() - half, logs.mean() + half])
-        assert (found.verdict, found.n_baseline, found.n_candidate) == ("faster", 3, 3)
+        ratio = compare(baseline, candidate, paired=True)
+        assert ratio.ratio == pytest.approx(math.exp(logs.mean()))
+        assert np.log(ratio.ci95) == pytest.approx([logs.mean() - half, logs.mean() + half])
+        assert (ratio.verdict, ratio.n_baseline, ratio.n_candidate) == ("faster", 3, 3)
 
     def test_paired_p_value_by_hand(self):
         # log ratios 0, 2 e, 2 e: mean 4/3 e over standard error 2/3 e, t = 2 on 2 degrees, where
         # p = 1 - t / sqrt(2 + t^2)
         ratios = np.exp([0.0, 0.002, 0.002])
-        found = compare(list(ratios), [1.0] * 3, paired=True)
-        assert found.p_value == pytest.approx(1 - 2 / math.sqrt(6))
+        ratio = compare(list(ratios), [1.0] * 3, paired=True)
+        assert ratio.p_value == pytest.approx(1 - 2 / math.sqrt(6))
 
     def test_unpaired_ratio_is_that_of_the_medians(self):
-        found = compare([2.0, 2.1, 1.9, 2.0, 9.0], [1.0, 1.05, 0.95, 1.0, 1.0], paired=False)
-        assert found.ratio == pytest.approx(2.0)
-        assert found.ci95[0] < 2.0 < found.ci95[1]
+        ratio = compare([2.0, 2.1, 1.9, 2.0, 9.0], [1.0, 1.05, 0.95, 1.0, 1.0], paired=False)
+        assert ratio.ratio == pytest.approx(2.0)
+        assert ratio.ci95[0] < 2.0 < ratio.ci95[1]
 
     @pytest.mark.parametrize("paired", [True, False])
     @pytest.mark.parametrize(
@@ -60,10 +60,10 @@ class TestCompare:
         estimate = np.median(baseline) / np.median(candidate)
         if paired:
             estimate = geometric_mean(baseline / candidate)
-        found = compare(baseline, candidate * estimate / speedup, paired=paired)
-        assert found.ratio == pytest.approx(speedup, rel=1e-4)
-        assert found.verdict == verdict
-        assert (found.runs_needed is None) == (verdict != "inconclusive")
+        ratio = compare(baseline, candidate * estimate / speedup, paired=paired)
+        assert ratio.ratio == pytest.approx(speedup, rel=1e-4)
+        assert ratio.verdict == verdict
+        assert (ratio.runs_needed is None) == (verdict != "inconclusive")
 
     def test_exchanging_the_sides_mirrors_the_verdict(self):
         generator = np.random.default_rng(1)
@@ -89,9 +89,9 @@ class TestCompare:
 
     def test_as_many_runs_as_asked_for_settle_it(self):
         ratios = np.exp(0.02 + 0.02 * np.array([-1.0, 1.0] * 3))
-        found = compare(ratios, np.ones(6), paired=True)
-        assert found.verdict == "inconclusive"
-        longer = np.resize(ratios, 6 + found.runs_needed + found.runs_needed % 2)
+        ratio = compare(ratios, np.ones(6), paired=True)
+        assert ratio.verdict == "inconclusive"
+        longer = np.resize(ratios, 6 + ratio.runs_needed + ratio.runs_needed % 2)
         assert compare(longer, np.ones(longer.size), paired=True).verdict == "faster"
         shorter = longer[: longer.size - 4]
         assert compare(shorter, np.ones(shorter.size), paired=True).verdict == "inconclusive"
@@ -131,10 +131,10 @@ class TestFalsePositives:
     def test_runs_of_separate_files(self, noise):
         generator = np.random.default_rng(5)
         times = np.exp(noise * generator.normal(size=(400, 2, 10)))
-        found = [compare(a, b, paired=False, band=0.02) for a, b in times]
-        wrong = [ratio.verdict in ("faster", "slower") for ratio in found]
+        ratios = [compare(a, b, paired=False, band=0.02) for a, b in times]
+        wrong = [ratio.verdict in ("faster", "slower") for ratio in ratios]
         assert np.mean(wrong) < 0.02
-        assert covered((ratio.ci95 for ratio in found), 1.0) >= 0.94
+        assert covered((ratio.ci95 for ratio in ratios), 1.0) >= 0.94
 
     def test_sessions_that_differ_by_themselves(self):
         generator = np.random.default_rng(6)
@@ -150,24 +150,24 @@ class TestSessions:
     def test_two_sample_t_on_the_medians_by_hand(self):
         baseline = [[math.e**2.1, 1.0, 99.0], [math.e**2.0] * 5, [math.e**1.9]]
         candidate = [[math.e**1.1], [math.e**1.0], [math.e**0.9]]
-        found = compare_sessions([sorted(runs) for runs in baseline], candidate)
+        ratio = compare_sessions([sorted(runs) for runs in baseline], candidate)
         half = T_4 * 0.1 * math.sqrt(2 / 3)  # variance 0.01 on each side
-        assert np.log(found.ci95) == pytest.approx([1 - half, 1 + half], rel=1e-6)
-        assert (found.n_baseline, found.n_candidate, found.verdict) == (3, 3, "faster")
+        assert np.log(ratio.ci95) == pytest.approx([1 - half, 1 + half], rel=1e-6)
+        assert (ratio.n_baseline, ratio.n_candidate, ratio.verdict) == (3, 3, "faster")
 
     def test_one_session_may_face_several(self):
-        found = compare_sessions([[1.0] * 3], [[0.5] * 3, [0.51] * 3, [0.49] * 3, [0.5] * 3])
-        assert (found.n_baseline, found.n_candidate, found.verdict) == (1, 4, "faster")
+        ratio = compare_sessions([[1.0] * 3], [[0.5] * 3, [0.51] * 3, [0.49] * 3, [0.5] * 3])
+        assert (ratio.n_baseline, ratio.n_candidate, ratio.verdict) == (1, 4, "faster")
 
     def test_one_per_side_allows_for_the_default_deviation(self):
         runs = [1.0] * 10
-        found = compare_sessions([runs], [[1 / 1.05] * 10])
+        ratio = compare_sessions([runs], [[1 / 1.05] * 10])
         error = 0.013 * math.sqrt(2)
-        assert found.standard_error == pytest.approx(error)
+        assert ratio.standard_error == pytest.approx(error)
         half = 1.959964 * error
-        assert np.log(found.ci95) == pytest.approx(np.log(1.05) + np.array([-half, half]))
-        assert (found.n_baseline, found.band, found.verdict) == (1, 0.02, "faster")
-        assert found.deviation.source.startswith("default")
+        assert np.log(ratio.ci95) == pytest.approx(np.log(1.05) + np.array([-half, half]))
+        assert (ratio.n_baseline, ratio.band, ratio.verdict) == (1, 0.02, "faster")
+        assert ratio.deviation.source.startswith("default")
         # 3.5 % is 1.87 errors: other sessions may differ by as much
         small = compare_sessions([runs], [[1 / 1.035] * 10])
         assert (small.verdict, small.runs_needed) == ("inconclusive", 3)
@@ -175,12 +175,12 @@ class TestSessions:
     def test_saved_sets_replace_the_default(self):
         runs, candidate = [1.0] * 10, [1 / 1.015] * 10
         saved = spread_of([[[math.exp(0.001 * i)] * 10 for i in (-2, -1, 0, 1, 2)]])
-        found = compare_sessions([runs], [candidate], saved=saved)
-        assert found.deviation == Deviation(
+        ratio = compare_sessions([runs], [candidate], saved=saved)
+        assert ratio.deviation == Deviation(
             pytest.approx(math.sqrt(10 / 4) * 0.001), 4, "5 saved sessions"
         )
-        half = T_4 * found.deviation.share * math.sqrt(2)
-        assert np.log(found.ci95[0]) == pytest.approx(np.log(1.015) - half)
+        half = T_4 * ratio.deviation.share * math.sqrt(2)
+        assert np.log(ratio.ci95[0]) == pytest.approx(np.log(1.015) - half)
         assert compare_sessions([runs], [[1.0] * 9], saved=saved).verdict == "same"
 
     def test_noisy_runs_widen_what_saved_sets_say(self):
@@ -192,8 +192,8 @@ class TestSessions:
         assert (still.verdict, loud.verdict) == ("faster", "inconclusive")
 
     def test_a_single_run_a_side_is_no_evidence(self):
-        found = compare_sessions([[1.0]], [[0.5]])
-        assert (found.verdict, found.ci95) == ("inconclusive", None)
+        ratio = compare_sessions([[1.0]], [[0.5]])
+        assert (ratio.verdict, ratio.ci95) == ("inconclusive", None)
 
 
 def test_geometric_mean():

@@ -19,9 +19,9 @@ def test_trend_by_hand():
 
 
 def test_step_is_found_where_it_is():
-    found = step([1.0, 1.01, 0.99, 1.02, 1.0, 2.0, 2.01, 1.99, 2.02])
-    assert (found.place, found.change) == (5, pytest.approx(1.005))
-    assert found.p_value < 0.05
+    change = step([1.0, 1.01, 0.99, 1.02, 1.0, 2.0, 2.01, 1.99, 2.02])
+    assert (change.place, change.change) == (5, pytest.approx(1.005))
+    assert change.p_value < 0.05
 
 
 def test_p_value_is_that_of_all_orders():
@@ -34,8 +34,8 @@ def test_p_value_is_that_of_all_orders():
 @pytest.mark.parametrize("runs", [8, 10, 30])
 def test_noise_is_seldom_a_step(runs):
     generator = np.random.default_rng(runs)
-    found = [step(times).p_value < 0.05 for times in generator.normal(10, size=(1000, runs))]
-    assert np.mean(found) < 0.07
+    significant = [step(times).p_value < 0.05 for times in generator.normal(10, size=(1000, runs))]
+    assert np.mean(significant) < 0.07
 
 
 def test_a_ramp_is_no_step():

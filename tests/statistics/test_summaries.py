@@ -57,10 +57,10 @@ class TestSummary:
 
 class TestStepPercentiles:
     def test_pools_all_steps(self):
-        found = step_percentiles([[1.0] * 50, [3.0] * 49 + [9.0]])
-        assert (found["p50"], found["p95"]) == (2.0, 3.0)
-        assert found["p99"] == pytest.approx(3.06)  # at rank 98.01 of 0..99
-        assert found["p50_ci95"] is None  # two runs carry no interval
+        percentiles = step_percentiles([[1.0] * 50, [3.0] * 49 + [9.0]])
+        assert (percentiles["p50"], percentiles["p95"]) == (2.0, 3.0)
+        assert percentiles["p99"] == pytest.approx(3.06)  # at rank 98.01 of 0..99
+        assert percentiles["p50_ci95"] is None  # two runs carry no interval
 
     def test_withheld_where_the_sample_is_too_small(self):
         few = step_percentiles([[1.0] * 3] * 6)
@@ -71,8 +71,8 @@ class TestStepPercentiles:
     def test_intervals_come_as_the_runs_grow(self, steps):
         carried = []
         for runs in (5, 6, 50, 100):
-            found = step_percentiles(steps.reshape(-1, STEPS)[:runs])
-            carried.append([f"p{q}" for q in (50, 95, 99) if found[f"p{q}_ci95"]])
+            percentiles = step_percentiles(steps.reshape(-1, STEPS)[:runs])
+            carried.append([f"p{q}" for q in (50, 95, 99) if percentiles[f"p{q}_ci95"]])
         assert carried == [[], ["p50"], ["p50", "p95"], ["p50", "p95", "p99"]]
 
     def test_resampling_runs_is_wider_than_resampling_steps(self):
@@ -86,5 +86,5 @@ class TestStepPercentiles:
 
     def test_pooled_median_of_steps_of_six_runs_covers_the_truth(self, steps):
         truth = float(np.median(steps))
-        found = (step_percentiles(session[:6])["p50_ci95"] for session in steps[:400])
-        assert covered(found, truth) >= 0.9
+        intervals = (step_percentiles(session[:6])["p50_ci95"] for session in steps[:400])
+        assert covered(intervals, truth) >= 0.9

@@ -8,8 +8,8 @@ from inference_benchmark.statistics.verdicts import Ratio, adjust_for_many, benj
 
 def test_benjamini_hochberg_by_hand():
     # 0.01 * 4 / 1, 0.03 * 4 / 3 (smaller than 0.025 * 4 / 2), 0.5 * 4 / 4
-    found = benjamini_hochberg([0.5, 0.01, 0.03, 0.025])
-    assert found == pytest.approx([0.5, 0.04, 0.04, 0.04])
+    adjusted = benjamini_hochberg([0.5, 0.01, 0.03, 0.025])
+    assert adjusted == pytest.approx([0.5, 0.04, 0.04, 0.04])
     assert benjamini_hochberg([]) == []
     assert benjamini_hochberg([0.9, 0.8]) == pytest.approx([0.9, 0.9])
 

@@ -51,7 +51,7 @@ def diagnose(monkeypatch):
     def run(workload, ceilings=None):
         cell = make_cell(plan_cell(batch_size=32, workload=workload))
         cell.engine = BoundedEngine(workload.output_length)
-        diagnosis.diagnose(cell, None, None, lambda found: [found], ceilings)
+        diagnosis.diagnose(cell, None, None, lambda profile: [profile], ceilings)
         return cell
 
     return run

@@ -144,8 +144,10 @@ def test_ceilings_from_the_datasheet_follow_the_precision():
 
 
 def test_given_ceilings_win_and_say_so():
-    assert ceilings(gpu("L4"), "bf16", bandwidth_override=2e11) == Ceilings(2e11, 121e12, "given")
-    assert ceilings(gpu("L4"), "bf16", peak_override=9e13) == Ceilings(3e11, 9e13, "given")
+    sheet = Ceilings(3e11, 121e12, "datasheet")
+    of_bandwidth = ceilings(gpu("L4"), "bf16", bandwidth_override=2e11)
+    assert of_bandwidth == Ceilings(2e11, 121e12, "given", sheet)
+    assert ceilings(gpu("L4"), "bf16", peak_override=9e13) == Ceilings(3e11, 9e13, "given", sheet)
     assert ceilings(None, "bf16", 1e12, 1e14) == Ceilings(1e12, 1e14, "given")
 
 

@@ -6,7 +6,7 @@ from inference_benchmark.system.kernel_profile import attribute, kind_of, least_
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "kernel_kind"),
     [
         ("nvjet_sm90_tst_128x8_64x12_2x1_v_bz_TNT", "matmul"),
         ("void cublasLt::splitKreduce_kernel<32, 16, i", "matmul"),
@@ -17,6 +17,8 @@ from inference_benchmark.system.kernel_profile import attribute, kind_of, least_
         ("_expert_gate_up_gemv_kernel", "matmul"),
         ("_flash_decode_kernel", "attention"),
         ("_latent_decode_kernel", "attention"),
+        ("_rope_decode_kernel", "attention"),
+        ("_norm_gemv_kernel", "matmul"),
         ("_latent_combine_kernel", "attention"),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd", "attention"),
@@ -30,8 +32,8 @@ from inference_benchmark.system.kernel_profile import attribute, kind_of, least_
         ("_rope_and_cache_kernel", "norm, elementwise"),
     ],
 )
-def test_kinds(name, kind):
-    assert kind_of(name) == kind
+def test_kinds(name, kernel_kind):
+    assert kind_of(name) == kernel_kind
 
 
 def test_overlapping_kernels_share_no_instant():
@@ -50,6 +52,6 @@ def test_of_several_ranks_the_last_to_arrive_shows_what_communication_takes():
 
     first = {"prefill": phase(0.3, 1.0), "decode": phase(0.9, 1.1)}
     second = {"prefill": phase(0.5, 1.2), "decode": phase(0.1, 1.3)}
-    found = least_waiting([first, second])
-    assert found == {"prefill": first["prefill"], "decode": second["decode"]}
+    profile = least_waiting([first, second])
+    assert profile == {"prefill": first["prefill"], "decode": second["decode"]}
     assert least_waiting([first]) == first

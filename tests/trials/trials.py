@@ -31,7 +31,7 @@ class Trial:
     """
 
     group: str
-    what: str
+    case: str
     arguments: tuple[str, ...]
     code: int
     words: str
@@ -40,7 +40,7 @@ class Trial:
     environment: dict[str, str] = field(default_factory=dict, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.group}: {self.what}"
+        return f"{self.group}: {self.case}"
 
     def command(self, folder: Path) -> list[str]:
         """What follows the program's name."""
@@ -49,8 +49,8 @@ class Trial:
 
 
 def values() -> list[Trial]:
-    def wrong(what: str, *arguments: str, words: str, code: int = REQUEST, **settings) -> Trial:
-        return Trial("values", what, arguments, code, words, **settings)
+    def wrong(case: str, *arguments: str, words: str, code: int = REQUEST, **settings) -> Trial:
+        return Trial("values", case, arguments, code, words, **settings)
 
     torchrun = {"RANK": "0", "WORLD_SIZE": "2"}
     return [
@@ -129,24 +129,24 @@ LLAMA = {
 
 def checkpoints() -> list[Trial]:
     def broken(
-        what: str, words: str, config: object = None, flags: tuple[str, ...] = (), **files: object
+        case: str, words: str, config: object = None, flags: tuple[str, ...] = (), **files: object
     ) -> Trial:
         if config is not None:
             files["config.json"] = config
         files.setdefault("model.safetensors", safetensors({}))
         flags = ("--mode", "eager", "--model-path", "{folder}", *flags)
         return Trial(
-            "checkpoints", what, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
+            "checkpoints", case, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
         )
 
-    def changed(what: str, words: str, **fields: object) -> Trial:
-        return broken(what, words, LLAMA | fields)
+    def changed(case: str, words: str, **fields: object) -> Trial:
+        return broken(case, words, LLAMA | fields)
 
-    def gguf(what: str, content: bytes, words: str) -> Trial:
+    def gguf(case: str, content: bytes, words: str) -> Trial:
         flags = ("--mode", "eager", "--model-path", "{folder}/model.gguf")
         files = {"model.gguf": content}
         return Trial(
-            "checkpoints", what, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
+            "checkpoints", case, flags, CANNOT_RUN, words, prepare=lambda folder: put(folder, files)
         )
 
     index = "model.safetensors.index.json"
@@ -191,9 +191,9 @@ def checkpoints() -> list[Trial]:
 
 
 def result_files() -> list[Trial]:
-    def broken(what: str, content: object, words: str) -> Trial:
+    def broken(case: str, content: object, words: str) -> Trial:
         return Trial(
-            "result files", what, ("{folder}/a.json",), REQUEST, words, COMPARE,
+            "result files", case, ("{folder}/a.json",), REQUEST, words, COMPARE,
             lambda folder: put(folder, {"a.json": content}),
         )  # fmt: skip
 
@@ -279,7 +279,7 @@ def answer(trial: Trial) -> tuple[int | str, str]:
 
 
 def hurt_sessions() -> list[tuple[str, str, int | str, str]]:
-    """(group, what, exit code, what was said or is in the file) of sessions that are cut short."""
+    """(group, case, exit code, what was said or is in the file) of sessions that are cut short."""
     sys.path.insert(0, str(ROOT / "tests"))
     from programs import FEW, LONG, SHORT, TINY, run, start
 
@@ -293,15 +293,15 @@ def hurt_sessions() -> list[tuple[str, str, int | str, str]]:
             program.wait_until(lambda path=path: path.exists() and num_runs(path) >= 2)
             program.signal(number)
             done = program.wait()
-            what = f"{signal.Signals(number).name} while it measures"
-            rows.append(("signals", what, done.returncode, state(path)))
-        for what, stdout in (("a full disk behind stdout", "/dev/full"), ("a closed stdout", "")):
-            rows.append(("streams", what, *said(run(*few, stdout=stdout))))
+            case = f"{signal.Signals(number).name} while it measures"
+            rows.append(("signals", case, done.returncode, state(path)))
+        for case, stdout in (("a full disk behind stdout", "/dev/full"), ("a closed stdout", "")):
+            rows.append(("streams", case, *said(run(*few, stdout=stdout))))
             quiet = run(*few, "--quiet", stdout=stdout)
-            rows.append(("streams", f"{what}, seen after the measuring", *said(quiet)))
+            rows.append(("streams", f"{case}, seen after the measuring", *said(quiet)))
             path = folder / f"stream-{len(rows)}.json"
             saved = run(*few, "--output", str(path), stdout=stdout)
-            rows.append(("streams", f"{what}, saved", *said(saved, folder)))
+            rows.append(("streams", f"{case}, saved", *said(saved, folder)))
         ascii_only = run(*few, environment={"PYTHONIOENCODING": "ascii"})
         rows.append(("streams", "ASCII only", ascii_only.returncode, last_line(ascii_only.stdout)))
         both = [start(*few, "--save-results", "--output-dir", f"{name}/two") for _ in range(2)]
@@ -390,7 +390,7 @@ def main() -> int:
         lines = text.strip().splitlines()
         is_right = code == trial.code and trial.words in text and len(lines) == 1
         failures += not is_right
-        rows.append((trial.group, trial.what, code, last_line(text)))
+        rows.append((trial.group, trial.case, code, last_line(text)))
         print("ok  " if is_right else "FAIL", trial, code, last_line(text)[:150], flush=True)
     for row in hurt_sessions():
         print("    ", *row, flush=True)
@@ -409,9 +409,9 @@ def as_markdown(rows: list[tuple]) -> str:
         "| what | | exit code | what is said |",
         "| --- | --- | --- | --- |",
     ]
-    for group, what, code, text in rows:
+    for group, case, code, text in rows:
         text = text if len(text) <= 200 else f"{text[:200]}..."
-        cells = (group, what, str(code), f"`{text.replace('`', '')}`" if text else "-")
+        cells = (group, case, str(code), f"`{text.replace('`', '')}`" if text else "-")
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return "\n".join([*lines, ""])
 

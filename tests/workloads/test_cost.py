@@ -56,6 +56,15 @@ def test_the_limits_of_a_generation_are_those_of_its_phases():
     assert limit["by_kind"]["decode"]["attention"] == pytest.approx(attention_s)
 
 
+def test_measured_limits_keep_the_datasheets_beside_them():
+    cost = Generation(1000, 5).cost(LLAMA, BF16, 1)
+    limit = cost.limit(Ceilings(4.4e12, 750e12, "measured", CEILINGS))
+    assert limit["basis"] == "measured"
+    assert limit["metrics"]["tbot_s"] == pytest.approx(cost.phases["decode"].bytes / 4.4e12)
+    assert limit["datasheet"] == cost.limit(CEILINGS)["metrics"]
+    assert "datasheet" not in cost.limit(CEILINGS)
+
+
 def test_one_output_token_has_no_decode_limit():
     cost = Generation(1000, 1).cost(LLAMA, BF16, 1)
     limit = cost.limit(CEILINGS)["metrics"]

@@ -86,13 +86,13 @@ def inputs_of(run: int):
     return WORKLOAD.inputs(TINY.vocab_size, BATCH, 5, run, "cpu")
 
 
-def open_engine(decoder, kind: type = EagerEngine):
+def open_engine(decoder, engine_class: type = EagerEngine):
     plan = make_engine(
         "eager", decoder, BATCH, FURTHER, WORKLOAD.cache_length, context_depth=DEPTH
     ).plan
     from inference_benchmark.engines.base import Resources
 
-    return kind(plan, Resources(decoder))
+    return engine_class(plan, Resources(decoder))
 
 
 def timed(engine, number: int):
@@ -105,43 +105,46 @@ def timed(engine, number: int):
 @pytest.fixture(scope="module")
 def checked(decoder):
     engine = open_engine(decoder)
-    found = WORKLOAD.check(engine, CheckContext(decoder, "bf16", 5, inputs_of))
-    return engine, found
+    record = WORKLOAD.check(engine, CheckContext(decoder, "bf16", 5, inputs_of))
+    return engine, record
 
 
 def test_an_unchanged_mode_passes_far_from_its_limits(checked):
-    _, found = checked
-    assert found["passed"], found["failures"]
-    errors = {what: each["error"] / each["limit"] for what, each in found["measured"].items()}
+    _, record = checked
+    assert record["passed"], record["failures"]
+    errors = {
+        measure: finding["error"] / finding["limit"]
+        for measure, finding in record["measured"].items()
+    }
     assert max(errors.values()) < 0.7, errors
 
 
 def test_timed_runs_pass_in_both_phases(checked, context):
-    engine, found = checked
+    engine, record = checked
     outputs = [timed(engine, 0), timed(engine, 1)]
-    after = WORKLOAD.check_timed(engine, context, outputs, found)
+    after = WORKLOAD.check_timed(engine, context, outputs, record)
     assert after["passed"], after["failures"]
     assert (after["replayed_runs"], after["replayed_cache"]) == (2, True)
 
 
 def test_a_wrong_token_of_either_phase_is_seen(checked, context):
-    engine, found = checked
+    engine, record = checked
     prefill, decode = timed(engine, 0)
     for part in (prefill, decode):
         tokens = part.tokens.clone()
         tokens[1, -1] = (tokens[1, -1] + 500) % TINY.vocab_size
         wrong = dataclasses.replace(part, tokens=tokens)
         output = (wrong, decode) if part is prefill else (prefill, wrong)
-        after = WORKLOAD.check_timed(engine, context, [output], found)
+        after = WORKLOAD.check_timed(engine, context, [output], record)
         assert any("sequence 1, token" in text for text in after["failures"])
 
 
 @pytest.mark.parametrize("slot", [3, DEPTH + STEPS + 2], ids=["context", "prefill"])
 def test_a_slot_that_was_overwritten_in_a_timed_run_is_seen(checked, context, slot):
-    engine, found = checked
+    engine, record = checked
     outputs = [timed(engine, 0)]
     engine.caches[1][0][1, 1, slot] = engine.caches[1][0][1, 1, slot + 1]
-    after = WORKLOAD.check_timed(engine, context, outputs, found)
+    after = WORKLOAD.check_timed(engine, context, outputs, record)
     assert not after["passed"]
 
 
@@ -173,9 +176,9 @@ class _OneTooFar(EagerEngine):
         return super().forward_options | {"context_depth": self.plan.context_depth + 1}
 
 
-@pytest.mark.parametrize("kind", [_BlindToSlots, _FromTheStart, _OneTooFar])
-def test_a_prefill_that_misses_its_context_is_seen(decoder, context, kind):
-    assert not WORKLOAD.check(open_engine(decoder, kind), context)["passed"]
+@pytest.mark.parametrize("engine_class", [_BlindToSlots, _FromTheStart, _OneTooFar])
+def test_a_prefill_that_misses_its_context_is_seen(decoder, context, engine_class):
+    assert not WORKLOAD.check(open_engine(decoder, engine_class), context)["passed"]
 
 
 # In a session

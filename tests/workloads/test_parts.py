@@ -79,9 +79,9 @@ def test_the_other_parts(flags, name, checked):
 
 
 def engine(
-    kind: str, mode: str, precision: str = "bf16", model=MODELS["llama-tiny"], **options
+    part_name: str, mode: str, precision: str = "bf16", model=MODELS["llama-tiny"], **options
 ) -> PartEngine:
-    part = LayerPart(kind, 40, **options)
+    part = LayerPart(part_name, 40, **options)
     decoder = build_decoder(model.one_layer(), precision, "cpu", 40)
     return PartEngine(EnginePlan(1, 40, 0, mode=mode, part=part), Resources(decoder))
 
@@ -97,40 +97,40 @@ def test_tensors_of_a_run_are_the_same_for_all_and_others_in_each_run():
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("model", [DEEPSEEK, EXPERTS], ids=lambda model: model.name)
 @pytest.mark.parametrize(
-    ("kind", "decode"),
+    ("part_name", "decode"),
     [("attention", False), ("attention", True), ("ffn", False), ("layer", False), ("layer", True)],
 )
-def test_latent_attention_and_mixtures_of_experts(kind, decode, model, precision):
+def test_latent_attention_and_mixtures_of_experts(part_name, decode, model, precision):
     """In a mixture rounding tips choices: the reference uses the experts that the step chose."""
-    mode = "math" if kind == "attention" else "eager"
-    found = engine(kind, mode, precision, model, decode=decode)
-    check = check_part_before(found, 3, precision)
+    mode = "math" if part_name == "attention" else "eager"
+    part_engine = engine(part_name, mode, precision, model, decode=decode)
+    check = check_part_before(part_engine, 3, precision)
     assert check["passed"], check["failures"]
-    assert (check["routing_difference"] is None) == (kind == "attention")
+    assert (check["routing_difference"] is None) == (part_name == "attention")
 
 
 def test_experts_that_are_chosen_wrongly_show():
-    found = engine("ffn", "eager", model=DEEPSEEK)
-    right = found._step.run
+    part_engine = engine("ffn", "eager", model=DEEPSEEK)
+    right = part_engine._step.run
 
     def others():
         output, choice = right()
         return output, (choice + 1) % 16
 
-    found._step.run = others
-    assert not check_part_before(found, 3, "bf16")["passed"]
+    part_engine._step.run = others
+    assert not check_part_before(part_engine, 3, "bf16")["passed"]
 
 
-def faulty(kind: str, fault, **options) -> PartEngine:
-    found = engine(kind, "reference" if kind == "attention" else "eager", **options)
-    right = found._step.run
+def faulty(part_name: str, fault, **options) -> PartEngine:
+    part_engine = engine(part_name, "reference" if part_name == "attention" else "eager", **options)
+    right = part_engine._step.run
 
     def wrong():
         outputs = right()
         return fault(outputs)
 
-    found._step.run = wrong
-    return found
+    part_engine._step.run = wrong
+    return part_engine
 
 
 def shifted_row(outputs):
@@ -141,7 +141,7 @@ def shifted_row(outputs):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fault"),
+    ("part_name", "fault"),
     [
         ("attention", shifted_row),
         ("attention", lambda output: output * 1.02),
@@ -153,35 +153,35 @@ def shifted_row(outputs):
         ("layer", lambda outputs: (outputs[0] * 0.98, outputs[1])),
     ],
 )
-def test_a_fault_shows(kind, fault):
-    found = check_part_before(faulty(kind, fault), 3, "bf16")
-    assert not found["passed"]
-    assert found["failures"]
+def test_a_fault_shows(part_name, fault):
+    record = check_part_before(faulty(part_name, fault), 3, "bf16")
+    assert not record["passed"]
+    assert record["failures"]
 
 
 def test_a_layer_that_leaves_its_cache_unfilled_shows():
-    found = engine("layer", "eager")
-    right = found._step.run
+    part_engine = engine("layer", "eager")
+    right = part_engine._step.run
 
     def without_cache():
-        before = found.problem.inputs["cached keys"].clone()
+        before = part_engine.problem.inputs["cached keys"].clone()
         outputs = right()
-        found.problem.inputs["cached keys"].copy_(before)
+        part_engine.problem.inputs["cached keys"].copy_(before)
         return outputs
 
-    found._step.run = without_cache
-    assert "cached keys" in check_part_before(found, 3, "bf16")["failures"][0]
+    part_engine._step.run = without_cache
+    assert "cached keys" in check_part_before(part_engine, 3, "bf16")["failures"][0]
 
 
 def test_what_was_timed_is_checked_and_not_only_what_came_before():
-    found = engine("attention", "flash", "fp32")
-    before = check_part_before(found, 3, "fp32")
+    part_engine = engine("attention", "flash", "fp32")
+    before = check_part_before(part_engine, 3, "fp32")
     assert before["passed"]
-    found.load(4)
-    found.forward()
-    assert check_timed_part(found, "fp32", before)["passed"]
-    found._outputs = (found._outputs[0] * 1.001,)
-    assert "timed run: output" in check_timed_part(found, "fp32", before)["failures"][0]
+    part_engine.load(4)
+    part_engine.forward()
+    assert check_timed_part(part_engine, "fp32", before)["passed"]
+    part_engine._outputs = (part_engine._outputs[0] * 1.001,)
+    assert "timed run: output" in check_timed_part(part_engine, "fp32", before)["failures"][0]
 
 
 def test_times_of_a_run_are_the_launched_step_and_the_graph():

@@ -101,5 +101,5 @@ def test_the_prompt_of_another_sequence_fails(decoder):
     ],
 )
 def test_wrong_logits_fail(decoder, fault, phrase):
-    found = check(engine_of(decoder, logit_fault=fault), decoder)
-    assert any(phrase in text for text in found["failures"])
+    record = check(engine_of(decoder, logit_fault=fault), decoder)
+    assert any(phrase in text for text in record["failures"])

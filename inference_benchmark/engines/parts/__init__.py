@@ -68,7 +68,7 @@ class Implementation(EngineEntry):
 
     def suits(self, model: ModelConfig, part: LayerPart) -> bool:
         """Whether it is known to serve this part of the model, of one layer."""
-        if part.kind != "attention":
+        if part.name != "attention":
             return True
         if self.is_ours and part.decode and not model.supports_flash_decode:
             return False

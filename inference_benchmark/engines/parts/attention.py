@@ -87,7 +87,7 @@ def flash_attn(problem: AttentionProblem, plan: EnginePlan, resources: Resources
     from flash_attn import flash_attn_func
 
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        swapped = (each.transpose(1, 2) for each in (q, k, v))
+        swapped = (tensor.transpose(1, 2) for tensor in (q, k, v))
         options = {"causal": problem.is_causal, "softmax_scale": problem.shape.scale}
         return flash_attn_func(*swapped, **options).transpose(1, 2)
 
@@ -104,13 +104,13 @@ def flashinfer(problem: AttentionProblem, plan: EnginePlan, resources: Resources
         raise CannotRun("flashinfer is timed for grouped-query attention")
 
     def prompt(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        swapped = (each[0].transpose(0, 1).contiguous() for each in (q, k, v))
-        found = package.single_prefill_with_kv_cache(*swapped, causal=True)
-        return found.transpose(0, 1)[None]
+        swapped = (tensor[0].transpose(0, 1).contiguous() for tensor in (q, k, v))
+        attended = package.single_prefill_with_kv_cache(*swapped, causal=True)
+        return attended.transpose(0, 1)[None]
 
     def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        found = package.single_decode_with_kv_cache(q[0, :, 0], k[0], v[0], kv_layout="HND")
-        return found[None, :, None]
+        attended = package.single_decode_with_kv_cache(q[0, :, 0], k[0], v[0], kv_layout="HND")
+        return attended[None, :, None]
 
     return _step(problem, prompt if problem.is_causal else decode)
 

@@ -92,17 +92,19 @@ class Problem(ABC):
 
     def backward(self, outputs: Sequence[Tensor], tensors: Tensors) -> tuple[Tensor, ...]:
         """Gradients of what is differentiable, among these tensors."""
-        given = [
+        output_gradients = [
             gradient.to(output.dtype)
             for gradient, output in zip(self.output_gradients.values(), outputs, strict=True)
         ]
-        return torch.autograd.grad(outputs, [tensors[n] for n in self.differentiable()], given)
+        return torch.autograd.grad(
+            outputs, [tensors[n] for n in self.differentiable()], output_gradients
+        )
 
     def named(self, outputs: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensors:
         """What a step left, by name."""
-        found = dict(zip(self.outputs, outputs, strict=True))
+        results = dict(zip(self.outputs, outputs, strict=True))
         names = [f"gradient of {name}" for name in self.differentiable()]
-        return found | dict(zip(names, gradients, strict=bool(gradients)))
+        return results | dict(zip(names, gradients, strict=bool(gradients)))
 
     def results(self, dtype: torch.dtype | None = None) -> Tensors:
         """Of the plain function in this type (None: the tensors' own): its outputs, and gradients

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.parts.problem import Problem, Tensors
-from inference_benchmark.model.decoder import Decoder, make_layer
+from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.feed_forward.dense import FeedForwardFunction
+from inference_benchmark.model.functions import make_layer
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.layer_part import AttentionShape
 from inference_benchmark.model.linear import Linear, make_linear
@@ -27,13 +28,13 @@ class AttentionProblem(Problem):
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         shape, length = self.shape, self.part.length
-        found = {
+        shapes = {
             "queries": (self.batch, shape.num_heads, self.part.tokens, shape.key_dim),
             "keys": (self.batch, shape.num_kv_heads, length, shape.key_dim),
         }
         if not shape.keys_hold_values:
-            found["values"] = (self.batch, shape.num_kv_heads, length, shape.value_dim)
-        return found
+            shapes["values"] = (self.batch, shape.num_kv_heads, length, shape.value_dim)
+        return shapes
 
     def output_shape(self) -> tuple[int, ...]:
         return (self.batch, self.shape.num_heads, self.part.tokens, self.shape.value_dim)
@@ -68,8 +69,8 @@ class AttentionProblem(Problem):
         if self.is_causal:
             later = torch.ones(tokens, tokens, dtype=torch.bool, device=q.device).triu(1)
             scores = scores.masked_fill(later, float("-inf"))
-        found = scores.softmax(dim=-1) @ v[:, :, None]
-        return found.reshape(batch, heads, tokens, v.shape[-1])
+        attended = scores.softmax(dim=-1) @ v[:, :, None]
+        return attended.reshape(batch, heads, tokens, v.shape[-1])
 
 
 class FeedForwardProblem(Problem):
@@ -106,8 +107,8 @@ class FeedForwardProblem(Problem):
     def reference(self, tensors: Tensors) -> tuple[Tensor, ...]:
         hidden, *weights = tensors.values()
         function = self.function(KernelConfig(experts="loop"))
-        output, *own = function(hidden, tuple(weights), self.choice)
-        self.own_choice = own[0] if own else None
+        output, *choices = function(hidden, tuple(weights), self.choice)
+        self.own_choice = choices[0] if choices else None
         return (output,)
 
     @property
@@ -179,7 +180,7 @@ class LayerProblem(Problem):
         return {name: self.inputs[name] for name in ("update", "residual")} | self.weights
 
     def arguments(self, tensors: Tensors) -> tuple:
-        """Of a layer's function, as model.decoder.make_layer has them."""
+        """Of a layer's function, as model.functions.make_layer has them."""
         length, decode = self.part.length, self.part.decode
         position = torch.tensor([length - 1 if decode else 0], device=self.device)
         rows = slice(length - 1, length) if decode else slice(length)
@@ -204,8 +205,8 @@ class LayerProblem(Problem):
         copied = tensors | {name: tensors[name].clone() for name in self.cache_names}
         kernels = KernelConfig(shared_heads=False, experts="loop")
         function = make_layer(self.layer, self.config.norm_eps, kernels)
-        update, residual, *own = function(*self.arguments(copied), self.choice)
-        self.own_choice = own[0] if own else None
+        update, residual, *choices = function(*self.arguments(copied), self.choice)
+        self.own_choice = choices[0] if choices else None
         return (update, residual, *(copied[name] for name in self.cache_names))
 
 
@@ -213,4 +214,4 @@ _PROBLEMS = {"attention": AttentionProblem, "ffn": FeedForwardProblem, "layer": 
 
 
 def make_problem(plan: EnginePlan, decoder: Decoder) -> Problem:
-    return _PROBLEMS[plan.part.kind](plan, decoder)
+    return _PROBLEMS[plan.part.name](plan, decoder)

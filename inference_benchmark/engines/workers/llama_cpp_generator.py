@@ -59,12 +59,14 @@ class Generator:
 
     def _check_layers(self):
         """The layers on the GPU, which have to be all."""
-        said = re.findall(r"offloaded (\d+)/(\d+) layers to GPU", "".join(self.log))
+        layer_counts = re.findall(r"offloaded (\d+)/(\d+) layers to GPU", "".join(self.log))
         if not self.on_gpu:
             return None
-        if not said or said[-1][0] != said[-1][1]:
-            raise RuntimeError(f"llama.cpp left layers on the CPU: {said or 'it has no GPU'}")
-        return int(said[-1][0])
+        if not layer_counts or layer_counts[-1][0] != layer_counts[-1][1]:
+            raise RuntimeError(
+                f"llama.cpp left layers on the CPU: {layer_counts or 'it has no GPU'}"
+            )
+        return int(layer_counts[-1][0])
 
     def _open(self):
         parameters = llama_cpp.llama_context_default_params()

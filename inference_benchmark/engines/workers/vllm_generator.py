@@ -38,6 +38,7 @@ class Generator:
         arguments = {
             "model": str(folder),
             "skip_tokenizer_init": True,
+            "load_format": settings["load_format"],
             "dtype": settings["dtype"],
             "seed": 0,
             "enable_prefix_caching": False,
@@ -50,7 +51,7 @@ class Generator:
         }
         if settings["device"] == "cuda":
             arguments["compilation_config"] = {"cudagraph_capture_sizes": [batch]}
-            arguments["gpu_memory_utilization"] = self._share(folder, arguments)
+            arguments["gpu_memory_utilization"] = self._share(arguments)
         else:
             arguments["enforce_eager"] = True  # compiling serves tests there, and takes minutes
         return arguments
@@ -63,11 +64,9 @@ class Generator:
         blocks = self.settings["batch_size"] * (-(-self.settings["cache_length"] // BLOCK) + 2)
         return (blocks + SPARE_BLOCKS) * BLOCK * token_bytes
 
-    @staticmethod
-    def _share(folder, arguments):
+    def _share(self, arguments):
         """Of the GPU's memory, which has to be free: what the weights and the cache take, and some."""
-        weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        wanted = weights + arguments["kv_cache_memory_bytes"] + SPARE_BYTES
+        wanted = self.settings["weight_bytes"] + arguments["kv_cache_memory_bytes"] + SPARE_BYTES
         free, total = torch.cuda.mem_get_info()
         return min(wanted, 0.95 * free) / total
 

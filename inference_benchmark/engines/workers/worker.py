@@ -13,9 +13,12 @@ A message is 8 bytes of length, big-endian, and JSON. What libraries print goes 
 
 import base64
 import gc
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 import struct
 import sys
 
@@ -49,6 +52,14 @@ class Worker:
         spec.loader.exec_module(module)
         self._generator = module.Generator(settings)
         return self._generator.facts()
+
+    def environment(self):
+        """What two runs must share to have the same engine: its Python and all packages there."""
+        packages = {
+            f"{package.name}=={package.version}" for package in importlib.metadata.distributions()
+        }
+        digest = hashlib.sha256("\n".join(sorted(packages)).encode()).hexdigest()
+        return {"python_version": platform.python_version(), "packages_sha256": digest}
 
     def generate(self, prompts, output_length):
         gc.collect()

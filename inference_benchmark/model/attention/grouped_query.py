@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.rope_cache import rope_and_cache
+from inference_benchmark.kernels.rope_decode import rope_decode
 from inference_benchmark.model.attention.causal import (
     cached_causal_attention,
     choose_causal_attention,
@@ -36,12 +37,13 @@ from inference_benchmark.model.norm import divide_by_rms, rms_norm
 from inference_benchmark.model.rope import apply_rope
 from inference_benchmark.parallel.sharding import RowRange, Shard, WeightShard, WeightShards
 
-# hidden, cos, sin, position, mask, weights, cache -> [batch, length, hidden]
+# projected, cos, sin, position, mask, further weights, cache -> [batch, length, hidden];
+# projected: what the first matrix makes of the normalised hidden vectors
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, tuple[Tensor, ...], LayerCache], Tensor]
 
 
 def modules(config: GroupedQueryAttention, hidden_size: int) -> dict[str, nn.Module]:
-    """The weights, in the order in which attend takes them; q, k and v in one matrix."""
+    """The weights: what makes q, k and v, in one matrix, then as attend takes them."""
     q_rows, kv_rows = _rows(config)
     linears: dict[str, nn.Module] = {
         "qkv_proj": nn.Linear(hidden_size, q_rows + 2 * kv_rows, bias=False),
@@ -101,7 +103,7 @@ def make_function(
     linear: Linear,
     context_depth: int = 0,
 ) -> Attend:
-    """attend(hidden, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden].
+    """attend(qkv, cos, sin, position, mask, weights, (k_cache, v_cache)) -> [b, s, hidden].
 
     context_depth: filled slots that a prompt stands behind and attends to.
     """
@@ -111,13 +113,17 @@ def make_function(
     attend_slots = choose_slot_attention("sdpa" if uses_kernels else kernels.attention)
     decode = _decode_flash if uses_kernels else _decode_over_slots
     over_prompt = choose_causal_attention(kernels)
+    one_kernel = uses_kernels and _rotates_only(config) and normalize is None
     fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(config)
     fills_cache = fills_cache and not context_depth  # that kernel fills from slot 0 on
 
-    def attend(hidden, cos, sin, position, mask, weights, cache):
-        qkv_weight, output_weight, *norm_weights = weights
-        batch, length, _ = hidden.shape
-        qkv = linear(hidden, qkv_weight)
+    def attend(qkv, cos, sin, position, mask, weights, cache):
+        output_weight, *norm_weights = weights
+        batch, length, _ = qkv.shape
+        if length == 1 and one_kernel and not _exceeds_chunk(config, cache[0].shape[2]):
+            vectors = qkv.view(batch, heads + 2 * kv_heads, head_dim)
+            context = rope_decode(vectors, cos, sin, *cache, position)
+            return linear(context.view(batch, 1, heads * head_dim), output_weight)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
         if normalize is not None:

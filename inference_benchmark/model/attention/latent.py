@@ -37,7 +37,7 @@ class KeyValueUp(nn.Linear):
 
 
 def modules(config: LatentAttention, hidden_size: int) -> dict[str, nn.Module]:
-    """The weights, in the order in which attend takes them.
+    """The weights: what makes `down`, then in the order in which attend takes them.
 
     The projections down from the hidden size lie in one matrix: query rank, latent, shared key.
     """
@@ -86,7 +86,9 @@ def make_function(
     linear: Linear,
     context_depth: int = 0,
 ) -> Attend:
-    """attend(hidden, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden].
+    """attend(down, cos, sin, position, mask, weights, (cache,)) -> [batch, length, hidden].
+
+    down: what the first matrix makes of the hidden vectors; weights: the others.
 
     context_depth: filled slots that a prompt stands behind; it expands these as well.
     """
@@ -94,10 +96,9 @@ def make_function(
     attend_absorbed = _attend_masked if needs_mask(config, kernels) else _attend_flash
     over_prompt = choose_causal_attention(kernels)
 
-    def attend(hidden, cos, sin, position, mask, weights, cache):
-        down_weight, q_norm, q_up_weight, kv_norm, kv_up_weight, output_weight = weights
-        batch, length, _ = hidden.shape
-        down = linear(hidden, down_weight)
+    def attend(down, cos, sin, position, mask, weights, cache):
+        q_norm, q_up_weight, kv_norm, kv_up_weight, output_weight = weights
+        batch, length, _ = down.shape
         q_down = down[..., : config.query_rank]
         latent = down[..., config.query_rank : -rope_dim]
         q_down = F.rms_norm(q_down, (config.query_rank,), q_norm, _NORM_EPS)

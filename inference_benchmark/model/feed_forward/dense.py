@@ -8,11 +8,18 @@ from torch.nn import functional as F
 from inference_benchmark.model.checkpoint_layout import Layout, Target
 from inference_benchmark.model.feed_forward.dense_config import DenseFeedForward
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import Linear
+from inference_benchmark.model.linear import Linear, make_linear
+from inference_benchmark.model.normed import make_normed_swiglu
+from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import RowRange, Shard, WeightShard, WeightShards
 
 # hidden, weights, replayed choice of experts -> (update,) or (update, chosen experts)
 FeedForwardFunction = Callable[[Tensor, tuple[Tensor, ...], Tensor | None], tuple[Tensor, ...]]
+# update, residual, norm weight, weights, replayed choice of experts
+# -> (update, residual + the update that went in), and of a mixture the chosen experts
+NormedFunction = Callable[
+    [Tensor, Tensor, Tensor, tuple[Tensor, ...], Tensor | None], tuple[Tensor, ...]
+]
 
 
 def modules(config: DenseFeedForward, hidden_size: int) -> dict[str, nn.Module]:
@@ -61,6 +68,24 @@ def make_function(
     config: DenseFeedForward, kernels: KernelConfig, linear: Linear
 ) -> FeedForwardFunction:
     return lambda hidden, weights, chosen: (swiglu(hidden, weights, linear),)
+
+
+def make_normed_function(
+    config: DenseFeedForward,
+    norm_eps: float,
+    kernels: KernelConfig,
+    weight_format: WeightFormat | None = None,
+) -> NormedFunction:
+    """The same of the residual stream: the addition to it and the norm come first."""
+    normed_swiglu = make_normed_swiglu(kernels.linear, norm_eps, weight_format)
+    linear = make_linear(kernels.linear, weight_format)
+
+    def feed(update, residual, norm_weight, weights, chosen):
+        gate_up_weight, down_weight = weights
+        product, residual = normed_swiglu(update, residual, norm_weight, gate_up_weight)
+        return linear(product, down_weight), residual
+
+    return feed
 
 
 def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor], linear: Linear) -> Tensor:

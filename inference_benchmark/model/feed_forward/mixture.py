@@ -12,8 +12,8 @@ from importlib import import_module
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from inference_benchmark.kernels.greedy_token import greedy_token, greedy_token_reference
 from inference_benchmark.kernels.group_limited_route import (
     expert_shares,
     group_limited_route,
@@ -27,6 +27,7 @@ from inference_benchmark.kernels.routed_experts import routed_experts, routed_ex
 from inference_benchmark.model.checkpoint_layout import Layout, Target, transpose
 from inference_benchmark.model.feed_forward.dense import (
     FeedForwardFunction,
+    NormedFunction,
     swiglu,
     swiglu_modules,
     swiglu_shards,
@@ -37,7 +38,8 @@ from inference_benchmark.model.feed_forward.mixture_config import (
     MixtureOfExperts,
 )
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import Linear
+from inference_benchmark.model.linear import Linear, make_linear
+from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
 
@@ -161,9 +163,8 @@ def make_function(
     config: MixtureOfExperts, kernels: KernelConfig, linear: Linear
 ) -> FeedForwardFunction:
     run_experts, run_quantized = _EXPERT_BACKENDS[kernels.experts]
-    route = _route_by_input
-    if isinstance(config.router, GroupLimitedRouter):
-        route = _make_group_limited_route(kernels.experts)
+    by_groups = isinstance(config.router, GroupLimitedRouter)
+    route = (_make_group_limited_route if by_groups else _make_route_by_input)(kernels)
     gates_input = config.router.gates_input
 
     def mixture(hidden, weights, chosen):
@@ -182,14 +183,34 @@ def make_function(
     return mixture
 
 
-def _make_group_limited_route(experts: str) -> Callable:
-    choose = group_limited_route if experts == "fused" else group_limited_route_reference
+def make_normed_function(
+    config: MixtureOfExperts,
+    norm_eps: float,
+    kernels: KernelConfig,
+    weight_format: WeightFormat | None = None,
+) -> NormedFunction:
+    """The same of the residual stream: the addition to it and the norm come first."""
+    mixture = make_function(config, kernels, make_linear(kernels.linear, weight_format))
+
+    def feed(update, residual, norm_weight, weights, chosen):
+        residual = residual + update
+        hidden = rms_norm(residual, norm_weight, norm_eps)
+        update, choice = mixture(hidden, weights, chosen)
+        return update, residual, choice
+
+    return feed
+
+
+def _make_group_limited_route(kernels: KernelConfig) -> Callable:
+    fused = kernels.experts == "fused"
+    choose = group_limited_route if fused else group_limited_route_reference
+    linear = make_linear(kernels.linear)  # routers are never quantised
 
     def route(config, tokens, router, chosen):
         """tokens [n, hidden] -> (choice [n, k], shares [n, k] of chosen if given, else of choice)."""
         weight, bias = router
         rule = config.router
-        logits = F.linear(tokens.to(torch.float32), weight, None)
+        logits = linear(tokens.to(torch.float32), weight)
         limits = rule.num_groups, rule.groups_per_token, config.experts_per_token
         choice, shares = choose(logits, bias, *limits, rule.normalizes, rule.scale)
         if chosen is not None:
@@ -199,9 +220,17 @@ def _make_group_limited_route(experts: str) -> Callable:
     return route
 
 
-def _route_by_input(config: MixtureOfExperts, tokens: Tensor, router, chosen: Tensor | None):
-    scores = F.linear(tokens, router[0], None)
-    best, choice = torch.topk(scores, config.experts_per_token, dim=-1)
-    if chosen is not None:
-        best = torch.gather(scores, 1, chosen)
-    return choice, torch.sigmoid(best.to(torch.float32)).to(tokens.dtype)
+def _make_route_by_input(kernels: KernelConfig) -> Callable:
+    linear = make_linear(kernels.linear)
+    takes_best = greedy_token if kernels.experts == "fused" else greedy_token_reference
+
+    def route(config, tokens, router, chosen):
+        scores = linear(tokens, router[0])
+        if config.experts_per_token == 1:
+            choice = takes_best(scores)
+        else:
+            choice = torch.topk(scores, config.experts_per_token, dim=-1)[1]
+        best = torch.gather(scores, 1, choice if chosen is None else chosen)
+        return choice, torch.sigmoid(best.to(torch.float32)).to(tokens.dtype)
+
+    return route

@@ -63,16 +63,16 @@ def model_of(file: GgufFile) -> ModelConfig:
 def _own_settings(file: GgufFile) -> dict[str, object]:
     """Those of the architecture, without its name before them; an array counts as what it is: a
     setting that differs from layer to layer."""
-    own = {
+    settings = {
         name.removeprefix(f"{ARCHITECTURE}."): value
         for name, value in file.settings.items()
         if name.startswith(f"{ARCHITECTURE}.")
     }
-    for name, value in own.items():
+    for name, value in settings.items():
         if isinstance(value, Array):
             raise Unsupported(name, "per layer")
-    demand(own, expert_count=(0,), **{"attention.sliding_window": (0,)})
-    return own
+    demand(settings, expert_count=(0,), **{"attention.sliding_window": (0,)})
+    return settings
 
 
 def _heads(settings: dict, hidden_size: int) -> tuple[int, int, int]:

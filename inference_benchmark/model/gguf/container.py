@@ -182,8 +182,8 @@ def _read(path: Path, cursor: "_Cursor") -> GgufFile:
     version = cursor.number("I")
     if version not in _VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
-        which = f"version {version}" if swapped not in _VERSIONS else "for big-endian machines"
-        raise GgufError(f"is a GGUF file {which}: only versions 2 and 3 are supported")
+        variant = f"version {version}" if swapped not in _VERSIONS else "for big-endian machines"
+        raise GgufError(f"is a GGUF file {variant}: only versions 2 and 3 are supported")
     num_tensors, num_settings = cursor.number("Q"), cursor.number("Q")
     settings: dict[str, object] = {}
     for _ in range(num_settings):

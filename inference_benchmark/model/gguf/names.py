@@ -16,8 +16,8 @@ _WITHIN_LAYER = {
     "mlp.up_proj.weight": "ffn_up.weight",
     "mlp.down_proj.weight": "ffn_down.weight",
 }
-_OUTER_BACK = {theirs: ours for ours, theirs in _OUTER.items()}
-_WITHIN_LAYER_BACK = {theirs: ours for ours, theirs in _WITHIN_LAYER.items()}
+_OUTER_BACK = {gguf_name: name for name, gguf_name in _OUTER.items()}
+_WITHIN_LAYER_BACK = {gguf_name: name for name, gguf_name in _WITHIN_LAYER.items()}
 
 ROPE_FACTORS = "rope_freqs.weight"  # by what RoPE's frequencies are divided: not a weight
 

@@ -22,6 +22,7 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.families.llama import is_llama
 from inference_benchmark.model.gguf.names import ROPE_FACTORS, to_gguf
+from inference_benchmark.model.gguf.quantize import BLOCK, quantize
 from inference_benchmark.model.gguf.vocabulary import NUM_ADDED, add_vocabulary
 from inference_benchmark.model.parts import YarnRopeScaling
 from inference_benchmark.model.rope import rope_factors
@@ -29,7 +30,6 @@ from inference_benchmark.model.rope import rope_factors
 # How matrices can be stored: the type's name in GGUF, by the name of ours or of llama.cpp's tools.
 FILE_TYPES = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
 _TORCH_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_BLOCK = 32  # values of a row that a quantised type stores together
 
 
 @torch.no_grad()
@@ -91,9 +91,7 @@ class _StoredTensor:
         if self.type_name in _TORCH_TYPES:
             value = value.to(_TORCH_TYPES[self.type_name]).contiguous().cpu()
             return (value.view(torch.int16) if value.dtype == torch.bfloat16 else value).numpy()
-        from gguf import GGMLQuantizationType, quants
-
-        return quants.quantize(value.float().cpu().numpy(), GGMLQuantizationType[self.type_name])
+        return quantize(value, self.type_name).cpu().numpy()
 
 
 def _tensors(decoder: Decoder, matrix_type: str, num_added: int) -> Iterator[_StoredTensor]:
@@ -132,8 +130,8 @@ def _check(decoder: Decoder, file_type: str) -> None:
         raise CannotRun(f"weights in {decoder.weight_format.name} can't be written as GGUF")
     matrices = config.layers[0].attention.matrices(config.hidden_size)
     matrices += config.layers[0].feed_forward.matrices(config.hidden_size)
-    if file_type.startswith("q") and any(matrix.columns % _BLOCK for matrix in matrices):
-        raise CannotRun(f"{config.name}: {file_type} needs rows of a multiple of {_BLOCK} values")
+    if file_type.startswith("q") and any(matrix.columns % BLOCK for matrix in matrices):
+        raise CannotRun(f"{config.name}: {file_type} needs rows of a multiple of {BLOCK} values")
 
 
 def _add_metadata(writer, config: ModelConfig, file_type: str, num_added: int) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from inference_benchmark.engines import shown
+from inference_benchmark.engines.base import MAX_CAPTURED_PROMPT_TOKENS
 from inference_benchmark.engines.spec import COMPILE_MODES, EXECUTORS
 from inference_benchmark.options import values
 from inference_benchmark.options.flag import flag
@@ -92,6 +93,14 @@ class ExecutionFlags:
         choices=("auto", "on", "off"),
         default="auto",
         not_for=PARTS,
+    )
+    capture_prompts: bool = flag(
+        "execution",
+        "where decode steps are captured, capture the prompt too, of up to "
+        f"{MAX_CAPTURED_PROMPT_TOKENS} tokens in all sequences",
+        default=False,
+        role="condition",
+        serves=("generation",),
     )
     attention: str = flag(
         "execution",

@@ -16,11 +16,12 @@ _HAS_LENGTHS = "a depth takes --input-length and --output-length"
 class WorkloadFlags:
     workload: str = flag(
         "workload",
-        "what is timed: the generation of tokens after a prompt, one forward pass over a whole "
-        "input, without a cache, what --depth times, a training step, or a part of one layer "
-        "(default: generation)",
+        f"what is timed: {', '.join(WORKLOADS)}; of generation, forward and training several, one "
+        "after the other with the same weights (default: generation)",
         choices=tuple(WORKLOADS),
+        nargs="+",
         default="generation",
+        metavar="NAME",
         role="work",
     )
     scenario: str | None = flag(

@@ -47,13 +47,13 @@ def part_markdown(result: dict) -> str:
     for cell in cells:
         by_row.setdefault((variant(cell), cell["batch_size"]), {})[cell["input_length"]] = cell
     rows = []
-    for (name, batch_size), found in by_row.items():
-        last = found.get(lengths[-1])
+    for (name, batch_size), by_length in by_row.items():
+        last = by_length.get(lengths[-1])
         rows.append(
             [
                 name,
                 str(batch_size),
-                *(_microseconds(found.get(length), main) for length in lengths),
+                *(_microseconds(by_length.get(length), main) for length in lengths),
                 *_at_longest(result, last, main),
             ]
         )
@@ -64,7 +64,8 @@ def part_markdown(result: dict) -> str:
 
 def _microseconds(cell: dict | None, main: dict) -> str:
     if cell is None or not has_times(cell):
-        return UNKNOWN if cell is None else cell["status"].replace("_", " ")
+        is_unknown = cell is None or cell["status"] in ("ok", "partial")
+        return UNKNOWN if is_unknown else cell["status"].replace("_", " ")
     launched = summary_of(cell, main["name"])["median"] * 1e6
     graph = summary_of(cell, "graph_s").get("median")
     text = f"{launched:,.1f}"
@@ -75,7 +76,7 @@ def _at_longest(result: dict, cell: dict | None, main: dict) -> list[str]:
     if cell is None or not has_times(cell):
         return [UNKNOWN] * 6
     speedup, saved = speedup_of(cell, main["name"]), saved_bytes(result, cell)
-    rates = [rate_of(cell, each["name"]) for each in result["workload"]["rates"]]
+    rates = [rate_of(cell, rate["name"]) for rate in result["workload"]["rates"]]
     share = UNKNOWN
     if saved is not None:
         before = step_bytes(cell) + saved

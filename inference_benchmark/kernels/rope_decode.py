@@ -1,0 +1,352 @@
+"""Rotary embedding, cache update and decode attention of one token per sequence as one kernel.
+
+The attention of flash_decode.py, whose programs rotate their queries as they load them. The program
+whose part of the context ends with the new token rotates its key, stores key and value into the
+cache, and attends to them in registers: no program reads what another one writes, so nothing has to
+wait, and the kernel that did this before is saved with its launch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from inference_benchmark.kernels._registration import (
+    jit,
+    multiprocessor_count,
+    prefetch,
+    programmatic_launch,
+    register_operator,
+    tl,
+    triton,
+)
+from inference_benchmark.kernels.arrivals import arrival_counters
+from inference_benchmark.kernels.flash_decode import (
+    LOG2_E,
+    MIN_DOT_ROWS,
+    MIN_HEAD_DIM,
+    Plan,
+    _combine_partials,
+    _scale,
+    _workspace,
+    choose_plan,
+    chunk_tokens,
+    flash_decode_reference,
+)
+from inference_benchmark.kernels.rope_cache import (
+    refuse_shared_storage,
+    rope_and_cache_reference,
+)
+
+
+def rope_decode(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    position: torch.Tensor,
+) -> torch.Tensor:
+    """Rotate q and k, store k and v in the slot in position, attend to the slots 0 .. position.
+
+    qkv [batch, heads + 2 * kv_heads, head_dim], contiguous; cos and sin [1, head_dim] (sin signed);
+    k_cache and v_cache [batch, kv_heads, cache_length, head_dim], updated in place, of different
+    storages where this is compiled; position: int64 [1] on the device, less than cache_length (not
+    checked: that would need a synchronisation). Returns [batch, heads, head_dim], contiguous. For
+    the rest see rope_and_cache and flash_decode, which do the same in two kernels.
+    """
+    return _operator(qkv, cos, sin, k_cache, v_cache, position)
+
+
+def rope_decode_reference(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    position: torch.Tensor,
+) -> torch.Tensor:
+    """The same in plain PyTorch; float64 inputs are computed in float64."""
+    kv_heads = k_cache.shape[1]
+    q, k, v = qkv[:, :, None].split((qkv.shape[1] - 2 * kv_heads, kv_heads, kv_heads), dim=1)
+    q = rope_and_cache_reference(q, k, v, cos, sin, k_cache, v_cache, position)
+    return flash_decode_reference(q[:, :, 0], k_cache, v_cache, position).contiguous()
+
+
+PREFETCH = EARLY = True
+SPLIT_STAGES = 2
+
+
+@jit
+def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
+    """Vectors of 2 * HALF values that begin at row_ptr [rows, 1], rotated in fp32."""
+    dims = tl.arange(0, 2 * HALF)[None, :]
+    x = tl.load(row_ptr + dims, mask=mask, other=0.0).to(tl.float32)
+    swapped = tl.load(row_ptr + (dims + HALF) % (2 * HALF), mask=mask, other=0.0).to(tl.float32)
+    return x * cos[None, :] + swapped * sin[None, :]
+
+
+@jit
+def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
+    """A tile of the context joins the online softmax."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+    scores = tl.where(filled[None, :], scores, float("-inf"))
+    # Finite, so that a tile of which nothing is filled adds zeros.
+    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
+    decay = tl.exp2(running_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    weight_sums = weight_sums * decay[:, None] + weights
+    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
+    return new_max, weight_sums, acc
+
+
+@jit
+def _rope_decode_kernel(
+    qkv_ptr,
+    cos_ptr,
+    sin_ptr,
+    k_ptr,
+    v_ptr,
+    position_ptr,
+    out_ptr,
+    partial_ptr,
+    lse_ptr,
+    arrivals_ptr,
+    k_stride_b,
+    k_stride_h,
+    k_stride_t,
+    v_stride_b,
+    v_stride_h,
+    v_stride_t,
+    scale_log2,
+    KV_HEADS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_PADDED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    TILE_TOKENS: tl.constexpr,
+    COMBINE_ROWS: tl.constexpr,
+    COMBINE_UNROLL: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
+    PREFETCH: tl.constexpr,
+    EARLY: tl.constexpr,
+):
+    pair = tl.program_id(0)
+    split = tl.program_id(1)
+    batch = (pair // KV_HEADS).to(tl.int64)
+    kv_head = (pair % KV_HEADS).to(tl.int64)
+    rows = tl.arange(0, GROUP_PADDED)  # the query heads that share this KV head
+    dims = tl.arange(0, HEAD_DIM)
+    tokens = tl.arange(0, TILE_TOKENS)
+    is_head = rows < GROUP
+    if PROGRAMMATIC and EARLY:
+        tl.extra.cuda.gdc_launch_dependents()
+    # Position and filled slots were written in an earlier step, which has ended: only qkv and the
+    # angles are of this one. So the first tile is on its way while the predecessor still runs.
+    position = tl.load(position_ptr).to(tl.int32)
+    length = position + 1
+    chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
+    begin = split * chunk
+    if begin >= length:
+        return
+    end = tl.minimum(begin + chunk, position)  # of what was in the cache before
+    active_splits = tl.cdiv(length, chunk)
+    has_new = split == active_splits - 1
+    k_head_ptr = k_ptr + batch * k_stride_b + kv_head * k_stride_h
+    v_head_ptr = v_ptr + batch * v_stride_b + kv_head * v_stride_h
+    k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
+    v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
+    if PROGRAMMATIC:
+        if PREFETCH and SPLITS > 1:
+            lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
+            for start in range(begin, tl.minimum(end, begin + 4 * TILE_TOKENS), TILE_TOKENS):
+                row = tl.minimum(start + tokens, end - 1).to(tl.int64)
+                prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
+                prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
+        tl.extra.cuda.gdc_wait()
+        if not EARLY:
+            tl.extra.cuda.gdc_launch_dependents()
+
+    token_ptr = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)
+    cos = tl.load(cos_ptr + dims).to(tl.float32)
+    sin = tl.load(sin_ptr + dims).to(tl.float32)
+    q_rows = token_ptr + (kv_head * GROUP + rows)[:, None] * HEAD_DIM
+    q = _rotated(q_rows, cos, sin, is_head[:, None], HEAD_DIM // 2).to(qkv_ptr.dtype.element_ty)
+    # The new key and value, as rows that repeat: no exchange between layouts, and they lie in L1.
+    k_row = token_ptr + (kv_head + GROUP * KV_HEADS + 0 * rows)[:, None] * HEAD_DIM
+    new_k = _rotated(k_row, cos, sin, is_head[:, None], HEAD_DIM // 2).to(q.dtype)
+    v_row = k_row + KV_HEADS * HEAD_DIM
+    new_v = tl.load(v_row + dims[None, :], mask=is_head[:, None], other=0.0)
+    is_stored = ((rows == 0) & has_new)[:, None]
+    slot = position.to(tl.int64) + 0 * rows[:, None]
+    tl.store(k_head_ptr + slot * k_stride_t + dims[None, :], new_k, mask=is_stored)
+    tl.store(v_head_ptr + slot * v_stride_t + dims[None, :], new_v, mask=is_stored)
+
+    # The least number, not -inf: differences of it are no NaN.
+    running_max = tl.full([GROUP_PADDED], -3.0e38, tl.float32)
+    # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
+    weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
+    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
+    for start in range(begin, end, TILE_TOKENS):
+        filled = start + tokens < end
+        first = tl.cast(start, tl.int64)
+        # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
+        k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
+        v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
+        running_max, weight_sums, acc = _attend_tile(
+            q, k, v, filled, scale_log2, running_max, weight_sums, acc
+        )
+    weight_sum = tl.sum(weight_sums, axis=1)
+    # The new token joins last.
+    new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
+    new_scores = tl.where(has_new, new_scores, float("-inf"))
+    new_max = tl.maximum(running_max, new_scores)
+    decay = tl.exp2(running_max - new_max)
+    new_weight = tl.exp2(new_scores - new_max)
+    weight_sum = weight_sum * decay + new_weight
+    acc = acc * decay[:, None] + new_weight[:, None] * new_v.to(tl.float32)
+    running_max = new_max
+    result = acc / weight_sum[:, None]
+    if SPLITS == 1:
+        out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
+        tl.store(out_ptr + out_offsets, result.to(out_ptr.dtype.element_ty), is_head[:, None])
+    else:
+        index = (pair * SPLITS + split) * GROUP + rows
+        partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
+        tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
+        tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
+        # The barrier orders the stores of all threads before the one that counts; the counter
+        # releases them to, and acquires those of, the other programs of this pair.
+        tl.debug_barrier()
+        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
+        if arrived == active_splits - 1:
+            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
+            _combine_partials(
+                partial_ptr,
+                lse_ptr,
+                out_ptr,
+                pair,
+                active_splits,
+                COMBINE_ROWS,
+                SPLITS,
+                GROUP,
+                HEAD_DIM,
+                COMBINE_UNROLL,
+            )
+
+
+def _choose_plan(*shape: int) -> Plan:
+    """Few stages where the context is split: beyond 48 KiB of shared memory a kernel takes L1 away,
+    from the next ones as well, which begin before it has ended."""
+    plan = choose_plan(*shape)
+    return plan if plan.splits == 1 else replace(plan, num_stages=SPLIT_STAGES)
+
+
+def launch_rope_decode(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    position: torch.Tensor,
+    plan: Plan | None = None,
+) -> torch.Tensor:
+    """The Triton kernel, on the current device and stream. plan None: the one of choose_plan."""
+    _check(qkv, cos, sin, k_cache, v_cache)
+    batch, _, head_dim = qkv.shape
+    kv_heads, cache_length = k_cache.shape[1:3]
+    out = _empty_output(qkv, kv_heads)
+    pairs, group = batch * kv_heads, out.shape[1] // kv_heads
+    plan = plan or _choose_plan(
+        pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
+    )
+    single = plan.splits == 1
+    partial, lse = (
+        (None, None) if single else _workspace(pairs * plan.splits * group, head_dim, qkv)
+    )
+    combine_rows = triton.next_power_of_2(group)
+    programmatic = programmatic_launch(qkv.device)
+    _rope_decode_kernel[(pairs, plan.splits)](
+        qkv,
+        cos,
+        sin,
+        k_cache,
+        v_cache,
+        position,
+        out,
+        partial,
+        lse,
+        None if single else arrival_counters("rope_decode", qkv.device, pairs),
+        *k_cache.stride()[:3],
+        *v_cache.stride()[:3],
+        _scale(None, head_dim) * LOG2_E,
+        KV_HEADS=kv_heads,
+        SPLITS=plan.splits,
+        GROUP=group,
+        GROUP_PADDED=max(MIN_DOT_ROWS, combine_rows),
+        HEAD_DIM=head_dim,
+        TILE_TOKENS=plan.tile_tokens,
+        COMBINE_ROWS=combine_rows,
+        COMBINE_UNROLL=plan.combine_unroll,
+        PROGRAMMATIC=programmatic,
+        PREFETCH=PREFETCH,
+        EARLY=EARLY,
+        num_warps=plan.num_warps,
+        num_stages=plan.num_stages,
+        launch_pdl=programmatic,
+    )
+    return out
+
+
+def _check(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+) -> None:
+    batch, rows, head_dim = qkv.shape
+    if head_dim < MIN_HEAD_DIM or head_dim & (head_dim - 1):
+        raise ValueError(
+            f"rope_decode: head_dim {head_dim} is not a power of two of at least {MIN_HEAD_DIM}"
+        )
+    kv_heads = k_cache.shape[1]
+    fits = k_cache.shape == v_cache.shape and k_cache.shape[::3] == (batch, head_dim)
+    if not fits or rows <= 2 * kv_heads or rows % kv_heads:
+        raise ValueError(
+            f"rope_decode: qkv {tuple(qkv.shape)}, k_cache {tuple(k_cache.shape)} and v_cache "
+            f"{tuple(v_cache.shape)} do not fit"
+        )
+    if any(angles.numel() != head_dim for angles in (cos, sin)):
+        raise ValueError("rope_decode: cos and sin must be those of one position")
+    if any(tensor.stride(-1) != 1 for tensor in (cos, sin, k_cache, v_cache)) or (
+        not qkv.is_contiguous()
+    ):
+        raise ValueError("rope_decode: qkv and the elements of a head must be contiguous")
+
+
+def _empty_output(qkv: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    batch, rows, head_dim = qkv.shape
+    return qkv.new_empty((batch, rows - 2 * kv_heads, head_dim))
+
+
+def _fake(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    position: torch.Tensor,
+) -> torch.Tensor:
+    refuse_shared_storage("rope_decode", k_cache, v_cache)
+    return _empty_output(qkv, k_cache.shape[1])
+
+
+_operator = register_operator(
+    "rope_decode",
+    rope_decode_reference,
+    launch_rope_decode,
+    _fake,
+    mutates_args=("k_cache", "v_cache"),
+)

@@ -1,0 +1,55 @@
+"""Figures of engines of other projects beside those of a bare loop over each one's own API.
+
+The loops are what tests/audit/bare_loops.py saved: the same model, lengths and batch size on the same
+machine, without a worker, a streamer or a check. How far a session's figures are from these is what
+this project's way of driving an engine costs.
+"""
+
+from collections.abc import Sequence
+
+from inference_benchmark.reporting.figures import median, runs
+from inference_benchmark.reporting.formats import markdown
+from inference_benchmark.reporting.labels import variant
+from inference_benchmark.reporting.units import UNKNOWN, milliseconds
+
+_METRICS = {"ttft_s": "TTFT", "tbot_s": "TBOT"}
+
+
+def bare_loop_table(results: Sequence[dict], loops: Sequence[dict]) -> str:
+    """A Markdown row per loop; a loop without a cell of its kind has no ratio.
+
+    results: of sessions, version 2. loops: as bare_loops.py writes them, times in seconds.
+    """
+    headers = ["model", "batch", "tokens", "engine"]
+    for title in _METRICS.values():
+        headers += [f"{title} ms", "bare loop", "ratio"]
+    return markdown([*headers, "n", "bare n"], [_row(results, loop) for loop in loops])
+
+
+def _row(results: Sequence[dict], loop: dict) -> list[str]:
+    cell = _cell_of(results, loop)
+    row = [
+        loop["model"],
+        str(loop["batch_size"]),
+        f"{loop['input_length']} -> {loop['output_length']}",
+        loop["engine"],
+    ]
+    for name in _METRICS:
+        own_s = median(cell, name) if cell is not None else None
+        ratio = UNKNOWN if own_s is None else f"{own_s / loop[name]:.3f}"
+        row += [milliseconds(own_s), milliseconds(loop[name]), ratio]
+    count = UNKNOWN if cell is None else str(runs(cell))
+    return [*row, count, str(len(loop["runs"]["all_s"]))]
+
+
+def _cell_of(results: Sequence[dict], loop: dict) -> dict | None:
+    """The cell that did the same work in the same engine."""
+    for result in results:
+        config = result["config"]
+        work = [config[name] for name in ("model_name", "input_length", "output_length")]
+        if work != [loop[name] for name in ("model", "input_length", "output_length")]:
+            continue
+        for cell in result["cells"]:
+            if (variant(cell), cell["batch_size"]) == (loop["engine"], loop["batch_size"]):
+                return cell
+    return None

@@ -1,0 +1,66 @@
+"""Of whole sessions: what one prints, how several differ, estimates beside the truth, start-up."""
+
+from inference_benchmark.reporting.figures import headlines, median
+from inference_benchmark.reporting.formats import markdown
+from inference_benchmark.reporting.labels import variant
+from inference_benchmark.reporting.reading import read_result
+from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
+from inference_benchmark.reporting.readme.measured import with_interval
+from inference_benchmark.reporting.session_sets import set_table
+from inference_benchmark.reporting.summary import summary_table
+
+
+def summary() -> str:
+    """What a session prints first, as it prints it."""
+    first, *_ = results_in("three_sessions")
+    return f"```text\n{summary_table(first)}\n```"
+
+
+def between_sessions(folder: str) -> str:
+    """By how much the sessions of a set differ."""
+    results = results_in(folder)
+    if len(results) < 2:
+        return "One session so far: nothing is known here of what differs between sessions."
+    return f"```text\n{set_table(results)}\n```"
+
+
+def extrapolation_check() -> str:
+    """Estimates from two depths beside measurements of the whole model in the same modes."""
+    estimates, measured = (
+        {
+            (result["config"]["model_name"], variant(cell), cell["batch_size"]): (result, cell)
+            for result in reversed(results_in(folder))  # of several sessions the first
+            for cell in result["cells"]
+            if cell["num_layers"] == result["config"]["full_num_layers"]
+        }
+        for folder in ("extrapolation", "session")
+    )
+    rows = [
+        [*key[:2], metric["title"], *_estimate_and_truth(cell, measured[key][1], metric)]
+        for key, (result, cell) in estimates.items()
+        for metric in headlines(result["workload"])
+    ]
+    headers = ["model", "mode", "ms", "ESTIMATE", "measured", "ESTIMATE / measured"]
+    return markdown(headers, rows)
+
+
+def _estimate_and_truth(estimate: dict, measured: dict, metric: dict) -> list[str]:
+    estimated, true = (median(cell, metric["name"]) for cell in (estimate, measured))
+    return [
+        with_interval(estimate, metric),
+        with_interval(measured, metric),
+        f"{estimated / true:.3f}",
+    ]
+
+
+def cold_starts(folder: str) -> str:
+    """Start-up of the first cell of each file, in seconds."""
+    stages = ("build_s", "setup_s", "compile_prefill_s", "compile_decode_s", "first_token_s")
+    rows = []
+    for path in sorted((PUBLISHED / folder).glob("*.json")):
+        result = read_result(path)
+        cold_start = result["cells"][0]["cold_start"]
+        times = [*(cold_start[stage] for stage in stages), result["config"]["ready_s"]]
+        rows.append([path.stem.replace("_", " "), *(f"{time:.2f}" for time in times)])
+    headers = ["session", "build", "setup", "prefill", "decode", "token 1", "to the first run"]
+    return markdown(headers, rows)

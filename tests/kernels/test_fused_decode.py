@@ -1,0 +1,280 @@
+"""Kernels that do several steps of a decode step at once, against their references in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from kernel_checks import (
+    DEVICE,
+    TOLERANCE,
+    assert_close,
+    doubles,
+    interpreted_only,
+    on_gpu,
+    run_in_interpreter,
+    same_bits,
+    starts_interpreter,
+)
+
+from inference_benchmark.kernels import norm_gemv as norm_module
+from inference_benchmark.kernels._registration import NAMESPACE
+from inference_benchmark.kernels.flash_decode import Plan, flash_decode_reference
+from inference_benchmark.kernels.norm_gemv import (
+    launch_norm_gemv,
+    launch_norm_swiglu,
+    norm_gemv,
+    norm_gemv_reference,
+    norm_swiglu,
+    norm_swiglu_reference,
+)
+from inference_benchmark.kernels.rope_cache import rope_and_cache_reference
+from inference_benchmark.kernels.rope_decode import (
+    launch_rope_decode,
+    rope_decode,
+    rope_decode_reference,
+)
+
+EPS = 1e-5
+_LAUNCHES = {"gemv": launch_norm_gemv, "swiglu": launch_norm_swiglu}
+_OPERATORS = {"gemv": norm_gemv, "swiglu": norm_swiglu}
+_REFERENCES = {"gemv": norm_gemv_reference, "swiglu": norm_swiglu_reference}
+
+
+def vectors_and_matrix(
+    out_features: int, in_features: int, dtype: torch.dtype, device: str = DEVICE
+) -> tuple[torch.Tensor, ...]:
+    """update, residual, norm weight, weight."""
+    torch.manual_seed(0)
+    shapes = ((1, 1, in_features), (1, 1, in_features), (in_features,), (out_features, in_features))
+    *vectors, weight = (torch.randn(shape, device=device) for shape in shapes)
+    return tuple(tensor.to(dtype) for tensor in (*vectors, weight / math.sqrt(in_features)))
+
+
+def expected_of(name: str, inputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """In float64, of the sum as it is rounded: what the residual stream holds."""
+    total = (inputs[0] + inputs[1]).double()
+    zeros = torch.zeros_like(total)
+    return _REFERENCES[name](zeros, total, *doubles(inputs[2:]), EPS)[0]
+
+
+def check_norm(name: str, compute: Callable, inputs: tuple[torch.Tensor, ...]) -> None:
+    dtype = inputs[0].dtype
+    before = inputs[1].clone()
+    out, total = compute(*inputs, EPS)
+    # A product of two sums that may nearly cancel, of which there are few here.
+    roundings = 5e-6 if name == "swiglu" else 0.0
+    assert_close(out, expected_of(name, inputs), dtype, roundings)
+    assert torch.equal(total, inputs[0] + inputs[1])
+    assert torch.equal(inputs[1], before)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attention shape, visited at each position with fresh caches."""
+
+    batch: int = 2
+    kv_heads: int = 2
+    group: int = 4
+    head_dim: int = 64
+    cache_length: int = 37
+    positions: tuple[int, ...] = (0, 1, 15, 16, 17, 32, 36)
+    dtype: torch.dtype = torch.float32
+    plan: Plan | None = None
+
+    def inputs(self, position: int, device: str = DEVICE) -> tuple[torch.Tensor, ...]:
+        """qkv, cos, sin, caches and position; whatever is not filled yet is poison."""
+        torch.manual_seed(position)
+        rows = self.kv_heads * (self.group + 2)
+        qkv = torch.randn(self.batch, rows, self.head_dim, device=device)
+        angles = torch.randn(1, self.head_dim // 2, device=device)
+        cos, sin = angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
+        shape = (self.batch, self.kv_heads, self.cache_length, self.head_dim)
+        caches = [torch.randn(shape, device=device).to(self.dtype) for _ in range(2)]
+        for cache in caches:
+            cache[:, :, position::2] = math.nan
+            cache[:, :, position + 1 :: 2] = math.inf
+        where = torch.full((1,), position, dtype=torch.int64, device=device)
+        return (qkv.to(self.dtype), cos, sin, *caches, where)
+
+
+def check_rope_decode(case: Case, compute: Callable) -> None:
+    for position in case.positions:
+        inputs = case.inputs(position)
+        wide = doubles(inputs)
+        before = [cache.clone() for cache in inputs[3:5]]
+        # Rotated queries and keys are rounded, as the two kernels do that this one replaces.
+        expected = two_steps(inputs, wide)
+        assert_close(compute(*inputs), expected, case.dtype)
+        for cache, reference, old in zip(inputs[3:5], wide[3:5], before, strict=True):
+            assert_close(cache[:, :, position], reference[:, :, position], case.dtype)
+            assert same_bits(cache[:, :, :position], old[:, :, :position])
+            assert same_bits(cache[:, :, position + 1 :], old[:, :, position + 1 :])
+
+
+def two_steps(inputs: tuple[torch.Tensor, ...], wide: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """Attention in float64 over queries and caches as their type holds them; fills the wide
+    caches."""
+    qkv, cos, sin, k_cache, v_cache, position = inputs
+    kv_heads = k_cache.shape[1]
+    parts = qkv[:, :, None].split((qkv.shape[1] - 2 * kv_heads, kv_heads, kv_heads), dim=1)
+    copies = k_cache.clone(), v_cache.clone()
+    q = rope_and_cache_reference(*parts, cos, sin, *copies, position)
+    for cache, copy in zip(wide[3:5], copies, strict=True):
+        cache.copy_(copy)
+    return flash_decode_reference(q[:, :, 0].double(), wide[3], wide[4], position)
+
+
+# The references, and the operators on a CPU.
+
+
+def test_the_norm_stands_between_sum_and_product() -> None:
+    inputs = doubles(vectors_and_matrix(6, 10, torch.float32, "cpu"))
+    update, residual, norm_weight, weight = inputs
+    total = (update + residual)[0, 0]
+    normalised = total / (total.square().mean() + EPS).sqrt() * norm_weight
+    product = weight @ normalised
+    out, stream = norm_gemv_reference(*inputs, EPS)
+    torch.testing.assert_close(out[0, 0], product)
+    torch.testing.assert_close(stream[0, 0], total)
+    gate, up = product[:3], product[3:]
+    activated, _ = norm_swiglu_reference(*inputs, EPS)
+    torch.testing.assert_close(activated[0, 0], gate / (1 + (-gate).exp()) * up)
+
+
+def test_one_kernel_is_rotation_then_attention() -> None:
+    case = replace(Case(), dtype=torch.float64)
+    for position in (0, 5, 36):
+        inputs = case.inputs(position, "cpu")
+        other = tuple(tensor.clone() for tensor in inputs)
+        expected = two_steps(inputs, other)
+        torch.testing.assert_close(rope_decode_reference(*inputs), expected)
+        torch.testing.assert_close(inputs[3], other[3], equal_nan=True)
+
+
+def test_operators_are_registered_correctly() -> None:
+    operators = getattr(torch.ops, NAMESPACE)
+    inputs = vectors_and_matrix(6, 40, torch.float32, "cpu")
+    torch.library.opcheck(operators.norm_gemv.default, (*inputs, EPS))
+    torch.library.opcheck(operators.norm_swiglu.default, (*inputs, EPS))
+    torch.library.opcheck(operators.rope_decode.default, Case().inputs(36, "cpu"))
+
+
+def test_compiling_refuses_caches_that_share_storage() -> None:
+    qkv, cos, sin, k_cache, _, position = Case().inputs(36, "cpu")
+    caches = torch.zeros(2, *k_cache.shape)
+    compiled = torch.compile(rope_decode, fullgraph=True, backend="aot_eager")
+    with pytest.raises(Exception, match="must not share storage"):
+        compiled(qkv, cos, sin, caches[0], caches[1], position)
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    update, residual, norm_weight, weight = vectors_and_matrix(6, 40, torch.float32, "cpu")
+    with pytest.raises(ValueError, match="not single rows of 40"):
+        launch_norm_gemv(update.repeat(1, 2, 1), residual, norm_weight, weight, EPS)
+    with pytest.raises(ValueError, match="of one dtype"):
+        launch_norm_swiglu(update, residual, norm_weight.half(), weight, EPS)
+    qkv, cos, sin, k_cache, v_cache, position = Case().inputs(0, "cpu")
+    with pytest.raises(ValueError, match="do not fit"):
+        launch_rope_decode(qkv[:1], cos, sin, k_cache, v_cache, position)
+    with pytest.raises(ValueError, match="of one position"):
+        launch_rope_decode(qkv, cos.repeat(2, 1), sin, k_cache, v_cache, position)
+    with pytest.raises(ValueError, match="power of two"):
+        launch_rope_decode(qkv[..., :48], cos, sin, k_cache, v_cache, position)
+
+
+# Through Triton's interpreter.
+
+INTERPRETED_CASES = [
+    Case(positions=(0, 16, 36), plan=Plan(3, 16)),
+    Case(batch=1, group=1, dtype=torch.float16, plan=Plan(2, 16)),
+    Case(batch=1, kv_heads=1, group=5, positions=(0, 16, 36), plan=Plan(1, 16)),
+    Case(batch=1, head_dim=128, cache_length=161, positions=(15, 16, 159, 160)),
+    Case(batch=1, kv_heads=1, head_dim=16, cache_length=170, positions=(168,), plan=Plan(11, 16)),
+]
+
+
+@interpreted_only
+@pytest.mark.parametrize("case", INTERPRETED_CASES, ids=str)
+def test_interpreted_rope_decode(case: Case, poisoned_memory: None) -> None:
+    check_rope_decode(case, lambda *inputs: launch_rope_decode(*inputs, plan=case.plan))
+
+
+@interpreted_only
+@pytest.mark.parametrize("name", list(_LAUNCHES))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(("out_features", "in_features"), [(6, 1024), (10, 1000), (2, 2500)])
+def test_interpreted_norms(
+    out_features: int, in_features: int, dtype: torch.dtype, name: str, poisoned_memory: None
+) -> None:
+    inputs = vectors_and_matrix(out_features, in_features, dtype)
+    check_norm(name, _LAUNCHES[name], inputs)
+    plan = norm_module.Plan(rows=4, columns=512, num_warps=4)
+    check_norm(name, lambda *given: _LAUNCHES[name](*given, plan), inputs)
+
+
+class TestInterpreter:
+    pytestmark = starts_interpreter
+
+    def test_kernels_in_the_interpreter(self) -> None:
+        run_in_interpreter(__file__)
+
+
+# On a GPU.
+
+GPU_POSITIONS = (0, 1, 15, 16, 63, 64, 65, 127, 128, 255, 256)
+GPU_CASES = [
+    Case(group=group, head_dim=dim, cache_length=257, positions=GPU_POSITIONS, dtype=dtype)
+    for group in (1, 4, 5)
+    for dim in (64, 128)
+    for dtype in (torch.bfloat16, torch.float32)
+] + [
+    Case(1, 8, 4, 128, 2048, (0, 1499, 2047), torch.bfloat16),
+    Case(32, 8, 4, 128, 700, (0, 64, 511, 699), torch.bfloat16),
+    Case(3, 1, 8, 64, 999, (0, 512, 998), torch.float16),
+]
+
+
+class TestOnGpu:
+    pytestmark = on_gpu
+
+    @pytest.mark.parametrize("case", GPU_CASES, ids=str)
+    def test_rope_decode(self, case: Case, poisoned_memory: None) -> None:
+        check_rope_decode(case, rope_decode)
+
+    @pytest.mark.parametrize("name", list(_OPERATORS))
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize(
+        ("out_features", "in_features"),
+        [(6144, 4096), (28672, 4096), (3072, 2048), (1000, 14336), (34, 1376), (8, 100)],
+    )
+    def test_norms(
+        self,
+        out_features: int,
+        in_features: int,
+        dtype: torch.dtype,
+        name: str,
+        poisoned_memory: None,
+    ) -> None:
+        check_norm(name, _OPERATORS[name], vectors_and_matrix(out_features, in_features, dtype))
+
+    def test_one_graph_serves_every_position(self, poisoned_memory: None) -> None:
+        case = Case(1, 8, 4, 128, 300, (0, 1, 63, 64, 298, 299, 7), torch.bfloat16)
+        static = case.inputs(299)
+        rope_decode(*static)  # compiles the kernel
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = rope_decode(*static)
+
+        def replay(*inputs: torch.Tensor) -> torch.Tensor:
+            for target, value in zip(static, inputs, strict=True):
+                target.copy_(value)
+            graph.replay()
+            for cache, filled in zip(inputs[3:5], static[3:5], strict=True):
+                cache.copy_(filled)
+            return out
+
+        check_rope_decode(case, replay)

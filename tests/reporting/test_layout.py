@@ -1,0 +1,52 @@
+"""How labels that are too long for a table are broken, and that its numbers stay where they were."""
+
+import pytest
+
+from inference_benchmark.reporting.layout import TERMINAL, fitted, label_lines
+
+LABELS = (
+    "thunder:nvfuser,transformerengine+kernels+graphs b1 fp8+head",
+    "thunder[no nvfuser]+graphs b1 d4096 4L EST",
+    "inductor+graphs@my_own_model:build b128",
+)
+
+
+@pytest.mark.parametrize(
+    ("label", "width", "lines"),
+    [
+        ("thunder+graphs b1", 17, ["thunder+graphs b1"]),
+        ("thunder+graphs b1", 16, ["thunder+graphs", "b1"]),
+        (
+            LABELS[0],
+            21,
+            ["thunder:nvfuser,", "transformerengine", "+kernels+graphs b1", "fp8+head"],
+        ),
+        (LABELS[1], 20, ["thunder[no nvfuser]", "+graphs b1 d4096 4L", "EST"]),
+        (LABELS[2], 20, ["inductor+graphs", "@my_own_model:build", "b128"]),
+        ("eager@" + 12 * "x" + " b1", 8, ["eager", "@xxxxxxx", "xxxxx b1"]),  # no place to break at
+        ("", 8, [""]),
+    ],
+)
+def test_a_label_is_broken_where_its_parts_meet(label, width, lines):
+    assert label_lines(label, width) == lines
+
+
+def test_numbers_stand_beside_the_first_line_of_a_label():
+    numbers = ["100.0±0.3", "10.00±0.02", "32%", "35.71", "1.52x faster", "valid"]
+    headers = ["cell", "TTFT", "TBOT", "limit", "tok/s", "speed-up", "verdict"]
+    text = fitted([[label, *numbers] for label in LABELS], headers, {"speed-up": 12})
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= TERMINAL
+    column = lines[0].index("TTFT") + len("TTFT")
+    starts = [line for line in lines[2:] if "valid" in line]
+    assert [line.split()[0] for line in starts] == [
+        "thunder:nvfuser,",
+        "thunder[no",
+        "inductor+graphs",
+    ]
+    for line in starts:
+        assert line[:column].endswith("100.0±0.3")
+        assert " ".join(line.split()).endswith(" ".join(numbers))
+    for line in set(lines[2:]) - set(starts):  # the rest of a label, and nothing else
+        assert any(line.strip() in label for label in LABELS)
+        assert len(line.rstrip()) < column
