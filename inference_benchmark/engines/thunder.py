@@ -26,6 +26,7 @@ from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
 from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
+from inference_benchmark.kernels.quantized_experts import quantized_experts
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.rope_decode import rope_decode
 from inference_benchmark.kernels.routed_experts import routed_experts
@@ -107,6 +108,7 @@ def _register_operators():
         (norm_swiglu, like_product, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
+        (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),

@@ -58,11 +58,13 @@ def _expert_gate_up_gemv_kernel(
     indices_ptr,  # [tokens, PER_TOKEN]
     shares_ptr,  # [tokens, PER_TOKEN]
     gate_up_ptr,  # [experts, 2 * WIDTH, IN_FEATURES]
+    scales_ptr,  # of 8-bit weights [experts, 2 * WIDTH]
     out_ptr,  # [tokens * PER_TOKEN, WIDTH]
     PER_TOKEN: tl.constexpr,
     IN_FEATURES: tl.constexpr,
     WIDTH: tl.constexpr,
     GATES_INPUT: tl.constexpr,
+    SCALED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
@@ -97,8 +99,12 @@ def _expert_gate_up_gemv_kernel(
         if start + COLUMNS < IN_FEATURES:
             gate_tile = _load_weights(gate_rows, inside_rows, start + COLUMNS, IN_FEATURES, COLUMNS)
             up_tile = _load_weights(up_rows, inside_rows, start + COLUMNS, IN_FEATURES, COLUMNS)
-    gate = tl.sum(gate, axis=1)
-    result = gate * tl.sigmoid(gate) * tl.sum(up, axis=1)
+    gate, up = tl.sum(gate, axis=1), tl.sum(up, axis=1)
+    if SCALED:
+        scales = scales_ptr + expert * (2 * WIDTH) + rows
+        gate *= tl.load(scales, mask=rows < WIDTH, other=0.0)
+        up *= tl.load(scales + WIDTH, mask=rows < WIDTH, other=0.0)
+    result = gate * tl.sigmoid(gate) * up
     out = out_ptr + pair.to(tl.int64) * WIDTH + rows
     tl.store(out, result.to(out_ptr.dtype.element_ty), mask=rows < WIDTH)
 
@@ -109,11 +115,13 @@ def _expert_down_gemv_kernel(
     indices_ptr,  # [tokens, PER_TOKEN]
     shares_ptr,  # [tokens, PER_TOKEN]
     down_ptr,  # [experts, OUT_FEATURES, WIDTH]
+    scales_ptr,  # of 8-bit weights [experts, OUT_FEATURES]
     out_ptr,  # [tokens, OUT_FEATURES]
     PER_TOKEN: tl.constexpr,
     OUT_FEATURES: tl.constexpr,
     WIDTH: tl.constexpr,
     GATES_INPUT: tl.constexpr,
+    SCALED: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     TILES: tl.constexpr,  # of COLUMNS, that cover WIDTH
@@ -141,7 +149,11 @@ def _expert_down_gemv_kernel(
         x = tl.load(x_ptr + inside, mask=inside < WIDTH, other=0.0).to(tl.float32)
         if not GATES_INPUT:
             x *= tl.load(shares_ptr + pair).to(tl.float32)
-        total += tile.to(tl.float32) * x[None, :]
+        products = tile.to(tl.float32) * x[None, :]
+        if SCALED:
+            scales = scales_ptr + expert * OUT_FEATURES + rows
+            products *= tl.load(scales, mask=rows < OUT_FEATURES, other=0.0)[:, None]
+        total += products
         if step + 1 < PER_TOKEN * TILES:
             if (step + 1) % TILES == 0:
                 expert = tl.load(indices_ptr + first_pair + (step + 1) // TILES).to(tl.int64)
@@ -161,11 +173,13 @@ def launch_expert_gemv(
     down: torch.Tensor,
     gates_input: bool,
     plans: tuple[Plan, Plan] | None = None,
+    scales: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """The weighted sum of each token's experts by the Triton kernels, on the current stream.
 
     Arguments and result are those of routed_experts; sums are in fp32, rounded once per kernel.
     plans: of both kernels; None: those of choose_plan.
+    scales: of the rows of gate_up and of down, where these are of 8 bits.
     """
     if not (gate_up.is_contiguous() and down.is_contiguous()):
         raise ValueError("expert_gemv: the experts' weights must be contiguous")
@@ -183,11 +197,13 @@ def launch_expert_gemv(
         indices,
         shares,
         gate_up,
+        gate_up if scales is None else scales[0],
         activation,
         PER_TOKEN=per_token,
         IN_FEATURES=hidden_size,
         WIDTH=width,
         GATES_INPUT=gates_input,
+        SCALED=scales is not None,
         ROWS=first.rows,
         COLUMNS=first.columns,
         PROGRAMMATIC=programmatic,
@@ -199,11 +215,13 @@ def launch_expert_gemv(
         indices,
         shares,
         down,
+        down if scales is None else scales[1],
         out,
         PER_TOKEN=per_token,
         OUT_FEATURES=hidden_size,
         WIDTH=width,
         GATES_INPUT=gates_input,
+        SCALED=scales is not None,
         ROWS=second.rows,
         COLUMNS=second.columns,
         TILES=cdiv(width, second.columns),

@@ -24,7 +24,7 @@ from inference_benchmark.kernels._registration import (
     tl,
 )
 from inference_benchmark.kernels.arrivals import arrival_counters
-from inference_benchmark.kernels.few_rows import x_tile
+from inference_benchmark.kernels.fp8_few_rows import x_tile
 
 # Up to which it was measured: at 32 rows an H200 reads the matrices of Llama 3.1 8B 5 to 14 % faster
 # than the library does, but for the one of queries, keys and values, where both are equal.

@@ -19,8 +19,11 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
-from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows_bytes
-from inference_benchmark.kernels.packed_words import launch_scale_rows
+from inference_benchmark.kernels.fp8_few_rows import (
+    MAX_ROWS,
+    launch_few_rows_bytes,
+    launch_scale_rows,
+)
 
 VECTOR = 8  # weights that a thread loads at a time, and as many 2-byte values of x: 16 bytes
 

@@ -1,6 +1,6 @@
 """A linear layer over 4-bit integers in groups of 128 of a row, with a scale per group.
 
-One row of x is packed_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
+One row of x is integer_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
-from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
-from inference_benchmark.kernels.packed_words import WORDS, launch_unpack
+from inference_benchmark.kernels.integer_gemv import DTYPES, launch_integer_gemv
+from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
+from inference_benchmark.kernels.packed_words import launch_unpack
 
 GROUP = 128
-PER_WORD = 8
 SYMMETRIC_ZERO = 8  # what the value 0 is stored as where groups have no zero points
 
 
@@ -25,33 +25,26 @@ def int4_linear(
 
     Args:
         x: [..., in_features], contiguous.
-        words: [out_features, groups * 16], int32: bits 4i to 4i + 3 of word j of a group are the
-            stored value of the group's column 16 i + j. Columns beyond in_features are ignored.
+        words: [out_features, groups * 16], int32, as packed_matrix describes them. Columns beyond
+            in_features are ignored.
         scales: [out_features, groups], bf16.
         zeros: [out_features, groups], uint8; None: 8 everywhere.
 
     Returns:
-        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
-        more the weights are rounded to x's dtype first.
+        [..., out_features] of x's dtype. Sums are exact or in fp32, rounded once; for one row x is in
+        16-bit fixed point, for prompts the weights are rounded to x's dtype first.
     """
     return _operator(x, words, scales, zeros)
 
 
 def pack_int4(values: torch.Tensor) -> torch.Tensor:
     """Numbers 0 to 15 [rows, groups * 128] -> words [rows, groups * 16], int32."""
-    planes = values.to(torch.int32).view(values.shape[0], -1, PER_WORD, WORDS)
-    words = torch.zeros_like(planes[:, :, 0])
-    for plane in range(PER_WORD):
-        words |= planes[:, :, plane] << (4 * plane)
-    return words.flatten(1)
+    return pack(values, "int4")
 
 
 def unpack_int4(words: torch.Tensor) -> torch.Tensor:
     """words [rows, groups * 16] -> stored values [rows, groups * 128], uint8."""
-    # Byte by byte, of which a word has its first in the lowest bits.
-    parts = words.view(torch.uint8).view(words.shape[0], -1, WORDS, PER_WORD // 2)
-    values = torch.stack((parts & 15, parts >> 4), dim=-1).flatten(3)  # [rows, groups, 16, 8]
-    return values.transpose(2, 3).flatten(1)
+    return unpack(words, "int4")
 
 
 def dequantize_int4(
@@ -75,17 +68,16 @@ def _launch(
     x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
 ) -> torch.Tensor:
     x = x.contiguous()
+    packed = PackedMatrix("int4" if zeros is None else "int4_zeros", words, scales, zeros)
     num_rows = x.numel() // x.shape[-1]
-    if num_rows == 1:
-        return launch_packed_gemv("int4", x, words, scales, zeros)
+    if num_rows == 1 and x.dtype in DTYPES:
+        return launch_integer_gemv(x, packed)
     if num_rows <= MAX_ROWS:
-        return launch_few_rows("int4", x, words, scales, zeros)
-    return F.linear(x, launch_unpack("int4", words, scales, x.shape[-1], x.dtype, zeros))
+        return launch_few_rows(x, packed)
+    return F.linear(x, launch_unpack(packed, x.shape[-1], x.dtype))
 
 
-def _fake(
-    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
-) -> torch.Tensor:
+def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor | None) -> torch.Tensor:
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 

@@ -1,7 +1,7 @@
 """A linear layer over 4-bit NormalFloat in groups of 64 of a row (QLoRA, arXiv:2305.14314).
 
 A weight is one of 16 quantiles of the normal distribution times its group's scale, itself 8 bits of
-a float around the mean of all scales. One row of x is packed_gemv's; more get the matrix unpacked.
+a float around the mean of all scales. One row of x is nf4_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
-from inference_benchmark.kernels.int4_linear import unpack_int4
-from inference_benchmark.kernels.packed_gemv import launch_packed_gemv
+from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
+from inference_benchmark.kernels.integer_gemv import DTYPES
+from inference_benchmark.kernels.nf4_gemv import launch_nf4_gemv
+from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
 
 GROUP = 64
@@ -38,21 +40,14 @@ LEVELS = (
 )
 
 
-def nf4_linear(
-    x: torch.Tensor,
-    words: torch.Tensor,
-    scales: torch.Tensor,
-    scale_scales: torch.Tensor,
-    scale_mean: torch.Tensor,
-    levels: torch.Tensor,
-) -> torch.Tensor:
+def nf4_linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
     """x @ matrix.T, matrix[r, c] = level of the stored value * its group's scale.
 
     Args:
         x: [..., in_features], contiguous.
-        words: [out_features, groups * 8], int32: bits 4i to 4i + 3 of word j of a block of 16
-            words are the stored value of the block's column 16 i + j. Columns beyond in_features
-            are ignored.
+        weights: words, scales, scale_scales, scale_mean, levels:
+        words: [out_features, groups * 8], int32, as packed_matrix describes them. Columns beyond
+            in_features are ignored.
         scales: [out_features, groups], float8_e4m3fn. A group's scale is this times its block's
             entry of scale_scales, plus scale_mean.
         scale_scales: [blocks], fp32, one for each 256 groups in the order of memory.
@@ -60,15 +55,20 @@ def nf4_linear(
         levels: [16], fp32.
 
     Returns:
-        [..., out_features] of x's dtype. For one row products and sums are in fp32, rounded once; for
-        more the weights are rounded to x's dtype first.
+        [..., out_features] of x's dtype. Products and sums are in fp32, rounded once; for a few rows
+        the levels are rounded to x's dtype first, for prompts the weights are.
     """
-    return _operator(x, words, scales, scale_scales, scale_mean, levels)
+    return _operator(x, *weights)
+
+
+def pack_nf4(values: torch.Tensor) -> torch.Tensor:
+    """Numbers of levels [rows, groups * 64] -> words [rows, groups * 8], int32."""
+    return pack(values, "nf4")
 
 
 def unpack_nf4(words: torch.Tensor) -> torch.Tensor:
     """words [rows, groups * 8] -> stored values [rows, groups * 64], int32."""
-    return unpack_int4(words).to(torch.int32)
+    return unpack(words, "nf4").to(torch.int32)
 
 
 def group_scales(
@@ -79,16 +79,11 @@ def group_scales(
     return scales.to(scale_scales.dtype) * of_block + scale_mean
 
 
-def dequantize_nf4(
-    words: torch.Tensor,
-    scales: torch.Tensor,
-    scale_scales: torch.Tensor,
-    scale_mean: torch.Tensor,
-    levels: torch.Tensor,
-) -> torch.Tensor:
-    """The matrix [rows, groups * 64], fp32."""
-    values = levels[unpack_nf4(words)].view(*scales.shape, GROUP)
-    return (values * group_scales(scales, scale_scales, scale_mean)[:, :, None]).flatten(1)
+def dequantize_nf4(words: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
+    """The matrix [rows, groups * 64], fp32; further as nf4_linear's."""
+    *scales, levels = further
+    values = levels[unpack_nf4(words)].view(*scales[0].shape, GROUP)
+    return (values * group_scales(*scales)[:, :, None]).flatten(1)
 
 
 def nf4_linear_reference(
@@ -104,30 +99,18 @@ def nf4_linear_reference(
     return F.linear(x, matrix[:, : x.shape[-1]].to(x.dtype))
 
 
-def _launch(
-    x: torch.Tensor,
-    words: torch.Tensor,
-    scales: torch.Tensor,
-    scale_scales: torch.Tensor,
-    scale_mean: torch.Tensor,
-    levels: torch.Tensor,
-) -> torch.Tensor:
-    x = x.contiguous()
+def _launch(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
+    scales, *rest = further
+    x, packed = x.contiguous(), PackedMatrix("nf4", words, scales, None, *rest)
     num_rows = x.numel() // x.shape[-1]
-    further = (scale_scales, scale_mean, levels)
-    if num_rows == 1:
-        return launch_packed_gemv("nf4", x, words, scales, nf4=further)
-    return F.linear(x, launch_unpack("nf4", words, scales, x.shape[-1], x.dtype, nf4=further))
+    if num_rows == 1 and x.dtype in DTYPES:
+        return launch_nf4_gemv(x, packed)
+    if num_rows <= MAX_ROWS:
+        return launch_few_rows(x, packed)
+    return F.linear(x, launch_unpack(packed, x.shape[-1], x.dtype))
 
 
-def _fake(
-    x: torch.Tensor,
-    words: torch.Tensor,
-    scales: torch.Tensor,
-    scale_scales: torch.Tensor,
-    scale_mean: torch.Tensor,
-    levels: torch.Tensor,
-) -> torch.Tensor:
+def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 

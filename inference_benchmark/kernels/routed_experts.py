@@ -18,6 +18,7 @@ A few pairs need no sorting: two kernels of ours read the rows of each pair's ex
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -90,15 +91,36 @@ def _grouped(
     gates_input: bool,
     fused: bool = False,
 ) -> torch.Tensor:
+    def gate_and_up(rows: Tensor, experts: Tensor, ends: Tensor) -> Tensor:
+        return grouped_linear(rows, gate_up, experts, ends)
+
+    def projected(rows: Tensor, experts: Tensor, ends: Tensor) -> Tensor:
+        return grouped_linear(rows, down, experts, ends)
+
+    pairs = hidden, expert_indices, expert_weights
+    return run_sorted(*pairs, gate_up.shape[0], gate_and_up, projected, gates_input)
+
+
+def run_sorted(
+    hidden: Tensor,
+    expert_indices: Tensor,
+    expert_weights: Tensor,
+    num_experts: int,
+    gate_up: Callable[[Tensor, Tensor, Tensor], Tensor],
+    down: Callable[[Tensor, Tensor, Tensor], Tensor],
+    gates_input: bool,
+) -> Tensor:
+    """As routed_experts, of two layers: functions of rows [pairs, in], the experts of these, which
+    are sorted, and where each expert's rows end."""
     tokens, per_token = expert_indices.shape
     experts, order = torch.sort(expert_indices.reshape(-1), stable=True)  # [pairs]
-    ends = end_offsets(experts, gate_up.shape[0])
+    ends = end_offsets(experts, num_experts)
     shares = expert_weights.reshape(-1).index_select(0, order)[:, None]
     rows = hidden.index_select(0, order // per_token)
     if gates_input:
         rows.mul_(shares)
-    gate, up = _grouped_linear(rows, gate_up, experts, ends).chunk(2, dim=-1)
-    out = _grouped_linear(F.silu(gate) * up, down, experts, ends)
+    gate, up = gate_up(rows, experts, ends).chunk(2, dim=-1)
+    out = down(F.silu(gate) * up, experts, ends)
     if not gates_input:
         out.mul_(shares)
     by_token = torch.empty_like(out).index_copy_(0, order, out)
@@ -125,7 +147,7 @@ def end_offsets(experts: Tensor, num_experts: int) -> Tensor:
     return torch.searchsorted(experts, every, right=True, out_int32=True)
 
 
-def _grouped_linear(rows: Tensor, weights: Tensor, experts: Tensor, ends: Tensor) -> Tensor:
+def grouped_linear(rows: Tensor, weights: Tensor, experts: Tensor, ends: Tensor) -> Tensor:
     """rows [pairs, in], weights [experts, out, in] -> [pairs, out]."""
     if _has_grouped_product(rows, weights):
         return _grouped_mm(rows, weights.transpose(1, 2), offs=ends)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from inference_benchmark.model.parts import LayerConfig
-from inference_benchmark.model.weight_format import Matrix, Precision, WeightFormat
+from inference_benchmark.model.weight_format import Matrix, Precision
 
 _FP32_BYTES = 4
 
@@ -96,9 +96,20 @@ class Arithmetic:
 
     # Bytes
 
-    def linear_bytes(self, weight_format: WeightFormat) -> int:
-        """Bytes that all layers' matrices occupy in this format, those kept in fp32 aside."""
-        return self._over_layers(lambda layer: _bytes(self._matrices(layer), weight_format))
+    def linear_bytes(self, precision: Precision) -> int:
+        """Bytes that all layers' matrices occupy, those kept in fp32 aside."""
+        return self._over_layers(lambda layer: _bytes(self._matrices(layer), precision))
+
+    def stored_bytes(self, precision: Precision) -> int:
+        """Of those the bytes that are in the weight format, and in no other of the same model."""
+        return self._over_layers(lambda layer: _bytes(self._stored(layer), precision))
+
+    def largest_stored_bytes(self, precision: Precision) -> int:
+        """The same of a single layer, the largest."""
+        return max(_bytes(self._stored(layer), precision) for layer in self.layer_kinds)
+
+    def _stored(self, layer: LayerConfig) -> list[Matrix]:
+        return [matrix for matrix in self._matrices(layer) if not matrix.keeps_base_type]
 
     def head_bytes(self, precision: Precision) -> int:
         """Bytes of the head's matrix; a tied one is the embedding table, unless it is quantised."""
@@ -110,7 +121,7 @@ class Arithmetic:
         has_own_head = precision.with_head or not self.tied_embeddings
         rest = self.embedding_parameters + self.norm_parameters
         return (
-            self.linear_bytes(precision.weight_format)
+            self.linear_bytes(precision)
             + (self.head_bytes(precision) if has_own_head else 0)
             + rest * precision.base_bytes
             + self.fp32_parameters * _FP32_BYTES
@@ -131,7 +142,7 @@ class Arithmetic:
         the expected number of distinct ones.
         """
         linear = self._over_layers(
-            lambda layer: _bytes(self._matrices_used(layer, num_tokens), precision.weight_format)
+            lambda layer: _bytes(self._matrices_used(layer, num_tokens), precision)
         )
         rest = self.norm_parameters + num_tokens * self.hidden_size
         linear += self.head_bytes(precision)
@@ -207,5 +218,5 @@ def _parameters(matrices: Iterable[Matrix]) -> int:
     return round(sum(matrix.parameters for matrix in matrices))
 
 
-def _bytes(matrices: Iterable[Matrix], weight_format: WeightFormat) -> int:
-    return round(sum(weight_format.matrix_bytes(matrix) for matrix in matrices))
+def _bytes(matrices: Iterable[Matrix], precision: Precision) -> int:
+    return round(sum(precision.matrix_bytes(matrix) for matrix in matrices))

@@ -149,7 +149,7 @@ class LayerPart:
     def _ffn(self, model: ModelConfig, precision: Precision, batch_size: int) -> Work:
         tokens, fp32 = batch_size * self.tokens, self.fp32_parameters(model)
         read = self.matrices(model, tokens)
-        weights = sum(precision.weight_format.matrix_bytes(matrix) for matrix in read)
+        weights = sum(precision.matrix_bytes(matrix) for matrix in read)
         multiplied = sum(matrix.parameters for matrix in self.matrices(model)) + fp32
         moved = weights + fp32 * _FP32_BYTES + _in_and_out(model, precision, tokens)
         return Work(2 * multiplied * tokens, moved)

@@ -14,6 +14,7 @@ from torch import nn
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.linear import QuantizedLinear
+from inference_benchmark.model.stored_modules import modules_to_store, stored
 from inference_benchmark.model.weights import empty_decoder, initialize
 from inference_benchmark.parallel.sharding import Shard
 
@@ -36,18 +37,18 @@ class FormatDecoders:
     @torch.no_grad()
     def store_layer(self, index: int) -> None:
         """Store the matrices of a layer, which the base decoder must have, in every format."""
-        for path, linear in linear_layers(self.base.layers[index]).items():
+        for path, module in modules_to_store(self.base.layers[index]).items():
             for name, precision in self._precisions.items():
-                stored = QuantizedLinear(linear.weight, precision.weight_format)
-                setattr(self.decoders[name].layers[index], path, stored)
+                in_format = stored(module, precision.weight_format)
+                setattr(self.decoders[name].layers[index], path, in_format)
 
     @torch.no_grad()
     def release_layer(self, index: int) -> None:
         """Give up the base decoder's own matrices of a layer, unless they are kept."""
         if self.keeps_base:
             return
-        for linear in linear_layers(self.base.layers[index]).values():
-            linear.to_empty(device="meta")
+        for module in modules_to_store(self.base.layers[index]).values():
+            module.to_empty(device="meta")
 
     @torch.no_grad()
     def store_rest(self) -> None:
@@ -57,11 +58,6 @@ class FormatDecoders:
             if precision.with_head:
                 head = QuantizedLinear(self.base.lm_head.weight, precision.head_format)
                 decoder.lm_head = head
-
-
-def linear_layers(layer: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of a decoder's layer, by name."""
-    return {name: child for name, child in layer.named_children() if isinstance(child, nn.Linear)}
 
 
 def _sibling(base: Decoder, precision: Precision) -> Decoder:

@@ -21,25 +21,26 @@ _CONFIG, _GENERATION, _TEMPLATE = (
 class Tokenizer:
     """
     end_ids: tokens that end an answer.
+    flag: what needs it, for error messages.
 
     Raises:
         CannotRun: the folder has no tokenizer, or one that can't be read; the package is missing.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flag: str = "--prompt") -> None:
         try:
             from tokenizers import Tokenizer as FastTokenizer
         except ImportError:
             raise CannotRun(
-                "--prompt needs the package tokenizers: pip install tokenizers"
+                f"{flag} needs the package tokenizers: pip install tokenizers"
             ) from None
         path = folder / TOKENIZER
         if not path.is_file():
-            raise CannotRun(f"--prompt: {folder} holds no {TOKENIZER}")
+            raise CannotRun(f"{flag}: {folder} holds no {TOKENIZER}")
         try:
             self._tokenizer = FastTokenizer.from_file(str(path))
         except Exception as error:  # the package raises no type of its own
-            raise CannotRun(f"--prompt: {path} can't be read: {printable(error)}") from None
+            raise CannotRun(f"{flag}: {path} can't be read: {printable(error)}") from None
         self._config = _read_json(folder / _CONFIG)
         self._template = _chat_template(folder, self._config)
         self.end_ids = self._ends(_read_json(folder / _GENERATION))
@@ -48,10 +49,14 @@ class Tokenizer:
     def has_template(self) -> bool:
         return self._template is not None
 
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of a text as it is, with what the tokenizer puts before any text."""
+        return self._tokenizer.encode(text).ids
+
     def encode(self, question: str) -> list[int]:
         """The ids of the question, in the chat template where there is one."""
         if self._template is None:
-            return self._tokenizer.encode(question).ids
+            return self.encode_text(question)
         # The template writes special tokens itself.
         return self._tokenizer.encode(self._in_template(question), add_special_tokens=False).ids
 

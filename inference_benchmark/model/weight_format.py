@@ -21,11 +21,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Matrix:
-    """`count` matrices [rows, columns] of a layer; a fraction where a number is an expected one."""
+    """`count` matrices [rows, columns] of a layer; a fraction where a number is an expected one.
+
+    keeps_base_type: --quantize leaves it as it is: a router, whose choices are not to change, and
+    what latent attention multiplies slice by slice.
+    """
 
     rows: int
     columns: int
     count: float = 1
+    keeps_base_type: bool = False
 
     @property
     def parameters(self) -> float:
@@ -45,6 +50,7 @@ class WeightFormat:
     matrix_bits: stored once for each matrix.
     module: the Python module of a format of several tensors; None: one matrix, multiplied as it is.
     made_by_engine: an engine quantises the base type's weights itself, into a copy of its own.
+    stores_experts: the experts of a mixture too; each row has its own bytes and its own scale.
     """
 
     name: str
@@ -57,6 +63,7 @@ class WeightFormat:
     columns_multiple: int = 1
     scales_per_block: int | None = None
     matrix_bits: int = 0
+    stores_experts: bool = False
     description: str = ""
 
     def matrix_bytes(self, matrix: Matrix) -> float:
@@ -96,7 +103,7 @@ _TABLE = (
 
 _QUANTIZED = (
     WeightFormat(
-        "int8", 8, "base", scale_bits=32, columns_multiple=64,
+        "int8", 8, "base", scale_bits=32, columns_multiple=64, stores_experts=True,
         module="inference_benchmark.model.weight_formats.int8",
         description="a scale per row",
     ),
@@ -117,12 +124,12 @@ _QUANTIZED = (
         description="QLoRA's, double quantisation",
     ),
     WeightFormat(
-        "fp8", 8, "base", scale_bits=32,
+        "fp8", 8, "base", scale_bits=32, stores_experts=True,
         module="inference_benchmark.model.weight_formats.fp8",
         description="e4m3, a scale per row",
     ),
     WeightFormat(
-        "fp8-dynamic", 8, "fp8", scale_bits=32,
+        "fp8-dynamic", 8, "fp8", scale_bits=32, stores_experts=True,
         module="inference_benchmark.model.weight_formats.fp8_dynamic",
         description="the same, and activations of prompts too",
     ),
@@ -190,6 +197,11 @@ class Precision:
     @property
     def head_format(self) -> WeightFormat:
         return self.weight_format if self.with_head else FORMATS[self.base]
+
+    def matrix_bytes(self, matrix: Matrix) -> float:
+        """Of a matrix of a layer, its scales included."""
+        keeps_base_type = self.is_quantized and matrix.keeps_base_type
+        return (FORMATS[self.base] if keeps_base_type else self.weight_format).matrix_bytes(matrix)
 
     @property
     def base_bytes(self) -> int:

@@ -7,7 +7,7 @@ router's rows are random directions, so its experts are about equally likely for
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.decoder import Decoder
 from inference_benchmark.model.feed_forward.mixture import ExpertBias, Experts
 from inference_benchmark.model.linear import QuantizedLinear
+from inference_benchmark.model.stored_modules import modules_to_store
 from inference_benchmark.parallel.sharding import Shard, WeightShard
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -57,7 +58,7 @@ def empty_decoder(
     """A decoder with uninitialised weights, for a caller that fills all of them.
 
     Matrices that a weight format of several tensors will store have no memory yet; with is_lazy
-    those of no linear layer within a layer have.
+    those of no linear layer or expert within a layer have.
     """
     types = Precision.of(precision)
     weight_format = types.stored.weight_format
@@ -69,7 +70,7 @@ def empty_decoder(
     with torch.device("meta"):
         decoder = Decoder(config, shard, weight_format)
     decoder = decoder.to(DTYPES[types.base])
-    later = set((_linear_layers(decoder) if is_lazy else matrices_to_quantize(decoder)).values())
+    later = set(_stored_later(decoder) if is_lazy else matrices_to_quantize(decoder).values())
     for module in decoder.modules():
         if getattr(module, "keeps_fp32", False):
             module.float()
@@ -90,6 +91,12 @@ def matrices_to_quantize(decoder: Decoder) -> dict[str, nn.Linear]:
     if decoder.weight_format is None or decoder.weight_format.module is None:
         return {}
     return _linear_layers(decoder)
+
+
+def _stored_later(decoder: Decoder) -> Iterator[nn.Module]:
+    """What model/quantized.py stores in a format, and may then give up."""
+    for layer in decoder.layers:
+        yield from modules_to_store(layer).values()
 
 
 def _linear_layers(decoder: Decoder) -> dict[str, nn.Linear]:

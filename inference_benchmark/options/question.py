@@ -15,7 +15,7 @@ from inference_benchmark.options.flags import Flags
 _MAX_NEW_TOKENS = 256
 # Flags that matter for an answer: those of these groups but for a few, and a few of others.
 _GROUPS = ("model", "execution", "a question")
-_NOT = ("extrapolate", "max_kl", "pytorch_base", "pytorch_optimised", "all_reduce")
+_NOT = ("extrapolate", "max_kl", "accuracy_text", "pytorch_base", "pytorch_optimised", "all_reduce")
 _ALSO = ("force", "quiet")
 
 

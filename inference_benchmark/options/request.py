@@ -9,6 +9,7 @@ from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.model.layer_part import layer_for
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.options import values
+from inference_benchmark.options.accuracy_text import AccuracyText
 from inference_benchmark.options.flags import Flags
 from inference_benchmark.options.question import Question
 from inference_benchmark.workloads import WORKLOADS
@@ -30,6 +31,7 @@ class Request(Flags):
     tensor_parallel: int = 1
     extrapolation: Extrapolation | None = None
     question: Question | None = None  # instead of a benchmark
+    read_text: AccuracyText | None = None  # of --accuracy-text
     workload: str = "generation"
     implementations: tuple[Implementation, ...] = (OURS,)
 

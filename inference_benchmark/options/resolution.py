@@ -16,6 +16,7 @@ from inference_benchmark.engines.spec import (
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.options import parts, values
+from inference_benchmark.options.accuracy_text import read_accuracy_text
 from inference_benchmark.options.checks import check_combination, given_flags, ignored_notices
 from inference_benchmark.options.destination import check_directory, check_file
 from inference_benchmark.options.engine_checks import (
@@ -141,6 +142,7 @@ def resolve(arguments: Namespace) -> Request:
         extrapolation=extrapolation,
         implementations=implementations,
         question=question,
+        read_text=read_accuracy_text(arguments, model),
     )
 
 

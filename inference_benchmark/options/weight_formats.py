@@ -7,7 +7,7 @@ from inference_benchmark.engines.spec import (
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
-from inference_benchmark.model.weight_format import BASE_TYPES
+from inference_benchmark.model.weight_format import BASE_TYPES, QUANTIZED
 from inference_benchmark.options.flag import option
 
 
@@ -22,7 +22,7 @@ def in_formats(
     is, or in the first of the formats where it is not measured."""
     formats = tuple(dict.fromkeys(arguments.quantize))
     if formats == ("none",):
-        for name in ("quantize_head", "max_kl"):
+        for name in ("quantize_head", "max_kl", "accuracy_text"):
             if getattr(arguments, name):
                 raise RequestError(f"{option(name)} does nothing without a format in --quantize")
         return specs, baseline
@@ -58,11 +58,17 @@ def _check_quantizable(specs: list[ModeSpec], arguments, model: ModelConfig) -> 
         raise RequestError(
             f"mode '{foreign.label}' brings weights of its own, which --quantize does not reach"
         )
-    if not model.is_plain:
+    without = [name for name in arguments.quantize if not _stores_experts(name)]
+    if without and model.num_experts is not None:
+        names = ", ".join(name for name in QUANTIZED if _stores_experts(name))
         raise CannotRun(
-            f"--quantize would leave the experts and the attention of {model.name} as they are: it "
-            "is for dense models"
+            f"--quantize {without[0]} would leave the experts of {model.name} as they are: {names} "
+            "store them"
         )
+
+
+def _stores_experts(name: str) -> bool:
+    return name == "none" or QUANTIZED[name].stores_experts
 
 
 def check_weight_formats(

@@ -22,15 +22,21 @@ TOKENS = 512
 _POSITIONS_AT_A_TIME = 32
 
 
-class Accuracy:
-    """Takes tokens through a model and its quantised siblings; call it with each layer's number."""
+def random_text(vocab_size: int, seed: int, most_tokens: int) -> Tensor:
+    """Tokens for a model whose weights know no text."""
+    generator = torch.Generator().manual_seed(seed * 13 + 3)
+    return torch.randint(vocab_size, (min(TOKENS, most_tokens),), generator=generator)
 
-    def __init__(self, decoders: FormatDecoders, seed: int, most_tokens: int) -> None:
+
+class Accuracy:
+    """Takes tokens through a model and its quantised siblings; call it with each layer's number.
+
+    tokens: [count], which the model has positions for.
+    """
+
+    def __init__(self, decoders: FormatDecoders, tokens: Tensor) -> None:
         base = decoders.base
-        count = min(TOKENS, most_tokens)
-        generator = torch.Generator().manual_seed(seed * 13 + 3)
-        tokens = torch.randint(base.config.vocab_size, (1, count), generator=generator)
-        self._tokens = tokens.to(base.norm.weight.device)
+        self._tokens = tokens[None].to(base.norm.weight.device)
         self._base = Reference(base)
         self._formats = {
             name: Reference(decoder, linear="torch") for name, decoder in decoders.decoders.items()

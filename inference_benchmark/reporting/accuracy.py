@@ -15,9 +15,12 @@ def accuracy_headers(cells: Sequence[dict]) -> list[str]:
 
 def accuracy_columns(cell: dict, cells: Sequence[dict]) -> list[str]:
     """Mean KL divergence, and how often the likeliest token is the same; cells: of the table."""
+    return accuracy_texts(cell) if accuracy_headers(cells) else []
+
+
+def accuracy_texts(cell: dict) -> list[str]:
+    """Of a cell the two columns."""
     accuracy = cell.get("accuracy")
-    if not accuracy_headers(cells):
-        return []
     if not accuracy:
         return [UNKNOWN, UNKNOWN]
     return [_number(accuracy["kl_mean"]), f"{accuracy['top1_agreement']:.1%}"]

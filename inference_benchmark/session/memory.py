@@ -90,7 +90,7 @@ def predict(
         model.kv_cache_bytes(precision, batch_size, cache_length) for model, _, batch_size in cells
     ]
     quantised = [
-        model.linear_bytes(precision.weight_format)
+        model.linear_bytes(precision)
         for model, precision, _ in cells
         if precision.weight_format.made_by_engine
     ]
@@ -115,14 +115,14 @@ def _weight_bytes(config: ModelConfig, stored: Sequence[Precision]) -> int:
     first, *others = stored
     weights = config.weight_bytes(first)
     for precision in others:
-        weights += config.linear_bytes(precision.weight_format)
+        weights += config.stored_bytes(precision)
         if precision.with_head:
             weights += config.head_bytes(precision)
     if not any(precision.is_quantized for precision in stored):
         return weights
     base = Precision.of(first.base)
     if base not in stored:
-        weights += config.linear_bytes(base.weight_format) // config.num_layers
+        weights += config.largest_stored_bytes(base)
     if any(precision.with_head for precision in stored) and first.with_head:
         weights += config.head_bytes(base)
     return weights

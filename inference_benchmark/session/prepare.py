@@ -152,7 +152,6 @@ class Preparation:
         passed = None if self.max_kl is None else accuracy["kl_mean"] <= self.max_kl
         return {
             "against": plan.precision.base,
-            "text": f"random tokens, seed {self.seed}",
             **accuracy,
             "max_kl": self.max_kl,
             "passed": passed,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from inference_benchmark.errors import CannotRun, printable
 from inference_benchmark.model.checkpoint_config import CheckpointError, gguf_file
@@ -16,7 +16,7 @@ from inference_benchmark.model.own_model import build_own_model
 from inference_benchmark.model.quantized import FormatDecoders, build_decoders, store_all
 from inference_benchmark.model.weights import DTYPES, build_decoder, empty_decoder
 from inference_benchmark.options.request import Request
-from inference_benchmark.output_check.accuracy import Accuracy
+from inference_benchmark.output_check.accuracy import Accuracy, random_text
 from inference_benchmark.parallel.ranks import Ranks
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.session.weight_files import WeightFiles
@@ -92,6 +92,8 @@ class Weights:
             self._load_foreign(request, device, on_stage)
             return
         quantized = [precision for precision in request.stored_precisions if precision.is_quantized]
+        if request.read_text is not None:
+            context_length = max(context_length, len(request.read_text.ids))
         if quantized and request.model_path is None:
             self._build_quantized(request, quantized, context_length, device, ranks)
         elif request.model_path is None:
@@ -144,7 +146,7 @@ class Weights:
         accuracy: list[Accuracy] = []
 
         def watch(decoders: FormatDecoders) -> Accuracy:
-            accuracy.append(Accuracy(decoders, request.seed, context_length))
+            accuracy.append(Accuracy(decoders, _accuracy_text(request, context_length)))
             return accuracy[0]
 
         made = build_decoders(
@@ -157,19 +159,24 @@ class Weights:
             ranks.shard,
             watch,
         )
-        self._take(made, accuracy[0])
+        self._take(made, accuracy[0], request)
 
     def _quantize_loaded(
         self, request: Request, quantized: list[Precision], context_length: int
     ) -> None:
         made = FormatDecoders(self.decoder, quantized, _keeps_base(request))
-        accuracy = Accuracy(made, request.seed, context_length)
+        accuracy = Accuracy(made, _accuracy_text(request, context_length))
         store_all(made, accuracy)
-        self._take(made, accuracy)
+        self._take(made, accuracy, request)
 
-    def _take(self, made: FormatDecoders, accuracy: Accuracy) -> None:
+    def _take(self, made: FormatDecoders, accuracy: Accuracy, request: Request) -> None:
         self.decoder, self.decoders = made.base, made.decoders
-        self.accuracy = accuracy.findings()
+        text = f"random tokens, seed {request.seed}"
+        if request.read_text is not None:
+            text = f"tokens of {request.read_text.name}"
+        self.accuracy = {
+            name: {"text": text, **found} for name, found in accuracy.findings().items()
+        }
 
     def _load(self, folder: Path) -> None:
         from inference_benchmark.model.checkpoint import load_checkpoint  # needs safetensors
@@ -178,6 +185,12 @@ class Weights:
             load_checkpoint(self.decoder, folder)
         except CheckpointError as error:
             raise CannotRun(f"--model-path: {error}") from None
+
+
+def _accuracy_text(request: Request, context_length: int) -> Tensor:
+    if request.read_text is not None:
+        return torch.tensor(request.read_text.ids)
+    return random_text(request.built_model.vocab_size, request.seed, context_length)
 
 
 def _gguf_source(request: Request) -> Path | None:

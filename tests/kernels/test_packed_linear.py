@@ -21,8 +21,16 @@ from kernel_checks import (
     starts_interpreter,
 )
 
-from inference_benchmark.kernels import few_rows, fp8_linear, int8_gemv, packed_gemv, packed_words
+from inference_benchmark.kernels import (
+    few_rows,
+    fp8_few_rows,
+    fp8_linear,
+    integer_gemv,
+    nf4_gemv,
+    packed_words,
+)
 from inference_benchmark.kernels._registration import NAMESPACE
+from inference_benchmark.kernels.packed_matrix import BITS, PackedMatrix, pack, unpack
 from inference_benchmark.model.weight_formats import (
     fp8,
     fp8_dynamic,
@@ -51,14 +59,10 @@ class Case:
         return cls(module, weights, module.dequantize(weights, columns, torch.float64))
 
     @property
-    def options(self) -> dict:
-        """What the launchers take beside words and scales."""
-        if self.module is nf4:
-            return {"nf4": self.weights[2:]}
-        return {"zeros": self.weights[2] if len(self.weights) > 2 else None}
-
-    def arguments(self, name: str) -> tuple:
-        return name.removesuffix("_zeros"), *self.weights[:2]
+    def packed(self) -> PackedMatrix:
+        name = next(name for name, module in PACKED.items() if module is self.module)
+        words, scales, *further = self.weights
+        return PackedMatrix(name, words, scales, *([None] if name == "nf4" else []), *further)
 
 
 def x_rows(case: Case, count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -78,21 +82,14 @@ def check(out: torch.Tensor, x: torch.Tensor, case: Case, roundings: float = 0.0
 def test_interpreted_packed(name: str, rows: int, columns: int, poisoned_memory: None) -> None:
     torch.manual_seed(rows)
     case = Case.of(PACKED[name], rows, columns, torch.float32)
-    weight_format, *weights = case.arguments(name)
-    x = x_rows(case, 1, torch.float32)
-    if name == "int8":
-        out = int8_gemv.launch_int8_gemv(x, *weights, int8_gemv.Plan(4, 2, 2))
-    else:
-        plan = packed_gemv.Plan(rows=2, tiles=2, num_warps=2, lookup="gather")
-        out = packed_gemv.launch_packed_gemv(weight_format, x, *weights, plan=plan, **case.options)
-    check(out, x, case)
+    x = x_rows(case, 1, torch.float16)
+    plan = integer_gemv.Plan(rows=2, tiles=2, num_warps=2, by_hand=True)
+    launch = nf4_gemv.launch_nf4_gemv if name == "nf4" else integer_gemv.launch_integer_gemv
+    check(launch(x, case.packed, plan), x, case)
     x = x_rows(case, 5, torch.float32)
-    plan = few_rows.Plan(rows=16, blocks=2, num_warps=2)
-    out = few_rows.launch_few_rows(weight_format, x, *weights, plan=plan, **case.options)
-    check(out, x, case)
-    matrix = packed_words.launch_unpack(
-        weight_format, *weights, columns, torch.float32, **case.options
-    )
+    plan = few_rows.Plan(rows=16, blocks=2, num_warps=2, num_stages=1, lookup="gather")
+    check(few_rows.launch_few_rows(x, case.packed, plan), x, case)
+    matrix = packed_words.launch_unpack(case.packed, columns, torch.float32, lookup="gather")
     assert torch.equal(matrix, case.module.dequantize(case.weights, columns, torch.float32))
 
 
@@ -105,9 +102,9 @@ def test_interpreted_fp8(rows: int, columns: int, poisoned_memory: None) -> None
     plan = fp8_linear.Plan(rows=4, columns=256, num_warps=2)
     check(fp8_linear.launch_fp8_gemv(x, *case.weights, plan), x, case)
     x = x_rows(case, 5, torch.float32)
-    plan = few_rows.Plan(rows=16, blocks=1, num_warps=2)
-    check(few_rows.launch_few_rows_bytes(x, *case.weights, plan), x, case)
-    matrix = packed_words.launch_scale_rows(*case.weights, torch.float32)
+    plan = fp8_few_rows.Plan(rows=16, columns=64, num_warps=2)
+    check(fp8_few_rows.launch_few_rows_bytes(x, *case.weights, plan), x, case)
+    matrix = fp8_few_rows.launch_scale_rows(*case.weights, torch.float32)
     assert torch.equal(matrix, fp8.dequantize(case.weights, columns, torch.float32))
 
 
@@ -167,29 +164,52 @@ class TestTranslation:
 
     @pytest.mark.parametrize("name", PACKED)
     def test_packed_kernels(self, name: str) -> None:
-        planes = 32 // packed_words.BITS[name]
-        blocks = 4096 // (16 * planes)
+        places = 16 // BITS[name]
+        blocks = 4096 // (32 * places)
         pointers = _PACKED_POINTERS | {"scales_ptr": _SCALES.get(name, "*bf16")}
-        common = _COMMON | {"ROW_BLOCKS": blocks, "FORMAT": name}
-        if name != "int8":
-            further = {"BLOCKS": blocks, "TILES": 2, "LOOKUP": "shuffle", "PROGRAMMATIC": True}
-            translate(packed_gemv._packed_gemv_kernel, pointers, **common | further)
-        common |= {"PLANES": planes, "BLOCKS": 4}
-        translate(few_rows._few_rows_kernel, pointers, **common | {"ROWS": 32, "X_ROWS": 16})
+        common = _COMMON | {"ROW_BLOCKS": blocks, "FORMAT": name, "LOOKUP": "shuffle"}
+        further = {
+            "BLOCKS": blocks,
+            "TILES": 2,
+            "PROGRAMMATIC": True,
+            "BY_HAND": False,
+            "FACTOR": 32767.0,
+        }
+        kernel = nf4_gemv._nf4_gemv_kernel
+        if name != "nf4":
+            kernel = integer_gemv._integer_gemv_kernel
+        translate(kernel, pointers, **common | further)
+        common |= {"PLACES": places, "BLOCKS": 2}
+        further = {"ROWS": 16, "X_ROWS": 8, "LOOKUP": "table", "PROGRAMMATIC": True}
+        translate(few_rows._few_rows_kernel, pointers, **common | further)
         translate(packed_words._unpack_kernel, pointers, **common)
-
-    def test_int8_gemv(self) -> None:
-        constants = {"IN_FEATURES": 4096, "ROW_BLOCKS": 64, "ROWS": 4, "BLOCKS": 16}
-        pointers = _PACKED_POINTERS | {"scales_ptr": "*fp32"}
-        translate(int8_gemv._int8_gemv_kernel, pointers, **constants, PROGRAMMATIC=True)
 
     def test_kernels_of_bytes(self) -> None:
         common = {"IN_FEATURES": 4096, "ROWS": 16, "COLUMNS": 256}
-        translate(few_rows._few_rows_bytes_kernel, _BYTES_POINTERS, X_ROWS=16, **common)
+        translate(fp8_few_rows._few_rows_bytes_kernel, _BYTES_POINTERS, X_ROWS=16, **common)
         common |= {"VECTOR": 8, "PROGRAMMATIC": True}
         translate(fp8_linear._fp8_gemv_kernel, _BYTES_POINTERS, **common)
         constants = {"IN_FEATURES": 4096, "COLUMNS": 256}
-        translate(packed_words._scale_rows_kernel, _BYTES_POINTERS, **constants)
+        translate(fp8_few_rows._scale_rows_kernel, _BYTES_POINTERS, **constants)
+
+
+# Packing, by hand.
+
+
+@pytest.mark.parametrize(
+    ("name", "place_bits", "odd_bits"), [("int8", 8, 16), ("int4", 4, 16), ("nf4", 8, 4)]
+)
+def test_pairs_of_columns_lie_at_the_places_of_a_word(name, place_bits: int, odd_bits: int) -> None:
+    bits = BITS[name]
+    values = torch.randint(1 << bits, (3, 2 * 512 // bits))
+    words = pack(values, name)
+    assert torch.equal(unpack(words, name), values.to(torch.uint8))
+    block = values[1, 512 // bits :]  # the second block of a row
+    word = words[1, 16 + 5].item() & 0xFFFFFFFF
+    for place in range(16 // bits):
+        even = word >> place_bits * place
+        pair = [even % (1 << bits), (even >> odd_bits) % (1 << bits)]
+        assert pair == block[32 * place + 10 : 32 * place + 12].tolist()
 
 
 # As operators, on a CPU.
@@ -206,20 +226,28 @@ def test_operators_are_registered_correctly() -> None:
 
 
 def test_a_row_that_does_not_fit_is_refused() -> None:
-    words, scales = int8.quantize(torch.randn(4, 100))
-    for x in (torch.zeros(2, 100), torch.zeros(1, 129)):
-        with pytest.raises(ValueError, match="is not one row for 2 blocks of 64"):
-            int8_gemv.launch_int8_gemv(x, words, scales)
-    words, scales = int4.quantize(torch.randn(4, 100))
-    with pytest.raises(ValueError, match="is not one row for 1 blocks of 128 columns"):
-        packed_gemv.launch_packed_gemv("int4", torch.zeros(1, 129), words, scales)
+    packed = PackedMatrix("int8", *int8.quantize(torch.randn(4, 100)))
+    for x in (torch.zeros(2, 100, dtype=torch.bfloat16), torch.zeros(1, 100)):
+        with pytest.raises(ValueError, match="is not one row of bf16 or fp16"):
+            integer_gemv.launch_integer_gemv(x, packed)
+    with pytest.raises(ValueError, match="does not fit rows of 2 blocks of 64 columns"):
+        few_rows.launch_few_rows(torch.zeros(1, 129), packed)
+    words, scales, *further = nf4.quantize(torch.randn(4, 100))
+    packed = PackedMatrix("nf4", words, scales, None, *further)
+    with pytest.raises(ValueError, match="does not fit rows of 1 blocks of 128 columns"):
+        nf4_gemv.launch_nf4_gemv(torch.zeros(1, 129, dtype=torch.bfloat16), packed)
+    with pytest.raises(ValueError, match="is not one row of bf16 or fp16"):
+        nf4_gemv.launch_nf4_gemv(torch.zeros(1, 100), packed)
     with pytest.raises(ValueError, match="not one row of 100 values"):
         fp8_linear.launch_fp8_gemv(torch.zeros(2, 100), *fp8.quantize(torch.randn(4, 100)))
 
 
 def test_plans_keep_x_in_registers() -> None:
     for columns, warps in ((256, 1), (4096, 4), (14336, 16), (53248, 16)):
-        assert packed_gemv.choose_plan("int4", 4096, columns).num_warps == warps
+        words = torch.empty(4096, -(-columns // 128) * 16, dtype=torch.int32, device="meta")
+        packed = PackedMatrix("int4", words, words)
+        assert integer_gemv.choose_plan(packed).num_warps == warps
+        assert nf4_gemv.choose_plan(packed).num_warps == warps
 
 
 # On a GPU.
@@ -240,10 +268,7 @@ class TestOnGpu:
     @pytest.mark.parametrize("name", PACKED)
     def test_unpacking_is_exact(self, name: str) -> None:
         case = Case.of(PACKED[name], 300, 4096, torch.bfloat16)
-        weight_format, *weights = case.arguments(name)
-        out = packed_words.launch_unpack(
-            weight_format, *weights, 4096, torch.bfloat16, **case.options
-        )
+        out = packed_words.launch_unpack(case.packed, 4096, torch.bfloat16)
         expected = case.module.dequantize(case.weights, 4096, torch.bfloat16)
         assert same_bits(out, expected)
 

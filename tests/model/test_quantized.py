@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from mixture_models import DEEPSEEK, LLAMA4
 from step_engines import make_engine
 from test_checkpoint import llama
 
 from inference_benchmark.kernels.int4_linear import unpack_int4
-from inference_benchmark.kernels.nf4_linear import LEVELS, group_scales
+from inference_benchmark.kernels.nf4_linear import LEVELS, group_scales, unpack_nf4
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import Precision
@@ -46,16 +47,16 @@ PRECISIONS = [Precision.quantized("bf16", name) for name in QUANTIZED]
 
 def test_int8_by_hand():
     matrix = torch.zeros(1, 100)
-    matrix[0, 0], matrix[0, 16], matrix[0, 33], matrix[0, 50] = 254.0, -254.0, 3.0, 101.0
+    matrix[0, 0], matrix[0, 1], matrix[0, 32], matrix[0, 50] = 254.0, -254.0, 3.0, 101.0
     matrix[0, 64] = -7.0
     words, scales = int8.quantize(matrix)
     assert scales.tolist() == [[2.0]]
     assert words.shape == (1, 32)  # 100 columns: two blocks of 64
-    # Stored is the value plus 128, byte i of word j for column 16 i + j: 127, -127, 0 and 0.
-    assert words[0, 0].item() == 255 + (1 << 8) + (128 << 16) + (128 << 24) - (1 << 32)
+    # Stored is the value plus 128; the first word has columns 0 and 32, then 1 and 33.
+    assert words[0, 0].item() == 255 + (130 << 8) + (1 << 16) + (128 << 24) - (1 << 32)
     # 3 / 2 and -7 / 2 are rounded to even; 101 / 2 = 50.5 too.
     values = int8.dequantize((words, scales), 100, torch.float32)[0]
-    assert values[[0, 16, 33, 50, 64]].tolist() == [254.0, -254.0, 4.0, 100.0, -8.0]
+    assert values[[0, 1, 32, 50, 64]].tolist() == [254.0, -254.0, 4.0, 100.0, -8.0]
 
 
 def test_int4_by_hand():
@@ -66,7 +67,7 @@ def test_int4_by_hand():
     stored = unpack_int4(words)[0]
     # 7.5 is rounded to 8, which is cut to 7; -7.5 to -8; stored is 8 more.
     assert stored[[0, 1, 16, 127, 128, 129]].tolist() == [15, 8, 0, 11, 0, 8]
-    assert words[0, 0].item() == 0x88888808 + 7 - (1 << 32)
+    assert words[0, 0].item() == 0x8888888F - (1 << 32)
     values = int4.dequantize((words, scales), 129, torch.float32)[0]
     assert values[[0, 16, 127, 128]].tolist() == [7.0, -8.0, 3.0, -32.0]
 
@@ -91,8 +92,8 @@ def test_nf4_by_hand():
     assert scales.float().tolist() == [[-448.0, 448.0]]
     assert scale_scales.item() == pytest.approx(2 / 448)
     assert group_scales(scales, scale_scales, mean).tolist()[0] == pytest.approx([2.0, 6.0])
-    assert unpack_int4(words)[0, :16].tolist() == list(range(16))
-    assert unpack_int4(words)[0, 64:80].tolist() == list(range(15, -1, -1))
+    assert unpack_nf4(words)[0, :16].tolist() == list(range(16))
+    assert unpack_nf4(words)[0, 64:80].tolist() == list(range(15, -1, -1))
     torch.testing.assert_close(nf4.dequantize(nf4.quantize(matrix), 128, torch.float32), matrix)
 
 
@@ -292,3 +293,47 @@ def test_compilers_take_quantised_layers(mode, name, linear):
     expected = logits(decoder, kernels=KernelConfig(linear=linear))
     computed = logits(decoder, mode, KernelConfig(linear=linear))
     assert (computed - expected).norm() / expected.norm() < 0.01
+
+
+# Mixtures and latent attention
+
+
+@pytest.mark.parametrize("model", [DEEPSEEK, LLAMA4], ids=lambda model: model.name)
+@pytest.mark.parametrize("name", ["int8", "fp8"])
+def test_experts_are_stored_and_routers_are_not(name, model):
+    precision = Precision.quantized("bf16", name)
+    made = built([precision], model)
+    base, layer = made.base.layers[1], made.decoders[name].layers[1]
+    assert layer.router is base.router
+    values, scales = layer.expert_down_proj.weight
+    assert values.shape == base.expert_down_proj.weight.shape
+    assert values.element_size() == 1
+    matrix = base.expert_down_proj.weight[3]
+    stored = values[3].float() * scales[3]
+    # half a step of int8 is a 254th of the largest, of e4m3 a 16th of the value itself
+    step = scales[3] / 2 if name == "int8" else matrix.float().abs() / 16 + scales[3] / 1024
+    assert ((stored - matrix.float()).abs() <= step * 1.001).all()
+    if model is DEEPSEEK:
+        assert layer.kv_b_proj is base.kv_b_proj
+        assert isinstance(layer.o_proj.weight, tuple)
+    if name == "fp8":  # whose rows are not filled up
+        tensors = {tensor.data_ptr(): tensor for tensor in made.decoders[name].parameters()}
+        held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        assert held == model.weight_bytes(precision)
+
+
+@pytest.mark.parametrize("model", [DEEPSEEK, LLAMA4], ids=lambda model: model.name)
+def test_a_mixture_computes_what_its_bytes_stand_for(model):
+    decoder = built([Precision.quantized("fp32", "int8")], model).decoders["int8"]
+    expected = logits(decoder, kernels=KernelConfig(linear="dequantized", experts="loop"))
+    for experts in ("grouped", "fused"):
+        found = logits(decoder, kernels=KernelConfig(linear="torch", experts=experts))
+        assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+def test_a_mixture_that_nobody_runs_as_it_is_gives_its_experts_up():
+    made = built([Precision.quantized("bf16", "fp8")], DEEPSEEK, keeps_base=False)
+    assert all(layer.expert_gate_up_proj.weight.is_meta for layer in list(made.base.layers)[1:])
+    assert not made.base.layers[1].router.weight.is_meta
+    kept = built([Precision.quantized("bf16", "fp8")], DEEPSEEK)
+    assert torch.equal(logits(made.decoders["fp8"]), logits(kept.decoders["fp8"]))

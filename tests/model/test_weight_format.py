@@ -75,7 +75,7 @@ def test_bytes_limits_and_memory_of_a_model_follow_from_its_format():
     rest = LLAMA_8B.parameters - linear
     # every row is a multiple of 128: half a byte a weight and 2 bytes for each 128 of them
     stored = linear // 2 + linear // 128 * 2
-    assert LLAMA_8B.linear_bytes(INT4) == stored
+    assert LLAMA_8B.linear_bytes(precision) == stored
     assert LLAMA_8B.weight_bytes(precision) == stored + 2 * rest
     one_row = 2 * 4096
     read = stored + 2 * (rest - 128_256 * 4096) + one_row

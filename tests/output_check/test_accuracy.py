@@ -11,7 +11,7 @@ from inference_benchmark.model.config import Precision
 from inference_benchmark.model.quantized import build_decoders
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check import check_before
-from inference_benchmark.output_check.accuracy import Accuracy
+from inference_benchmark.output_check.accuracy import Accuracy, random_text
 from inference_benchmark.workloads.inputs import random_tokens
 
 MODEL = MODELS["llama-tiny"].with_layers(1)
@@ -54,7 +54,7 @@ def made():
     accuracies = []
 
     def watch(decoders):
-        accuracies.append(Accuracy(decoders, 0, 24))
+        accuracies.append(Accuracy(decoders, random_text(MODEL.vocab_size, 0, 24)))
         return accuracies[0]
 
     int8 = Precision.quantized("bf16", "int8")

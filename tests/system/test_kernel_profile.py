@@ -11,7 +11,7 @@ from inference_benchmark.system.kernel_profile import attribute, kind_of, least_
         ("nvjet_sm90_tst_128x8_64x12_2x1_v_bz_TNT", "matmul"),
         ("void cublasLt::splitKreduce_kernel<32, 16, i", "matmul"),
         ("_gemv_kernel", "matmul"),
-        ("_packed_gemv_kernel", "matmul"),
+        ("_integer_gemv_kernel", "matmul"),
         ("_few_rows_bytes_kernel", "matmul"),
         ("_unpack_kernel", "matmul"),
         ("_expert_gate_up_gemv_kernel", "matmul"),

@@ -30,6 +30,12 @@ from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShar
 _NORM_EPS = 1e-6
 
 
+class KeyValueUp(nn.Linear):
+    """Keys and values per head of a latent vector."""
+
+    keeps_base_type = True  # the absorbed form multiplies by slices of it, which no format has
+
+
 def modules(config: LatentAttention, hidden_size: int) -> dict[str, nn.Module]:
     """The weights: what makes `down`, then in the order in which attend takes them.
 
@@ -42,7 +48,7 @@ def modules(config: LatentAttention, hidden_size: int) -> dict[str, nn.Module]:
         "q_a_layernorm": nn.RMSNorm(config.query_rank, _NORM_EPS),
         "q_b_proj": nn.Linear(config.query_rank, config.num_heads * config.query_dim, bias=False),
         "kv_a_layernorm": nn.RMSNorm(config.latent_dim, _NORM_EPS),
-        "kv_b_proj": nn.Linear(config.latent_dim, config.num_heads * key_and_value, bias=False),
+        "kv_b_proj": KeyValueUp(config.latent_dim, config.num_heads * key_and_value, bias=False),
         "o_proj": nn.Linear(config.num_heads * config.value_dim, hidden_size, bias=False),
     }
 

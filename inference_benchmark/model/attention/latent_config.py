@@ -51,10 +51,11 @@ class LatentAttention:
 
     def matrices(self, hidden_size: int) -> tuple[Matrix, ...]:
         """All projections down in one; up to queries; up to keys and values; the output."""
+        key_and_value_rows = self.num_heads * (self.nope_dim + self.value_dim)
         return (
             Matrix(self.query_rank + self.cache_dim, hidden_size),
             Matrix(self.num_heads * self.query_dim, self.query_rank),
-            Matrix(self.num_heads * (self.nope_dim + self.value_dim), self.latent_dim),
+            Matrix(key_and_value_rows, self.latent_dim, keeps_base_type=True),
             Matrix(hidden_size, self.num_heads * self.value_dim),
         )
 

@@ -8,6 +8,7 @@ therefore feeds one side's choices to the other (`chosen`).
 """
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,10 @@ from inference_benchmark.kernels.group_limited_route import (
     expert_shares,
     group_limited_route,
     group_limited_route_reference,
+)
+from inference_benchmark.kernels.quantized_experts import (
+    quantized_experts,
+    quantized_experts_reference,
 )
 from inference_benchmark.kernels.routed_experts import routed_experts, routed_experts_reference
 from inference_benchmark.model.checkpoint_layout import Layout, Target, transpose
@@ -43,15 +48,21 @@ def _routed_experts_fused(*arguments: Tensor | bool) -> Tensor:
     return routed_experts(*arguments, fused=True)
 
 
+def _quantized_experts_fused(*arguments: Tensor | bool) -> Tensor:
+    return quantized_experts(*arguments, fused=True)
+
+
 _EXPERT_BACKENDS = {
-    "grouped": routed_experts,
-    "fused": _routed_experts_fused,
-    "loop": routed_experts_reference,
+    "grouped": (routed_experts, quantized_experts),
+    "fused": (_routed_experts_fused, _quantized_experts_fused),
+    "loop": (routed_experts_reference, quantized_experts_reference),
 }
 
 
 class Router(nn.Linear):
     """Scores of all experts; in fp32 where the published model has it so."""
+
+    keeps_base_type = True  # --quantize does not change which experts are chosen
 
     def __init__(self, config: MixtureOfExperts, hidden_size: int) -> None:
         super().__init__(hidden_size, config.num_experts, bias=False)
@@ -75,6 +86,25 @@ class Experts(nn.Module):
         super().__init__()
         self.in_features = in_features
         self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
+
+
+class QuantizedExperts(nn.Module):
+    """The same in a weight format: a byte for each weight, a scale for each row."""
+
+    def __init__(self, weight: Tensor, weight_format: WeightFormat) -> None:
+        """weight [num_experts, out_features, in_features] in the base type; it is not kept."""
+        super().__init__()
+        quantize_rows = import_module(weight_format.module).quantize_rows
+        for index, expert in enumerate(weight):
+            for name, tensor in zip(("values", "scales"), quantize_rows(expert), strict=True):
+                if not index:
+                    empty = tensor.new_empty(len(weight), *tensor.shape)
+                    setattr(self, name, nn.Parameter(empty, requires_grad=False))
+                getattr(self, name)[index].copy_(tensor)
+
+    @property
+    def weight(self) -> tuple[Tensor, Tensor]:
+        return self.values, self.scales
 
 
 def modules(config: MixtureOfExperts, hidden_size: int) -> dict[str, nn.Module]:
@@ -132,7 +162,7 @@ def _of_one_expert(shard: WeightShard | None) -> WeightShard | None:
 def make_function(
     config: MixtureOfExperts, kernels: KernelConfig, linear: Linear
 ) -> FeedForwardFunction:
-    run_experts = _EXPERT_BACKENDS[kernels.experts]
+    run_experts, run_quantized = _EXPERT_BACKENDS[kernels.experts]
     by_groups = isinstance(config.router, GroupLimitedRouter)
     route = (_make_group_limited_route if by_groups else _make_route_by_input)(kernels)
     gates_input = config.router.gates_input
@@ -143,7 +173,10 @@ def make_function(
         tokens = hidden.reshape(batch * length, width)
         choice, shares = route(config, tokens, router, chosen)
         used = choice if chosen is None else chosen
-        routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
+        if isinstance(gate_up, tuple):  # in a weight format
+            routed = run_quantized(tokens, used, shares, *gate_up, *down, gates_input)
+        else:
+            routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
         update = swiglu(hidden, (shared_gate_up, shared_down), linear)
         return update + routed.view(batch, length, width), choice
 

@@ -68,7 +68,11 @@ class MixtureOfExperts:
     def _matrices(self, hidden_size: int, num_experts: float) -> tuple[Matrix, ...]:
         experts = swiglu_matrices(self.intermediate_size, hidden_size, num_experts)
         shared = swiglu_matrices(self.shared_intermediate_size, hidden_size)
-        router = () if self.router.in_fp32 else (Matrix(self.num_experts, hidden_size),)
+        router = (
+            ()
+            if self.router.in_fp32
+            else (Matrix(self.num_experts, hidden_size, keeps_base_type=True),)
+        )
         return (*experts, *shared, *router)
 
     def matrices(self, hidden_size: int) -> tuple[Matrix, ...]:

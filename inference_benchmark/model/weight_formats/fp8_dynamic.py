@@ -51,4 +51,4 @@ def _product(
 
 
 plain, fast = fp8_dynamic_plain, fp8_dynamic_linear
-__all__ = ["dequantize", "fast", "plain", "quantize"]
+__all__ = ["dequantize", "fast", "plain", "quantize", "quantize_rows"]

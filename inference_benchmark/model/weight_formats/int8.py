@@ -19,10 +19,16 @@ def quantize(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return by_rows(_quantize, matrix)
 
 
-def _quantize(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """As quantize, all rows at once, and not packed: values [out, in], int8."""
     values = matrix.float()
     scales = (values.abs().amax(dim=1, keepdim=True) / LARGEST).clamp(min=_LEAST_SCALE)
-    return pack_int8(torch.round(values / scales)), scales
+    return torch.round(values / scales).to(torch.int8), scales
+
+
+def _quantize(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    values, scales = quantize_rows(matrix)
+    return pack_int8(values), scales
 
 
 def dequantize(weights: tuple[Tensor, ...], in_features: int, dtype: torch.dtype) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.int4_linear import pack_int4
 from inference_benchmark.kernels.nf4_linear import (
     BLOCK,
     GROUP,
@@ -17,6 +16,7 @@ from inference_benchmark.kernels.nf4_linear import (
     dequantize_nf4,
     group_scales,
     nf4_linear,
+    pack_nf4,
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK
 from inference_benchmark.model.weight_formats.rows import by_rows
@@ -46,7 +46,7 @@ def _in_groups(matrix: Tensor) -> Tensor:
 def _words(matrix: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
     """Of each weight the number of the level that is nearest, packed."""
     shares = _in_groups(matrix) / scales[:, :, None]
-    return pack_int4(torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2).flatten(1))
+    return pack_nf4(torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2).flatten(1))
 
 
 def _quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,15 +64,7 @@ def dequantize(weights: tuple[Tensor, ...], in_features: int, dtype: torch.dtype
     return dequantize_nf4(*weights)[:, :in_features].to(dtype)
 
 
-def nf4_plain(
-    x: Tensor,
-    words: Tensor,
-    scales: Tensor,
-    scale_scales: Tensor,
-    scale_mean: Tensor,
-    levels: Tensor,
-) -> Tensor:
-    weights = (words, scales, scale_scales, scale_mean, levels)
+def nf4_plain(x: Tensor, *weights: Tensor) -> Tensor:
     return F.linear(x, dequantize(weights, x.shape[-1], x.dtype))
 
 

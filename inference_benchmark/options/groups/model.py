@@ -61,6 +61,16 @@ class ModelFlags:
         needs="quantize",
         not_for=(*PARTS, "training"),
     )
+    accuracy_text: Path | None = flag(
+        "model",
+        "hold quantised weights against the model's own on this text file, in tokens of --model-path "
+        "(default: random tokens)",
+        parse=values.path,
+        metavar="FILE",
+        role="record",
+        needs="quantize",
+        not_for=(*PARTS, "training"),
+    )
     num_layers: int | None = flag(
         "model",
         "build only N layers (default: all)",

@@ -20,6 +20,7 @@ from inference_benchmark.reporting.figures import (
     value_text,
     verdict_words,
 )
+from inference_benchmark.reporting.format_table import measured_formats
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
 from inference_benchmark.reporting.peers import peers_table
@@ -145,6 +146,15 @@ def engines_measured() -> str:
     notes = dict.fromkeys(environment_line(result) for result in results)
     notes |= dict.fromkeys(filter(None, map(_cache_line, results)))
     return "\n\n".join([measured_engines(results), "\n".join(notes)])
+
+
+def formats_measured() -> str:
+    """Weights in 8 and 4 bits, from results/published/formats."""
+    results = results_in("formats")
+    if not results:
+        return NOTHING_PUBLISHED
+    notes = dict.fromkeys(environment_line(result) for result in results)
+    return "\n\n".join([measured_formats(results), "\n".join(notes)])
 
 
 def _cache_line(result: dict) -> str | None:

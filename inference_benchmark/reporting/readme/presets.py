@@ -39,15 +39,16 @@ def models() -> str:
 def weight_formats() -> str:
     """The formats of --quantize, with what they store of a model."""
     model, bf16 = MODELS["llama3.1-8b"], Precision.of("bf16")
+    stored = [(entry, Precision.quantized("bf16", entry.name)) for entry in QUANTIZED.values()]
     rows = [
         [
             entry.name,
             entry.description,
             entry.compute if entry.compute != "base" else "--precision",
-            f"{8 * model.linear_bytes(entry) / model.linear_parameters:.3f}",
-            gigabytes(model.step_weight_bytes(Precision.quantized("bf16", entry.name), 1)),
+            f"{8 * model.linear_bytes(precision) / model.linear_parameters:.3f}",
+            gigabytes(model.step_weight_bytes(precision, 1)),
         ]
-        for entry in QUANTIZED.values()
+        for entry, precision in stored
     ]
     rows.insert(0, ["none", "", "--precision", "16", gigabytes(model.step_weight_bytes(bf16, 1))])
     headers = ["format", "weights", "products in", "bits a weight", "GB a step of llama3.1-8b"]

@@ -19,6 +19,7 @@ from inference_benchmark.reporting.readme.measured import (
     engines_bare,
     engines_measured,
     environment_line,
+    formats_measured,
     peers,
     published,
 )
@@ -78,6 +79,7 @@ FILES = {
         "models": models,
         "modes": modes,
         "weight formats": weight_formats,
+        "formats_measured": formats_measured,
         "executors": executors,
         "parts": lambda: parts_section(results_in("parts"), environment_line),
         "whole_step": lambda: published("whole_step"),

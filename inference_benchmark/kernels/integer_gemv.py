@@ -1,0 +1,261 @@
+"""One row times weights of 8 or 4 bits, read once: sums of whole numbers.
+
+A multiprocessor has about four instructions for a weight of 4 bits in the time it takes to read it,
+so weights are not widened: an instruction multiplies four bytes with four others and adds them up.
+The other factor is x in 16 bits: a block of columns shares a power of two, the largest that its
+largest magnitude leaves room for, and the high and the low bytes of what results are two operands.
+bf16 has 8 bits, so that values down to a 64th of a block's largest are exact, and the others lose
+less than the largest is rounded by; fp16 likewise. Sums of a block are exact; blocks are added up in
+fp32, times their scales.
+
+A program keeps its x in registers and goes from rows to rows; the next ones are requested before
+the present ones are multiplied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
+from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.packed_matrix import WORDS, PackedMatrix
+from inference_benchmark.kernels.packed_words import load_pairs
+
+DTYPES = (torch.bfloat16, torch.float16)  # of x
+_WORDS_PER_WARP = 128  # 16 bytes for each thread
+_MOST_WARPS = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one matrix [out_features, in_features] is cut."""
+
+    rows: int  # of the matrix, at a time
+    tiles: int  # of so many rows, per program
+    num_warps: int
+    by_hand: bool = False  # without the instruction, which the interpreter does not know
+
+
+def word_warps(packed: PackedMatrix) -> int:
+    """Warps whose threads have four words of a row each, as far as there may be so many."""
+    words = packed.row_blocks * WORDS
+    return min(1 << (cdiv(words, _WORDS_PER_WARP) - 1).bit_length(), _MOST_WARPS)
+
+
+def choose_plan(packed: PackedMatrix) -> Plan:
+    """Chosen on an H200, on the matrices of Llama 3.1 8B."""
+    warps = word_warps(packed)
+    if warps == _MOST_WARPS:
+        return Plan(rows=4, tiles=8, num_warps=warps)
+    return Plan(rows=8, tiles=2 if packed.out_features <= 8192 else 4, num_warps=warps)
+
+
+@jit
+def _as_integers(x, factor):
+    """x times factor, rounded: the last 16 bits of the result, two's complement."""
+    return (x * factor + 12582912.0).to(tl.uint32, bitcast=True)  # 1.5 * 2^23
+
+
+@jit
+def _bytes(a, b, c, d, SHIFT: tl.constexpr):
+    """A byte of each of four, in one word."""
+    low = ((a >> SHIFT) & 255) | (((b >> SHIFT) & 255) << 8)
+    return low | (((c >> SHIFT) & 255) << 16) | (((d >> SHIFT) & 255) << 24)
+
+
+@jit
+def load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr):
+    """x of a word's columns, [blocks, 16]: two words of high bytes (signed) and two of low ones, of
+    int8 each twice, in the order in which a word of the format has its columns; and what an integer
+    stands for, [blocks]."""
+    PAIRS: tl.constexpr = 32 if FORMAT == "int8" else 64  # of a block
+    pairs = blocks[:, None] * PAIRS + lanes[None, :]
+    a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
+    a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
+    largest = tl.maximum(tl.maximum(tl.abs(a0), tl.abs(b0)), tl.maximum(tl.abs(a1), tl.abs(b1)))
+    if FORMAT != "int8":
+        a2, b2 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
+        a3, b3 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
+        others = tl.maximum(tl.abs(a2), tl.abs(b2))
+        largest = tl.maximum(largest, tl.maximum(others, tl.maximum(tl.abs(a3), tl.abs(b3))))
+    # The power of two that takes a block's largest magnitude to 2^13 up to 2^14, and its inverse.
+    exponents = tl.max(largest, axis=1).to(tl.uint32, bitcast=True) >> 23
+    exponents = tl.maximum(exponents, 14)
+    factors = ((267 - exponents) << 23).to(tl.float32, bitcast=True)[:, None]
+    inverses = ((exponents - 13) << 23).to(tl.float32, bitcast=True)
+    a0, b0 = _as_integers(a0, factors), _as_integers(b0, factors)
+    a1, b1 = _as_integers(a1, factors), _as_integers(b1, factors)
+    if FORMAT == "int8":
+        high0, low0 = _bytes(a0, a1, b0, b1, 8), _bytes(a0, a1, b0, b1, 0)
+        high1, low1 = high0, low0
+    else:
+        a2, b2 = _as_integers(a2, factors), _as_integers(b2, factors)
+        a3, b3 = _as_integers(a3, factors), _as_integers(b3, factors)
+        if FORMAT == "nf4":
+            high0, low0 = _bytes(a0, b0, a1, b1, 8), _bytes(a0, b0, a1, b1, 0)
+            high1, low1 = _bytes(a2, b2, a3, b3, 8), _bytes(a2, b2, a3, b3, 0)
+        else:
+            high0, low0 = _bytes(a0, a2, b0, b2, 8), _bytes(a0, a2, b0, b2, 0)
+            high1, low1 = _bytes(a1, a3, b1, b3, 8), _bytes(a1, a3, b1, b3, 0)
+    return high0, low0, high1, low1, inverses
+
+
+@jit
+def _dot_by_hand(bytes_of_words, high, low):
+    total = tl.zeros(bytes_of_words.shape, dtype=tl.int32)
+    for place in tl.static_range(4):
+        weights = ((bytes_of_words >> (8 * place)) & 255).to(tl.int32)
+        x_high = (high << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
+        x_low = ((low >> (8 * place)) & 255).to(tl.int32)
+        total += weights * (x_high * 256 + x_low)
+    return total
+
+
+@jit
+def _dots(words, high0, low0, high1, low1, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
+    """For each word the sum of what is stored in it, times x: int32."""
+    if BY_HAND:
+        if FORMAT == "int8":
+            dots = _dot_by_hand(words, high0, low0)
+        else:
+            dots = _dot_by_hand(words & 0x0F0F0F0F, high0, low0)
+            dots += _dot_by_hand((words >> 4) & 0x0F0F0F0F, high1, low1)
+    elif FORMAT == "int8":
+        dots = tl.inline_asm_elementwise(
+            "{ .reg .b32 h; dp4a.u32.s32 h, $1, $2, 0; shl.b32 h, h, 8; "
+            "dp4a.u32.u32 $0, $1, $3, h; }",
+            "=r,r,r,r",
+            [words, high0, low0],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    else:
+        dots = tl.inline_asm_elementwise(
+            "{ .reg .b32 a, b, h; and.b32 a, $1, 0x0f0f0f0f; shr.u32 b, $1, 4; "
+            "and.b32 b, b, 0x0f0f0f0f; dp4a.u32.s32 h, a, $2, 0; dp4a.u32.s32 h, b, $4, h; "
+            "shl.b32 h, h, 8; dp4a.u32.u32 h, a, $3, h; dp4a.u32.u32 $0, b, $5, h; }",
+            "=r,r,r,r,r,r",
+            [words, high0, low0, high1, low1],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    return dots
+
+
+@jit
+def _load_tile(
+    words_ptr, scales_ptr, zeros_ptr, rows, blocks, lanes, out_features,
+    ROW_BLOCKS: tl.constexpr, FORMAT: tl.constexpr,
+):  # fmt: skip
+    """Words [blocks, rows, 16], and what their blocks have beside them [blocks, rows]."""
+    inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
+    numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
+    # In this order Triton gives neighbouring threads neighbouring words of a row.
+    words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
+    words = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
+    scales = 0.0
+    zeros = 0
+    if FORMAT != "int8":
+        scales = tl.load(scales_ptr + numbers, mask=inside, other=0.0)
+    if FORMAT == "int4_zeros":
+        zeros = tl.load(zeros_ptr + numbers, mask=inside, other=0)
+    return words, scales, zeros
+
+
+@jit
+def _integer_gemv_kernel(
+    x_ptr,  # [IN_FEATURES]
+    words_ptr,  # [out_features, ROW_BLOCKS * 16]
+    scales_ptr,
+    zeros_ptr,
+    out_ptr,  # [out_features]
+    out_features,
+    IN_FEATURES: tl.constexpr,
+    ROW_BLOCKS: tl.constexpr,
+    FORMAT: tl.constexpr,
+    BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
+    ROWS: tl.constexpr,
+    TILES: tl.constexpr,
+    BY_HAND: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
+):
+    blocks = tl.arange(0, BLOCKS)
+    lanes = tl.arange(0, 16)
+    first_row = tl.program_id(0) * (ROWS * TILES)
+    row_numbers = tl.arange(0, ROWS)
+    if PROGRAMMATIC:
+        tl.extra.cuda.gdc_launch_dependents()
+    tile, scales, zeros = _load_tile(
+        words_ptr, scales_ptr, zeros_ptr, first_row + row_numbers, blocks, lanes, out_features,
+        ROW_BLOCKS, FORMAT,
+    )  # fmt: skip
+    if PROGRAMMATIC:
+        tl.extra.cuda.gdc_wait()
+
+    high0, low0, high1, low1, inverses = load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES, FORMAT)
+    if FORMAT == "int8":
+        ones = tl.full((BLOCKS, 16), 0x01010101, dtype=tl.uint32)
+    else:
+        ones = tl.full((BLOCKS, 16), 0x11111111, dtype=tl.uint32)
+    x_sums = tl.sum(_dots(ones, high0, low0, high1, low1, FORMAT, BY_HAND), axis=1)[:, None]
+    high0, low0 = high0[:, None, :], low0[:, None, :]
+    high1, low1 = high1[:, None, :], low1[:, None, :]
+
+    for number in tl.range(0, TILES):
+        words = tile.to(tl.uint32, bitcast=True)
+        now, zero = scales, zeros
+        rows = first_row + number * ROWS + row_numbers
+        following = tl.where(number + 1 < TILES, rows + ROWS, out_features)
+        tile, scales, zeros = _load_tile(
+            words_ptr, scales_ptr, zeros_ptr, following, blocks, lanes, out_features,
+            ROW_BLOCKS, FORMAT,
+        )  # fmt: skip
+        sums = tl.sum(_dots(words, high0, low0, high1, low1, FORMAT, BY_HAND), axis=2)
+        if FORMAT == "int8":
+            sums = (sums - 128 * x_sums).to(tl.float32) * inverses[:, None]
+            result = tl.sum(sums, axis=0)
+            result *= tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)
+        else:
+            if FORMAT == "int4_zeros":
+                sums -= zero.to(tl.int32) * x_sums
+            else:
+                sums -= 8 * x_sums
+            result = tl.sum(sums.to(tl.float32) * (now.to(tl.float32) * inverses[:, None]), axis=0)
+        tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
+
+
+def launch_integer_gemv(
+    x: torch.Tensor, packed: PackedMatrix, plan: Plan | None = None
+) -> torch.Tensor:
+    """x [..., in_features] of one row times packed words of int8 or int4, on the current device and
+    stream."""
+    packed.check_fits(x)
+    in_features, out_features = x.shape[-1], packed.out_features
+    if x.numel() != in_features or x.dtype not in DTYPES:
+        raise ValueError(
+            f"{packed.weight_format} gemv: x {tuple(x.shape)} is not one row of bf16 or fp16"
+        )
+    plan = plan or choose_plan(packed)
+    out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
+    programmatic = programmatic_launch(x.device)
+    _integer_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
+        x,
+        *packed.pointers[:3],
+        out,
+        out_features,
+        IN_FEATURES=in_features,
+        ROW_BLOCKS=packed.row_blocks,
+        FORMAT=packed.weight_format,
+        BLOCKS=max(1 << (packed.row_blocks - 1).bit_length(), 2),
+        ROWS=plan.rows,
+        TILES=plan.tiles,
+        BY_HAND=plan.by_hand,
+        PROGRAMMATIC=programmatic,
+        num_warps=plan.num_warps,
+        launch_pdl=programmatic,
+    )
+    return out
