@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from inference_benchmark.kernels._registration import jit, tl
+
 
 def arrival_counters(kernel: str, device: torch.device, count: int) -> torch.Tensor:
     """int32 zeros [count]: every call takes them at zero and leaves them at zero.
@@ -18,6 +20,21 @@ def arrival_counters(kernel: str, device: torch.device, count: int) -> torch.Ten
         if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
             kept_counters[key] = counters
     return counters
+
+
+@jit
+def is_last(arrivals_ptr, count):
+    """Whether this program is the last of `count` to call this. What the others stored before they
+    called is then in L2, from where it has to be read (.cg), and the counter is zero again.
+
+    The barrier orders the stores of all threads before the one that counts; the counter releases
+    them to, and acquires those of, the other programs.
+    """
+    tl.debug_barrier()
+    arrived = tl.atomic_add(arrivals_ptr, 1, sem="acq_rel", scope="gpu")
+    if arrived == count - 1:
+        tl.store(arrivals_ptr, 0)  # for the next call, or replay
+    return arrived == count - 1
 
 
 kept_counters: dict[tuple[str, torch.device, int], torch.Tensor] = {}

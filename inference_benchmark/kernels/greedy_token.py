@@ -16,14 +16,15 @@ from inference_benchmark.kernels._registration import (
     tl,
     triton,
 )
-from inference_benchmark.kernels.arrivals import arrival_counters
+from inference_benchmark.kernels.arrivals import arrival_counters, is_last
 
 BLOCK = 4096  # values per program
 NUM_WARPS = 8
 
 
 def greedy_token(logits: torch.Tensor) -> torch.Tensor:
-    """logits [batch, vocab], without NaN -> [batch, 1], int64; of equal ones the first.
+    """logits [batch, vocab] -> [batch, 1], int64; of equal ones the first. NaN is the largest, as in
+    torch.argmax: the place of a token that is there, whatever went wrong before.
 
     Calls of the same batch must not run concurrently on two streams: they share arrival counters.
     """
@@ -33,6 +34,14 @@ def greedy_token(logits: torch.Tensor) -> torch.Tensor:
 def greedy_token_reference(logits: torch.Tensor) -> torch.Tensor:
     """The same in plain PyTorch; of equal ones any."""
     return torch.argmax(logits, dim=-1, keepdim=True)
+
+
+@jit
+def _ranks(values):
+    """int32 in the order of the values [n], fp32: both zeros alike, NaN above all others."""
+    bits = tl.where(values == 0.0, 0.0, values).to(tl.int32, bitcast=True)
+    ranks = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    return tl.where(values != values, 0x7FFFFFFF, ranks)
 
 
 @jit
@@ -46,7 +55,7 @@ def _first_largest(values, places):
 def _greedy_token_kernel(
     logits_ptr,  # [batch, vocab]
     out_ptr,  # [batch]
-    values_ptr,  # [batch, PROGRAMS]
+    ranks_ptr,  # [batch, PROGRAMS], the largest
     places_ptr,
     arrivals_ptr,  # [batch]
     vocab,
@@ -61,26 +70,24 @@ def _greedy_token_kernel(
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
+    # Behind the last value no place is less than those of the values.
     values = tl.load(
         logits_ptr + row.to(tl.int64) * vocab + places, mask=places < vocab, other=float("-inf")
-    ).to(tl.float32)
-    largest, place = _first_largest(values, tl.where(places < vocab, places, 2147483647))
+    )
+    largest, place = _first_largest(_ranks(values.to(tl.float32)), places)
     if PROGRAMS == 1:
         tl.store(out_ptr + row, place.to(tl.int64))
     else:
-        tl.store(values_ptr + row * PROGRAMS + program, largest)
+        tl.store(ranks_ptr + row * PROGRAMS + program, largest)
         tl.store(places_ptr + row * PROGRAMS + program, place)
-        tl.debug_barrier()
-        arrived = tl.atomic_add(arrivals_ptr + row, 1, sem="acq_rel", scope="gpu")
-        if arrived == PROGRAMS - 1:
-            tl.store(arrivals_ptr + row, 0)  # for the next call, or replay
+        if is_last(arrivals_ptr + row, PROGRAMS):
             others = tl.arange(0, PROGRAMS_PADDED)
             inside = others < PROGRAMS
             # .cg: other multiprocessors wrote these; read them where they meet, in L2.
             maxima = tl.load(
-                values_ptr + row * PROGRAMS + others,
+                ranks_ptr + row * PROGRAMS + others,
                 mask=inside,
-                other=float("-inf"),
+                other=-2147483648,
                 cache_modifier=".cg",
             )
             where = tl.load(
@@ -99,15 +106,17 @@ def launch_greedy_token(logits: torch.Tensor) -> torch.Tensor:
     logits = logits.contiguous()
     programs = -(-vocab // BLOCK)
     out = _fake(logits)
-    values = torch.empty((batch, programs), dtype=torch.float32, device=logits.device)
-    places = torch.empty((batch, programs), dtype=torch.int32, device=logits.device)
+    ranks = places = counters = None
+    if programs > 1:
+        ranks, places = torch.empty((2, batch, programs), dtype=torch.int32, device=logits.device)
+        counters = arrival_counters("greedy_token", logits.device, batch)
     programmatic = programmatic_launch(logits.device)
     _greedy_token_kernel[(batch, programs)](
         logits,
         out,
-        values,
+        ranks,
         places,
-        arrival_counters("greedy_token", logits.device, batch),
+        counters,
         vocab,
         PROGRAMS=programs,
         PROGRAMS_PADDED=triton.next_power_of_2(programs),

@@ -121,7 +121,8 @@ def _rope_decode_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     # Position and filled slots were written in an earlier step, which has ended: only qkv and the
     # angles are of this one. So the first tiles are on their way while the predecessor still runs.
-    position = tl.load(position_ptr).to(tl.int32)
+    # (.cg: from L2; no wait has made the nearer cache forget the position of the step before.)
+    position = tl.load(position_ptr, cache_modifier=".cg").to(tl.int32)
     length = position + 1
     chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
     begin = split * chunk

@@ -8,6 +8,7 @@ arrive combines what all of them left.
 from __future__ import annotations
 
 from inference_benchmark.kernels._registration import jit, tl
+from inference_benchmark.kernels.arrivals import is_last
 
 
 @jit
@@ -105,12 +106,7 @@ def leave_result(
         partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
         tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
         tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
-        # The barrier orders the stores of all threads before the one that counts; the counter
-        # releases them to, and acquires those of, the other programs of this pair.
-        tl.debug_barrier()
-        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
-        if arrived == active_splits - 1:
-            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
+        if is_last(arrivals_ptr + pair, active_splits):
             _combine_partials(
                 partial_ptr,
                 lse_ptr,

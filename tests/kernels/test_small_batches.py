@@ -54,8 +54,17 @@ def check_choice(batch: int, vocab: int, dtype: torch.dtype, choose: Callable) -
     logits[-1, [0, vocab // 2]] = 101.0
     if batch > 2:
         logits[1] = -math.inf
-    expected = [int((row == row.max()).nonzero()[0]) for row in logits]
-    assert choose(logits).flatten().tolist() == expected
+    if batch > 4:
+        logits[2, 0], logits[2, [vocab // 2, vocab - 1]] = math.inf, math.nan
+        logits[3] = -logits[3].abs()
+        logits[3, vocab // 2], logits[3, vocab - 1] = -0.0, 0.0
+    assert choose(logits).flatten().tolist() == [first_largest(row) for row in logits]
+
+
+def first_largest(row: torch.Tensor) -> int:
+    """As torch.argmax has it, NaN above all numbers."""
+    is_largest = row.isnan() if row.isnan().any() else row == row.max()
+    return int(is_largest.nonzero()[0])
 
 
 def test_the_references_on_a_cpu() -> None:
@@ -112,7 +121,9 @@ def test_interpreted_linear(
 
 
 @interpreted_only
-@pytest.mark.parametrize(("batch", "vocab"), [(1, 100), (3, BLOCK), (2, BLOCK + 1), (4, 10_000)])
+@pytest.mark.parametrize(
+    ("batch", "vocab"), [(1, 100), (3, BLOCK), (2, BLOCK + 1), (5, 10_000), (5, 50)]
+)
 def test_interpreted_choice(batch: int, vocab: int, poisoned_memory: None) -> None:
     check_choice(batch, vocab, torch.float16, launch_greedy_token)
 
