@@ -30,9 +30,9 @@ class StepEngine(Engine):
     `logits` [batch, vocab] holds the newest step's logits, `token` [batch, 1] its choice,
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
     step is one graph, and `logits` is the memory it writes; with `plan.captures_prompts` a prompt
-    of up to MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`, which experts
-    each mixture of experts chose for the newest step; `replayed` are choices it has to use instead,
-    with which no prompt is captured.
+    of up to MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`,
+    which experts each mixture of experts chose for the newest step; `replayed` are choices it has
+    to use instead, with which no captured prompt is replayed.
 
     `tokens` [batch, cache_length + 1] holds what each step chose, at the position where it stands:
     a prefill writes slot input_length, a decode step, inside its graph, slot position + 1; -1 where

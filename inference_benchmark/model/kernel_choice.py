@@ -4,13 +4,17 @@ from dataclasses import dataclass
 
 from inference_benchmark.model.parts import Attention
 
+# Of a plain matrix's product, up to which "gemv" has a kernel.
+FEW_ROWS = 32
+
 
 @dataclass(frozen=True)
 class KernelConfig:
     """
     attention: decode attention: "sdpa", "matmul" and "flex" are PyTorch's (attention/over_slots.py),
         "flash_decode" our kernels, which also rotate queries and keys and write the cache.
-    linear: linear layers of a single row: "torch", or "gemv", our kernel. Of quantised weights
+    linear: linear layers of up to FEW_ROWS rows: "torch", or "gemv", our kernels, of a single row
+        with the norm before and SwiGLU behind, and for the greedy choice. Of quantised weights
         "gemv" are our kernels, "dequantized" is the product with the matrix that they stand for.
     fills_cache: with "flash_decode", whether our kernel also rotates and caches the keys of a
         prompt. Off where a compiler fuses these operations itself.

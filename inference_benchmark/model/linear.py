@@ -11,8 +11,9 @@ from types import ModuleType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.few_rows_linear import MAX_ROWS, few_rows_linear
+from inference_benchmark.kernels.few_rows_linear import few_rows_linear
 from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.model.kernel_choice import FEW_ROWS
 from inference_benchmark.model.weight_format import QUANTIZED, WeightFormat
 
 LinearWeights = Tensor | tuple[Tensor, ...]
@@ -22,8 +23,9 @@ Linear = Callable[[Tensor, LinearWeights], Tensor]
 def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Linear:
     """linear(x [..., in], weights of a matrix [out, in]) -> [..., out].
 
-    backend: of plain matrices: "gemv" are our kernels where x is one row or a few; "torch" never. Of formats of this project "gemv" is our kernel of that format, "torch" what PyTorch has for it, and
-        "dequantized" the product with the matrix that the weights stand for.
+    backend: of plain matrices: "gemv" are our kernels where x has up to FEW_ROWS rows, "torch" never.
+        Of formats of this project "gemv" is our kernel of that format, "torch" what PyTorch has for
+        it, and "dequantized" the product with the matrix that the weights stand for.
     """
 
     def linear(x, weight):
@@ -33,7 +35,7 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
         rows = number_of_rows(x)
         if rows == 1:
             return gemv(x, weight)
-        return few_rows_linear(x, weight) if rows <= MAX_ROWS else F.linear(x, weight, None)
+        return few_rows_linear(x, weight) if rows <= FEW_ROWS else F.linear(x, weight, None)
 
     if weight_format is not None and weight_format.module is not None:
         return _format_linear(import_module(weight_format.module), backend)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from inference_benchmark.engines.parts import IMPLEMENTATIONS, Implementation
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.kernel_choice import FEW_ROWS
 from inference_benchmark.model.layer_part import FEED_FORWARDS, LayerPart
 from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.options.checks import given_flags
@@ -87,10 +88,13 @@ def usable(arguments: Namespace, model: ModelConfig, device: str) -> tuple[str, 
 
 def has_kernels(arguments: Namespace) -> bool:
     """Whether this project's kernels do something in this part of a dense model: of a feed-forward
-    network at batch 1."""
+    network where a step has few tokens."""
     if arguments.backward:
         return False
-    return arguments.workload == "layer" or (arguments.decode and 1 in arguments.batch_size)
+    if arguments.workload == "layer":
+        return True
+    sizes = [size if isinstance(size, int) else 1 for size in arguments.batch_size]  # of a sweep
+    return arguments.decode and min(sizes) <= FEW_ROWS
 
 
 def check_implementation(arguments: Namespace, entry: Implementation, device: str) -> None:

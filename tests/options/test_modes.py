@@ -8,6 +8,8 @@ from inference_benchmark.engines.spec import parse_mode
 from inference_benchmark.errors import RequestError
 from inference_benchmark.session.planning import plan_cells
 
+FFN_STEP = ("--workload", "ffn", "--decode")
+
 
 @pytest.mark.parametrize(
     ("text", "graphs", "label"),
@@ -129,8 +131,16 @@ def test_labels_name_kernels_that_were_chosen_against_the_mode(monkeypatch):
         ),
         (("inductor", "eager", "--attention", "flex"), "which 'eager' is not"),
         (("inductor+kernels", "--workload", "forward"), "has no kernel of this project"),
+        (("eager+kernels", *FFN_STEP, "--batch-size", "64"), "has no kernel of this project"),
     ],
 )
 def test_kernels_that_would_do_nothing_are_refused(monkeypatch, arguments, message):
     with pytest.raises(RequestError, match=message):
         resolved_for_a_gpu(monkeypatch, "--mode", *arguments)
+
+
+def test_few_tokens_of_a_feed_forward_network_have_kernels(monkeypatch):
+    flags = ("--mode", "eager+kernels", *FFN_STEP, "--batch-size", "8")
+    assert [spec.label for spec in resolved_for_a_gpu(monkeypatch, *flags).specs][0] == (
+        "eager+kernels"
+    )

@@ -113,7 +113,7 @@ class ExecutionFlags:
     )
     linear: str = flag(
         "execution",
-        "of a decode step at batch 1, and of few tokens' experts; auto: gemv, our kernels, in "
+        "of up to 32 tokens, of few tokens' experts, and the greedy choice; auto: gemv, our kernels, in "
         "modes with +kernels, else torch (default: auto)",
         choices=("auto", "torch", "gemv"),
         default="auto",
