@@ -2,28 +2,14 @@
 
 import pytest
 import torch
+from dispatched import Operators
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.kernels.norm_gemv import MAX_FEATURES
 from inference_benchmark.model.normed import make_normed_linear, make_normed_swiglu
 from inference_benchmark.model.weight_format import QUANTIZED
 
 EPS = 1e-5
-
-
-class Operators(TorchDispatchMode):
-    """Our operators that run, by name."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, function, types, arguments=(), options=None):
-        if function.namespace == NAMESPACE:
-            self.seen.append(function._schema.name.partition("::")[2])
-        return function(*arguments, **(options or {}))
 
 
 def inputs(rows: int, features: int = 12) -> tuple[torch.Tensor, ...]:

@@ -1,0 +1,112 @@
+"""Whole models with the kernels themselves, not their references: shapes that no tile divides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from kernel_checks import interpreted_only, run_in_interpreter, starts_interpreter
+from mixture_models import SHALLOW_DEEPSEEK
+from step_engines import make_engine
+
+from inference_benchmark.kernels._registration import NAMESPACE
+from inference_benchmark.kernels.few_rows_linear import launch_few_rows_linear
+from inference_benchmark.kernels.flash_decode import launch_flash_decode
+from inference_benchmark.kernels.gemv import launch_gemv
+from inference_benchmark.kernels.greedy_token import launch_greedy_token
+from inference_benchmark.kernels.group_limited_route import launch_group_limited_route
+from inference_benchmark.kernels.latent_decode import launch_latent_decode
+from inference_benchmark.kernels.norm_gemv import launch_norm_gemv, launch_norm_swiglu
+from inference_benchmark.kernels.rope_cache import launch_rope_and_cache
+from inference_benchmark.kernels.rope_decode import launch_rope_decode
+from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.kernel_choice import KernelConfig
+from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
+from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.models import MODELS
+
+LAUNCHES = {
+    "few_rows_linear": launch_few_rows_linear,
+    "flash_decode": launch_flash_decode,
+    "gemv": launch_gemv,
+    "greedy_token": launch_greedy_token,
+    "group_limited_route": launch_group_limited_route,
+    "latent_decode": launch_latent_decode,
+    "norm_gemv": launch_norm_gemv,
+    "norm_swiglu": launch_norm_swiglu,
+    "rope_and_cache": launch_rope_and_cache,
+    "rope_decode": launch_rope_decode,
+}
+OURS = KernelConfig(attention="flash_decode", linear="gemv", experts="fused")
+# Groups of three query heads, and no size a multiple of 16 but that of a head.
+DENSE = replace(
+    MODELS["llama-tiny"].with_layers(1),
+    vocab_size=43,
+    hidden_size=40,
+    attention=GroupedQueryAttention(3, 1, 16),
+    feed_forward=DenseFeedForward(22),
+)
+PROMPT, CACHE, STEPS = 5, 24, 1
+
+
+@pytest.fixture
+def launched() -> Iterator[dict[str, int]]:
+    """The operators launch their kernels on a CPU; how often each of them did."""
+    calls: dict[str, int] = {}
+    with torch.library._scoped_library(NAMESPACE, "IMPL") as library:
+        for name, launch in LAUNCHES.items():
+
+            def counted(*args, name=name, launch=launch):
+                calls[name] = calls.get(name, 0) + 1
+                return launch(*args)
+
+            library.impl(name, counted, "CPU", allow_override=True)
+        yield calls
+
+
+def generate(decoder, batch: int, kernels: KernelConfig) -> tuple[torch.Tensor, ...]:
+    """Logits of a prompt and of forced steps, the tokens, and each cache."""
+    engine = make_engine("eager", decoder, batch, PROMPT, CACHE, kernels)
+    ids = torch.arange(batch * PROMPT).view(batch, PROMPT) * 7 % decoder.config.vocab_size
+    engine.prefill(ids)
+    logits = [engine.logits.clone()]
+    for step in range(STEPS):
+        engine.force(ids[:, step : step + 1], PROMPT + step)
+        engine.decode()
+        logits.append(engine.logits.clone())
+    caches = [tensor for cache in engine.caches for tensor in cache]
+    return torch.stack(logits), engine.tokens, *caches
+
+
+@interpreted_only
+@pytest.mark.filterwarnings("ignore:.*operators may also be overridden")
+@pytest.mark.parametrize(
+    ("config", "batch", "expected"),
+    [
+        (DENSE, 1, "gemv greedy_token norm_gemv norm_swiglu rope_decode rope_and_cache"),
+        (DENSE, 3, "few_rows_linear greedy_token rope_decode rope_and_cache"),
+        (SHALLOW_DEEPSEEK, 3, "few_rows_linear greedy_token group_limited_route latent_decode"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_interpreted_steps(
+    config: ModelConfig, batch: int, expected: str, launched: dict[str, int], poisoned_memory: None
+) -> None:
+    torch.manual_seed(0)
+    decoder = build_decoder(config, "fp32", "cpu", CACHE)
+    plain = generate(decoder, batch, KernelConfig())
+    assert not set(launched) & set(LAUNCHES)
+    ours = generate(decoder, batch, OURS)
+    assert set(expected.split()) <= set(launched)
+    assert torch.equal(ours[1], plain[1])
+    for computed, reference in zip(ours, plain, strict=True):
+        torch.testing.assert_close(computed, reference, rtol=1e-4, atol=1e-4)
+
+
+class TestInterpreter:
+    pytestmark = starts_interpreter
+
+    def test_kernels_in_the_interpreter(self) -> None:
+        run_in_interpreter(__file__)
