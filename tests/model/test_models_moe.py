@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hugging_face import copied
 from dispatched import Operators
+from hugging_face import copied
 from mixture_models import (
     DEEPSEEK,
     LLAMA4,
@@ -22,7 +22,6 @@ from step_engines import make_engine
 from inference_benchmark.engines.spec import ModeSpec
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.kernels import routed_experts as experts_kernel
-from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.model.kernel_choice import KernelConfig, needs_mask
 from inference_benchmark.model.routing import balance, tokens_per_expert
 from inference_benchmark.model.weights import build_decoder
