@@ -5,6 +5,7 @@ and forks a process per run: with its own streams, signals, memory and exit code
 tests look at. torchrun's agent and the ranks that it starts are forked the same way.
 """
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from pathlib import Path
+from unittest import mock
 
 _TESTS = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(_TESTS)
@@ -216,7 +218,17 @@ def _run_torchrun(size: int, arguments: list[str]) -> None:
     flags = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--nproc-per-node"]
     config, _, _ = config_from_args(parse_args([*flags, str(size), "benchmark_inference.py"]))
     config.start_method = "fork"
-    elastic_launch(config, run_benchmark)(arguments)
+    elastic_launch(config, _run_rank)(arguments)
+
+
+def _run_rank(arguments: list[str]) -> None:
+    """The agent waits for what a function returns, where a program would end with 0."""
+    exit_at_once = os._exit
+    with (
+        mock.patch.object(os, "_exit", lambda code: exit_at_once(code) if code else sys.exit()),
+        contextlib.suppress(SystemExit),
+    ):
+        run_benchmark(arguments)
 
 
 def _redirect(path: str, descriptor: int) -> None:

@@ -219,13 +219,13 @@ def test_nothing_but_text_reaches_a_pipe():
 
 def test_two_depths_give_an_estimate_of_the_model(tmp_path):
     flags = ["--model-name", "llama-tiny", "--device", "cpu", "--precision", "fp32", *FEW]
-    flags += ["--input-length", "400", "--output-length", "12", "--batch-size", "1", "2"]
+    flags += ["--input-length", "150", "--output-length", "12", "--batch-size", "1", "2"]
     flags += ["--extrapolate", "1", "3", "--save-results", "--output-dir", str(tmp_path)]
     done = run_program("--mode", "eager", *flags)
     assert done.returncode == 0, done.stderr
     assert "TO BE ESTIMATED FROM" in done.stdout
     (path,) = tmp_path.glob("*.json")
-    assert path.name.startswith("llama-tiny-est1-3_400x12_")
+    assert path.name.startswith("llama-tiny-est1-3_150x12_")
     result = json.loads(path.read_text())
     validate(result)
     assert [cell["label"] for cell in result["cells"]] == [

@@ -72,3 +72,7 @@ def imports_of(path: Path) -> Iterator[str]:
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield node.module.partition(".")[0]
+
+
+def test_skipped_tests_say_why():
+    assert "-rs" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"].split()

@@ -29,6 +29,7 @@ from inference_benchmark.kernels._registration import (
     triton,
 )
 from inference_benchmark.kernels.arrivals import arrival_counters
+from inference_benchmark.kernels.split_attention import attend_tile, chunk_tokens, leave_result
 
 # Programs launched per multiprocessor at most. On an H200 one beats two: 6.7 against 7.8 us at batch
 # 1 and 1,500 tokens (fewer partial results to combine), 48 against 55 us at batch 32.
@@ -39,6 +40,11 @@ MIN_TILE_TOKENS = 16  # the least a tensor core takes
 MAX_TILE_TOKENS = 128
 # Steps of the software pipeline: the tiles of all but one of them are on their way at a time.
 NUM_STAGES = 3
+# Where few tiles follow each other. A kernel of more than 48 KiB of shared memory takes L1 away, from
+# the kernels after it as well, which start before it has ended: beside ours that read vectors from L1
+# a layer of Llama 3.1 8B took 125 us on an H200 with three steps here, 114 with two.
+NUM_STAGES_OF_FEW_TILES = 2
+FEW_TILES = 8
 NUM_WARPS = 4
 # Partial results that are on their way from L2 at a time while they are combined.
 COMBINE_UNROLL = 16
@@ -66,7 +72,10 @@ def choose_plan(
     tile_tokens = min(TILE_BYTES // (head_dim * element_bytes), one_tile_each, MAX_TILE_TOKENS)
     tile_tokens = power_of_2_at_most(max(tile_tokens, MIN_TILE_TOKENS))
     splits = max(1, PROGRAMS_PER_MULTIPROCESSOR * multiprocessors // pairs)
-    return Plan(min(splits, cdiv(cache_length, tile_tokens)), tile_tokens)
+    splits = min(splits, cdiv(cache_length, tile_tokens))
+    has_few_tiles = splits > 1 and cdiv(cache_length, splits * tile_tokens) <= FEW_TILES
+    num_stages = NUM_STAGES_OF_FEW_TILES if has_few_tiles else NUM_STAGES
+    return Plan(splits, tile_tokens, num_stages=num_stages)
 
 
 def flash_decode(
@@ -105,56 +114,6 @@ def flash_decode_reference(
     scores = grouped @ k_cache[:, :, :length].to(dtype).mT * _scale(scale, head_dim)
     out = scores.softmax(dim=-1) @ v_cache[:, :, :length].to(dtype)  # [batch, kv_heads, group, dim]
     return out.reshape(batch, heads, head_dim).to(q.dtype)
-
-
-@jit
-def _combine_partials(
-    partial_ptr,  # [pairs, splits, GROUP, HEAD_DIM]
-    lse_ptr,  # [pairs, splits, GROUP]
-    out_ptr,  # [pairs, GROUP, HEAD_DIM]
-    pair,
-    active_splits,
-    ROWS: tl.constexpr,
-    SPLITS: tl.constexpr,
-    GROUP: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    UNROLL: tl.constexpr,
-):
-    rows = tl.arange(0, ROWS)
-    dims = tl.arange(0, HEAD_DIM)
-    # Padding rows repeat the last one instead of being masked, which keeps NaN out of them.
-    source_rows = tl.minimum(rows, GROUP - 1)
-    running_max = tl.full([ROWS], float("-inf"), tl.float32)
-    weight_sum = tl.zeros([ROWS], tl.float32)
-    mean = tl.zeros([ROWS, HEAD_DIM], tl.float32)
-    for first_split in range(0, active_splits, UNROLL):
-        # Unrolled, not a tile with an axis of splits: sums over that axis would cross threads. And
-        # a running mean, not a sum divided at the end: that would need the weights in two layouts.
-        for offset in tl.static_range(UNROLL):
-            split = first_split + offset
-            active = split < active_splits
-            index = (pair * SPLITS + split) * GROUP + source_rows
-            # .cg: other multiprocessors wrote these; read them where they meet, in L2.
-            lse = tl.load(lse_ptr + index, mask=active, other=float("-inf"), cache_modifier=".cg")
-            partial = tl.load(
-                partial_ptr + index[:, None] * HEAD_DIM + dims[None, :],
-                mask=active,
-                other=0.0,
-                cache_modifier=".cg",
-            )
-            new_max = tl.maximum(running_max, lse)
-            weight = tl.exp2(lse - new_max)
-            weight_sum = weight_sum * tl.exp2(running_max - new_max) + weight
-            mean += (partial - mean) * (weight / weight_sum)[:, None]
-            running_max = new_max
-    out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
-    tl.store(out_ptr + out_offsets, mean.to(out_ptr.dtype.element_ty), rows[:, None] < GROUP)
-
-
-@jit
-def chunk_tokens(length, SPLITS: tl.constexpr, TILE_TOKENS: tl.constexpr):
-    """Tokens per program: the filled part spread over all programs, in whole tiles."""
-    return tl.cdiv(tl.cdiv(length, SPLITS), TILE_TOKENS) * TILE_TOKENS
 
 
 @jit
@@ -224,44 +183,29 @@ def _flash_decode_kernel(
         # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
         k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
         v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-        scores = tl.where(filled[None, :], scores, float("-inf"))
-        new_max = tl.maximum(running_max, tl.max(scores, axis=1))
-        decay = tl.exp2(running_max - new_max)
-        weights = tl.exp2(scores - new_max[:, None])
-        weight_sums = weight_sums * decay[:, None] + weights
-        acc = acc * decay[:, None]
-        acc = tl.dot(weights.to(v.dtype), v, acc, input_precision="ieee")
-        running_max = new_max
+        running_max, weight_sums, acc = attend_tile(
+            q, k, v, filled, scale_log2, running_max, weight_sums, acc
+        )
 
     weight_sum = tl.sum(weight_sums, axis=1)
-    result = acc / weight_sum[:, None]
-    if SPLITS == 1:
-        out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(out_ptr + out_offsets, result.to(out_ptr.dtype.element_ty), is_head[:, None])
-    else:
-        index = (pair * SPLITS + split) * GROUP + rows
-        partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
-        tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
-        # The barrier orders the stores of all threads before the one that counts; the counter
-        # releases them to, and acquires those of, the other programs of this pair.
-        tl.debug_barrier()
-        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
-        if arrived == active_splits - 1:
-            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
-            _combine_partials(
-                partial_ptr,
-                lse_ptr,
-                out_ptr,
-                pair,
-                active_splits,
-                COMBINE_ROWS,
-                SPLITS,
-                GROUP,
-                HEAD_DIM,
-                COMBINE_UNROLL,
-            )
+    leave_result(
+        acc,
+        running_max,
+        weight_sum,
+        out_ptr,
+        partial_ptr,
+        lse_ptr,
+        arrivals_ptr,
+        pair,
+        split,
+        active_splits,
+        SPLITS,
+        GROUP,
+        GROUP_PADDED,
+        HEAD_DIM,
+        COMBINE_ROWS,
+        COMBINE_UNROLL,
+    )
 
 
 def launch_flash_decode(

@@ -36,9 +36,9 @@ from inference_benchmark.kernels.flash_decode import (
     LOG2_E,
     MIN_HEAD_DIM,
     cdiv,
-    chunk_tokens,
     power_of_2_at_most,
 )
+from inference_benchmark.kernels.split_attention import chunk_tokens
 
 MIN_HEAD_BLOCK = 16  # the least rows a tensor core takes
 # The rows of Hopper's own matrix instructions, which take both operands from shared memory. Wide

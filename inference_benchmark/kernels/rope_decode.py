@@ -8,8 +8,6 @@ wait, and the kernel that did this before is saved with its launch.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from inference_benchmark.kernels._registration import (
@@ -27,17 +25,16 @@ from inference_benchmark.kernels.flash_decode import (
     MIN_DOT_ROWS,
     MIN_HEAD_DIM,
     Plan,
-    _combine_partials,
     _scale,
     _workspace,
     choose_plan,
-    chunk_tokens,
     flash_decode_reference,
 )
 from inference_benchmark.kernels.rope_cache import (
     refuse_shared_storage,
     rope_and_cache_reference,
 )
+from inference_benchmark.kernels.split_attention import attend_tile, chunk_tokens, leave_result
 
 
 def rope_decode(
@@ -74,10 +71,6 @@ def rope_decode_reference(
     return flash_decode_reference(q[:, :, 0], k_cache, v_cache, position).contiguous()
 
 
-PREFETCH = EARLY = True
-SPLIT_STAGES = 2
-
-
 @jit
 def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
     """Vectors of 2 * HALF values that begin at row_ptr [rows, 1], rotated in fp32."""
@@ -85,20 +78,6 @@ def _rotated(row_ptr, cos, sin, mask, HALF: tl.constexpr):
     x = tl.load(row_ptr + dims, mask=mask, other=0.0).to(tl.float32)
     swapped = tl.load(row_ptr + (dims + HALF) % (2 * HALF), mask=mask, other=0.0).to(tl.float32)
     return x * cos[None, :] + swapped * sin[None, :]
-
-
-@jit
-def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
-    """A tile of the context joins the online softmax."""
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-    scores = tl.where(filled[None, :], scores, float("-inf"))
-    # Finite, so that a tile of which nothing is filled adds zeros.
-    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
-    decay = tl.exp2(running_max - new_max)
-    weights = tl.exp2(scores - new_max[:, None])
-    weight_sums = weight_sums * decay[:, None] + weights
-    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
-    return new_max, weight_sums, acc
 
 
 @jit
@@ -129,8 +108,6 @@ def _rope_decode_kernel(
     COMBINE_ROWS: tl.constexpr,
     COMBINE_UNROLL: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    EARLY: tl.constexpr,
 ):
     pair = tl.program_id(0)
     split = tl.program_id(1)
@@ -140,10 +117,10 @@ def _rope_decode_kernel(
     dims = tl.arange(0, HEAD_DIM)
     tokens = tl.arange(0, TILE_TOKENS)
     is_head = rows < GROUP
-    if PROGRAMMATIC and EARLY:
+    if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
     # Position and filled slots were written in an earlier step, which has ended: only qkv and the
-    # angles are of this one. So the first tile is on its way while the predecessor still runs.
+    # angles are of this one. So the first tiles are on their way while the predecessor still runs.
     position = tl.load(position_ptr).to(tl.int32)
     length = position + 1
     chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
@@ -158,15 +135,13 @@ def _rope_decode_kernel(
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
     if PROGRAMMATIC:
-        if PREFETCH and SPLITS > 1:
+        if SPLITS > 1:
             lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
             for start in range(begin, tl.minimum(end, begin + 4 * TILE_TOKENS), TILE_TOKENS):
                 row = tl.minimum(start + tokens, end - 1).to(tl.int64)
                 prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
                 prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
         tl.extra.cuda.gdc_wait()
-        if not EARLY:
-            tl.extra.cuda.gdc_launch_dependents()
 
     token_ptr = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)
     cos = tl.load(cos_ptr + dims).to(tl.float32)
@@ -194,7 +169,7 @@ def _rope_decode_kernel(
         # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
         k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
         v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        running_max, weight_sums, acc = _attend_tile(
+        running_max, weight_sums, acc = attend_tile(
             q, k, v, filled, scale_log2, running_max, weight_sums, acc
         )
     weight_sum = tl.sum(weight_sums, axis=1)
@@ -207,40 +182,24 @@ def _rope_decode_kernel(
     weight_sum = weight_sum * decay + new_weight
     acc = acc * decay[:, None] + new_weight[:, None] * new_v.to(tl.float32)
     running_max = new_max
-    result = acc / weight_sum[:, None]
-    if SPLITS == 1:
-        out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(out_ptr + out_offsets, result.to(out_ptr.dtype.element_ty), is_head[:, None])
-    else:
-        index = (pair * SPLITS + split) * GROUP + rows
-        partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
-        tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
-        tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
-        # The barrier orders the stores of all threads before the one that counts; the counter
-        # releases them to, and acquires those of, the other programs of this pair.
-        tl.debug_barrier()
-        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
-        if arrived == active_splits - 1:
-            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
-            _combine_partials(
-                partial_ptr,
-                lse_ptr,
-                out_ptr,
-                pair,
-                active_splits,
-                COMBINE_ROWS,
-                SPLITS,
-                GROUP,
-                HEAD_DIM,
-                COMBINE_UNROLL,
-            )
-
-
-def _choose_plan(*shape: int) -> Plan:
-    """Few stages where the context is split: beyond 48 KiB of shared memory a kernel takes L1 away,
-    from the next ones as well, which begin before it has ended."""
-    plan = choose_plan(*shape)
-    return plan if plan.splits == 1 else replace(plan, num_stages=SPLIT_STAGES)
+    leave_result(
+        acc,
+        running_max,
+        weight_sum,
+        out_ptr,
+        partial_ptr,
+        lse_ptr,
+        arrivals_ptr,
+        pair,
+        split,
+        active_splits,
+        SPLITS,
+        GROUP,
+        GROUP_PADDED,
+        HEAD_DIM,
+        COMBINE_ROWS,
+        COMBINE_UNROLL,
+    )
 
 
 def launch_rope_decode(
@@ -258,7 +217,7 @@ def launch_rope_decode(
     kv_heads, cache_length = k_cache.shape[1:3]
     out = _empty_output(qkv, kv_heads)
     pairs, group = batch * kv_heads, out.shape[1] // kv_heads
-    plan = plan or _choose_plan(
+    plan = plan or choose_plan(
         pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
     )
     single = plan.splits == 1
@@ -290,8 +249,6 @@ def launch_rope_decode(
         COMBINE_ROWS=combine_rows,
         COMBINE_UNROLL=plan.combine_unroll,
         PROGRAMMATIC=programmatic,
-        PREFETCH=PREFETCH,
-        EARLY=EARLY,
         num_warps=plan.num_warps,
         num_stages=plan.num_stages,
         launch_pdl=programmatic,

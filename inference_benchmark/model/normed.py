@@ -1,7 +1,7 @@
 """What stands before and behind a norm: the addition to the residual stream, the linear layer.
 
-PyTorch's operators one by one, for a compiler to fuse as it can; with "gemv" and a single row one
-kernel of ours for all of them, and for SwiGLU behind the linear layer.
+PyTorch's operators one by one, for a compiler to fuse as it can; with "gemv" and a single row, not
+too wide, one kernel of ours for all of them, and for SwiGLU behind the linear layer.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
+from inference_benchmark.kernels.norm_gemv import MAX_FEATURES, norm_gemv, norm_swiglu
 from inference_benchmark.model.linear import LinearWeights, make_linear, number_of_rows
 from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.weight_format import WeightFormat
@@ -30,7 +30,7 @@ def make_normed_linear(
         return linear(rms_norm(total, norm_weight, eps), weights), total
 
     def one_row(update, residual, norm_weight, weights):
-        if number_of_rows(residual) > 1:
+        if not _is_served(residual):
             return normed_linear(update, residual, norm_weight, weights)
         return norm_gemv(update, residual, norm_weight, weights, eps)
 
@@ -49,11 +49,15 @@ def make_normed_swiglu(
         return F.silu(gate) * up, total
 
     def one_row(update, residual, norm_weight, weights):
-        if number_of_rows(residual) > 1:
+        if not _is_served(residual):
             return normed_swiglu(update, residual, norm_weight, weights)
         return norm_swiglu(update, residual, norm_weight, weights, eps)
 
     return one_row if _has_kernel(backend, weight_format) else normed_swiglu
+
+
+def _is_served(residual: Tensor) -> bool:
+    return number_of_rows(residual) == 1 and residual.shape[-1] <= MAX_FEATURES
 
 
 def _has_kernel(backend: str, weight_format: WeightFormat | None) -> bool:

@@ -9,10 +9,6 @@ from torch import Tensor, nn
 
 from inference_benchmark.model.training_config import TrainingConfig
 
-# Small enough that modes which round differently stay together for some steps, large enough that
-# ten steps on one batch lower its loss.
-LEARNING_RATE = 1e-4
-
 MakeLoss = Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]
 
 
@@ -100,7 +96,7 @@ class _AdamW:
         self._has_masters = config.has_master_weights
         if self._has_masters:
             self._updated = [weight.detach().float().clone() for weight in weights]
-        self._adamw = torch.optim.AdamW(self._updated, lr=LEARNING_RATE, fused=True)
+        self._adamw = torch.optim.AdamW(self._updated, lr=config.learning_rate, fused=True)
 
     @torch.no_grad()
     def step(self) -> None:

@@ -5,6 +5,17 @@ from dataclasses import asdict, dataclass
 OPTIMIZERS = ("adamw", "none")
 # Of steps in bf16: what is rounded to it.
 MIXED_PRECISION = ("master-weights", "autocast")
+# Of a hidden size of 512: small enough that modes which round differently stay together for ten
+# steps, large enough that these lower the loss of a batch.
+LEARNING_RATE = 1e-4
+_ITS_HIDDEN_SIZE = 512
+
+
+def learning_rate_for(hidden_size: int) -> float:
+    """AdamW's first updates move all weights of a row alike, so that what a step changes in a layer's
+    output grows with the width (Yang et al. 2022, "Tensor Programs V"); with a rate that falls like
+    the width, models of any size learn alike, and none runs away from its rounding errors."""
+    return LEARNING_RATE * _ITS_HIDDEN_SIZE / hidden_size
 
 
 @dataclass(frozen=True)
@@ -16,12 +27,14 @@ class TrainingConfig:
         gradients in fp32, products in bf16 under torch.autocast; None: everything in fp32.
     activation_checkpointing: a layer keeps its inputs only, and is computed again in the backward.
     dynamic_shapes: lengths change from step to step.
+    learning_rate: of AdamW.
     """
 
     optimizer: str = "adamw"
     mixed_precision: str | None = "master-weights"
     activation_checkpointing: bool = False
     dynamic_shapes: bool = False
+    learning_rate: float = LEARNING_RATE
 
     @property
     def has_master_weights(self) -> bool:

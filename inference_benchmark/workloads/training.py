@@ -1,6 +1,6 @@
 """Training, with lengths that stay or lengths that change. No torch here."""
 
-from inference_benchmark.model.training_config import TrainingConfig
+from inference_benchmark.model.training_config import TrainingConfig, learning_rate_for
 from inference_benchmark.workloads.dynamic_training import DynamicTraining
 from inference_benchmark.workloads.training_step import TrainingStep
 
@@ -16,6 +16,7 @@ class Training(TrainingStep):
             mixed_precision=request.mixed_precision,
             activation_checkpointing=request.activation_checkpointing,
             dynamic_shapes=request.dynamic_shapes is not None,
+            learning_rate=learning_rate_for(request.model.hidden_size),
         )
         if request.dynamic_shapes is None:
             return cls(length, 0, config)

@@ -7,9 +7,9 @@ import torch
 from hugging_face import copied
 from test_decoder import SMALL, TIED, llama
 
-from inference_benchmark.model.trainer import LEARNING_RATE, Trainer
+from inference_benchmark.model.trainer import Trainer
 from inference_benchmark.model.training import LossForward
-from inference_benchmark.model.training_config import TrainingConfig
+from inference_benchmark.model.training_config import TrainingConfig, learning_rate_for
 from inference_benchmark.model.weights import build_decoder
 
 FP32 = TrainingConfig(mixed_precision=None)
@@ -79,7 +79,7 @@ def test_master_weights_take_updates_that_bf16_would_lose():
     ours = trainer(decoder, TrainingConfig())
     name = "layers.0.down_proj.weight"
     master = ours.weights[name].detach().float().requires_grad_()
-    adamw = torch.optim.AdamW([master], lr=LEARNING_RATE)
+    adamw = torch.optim.AdamW([master], lr=TrainingConfig().learning_rate)
     for _ in range(4):
         ours.step(tokens())
         master.grad = ours.weights[name].grad.float()
@@ -112,3 +112,11 @@ def test_without_an_optimiser_nothing_changes():
         ours.step(tokens())
         losses.add(ours.loss.item())
     assert len(losses) == 1
+
+
+def test_the_learning_rate_falls_with_the_width():
+    assert learning_rate_for(512) == pytest.approx(1e-4)
+    assert learning_rate_for(2048) == pytest.approx(2.5e-5)
+    ours = trainer(build_decoder(SMALL, "bf16", "cpu", 64), TrainingConfig(learning_rate=3e-5))
+    (group,) = ours._optimizer._adamw.param_groups
+    assert group["lr"] == 3e-5

@@ -13,8 +13,11 @@ from inference_benchmark.model.training_config import TrainingConfig
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.output_check.training import (
+    TOLERANCES,
+    Steps,
     check_after_training,
     check_training_before,
+    compare,
     follow_reference,
 )
 
@@ -127,3 +130,17 @@ def test_a_fault_is_a_wrong_output(decoder, batches, reference, fault, words):
     record = check_training_before(engine_of(decoder, fault), reference, batches, "bf16")
     assert not record["passed"]
     assert words in " ".join(record["failures"])
+
+
+def test_errors_of_a_batch_that_is_learned_by_heart_are_of_a_tenth_of_the_first_loss():
+    reference = Steps([10.0, 2.0, 0.01], [6.0, 3.0, 0.1], {"w": 2.0})
+    trained = Steps([10.0, 2.002, 0.012], [6.0, 3.0, 0.103], {"w": 2.02})
+    measured = compare(trained, reference, TOLERANCES["bf16"], "training")
+    loss, gradient, weight = measured.values()
+    assert (loss["at"], loss["error"]) == ("step 3", pytest.approx(0.002 / 1.0))
+    assert (gradient["at"], gradient["error"]) == ("step 3", pytest.approx(0.003 / 0.6))
+    assert weight["error"] == pytest.approx(0.01)
+    lost = Steps([10.0, 2.0, float("nan")], [6.0, 3.0, 0.1], {"w": 2.0})
+    assert (
+        compare(lost, reference, TOLERANCES["bf16"], "training")["training: loss"]["error"] is None
+    )

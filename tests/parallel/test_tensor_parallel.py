@@ -206,15 +206,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def test_one_command_under_torchrun_gives_one_valid_result(tmp_path):
-    """The command as a user types it; the tests below fork the same agent and its ranks."""
+    """torchrun's agent and its ranks are forked; on several GPUs the last test types the command."""
     flags = ["--mode", "eager", *SHORT, *FEW, "--save-results", "--output-dir", str(tmp_path)]
-    done = subprocess.run(
-        [*TORCHRUN, str(SIZE), "benchmark_inference.py", *TINY, *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    done = start_torchrun(SIZE, *TINY, *flags).wait()
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("summary (") == 1
     assert done.stdout.count("saved: ") == 1
@@ -308,7 +302,8 @@ def test_a_killed_rank_ends_the_session(tmp_path):
     assert "SIGKILL" in done.stderr or "rank is gone" in done.stderr
     (path,) = tmp_path.glob("*.json")
     result = json.loads(path.read_text())
-    assert result["state"] in ("running", "failed")
+    # what the rest saw first: that a rank is gone, or the signal by which torchrun ends them
+    assert result["state"] in ("running", "failed", "interrupted")
     assert len(result["cells"][0]["samples"]["metrics"]["ttft_s"]) >= 2
 
 

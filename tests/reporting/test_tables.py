@@ -1,5 +1,9 @@
 """Whole sessions with scripted times: exact tables, verdicts, warnings and exit codes."""
 
+import csv
+import io
+import json
+
 import pytest
 from scripted import WRONG, steady, whole_session
 
@@ -169,3 +173,14 @@ def test_cells_that_were_interrupted_before_their_first_run_have_no_verdict(run)
     code, out, _ = run(engines, *THREE_RUNS)
     assert code == 130
     assert section(out, "summary")[2].split() == ["eager", "b1", "no", "runs"]
+
+
+def test_what_a_program_asked_for_stands_alone_on_stdout(run):
+    table = run({}, *THREE_RUNS)[1]
+    assert "\nsummary (medians" in table
+    (row,) = csv.DictReader(io.StringIO(run({}, *THREE_RUNS, "--format", "csv")[1]))
+    assert (row["cell"], row["runs"]) == ("eager b1", "3")
+    code, out, result = run({}, *THREE_RUNS, "--format", "json")
+    assert (code, json.loads(out)["cells"]) == (0, result["cells"])
+    out = run({}, *THREE_RUNS, "--format", "markdown")[1]
+    assert "| eager b1 | 100.0±" in out

@@ -22,9 +22,9 @@ def run(*arguments: str, **settings):
     return run_program(*TINY, "--mode", "scripted", *arguments, **settings)
 
 
-def start(directory: Path) -> tuple[Program, dict]:
+def start(directory: Path, mode: str = "scripted") -> tuple[Program, dict]:
     """A long session, of which two rounds are on disk."""
-    flags = ["--mode", "eager", *LONG, "--save-results", "--output-dir", str(directory)]
+    flags = ["--mode", mode, *LONG, "--save-results", "--output-dir", str(directory)]
     program = start_program(*TINY, *flags)
     program.wait_until(lambda: any(num_runs(result) >= 2 for result in load_all(directory)))
     return program, load_all(directory)[0]
@@ -44,10 +44,15 @@ def validate(result: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+    ("number", "code", "mode"),
+    [
+        (signal.SIGINT, 130, "eager"),
+        (signal.SIGTERM, 143, "scripted"),
+        (signal.SIGHUP, 129, "scripted"),
+    ],
 )
-def test_a_signal_ends_with_the_report(tmp_path, number, code):
-    program, before = start(tmp_path)
+def test_a_signal_ends_with_the_report(tmp_path, number, code, mode):
+    program, before = start(tmp_path, mode)
     assert (before["state"], before["ended"]) == ("running", None)
     program.signal(number)
     done = program.wait()
@@ -76,7 +81,7 @@ def test_kill_9_leaves_every_finished_round_and_says_running(tmp_path):
 
 def test_a_removed_directory_loses_nothing(tmp_path):
     directory = tmp_path / "results"
-    program, _ = start(directory)
+    program, _ = start(directory, "eager")
     for path in directory.iterdir():
         path.unlink()
     directory.rmdir()
@@ -154,7 +159,7 @@ def test_ascii_only(tmp_path):
 
 
 def test_two_sessions_at_once_have_a_file_each(tmp_path):
-    flags = [*TINY, "--mode", "eager", *SHORT, *FEW, "--save-results", "--output-dir"]
+    flags = [*TINY, "--mode", "scripted", *SHORT, *FEW, "--save-results", "--output-dir"]
     both = [start_program(*flags, str(tmp_path)) for _ in range(2)]
     saved = [program.wait().stdout.rpartition("saved: ")[2].strip() for program in both]
     assert len(set(saved)) == 2

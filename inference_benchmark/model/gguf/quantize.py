@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 BLOCK = 32  # values of a row that share a scale
+_AT_A_TIME = 1 << 22  # values: each step makes a few tensors of as many
 
 
 def quantize(values: Tensor, type_name: str) -> Tensor:
     """values [rows, columns], columns a multiple of BLOCK -> bytes [rows, ...], uint8."""
-    blocks = _TYPES[type_name](values.float().reshape(-1, BLOCK))
-    return blocks.view(values.shape[0], -1)
+    parts = [
+        _TYPES[type_name](part.float().reshape(-1, BLOCK)).view(part.shape[0], -1)
+        for part in values.split(max(1, _AT_A_TIME // values.shape[1]))
+    ]
+    return torch.cat(parts)
 
 
 def _q8_0(blocks: Tensor) -> Tensor:

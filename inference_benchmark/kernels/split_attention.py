@@ -1,0 +1,125 @@
+"""What the kernels share that attend to a context in parts: tiles, and how parts are combined.
+
+A program runs over the tiles of its part with an online softmax; it leaves the normalised result of
+its part and the log2 of the softmax's denominator, and the last program of a (sequence, KV head) to
+arrive combines what all of them left.
+"""
+
+from __future__ import annotations
+
+from inference_benchmark.kernels._registration import jit, tl
+
+
+@jit
+def _combine_partials(
+    partial_ptr,  # [pairs, splits, GROUP, HEAD_DIM]
+    lse_ptr,  # [pairs, splits, GROUP]
+    out_ptr,  # [pairs, GROUP, HEAD_DIM]
+    pair,
+    active_splits,
+    ROWS: tl.constexpr,
+    SPLITS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    UNROLL: tl.constexpr,
+):
+    rows = tl.arange(0, ROWS)
+    dims = tl.arange(0, HEAD_DIM)
+    # Padding rows repeat the last one instead of being masked, which keeps NaN out of them.
+    source_rows = tl.minimum(rows, GROUP - 1)
+    running_max = tl.full([ROWS], float("-inf"), tl.float32)
+    weight_sum = tl.zeros([ROWS], tl.float32)
+    mean = tl.zeros([ROWS, HEAD_DIM], tl.float32)
+    for first_split in range(0, active_splits, UNROLL):
+        # Unrolled, not a tile with an axis of splits: sums over that axis would cross threads. And
+        # a running mean, not a sum divided at the end: that would need the weights in two layouts.
+        for offset in tl.static_range(UNROLL):
+            split = first_split + offset
+            active = split < active_splits
+            index = (pair * SPLITS + split) * GROUP + source_rows
+            # .cg: other multiprocessors wrote these; read them where they meet, in L2.
+            lse = tl.load(lse_ptr + index, mask=active, other=float("-inf"), cache_modifier=".cg")
+            partial = tl.load(
+                partial_ptr + index[:, None] * HEAD_DIM + dims[None, :],
+                mask=active,
+                other=0.0,
+                cache_modifier=".cg",
+            )
+            new_max = tl.maximum(running_max, lse)
+            weight = tl.exp2(lse - new_max)
+            weight_sum = weight_sum * tl.exp2(running_max - new_max) + weight
+            mean += (partial - mean) * (weight / weight_sum)[:, None]
+            running_max = new_max
+    out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
+    tl.store(out_ptr + out_offsets, mean.to(out_ptr.dtype.element_ty), rows[:, None] < GROUP)
+
+
+@jit
+def chunk_tokens(length, SPLITS: tl.constexpr, TILE_TOKENS: tl.constexpr):
+    """Tokens per program: the filled part spread over all programs, in whole tiles."""
+    return tl.cdiv(tl.cdiv(length, SPLITS), TILE_TOKENS) * TILE_TOKENS
+
+
+@jit
+def attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
+    """A tile of the context joins the online softmax."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+    scores = tl.where(filled[None, :], scores, float("-inf"))
+    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
+    decay = tl.exp2(running_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    weight_sums = weight_sums * decay[:, None] + weights
+    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
+    return new_max, weight_sums, acc
+
+
+@jit
+def leave_result(
+    acc,  # [GROUP_PADDED, HEAD_DIM], the weighted sum of values
+    running_max,
+    weight_sum,
+    out_ptr,  # [pairs, GROUP, HEAD_DIM]
+    partial_ptr,  # [pairs, SPLITS, GROUP, HEAD_DIM]
+    lse_ptr,  # [pairs, SPLITS, GROUP]
+    arrivals_ptr,  # [pairs]
+    pair,
+    split,
+    active_splits,
+    SPLITS: tl.constexpr,
+    GROUP: tl.constexpr,
+    GROUP_PADDED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    COMBINE_ROWS: tl.constexpr,
+    COMBINE_UNROLL: tl.constexpr,
+):
+    """A program's result: the output, or a part that the last program of the pair combines."""
+    rows = tl.arange(0, GROUP_PADDED)
+    dims = tl.arange(0, HEAD_DIM)
+    is_head = rows < GROUP
+    result = acc / weight_sum[:, None]
+    if SPLITS == 1:
+        out_offsets = (pair * GROUP + rows)[:, None] * HEAD_DIM + dims[None, :]
+        tl.store(out_ptr + out_offsets, result.to(out_ptr.dtype.element_ty), is_head[:, None])
+    else:
+        index = (pair * SPLITS + split) * GROUP + rows
+        partial_offsets = index[:, None] * HEAD_DIM + dims[None, :]
+        tl.store(partial_ptr + partial_offsets, result, is_head[:, None])
+        tl.store(lse_ptr + index, running_max + tl.log2(weight_sum), is_head)
+        # The barrier orders the stores of all threads before the one that counts; the counter
+        # releases them to, and acquires those of, the other programs of this pair.
+        tl.debug_barrier()
+        arrived = tl.atomic_add(arrivals_ptr + pair, 1, sem="acq_rel", scope="gpu")
+        if arrived == active_splits - 1:
+            tl.store(arrivals_ptr + pair, 0)  # for the next call, or replay
+            _combine_partials(
+                partial_ptr,
+                lse_ptr,
+                out_ptr,
+                pair,
+                active_splits,
+                COMBINE_ROWS,
+                SPLITS,
+                GROUP,
+                HEAD_DIM,
+                COMBINE_UNROLL,
+            )

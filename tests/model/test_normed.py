@@ -1,0 +1,72 @@
+"""The norm with what surrounds it: one kernel where it serves, PyTorch's operators elsewhere."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from inference_benchmark.kernels._registration import NAMESPACE
+from inference_benchmark.kernels.norm_gemv import MAX_FEATURES
+from inference_benchmark.model.normed import make_normed_linear, make_normed_swiglu
+from inference_benchmark.model.weight_format import QUANTIZED
+
+EPS = 1e-5
+
+
+class Operators(TorchDispatchMode):
+    """Our operators that run, by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function.namespace == NAMESPACE:
+            self.seen.append(function._schema.name.partition("::")[2])
+        return function(*arguments, **(options or {}))
+
+
+def inputs(rows: int, features: int = 12) -> tuple[torch.Tensor, ...]:
+    """update, residual, norm weight and a matrix of eight outputs, in float64."""
+    torch.manual_seed(0)
+    shapes = ((rows, 1, features), (rows, 1, features), (features,), (8, features))
+    return tuple(torch.randn(shape, dtype=torch.float64) for shape in shapes)
+
+
+@pytest.mark.parametrize(
+    ("backend", "rows", "features", "linear", "swiglu"),
+    [
+        ("torch", 1, 12, [], []),
+        ("gemv", 1, 12, ["norm_gemv"], ["norm_swiglu"]),
+        ("gemv", 1, MAX_FEATURES, ["norm_gemv"], ["norm_swiglu"]),
+        ("gemv", 1, MAX_FEATURES + 2, ["gemv"], ["gemv"]),
+        ("gemv", 3, 12, ["few_rows_linear"], ["few_rows_linear"]),
+    ],
+)
+def test_both_ways_are_the_same_function(backend, rows, features, linear, swiglu):
+    update, residual, norm_weight, weight = given = inputs(rows, features)
+    before = residual.clone()
+    total = update + residual
+    normalised = total * torch.rsqrt(total.square().mean(-1, keepdim=True) + EPS) * norm_weight
+    product = normalised @ weight.T
+    gate, up = product.chunk(2, dim=-1)
+    for make, expected, names in (
+        (make_normed_linear, product, linear),
+        (make_normed_swiglu, F.silu(gate) * up, swiglu),
+    ):
+        with Operators() as operators:
+            result, stream = make(backend, EPS)(*given)
+        torch.testing.assert_close(result, expected)
+        torch.testing.assert_close(stream, total)
+        assert operators.seen == names
+        assert torch.equal(residual, before)
+
+
+def test_quantised_matrices_keep_the_kernels_of_their_format():
+    from inference_benchmark.model.weight_formats import int8
+
+    update, residual, norm_weight, weight = (tensor.float() for tensor in inputs(1, 64))
+    weights = int8.quantize(weight)
+    with Operators() as operators:
+        make_normed_linear("gemv", EPS, QUANTIZED["int8"])(update, residual, norm_weight, weights)
+    assert operators.seen == ["int8_linear"]
