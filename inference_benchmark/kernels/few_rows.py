@@ -104,7 +104,7 @@ def _few_rows_kernel(
         mean = tl.load(scale_mean_ptr)
         if LOOKUP == "table":
             table = 0
-            fill_level_table(levels_ptr, out_features, 0)
+            fill_level_table(levels_ptr, out_features)
         else:
             table = load_levels(levels_ptr, LOOKUP)
     if PROGRAMMATIC:

@@ -38,15 +38,11 @@ class Plan:
     by_hand: bool = False  # without the instruction, which the interpreter does not know
 
 
-def word_warps(packed: PackedMatrix) -> int:
-    """Warps whose threads have four words of a row each, as far as there may be so many."""
-    words = packed.row_blocks * WORDS
-    return min(1 << (cdiv(words, _WORDS_PER_WARP) - 1).bit_length(), _MOST_WARPS)
-
-
 def choose_plan(packed: PackedMatrix) -> Plan:
-    """Chosen on an H200, on the matrices of Llama 3.1 8B."""
-    warps = word_warps(packed)
+    """As many warps as give each thread four words of a row, as far as there may be so many; rows and
+    tiles as they were best on an H200 for a kernel that multiplied in fp32."""
+    words = packed.row_blocks * WORDS
+    warps = min(1 << (cdiv(words, _WORDS_PER_WARP) - 1).bit_length(), _MOST_WARPS)
     if warps == _MOST_WARPS:
         return Plan(rows=4, tiles=8, num_warps=warps)
     return Plan(rows=8, tiles=2 if packed.out_features <= 8192 else 4, num_warps=warps)
@@ -66,7 +62,7 @@ def _bytes(a, b, c, d, SHIFT: tl.constexpr):
 
 
 @jit
-def load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr):
+def _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr):
     """x of a word's columns, [blocks, 16]: two words of high bytes (signed) and two of low ones, of
     int8 each twice, in the order in which a word of the format has its columns; and what an integer
     stands for, [blocks]."""
@@ -93,12 +89,8 @@ def load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl
     else:
         a2, b2 = _as_integers(a2, factors), _as_integers(b2, factors)
         a3, b3 = _as_integers(a3, factors), _as_integers(b3, factors)
-        if FORMAT == "nf4":
-            high0, low0 = _bytes(a0, b0, a1, b1, 8), _bytes(a0, b0, a1, b1, 0)
-            high1, low1 = _bytes(a2, b2, a3, b3, 8), _bytes(a2, b2, a3, b3, 0)
-        else:
-            high0, low0 = _bytes(a0, a2, b0, b2, 8), _bytes(a0, a2, b0, b2, 0)
-            high1, low1 = _bytes(a1, a3, b1, b3, 8), _bytes(a1, a3, b1, b3, 0)
+        high0, low0 = _bytes(a0, a2, b0, b2, 8), _bytes(a0, a2, b0, b2, 0)
+        high1, low1 = _bytes(a1, a3, b1, b3, 8), _bytes(a1, a3, b1, b3, 0)
     return high0, low0, high1, low1, inverses
 
 
@@ -196,7 +188,9 @@ def _integer_gemv_kernel(
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
 
-    high0, low0, high1, low1, inverses = load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES, FORMAT)
+    high0, low0, high1, low1, inverses = _load_fixed_point(
+        x_ptr, blocks, lanes, IN_FEATURES, FORMAT
+    )
     if FORMAT == "int8":
         ones = tl.full((BLOCKS, 16), 0x01010101, dtype=tl.uint32)
     else:

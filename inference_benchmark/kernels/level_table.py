@@ -1,6 +1,6 @@
 """nf4's levels two at a time, from a table in shared memory.
 
-The two weights of a pair are one byte of a word, so that a table of 256 pairs of 16 bits answers for
+The two weights of a pair are one byte of a word, so that a table of 256 pairs of bf16 answers for
 both with one load: half the work of looking up each. Threads of a warp ask for different pairs at
 once, and shared memory answers at full speed only where all its banks are asked alike; so each lane
 has a table of its own in the bank of its number, 32 KB in all.
@@ -16,24 +16,12 @@ from inference_benchmark.kernels._registration import jit, tl
 
 
 @jit
-def whole_levels(levels, FACTOR: tl.constexpr):
-    """levels times FACTOR, rounded."""
-    return tl.floor(levels * FACTOR + 0.5).to(tl.int32)
-
-
-@jit
-def fill_level_table(levels_ptr, scalar, FACTOR: tl.constexpr):
-    """Fill the table from 16 levels in fp32: with bf16, or with whole numbers, the levels times
-    FACTOR, where that is not 0. scalar: any, it is not read."""
+def fill_level_table(levels_ptr, scalar):
+    """Fill the table from 16 levels in fp32. scalar: any, it is not read."""
     pair = tl.arange(0, 256)
-    low, high = tl.load(levels_ptr + pair % 16), tl.load(levels_ptr + pair // 16)
-    if FACTOR != 0:
-        low = whole_levels(low, FACTOR).to(tl.uint32, bitcast=True) & 0xFFFF
-        high = whole_levels(high, FACTOR).to(tl.uint32, bitcast=True)
-    else:
-        low = low.to(tl.bfloat16).to(tl.uint16, bitcast=True).to(tl.uint32)
-        high = high.to(tl.bfloat16).to(tl.uint16, bitcast=True).to(tl.uint32)
-    both = low | (high << 16)
+    low = tl.load(levels_ptr + pair % 16).to(tl.bfloat16).to(tl.uint16, bitcast=True)
+    high = tl.load(levels_ptr + pair // 16).to(tl.bfloat16).to(tl.uint16, bitcast=True)
+    both = low.to(tl.uint32) | (high.to(tl.uint32) << 16)
     base = tl.inline_asm_elementwise(
         ".shared .align 128 .b8 level_pairs[32768]; mov.u32 $0, level_pairs;",
         "=r,r",

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
-from inference_benchmark.kernels.integer_gemv import DTYPES
 from inference_benchmark.kernels.nf4_gemv import launch_nf4_gemv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
@@ -103,7 +102,7 @@ def _launch(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> tor
     scales, *rest = further
     x, packed = x.contiguous(), PackedMatrix("nf4", words, scales, None, *rest)
     num_rows = x.numel() // x.shape[-1]
-    if num_rows == 1 and x.dtype in DTYPES:
+    if num_rows == 1:
         return launch_nf4_gemv(x, packed)
     if num_rows <= MAX_ROWS:
         return launch_few_rows(x, packed)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mixture_models import DEEPSEEK
 from step_engines import make_engine
 
 from inference_benchmark.model.config import Precision
@@ -112,3 +113,23 @@ def test_a_swapped_group_scale_closes_the_check(made):
     record = check(made, SwappedScales)
     assert not record["passed"]
     assert any("cache" in failure for failure in record["failures"])
+
+
+def test_a_mixture_is_held_against_itself_and_its_engine_against_its_bytes():
+    fp8 = Precision.quantized("bf16", "fp8")
+    accuracies = []
+
+    def watch(decoders):
+        tokens = random_text(DEEPSEEK.vocab_size, 0, 24)
+        accuracies.append(Accuracy(decoders, tokens))
+        return accuracies[0]
+
+    decoders = build_decoders(DEEPSEEK, [fp8], False, "cpu", CACHE + 8, 0, watch=watch)
+    costs = accuracies[0].findings()["fp8"]
+    assert 0 < costs["kl_mean"] < 0.05
+    decoder = decoders.decoders["fp8"]
+    engine = make_engine("eager", decoder, 1, PROMPT, CACHE)
+    prompts = [random_tokens(DEEPSEEK.vocab_size, 1, PROMPT, 0, run, "cpu") for run in (-1, -2)]
+    with torch.inference_mode():
+        checked = check_before(engine, decoder, prompts, "bf16", 0)
+    assert checked["passed"], checked["failures"]
