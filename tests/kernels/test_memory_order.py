@@ -1,0 +1,122 @@
+"""What orders the memory of kernels, in the instructions that Triton makes for a Hopper GPU.
+
+A kernel that is launched before its predecessor has ended may read what no kernel writes, and
+nothing else, before it waits. The program that adds up what others left reads it from L2, behind a
+barrier and a counter. Both fail rarely and silently where they are wrong; the interpreter knows
+neither.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from kernel_checks import starts_interpreter
+
+from inference_benchmark.kernels.few_rows_linear import _few_rows_linear_kernel
+from inference_benchmark.kernels.flash_decode import _flash_decode_kernel
+from inference_benchmark.kernels.gemv import _gemv_kernel
+from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
+from inference_benchmark.kernels.norm_gemv import _norm_gemv_kernel
+from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
+
+pytestmark = starts_interpreter
+
+POINTERS = {
+    "out_ptr": "*bf16",
+    "arrivals_ptr": "*i32",
+    "partial_ptr": "*fp32",
+    "lse_ptr": "*fp32",
+    "position_ptr": "*i64",
+    "ranks_ptr": "*i32",
+    "places_ptr": "*i32",
+    "scale_log2": "fp32",
+    "eps": "fp32",
+}
+ATTENTION = {
+    "KV_HEADS": 8,
+    "SPLITS": 16,
+    "GROUP": 4,
+    "GROUP_PADDED": 16,
+    "HEAD_DIM": 64,
+    "TILE_TOKENS": 32,
+    "COMBINE_ROWS": 4,
+    "COMBINE_UNROLL": 2,
+}
+FEW_ROWS = {
+    "IN_FEATURES": 1024,
+    "X_ROWS": 16,
+    "OUTPUTS": 64,
+    "COLUMNS": 128,
+    "SPLITS": 4,
+    "PART": 256,
+    "AHEAD": 2,
+    "STAGES": 3,
+}
+GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024}
+CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
+# Kernel, constants, and what it may do before it waits: load weights, which nothing writes, or from
+# L2 what an earlier step wrote.
+EARLY = {
+    "gemv": (_gemv_kernel, GEMV, {"ld.evict_first"}),
+    "norm_gemv": (_norm_gemv_kernel, GEMV | {"SWIGLU": True}, {"ld.evict_first"}),
+    "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
+    "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
+    "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
+    "greedy_token": (_greedy_token_kernel, CHOICE, set()),
+}
+COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
+_MEMORY = re.compile(
+    r"(griddepcontrol\.wait|bar\.sync|prefetch|atom\S*acq_rel|(?:cp\.async|ld|st|red|atom)\S*\.global\S*)"
+)
+
+
+def operations(name: str) -> list[str]:
+    """Of the kernel, in order: wait, bar, prefetch, count, st, and ld with how it caches."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    kernel, constants, _ = EARLY[name]
+    constants = constants | {"PROGRAMMATIC": True}
+    signature = {
+        argument: "constexpr" if argument in constants else _type_of(argument)
+        for argument in kernel.arg_names
+    }
+    source = ASTSource(kernel, signature, constants)
+    options = {"num_warps": 4, "num_stages": 2}
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    return [_short(found) for found in _MEMORY.findall(compiled.asm["ptx"])]
+
+
+def _type_of(argument: str) -> str:
+    return POINTERS.get(argument, "*bf16" if argument.endswith("_ptr") else "i32")
+
+
+def _short(operation: str) -> str:
+    if operation.startswith("griddepcontrol"):
+        return "wait"
+    if operation.startswith("atom"):
+        return "count" if "acq_rel" in operation and ".gpu." in operation else "atom"
+    caching = re.search(r"\.cg|evict_first", operation)
+    how = f".{caching.group().strip('.')}" if caching else ""
+    return "bar" if operation == "bar.sync" else re.split(r"\.", operation)[0] + how
+
+
+@pytest.mark.parametrize("name", list(EARLY))
+def test_nothing_that_another_kernel_writes_is_touched_before_the_wait(name):
+    done = operations(name)
+    assert done.count("wait") == 1
+    before = set(done[: done.index("wait")])
+    assert before == EARLY[name][2]
+
+
+@pytest.mark.parametrize("name", COUNTS_ARRIVALS)
+def test_what_others_left_is_read_behind_the_counter(name):
+    done = operations(name)
+    assert done.count("count") == 1 and "atom" not in done
+    counted = done.index("count")
+    assert done[counted - 1] == "bar", "stores of other threads may come after the count"
+    assert done[counted + 1 : counted + 3] == ["bar", "st"], "the counter is not cleared at once"
+    loads = [operation for operation in done[counted:] if operation.startswith("ld")]
+    assert loads and set(loads) == {"ld.cg"}
