@@ -114,9 +114,11 @@ def test_nothing_that_another_kernel_writes_is_touched_before_the_wait(name):
 @pytest.mark.parametrize("name", COUNTS_ARRIVALS)
 def test_what_others_left_is_read_behind_the_counter(name):
     done = operations(name)
-    assert done.count("count") == 1 and "atom" not in done
+    assert done.count("count") == 1
+    assert "atom" not in done
     counted = done.index("count")
     assert done[counted - 1] == "bar", "stores of other threads may come after the count"
     assert done[counted + 1 : counted + 3] == ["bar", "st"], "the counter is not cleared at once"
     loads = [operation for operation in done[counted:] if operation.startswith("ld")]
-    assert loads and set(loads) == {"ld.cg"}
+    assert loads
+    assert set(loads) == {"ld.cg"}
