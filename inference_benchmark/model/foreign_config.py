@@ -125,9 +125,9 @@ def _transformers_config(folder: Path):
     logging.set_verbosity_error()
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{folder}: transformers can't read config.json: {first}") from None
+    except Exception as error:  # whatever the model's own class makes of the file
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise CheckpointError(f"{folder}: transformers can't read config.json: {words}") from None
     if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise CheckpointError(
             f"{folder}: {config.model_type} is no causal language model of transformers"

@@ -161,3 +161,19 @@ def test_weights_that_are_not_there_are_named(capsys, folders, tmp_path):
     code, _, err = run(capsys, "--model-path", folder, "--mode", "transformers", *FLAGS)
     assert code == 3
     assert "lacks transformer.h.1.mlp.c_fc.weight" in err
+
+
+@pytest.mark.parametrize("value", [1e30, True, "x", None])
+def test_a_number_that_transformers_refuses_is_one_line(capsys, folders, tmp_path, value):
+    """The error is of a type of the library's own."""
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    weights = folders["gpt2"] / "model.safetensors"
+    (folder / weights.name).write_bytes(weights.read_bytes())
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    text = json.dumps(config | {"num_hidden_layers": value, "hidden_size": 64, "vocab_size": 100})
+    (folder / "config.json").write_text(text)
+    code, _, err = run(capsys, "--model-path", folder, "--mode", "transformers", *FLAGS)
+    assert code == 3
+    assert "num_hidden_layers" in err
+    assert len(err.strip().splitlines()) == 1
