@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.integers import cdiv
 
 # Elements of a weight matrix that a program requests at a time: 16 bytes, twice, for each thread of
 # 4 warps. As in gemv, whose best plans request that much.

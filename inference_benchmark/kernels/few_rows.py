@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.level_table import fill_level_table, table_pairs
 from inference_benchmark.kernels.packed_matrix import PackedMatrix
 from inference_benchmark.kernels.packed_words import (

@@ -15,67 +15,11 @@ position is never read. How many programs there are follows from static shapes a
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import torch
 
-from inference_benchmark.kernels._registration import (
-    jit,
-    multiprocessor_count,
-    programmatic_launch,
-    register_operator,
-    tl,
-    triton,
-)
-from inference_benchmark.kernels.arrivals import arrival_counters
-from inference_benchmark.kernels.split_attention import attend_tile, chunk_tokens, leave_result
-
-# Programs launched per multiprocessor at most. On an H200 one beats two: 6.7 against 7.8 us at batch
-# 1 and 1,500 tokens (fewer partial results to combine), 48 against 55 us at batch 32.
-PROGRAMS_PER_MULTIPROCESSOR = 1
-# Bytes of one tile of K (and of V); the tile's length in tokens follows from it.
-TILE_BYTES = 16384
-MIN_TILE_TOKENS = 16  # the least a tensor core takes
-MAX_TILE_TOKENS = 128
-# Steps of the software pipeline: the tiles of all but one of them are on their way at a time.
-NUM_STAGES = 3
-# Where few tiles follow each other. A kernel of more than 48 KiB of shared memory takes L1 away, from
-# the kernels after it as well, which start before it has ended: beside ours that read vectors from L1
-# a layer of Llama 3.1 8B took 125 us on an H200 with three steps here, 114 with two.
-NUM_STAGES_OF_FEW_TILES = 2
-FEW_TILES = 8
-NUM_WARPS = 4
-# Partial results that are on their way from L2 at a time while they are combined.
-COMBINE_UNROLL = 16
-MIN_DOT_ROWS = 16
-MIN_HEAD_DIM = 16
-LOG2_E = math.log2(math.e)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one call is cut and compiled. A function of static shapes, never of the position."""
-
-    splits: int  # programs per (sequence, KV head)
-    tile_tokens: int
-    num_warps: int = NUM_WARPS
-    num_stages: int = NUM_STAGES
-    combine_unroll: int = COMBINE_UNROLL
-
-
-def choose_plan(
-    pairs: int, cache_length: int, head_dim: int, element_bytes: int, multiprocessors: int
-) -> Plan:
-    """The plan for batch * kv_heads = pairs independent attentions over cache_length slots."""
-    one_tile_each = cache_length * pairs // multiprocessors  # tokens, if all were to have work
-    tile_tokens = min(TILE_BYTES // (head_dim * element_bytes), one_tile_each, MAX_TILE_TOKENS)
-    tile_tokens = power_of_2_at_most(max(tile_tokens, MIN_TILE_TOKENS))
-    splits = max(1, PROGRAMS_PER_MULTIPROCESSOR * multiprocessors // pairs)
-    splits = min(splits, cdiv(cache_length, tile_tokens))
-    has_few_tiles = splits > 1 and cdiv(cache_length, splits * tile_tokens) <= FEW_TILES
-    num_stages = NUM_STAGES_OF_FEW_TILES if has_few_tiles else NUM_STAGES
-    return Plan(splits, tile_tokens, num_stages=num_stages)
+from inference_benchmark.kernels._registration import jit, register_operator, tl
+from inference_benchmark.kernels.attention_plan import Plan, check_caches, prepare, softmax_scale
+from inference_benchmark.kernels.split_attention import attend_tiles, chunk_tokens, leave_result
 
 
 def flash_decode(
@@ -111,7 +55,7 @@ def flash_decode_reference(
     kv_heads, length = k_cache.shape[1], int(position) + 1
     dtype = torch.promote_types(q.dtype, torch.float32)
     grouped = q.to(dtype).reshape(batch, kv_heads, heads // kv_heads, head_dim)
-    scores = grouped @ k_cache[:, :, :length].to(dtype).mT * _scale(scale, head_dim)
+    scores = grouped @ k_cache[:, :, :length].to(dtype).mT * softmax_scale(scale, head_dim)
     out = scores.softmax(dim=-1) @ v_cache[:, :, :length].to(dtype)  # [batch, kv_heads, group, dim]
     return out.reshape(batch, heads, head_dim).to(q.dtype)
 
@@ -174,20 +118,22 @@ def _flash_decode_kernel(
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
 
     running_max = tl.full([GROUP_PADDED], float("-inf"), tl.float32)
-    # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
-    weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
-    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
-    for start in range(begin, end, TILE_TOKENS):
-        filled = start + tokens < end
-        first = tl.cast(start, tl.int64)
-        # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
-        k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
-        v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        running_max, weight_sums, acc = attend_tile(
-            q, k, v, filled, scale_log2, running_max, weight_sums, acc
-        )
-
-    weight_sum = tl.sum(weight_sums, axis=1)
+    running_max, weight_sum, acc = attend_tiles(
+        q,
+        k_head_ptr,
+        v_head_ptr,
+        k_offsets,
+        v_offsets,
+        k_stride_t,
+        v_stride_t,
+        begin,
+        end,
+        scale_log2,
+        running_max,
+        GROUP_PADDED,
+        HEAD_DIM,
+        TILE_TOKENS,
+    )
     leave_result(
         acc,
         running_max,
@@ -217,82 +163,22 @@ def launch_flash_decode(
     plan: Plan | None = None,
 ) -> torch.Tensor:
     """The Triton kernel, on the current device and stream. plan None: the one of choose_plan."""
-    _check(q, k_cache, v_cache)
-    batch, heads, head_dim = q.shape
-    kv_heads, cache_length = k_cache.shape[1:3]
-    pairs, group = batch * kv_heads, heads // kv_heads
-    plan = plan or choose_plan(
-        pairs, cache_length, head_dim, q.element_size(), multiprocessor_count(q.device)
-    )
+    check_caches("flash_decode", q, q.shape[1], k_cache, v_cache)
     out = _empty_output(q)
-    single = plan.splits == 1
-    partial, lse = (None, None) if single else _workspace(pairs * plan.splits * group, head_dim, q)
-    combine_rows = triton.next_power_of_2(group)
-    programmatic = programmatic_launch(q.device)
-    _flash_decode_kernel[(pairs, plan.splits)](
+    launch = prepare("flash_decode", q, q.shape[1], k_cache, v_cache, scale, plan)
+    _flash_decode_kernel[launch.grid](
         q,
         k_cache,
         v_cache,
         position,
         out,
-        partial,
-        lse,
-        None if single else arrival_counters("flash_decode", q.device, pairs),
+        *launch.workspace,
         *q.stride()[:2],
-        *k_cache.stride()[:3],
-        *v_cache.stride()[:3],
-        _scale(scale, head_dim) * LOG2_E,
-        KV_HEADS=kv_heads,
-        SPLITS=plan.splits,
-        GROUP=group,
-        GROUP_PADDED=max(MIN_DOT_ROWS, combine_rows),
-        HEAD_DIM=head_dim,
-        TILE_TOKENS=plan.tile_tokens,
-        COMBINE_ROWS=combine_rows,
-        COMBINE_UNROLL=plan.combine_unroll,
-        PROGRAMMATIC=programmatic,
-        num_warps=plan.num_warps,
-        num_stages=plan.num_stages,
-        launch_pdl=programmatic,
+        *launch.strides,
+        launch.scale_log2,
+        **launch.settings,
     )
     return out
-
-
-def _workspace(rows: int, head_dim: int, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Room for the partial results [rows, head_dim] and their log2 denominators [rows], fp32."""
-    return (
-        torch.empty((rows, head_dim), dtype=torch.float32, device=q.device),
-        torch.empty(rows, dtype=torch.float32, device=q.device),
-    )
-
-
-def _scale(scale: float | None, head_dim: int) -> float:
-    return 1.0 / math.sqrt(head_dim) if scale is None else scale
-
-
-def cdiv(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)
-
-
-def power_of_2_at_most(number: int) -> int:
-    return 1 << (number.bit_length() - 1)
-
-
-def _check(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
-    batch, heads, head_dim = q.shape
-    if head_dim < MIN_HEAD_DIM or head_dim & (head_dim - 1):
-        raise ValueError(
-            f"flash_decode: head_dim {head_dim} is not a power of two of at least {MIN_HEAD_DIM}"
-        )
-    kv_heads = k_cache.shape[1]
-    fits = k_cache.shape == v_cache.shape and k_cache.shape[::3] == (batch, head_dim)
-    if not fits or heads % kv_heads:
-        raise ValueError(
-            f"flash_decode: q {tuple(q.shape)}, k_cache {tuple(k_cache.shape)} and v_cache "
-            f"{tuple(v_cache.shape)} do not fit"
-        )
-    if any(tensor.stride(-1) != 1 for tensor in (q, k_cache, v_cache)):
-        raise ValueError("flash_decode: the elements of a head must be contiguous")
 
 
 def _empty_output(q: torch.Tensor) -> torch.Tensor:

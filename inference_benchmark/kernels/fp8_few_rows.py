@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, tl
-from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.integers import cdiv
 
 # Rows of x up to which this is faster on an H200 than a matrix that is widened first and PyTorch's
 # product.

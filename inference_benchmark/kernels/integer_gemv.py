@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.packed_matrix import WORDS, PackedMatrix
 from inference_benchmark.kernels.packed_words import load_pairs
 

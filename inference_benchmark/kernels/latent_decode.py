@@ -32,12 +32,8 @@ from inference_benchmark.kernels._registration import (
     tl,
     triton,
 )
-from inference_benchmark.kernels.flash_decode import (
-    LOG2_E,
-    MIN_HEAD_DIM,
-    cdiv,
-    power_of_2_at_most,
-)
+from inference_benchmark.kernels.attention_plan import LOG2_E, MIN_HEAD_DIM
+from inference_benchmark.kernels.integers import cdiv, power_of_2_at_most
 from inference_benchmark.kernels.split_attention import chunk_tokens
 
 MIN_HEAD_BLOCK = 16  # the least rows a tensor core takes

@@ -19,7 +19,7 @@ from __future__ import annotations
 import torch
 
 from inference_benchmark.kernels._registration import jit, tl
-from inference_benchmark.kernels.flash_decode import cdiv
+from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix
 
 SCALE_BLOCK = 256  # nf4: groups, in the order of memory, that share a scale of scales

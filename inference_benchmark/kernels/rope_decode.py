@@ -10,31 +10,14 @@ from __future__ import annotations
 
 import torch
 
-from inference_benchmark.kernels._registration import (
-    jit,
-    multiprocessor_count,
-    prefetch,
-    programmatic_launch,
-    register_operator,
-    tl,
-    triton,
-)
-from inference_benchmark.kernels.arrivals import arrival_counters
-from inference_benchmark.kernels.flash_decode import (
-    LOG2_E,
-    MIN_DOT_ROWS,
-    MIN_HEAD_DIM,
-    Plan,
-    _scale,
-    _workspace,
-    choose_plan,
-    flash_decode_reference,
-)
+from inference_benchmark.kernels._registration import jit, prefetch, register_operator, tl
+from inference_benchmark.kernels.attention_plan import Plan, check_caches, prepare
+from inference_benchmark.kernels.flash_decode import flash_decode_reference
 from inference_benchmark.kernels.rope_cache import (
     refuse_shared_storage,
     rope_and_cache_reference,
 )
-from inference_benchmark.kernels.split_attention import attend_tile, chunk_tokens, leave_result
+from inference_benchmark.kernels.split_attention import attend_tiles, chunk_tokens, leave_result
 
 
 def rope_decode(
@@ -161,19 +144,22 @@ def _rope_decode_kernel(
 
     # The least number, not -inf: differences of it are no NaN.
     running_max = tl.full([GROUP_PADDED], -3.0e38, tl.float32)
-    # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
-    weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
-    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
-    for start in range(begin, end, TILE_TOKENS):
-        filled = start + tokens < end
-        first = tl.cast(start, tl.int64)
-        # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
-        k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
-        v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        running_max, weight_sums, acc = attend_tile(
-            q, k, v, filled, scale_log2, running_max, weight_sums, acc
-        )
-    weight_sum = tl.sum(weight_sums, axis=1)
+    running_max, weight_sum, acc = attend_tiles(
+        q,
+        k_head_ptr,
+        v_head_ptr,
+        k_offsets,
+        v_offsets,
+        k_stride_t,
+        v_stride_t,
+        begin,
+        end,
+        scale_log2,
+        running_max,
+        GROUP_PADDED,
+        HEAD_DIM,
+        TILE_TOKENS,
+    )
     # The new token joins last.
     new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
     new_scores = tl.where(has_new, new_scores, float("-inf"))
@@ -213,21 +199,14 @@ def launch_rope_decode(
     plan: Plan | None = None,
 ) -> torch.Tensor:
     """The Triton kernel, on the current device and stream. plan None: the one of choose_plan."""
-    _check(qkv, cos, sin, k_cache, v_cache)
-    batch, _, head_dim = qkv.shape
-    kv_heads, cache_length = k_cache.shape[1:3]
-    out = _empty_output(qkv, kv_heads)
-    pairs, group = batch * kv_heads, out.shape[1] // kv_heads
-    plan = plan or choose_plan(
-        pairs, cache_length, head_dim, qkv.element_size(), multiprocessor_count(qkv.device)
-    )
-    single = plan.splits == 1
-    partial, lse = (
-        (None, None) if single else _workspace(pairs * plan.splits * group, head_dim, qkv)
-    )
-    combine_rows = triton.next_power_of_2(group)
-    programmatic = programmatic_launch(qkv.device)
-    _rope_decode_kernel[(pairs, plan.splits)](
+    out = _empty_output(qkv, k_cache.shape[1])
+    check_caches("rope_decode", qkv, out.shape[1], k_cache, v_cache)
+    if any(angles.numel() != qkv.shape[-1] for angles in (cos, sin)):
+        raise ValueError("rope_decode: cos and sin must be those of one position")
+    if not (qkv.is_contiguous() and cos.stride(-1) == sin.stride(-1) == 1):
+        raise ValueError("rope_decode: qkv, cos and sin must be contiguous")
+    launch = prepare("rope_decode", qkv, out.shape[1], k_cache, v_cache, plan=plan)
+    _rope_decode_kernel[launch.grid](
         qkv,
         cos,
         sin,
@@ -235,53 +214,12 @@ def launch_rope_decode(
         v_cache,
         position,
         out,
-        partial,
-        lse,
-        None if single else arrival_counters("rope_decode", qkv.device, pairs),
-        *k_cache.stride()[:3],
-        *v_cache.stride()[:3],
-        _scale(None, head_dim) * LOG2_E,
-        KV_HEADS=kv_heads,
-        SPLITS=plan.splits,
-        GROUP=group,
-        GROUP_PADDED=max(MIN_DOT_ROWS, combine_rows),
-        HEAD_DIM=head_dim,
-        TILE_TOKENS=plan.tile_tokens,
-        COMBINE_ROWS=combine_rows,
-        COMBINE_UNROLL=plan.combine_unroll,
-        PROGRAMMATIC=programmatic,
-        num_warps=plan.num_warps,
-        num_stages=plan.num_stages,
-        launch_pdl=programmatic,
+        *launch.workspace,
+        *launch.strides,
+        launch.scale_log2,
+        **launch.settings,
     )
     return out
-
-
-def _check(
-    qkv: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    k_cache: torch.Tensor,
-    v_cache: torch.Tensor,
-) -> None:
-    batch, rows, head_dim = qkv.shape
-    if head_dim < MIN_HEAD_DIM or head_dim & (head_dim - 1):
-        raise ValueError(
-            f"rope_decode: head_dim {head_dim} is not a power of two of at least {MIN_HEAD_DIM}"
-        )
-    kv_heads = k_cache.shape[1]
-    fits = k_cache.shape == v_cache.shape and k_cache.shape[::3] == (batch, head_dim)
-    if not fits or rows <= 2 * kv_heads or rows % kv_heads:
-        raise ValueError(
-            f"rope_decode: qkv {tuple(qkv.shape)}, k_cache {tuple(k_cache.shape)} and v_cache "
-            f"{tuple(v_cache.shape)} do not fit"
-        )
-    if any(angles.numel() != head_dim for angles in (cos, sin)):
-        raise ValueError("rope_decode: cos and sin must be those of one position")
-    if any(tensor.stride(-1) != 1 for tensor in (cos, sin, k_cache, v_cache)) or (
-        not qkv.is_contiguous()
-    ):
-        raise ValueError("rope_decode: qkv and the elements of a head must be contiguous")
 
 
 def _empty_output(qkv: torch.Tensor, kv_heads: int) -> torch.Tensor:

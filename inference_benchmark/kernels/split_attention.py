@@ -62,16 +62,43 @@ def chunk_tokens(length, SPLITS: tl.constexpr, TILE_TOKENS: tl.constexpr):
 
 
 @jit
-def attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
-    """A tile of the context joins the online softmax."""
-    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-    scores = tl.where(filled[None, :], scores, float("-inf"))
-    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
-    decay = tl.exp2(running_max - new_max)
-    weights = tl.exp2(scores - new_max[:, None])
-    weight_sums = weight_sums * decay[:, None] + weights
-    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
-    return new_max, weight_sums, acc
+def attend_tiles(
+    q,  # [GROUP_PADDED, HEAD_DIM]
+    k_head_ptr,
+    v_head_ptr,
+    k_offsets,  # [TILE_TOKENS, HEAD_DIM], of the elements of a tile
+    v_offsets,
+    k_stride_t,
+    v_stride_t,
+    begin,
+    end,
+    scale_log2,
+    running_max,
+    GROUP_PADDED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    TILE_TOKENS: tl.constexpr,
+):
+    """The tokens begin .. end - 1 join the online softmax, a tile at a time: its maximum, the sum of
+    its weights and the weighted sum of the values."""
+    tokens = tl.arange(0, TILE_TOKENS)
+    # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
+    weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
+    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
+    for start in range(begin, end, TILE_TOKENS):
+        filled = start + tokens < end
+        first = tl.cast(start, tl.int64)
+        # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
+        k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
+        v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+        scores = tl.where(filled[None, :], scores, float("-inf"))
+        new_max = tl.maximum(running_max, tl.max(scores, axis=1))
+        decay = tl.exp2(running_max - new_max)
+        weights = tl.exp2(scores - new_max[:, None])
+        weight_sums = weight_sums * decay[:, None] + weights
+        acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
+        running_max = new_max
+    return running_max, tl.sum(weight_sums, axis=1), acc
 
 
 @jit

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from inference_benchmark.kernels._registration import multiprocessor_count
-from inference_benchmark.kernels.flash_decode import choose_plan
+from inference_benchmark.kernels.attention_plan import choose_plan
 from inference_benchmark.model.cache import LayerCache
 from inference_benchmark.model.parts import LatentAttention, LayerConfig
 

@@ -22,7 +22,8 @@ from kernel_checks import (
 
 from inference_benchmark.kernels import norm_gemv as norm_module
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.kernels.flash_decode import Plan, flash_decode_reference
+from inference_benchmark.kernels.attention_plan import Plan
+from inference_benchmark.kernels.flash_decode import flash_decode_reference
 from inference_benchmark.kernels.norm_gemv import (
     launch_norm_gemv,
     launch_norm_swiglu,

@@ -29,12 +29,14 @@ from kernel_checks import (
 
 from inference_benchmark.kernels import arrivals
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.kernels.flash_decode import (
+from inference_benchmark.kernels.attention_plan import (
     MAX_TILE_TOKENS,
     MIN_HEAD_DIM,
     MIN_TILE_TOKENS,
     Plan,
     choose_plan,
+)
+from inference_benchmark.kernels.flash_decode import (
     flash_decode,
     flash_decode_reference,
     launch_flash_decode,
