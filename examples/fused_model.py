@@ -154,7 +154,7 @@ if triton is not None:
         rows_per_program: tl.constexpr,
         block: tl.constexpr,
     ):
-        """A program takes `each` rows, and adds up its part of the weight's gradient."""
+        """A program takes so many rows, and adds up its part of the weight's gradient."""
         column = tl.arange(0, block)
         w = tl.load(weight + column, column < size, 0.0).to(tl.float32)
         d_weight = tl.zeros((block,), tl.float32)

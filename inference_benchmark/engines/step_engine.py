@@ -31,8 +31,7 @@ class StepEngine(Engine):
     `position` [1] where that token will stand; all stay on the device. With CUDA graphs the decode
     step is one graph, and `logits` is the memory it writes; with `plan.captures_prompts` a prompt
     of up to MAX_CAPTURED_PROMPT_TOKENS in all sequences is another one. So it is with `choices`,
-    which experts each mixture of experts chose for the newest step; `replayed` are choices it has
-    to use instead, with which no captured prompt is replayed.
+    which experts each mixture of experts chose for the newest step.
 
     `tokens` [batch, cache_length + 1] holds what each step chose, at the position where it stands:
     a prefill writes slot input_length, a decode step, inside its graph, slot position + 1; -1 where
@@ -52,7 +51,7 @@ class StepEngine(Engine):
         if plan.num_layers is not None and plan.num_layers < decoder.config.num_layers:
             decoder = decoder.prefix(plan.num_layers)
         self.has_cache = plan.cache_length > 0
-        # With --compile-scope step: (token, position, tokens, caches, replayed), see DecodeStep.
+        # With --compile-scope step: (token, position, tokens, caches), see DecodeStep.
         self.run_step: Callable | None = None
         weight = decoder.norm.weight
         self.device = weight.device
@@ -76,7 +75,6 @@ class StepEngine(Engine):
             )
         self.logits: Tensor | None = None
         self.choices: list[Tensor] = []
-        self.replayed: list[Tensor] = []
         self._graph: CapturedStep | None = None  # of the decode step, or of the forward
         self._prompt_graph: CapturedStep | None = None
 
@@ -98,7 +96,7 @@ class StepEngine(Engine):
 
     @abstractmethod
     def compile(self, decoder: Decoder) -> Callable:
-        """(tokens, position, caches, replayed=()) -> (logits, next token, *choices), as
+        """(tokens, position, caches) -> (logits, next token, *choices), as
         model.decoder.Forward; without a cache (logits of all positions, *choices)."""
 
     def compile_function(self, function: Callable) -> Callable:
@@ -117,7 +115,7 @@ class StepEngine(Engine):
         end = start + input_ids.shape[1]
         self.position.fill_(start)
         graph = self._prompt_graph
-        if graph is None or self.replayed or input_ids.shape != graph.inputs.shape:
+        if graph is None or input_ids.shape != graph.inputs.shape:
             self._step(input_ids)
         else:
             self.logits, self.choices = graph.replay(input_ids)
@@ -134,9 +132,8 @@ class StepEngine(Engine):
 
     def _decode_step(self) -> None:
         if self.run_step is not None:
-            replayed = (self.replayed,) if self.replayed else ()
             self.logits, *self.choices = self.run_step(
-                self.token, self.position, self.tokens, self.caches, *replayed
+                self.token, self.position, self.tokens, self.caches
             )
             return
         self._step(self.token)
@@ -144,10 +141,7 @@ class StepEngine(Engine):
         self.tokens.index_copy_(1, self.position, self.token)
 
     def _step(self, tokens: Tensor) -> None:
-        replayed = (self.replayed,) if self.replayed else ()
-        self.logits, token, *self.choices = self.run_decoder(
-            tokens, self.position, self.caches, *replayed
-        )
+        self.logits, token, *self.choices = self.run_decoder(tokens, self.position, self.caches)
         self.token.copy_(token)
 
     @torch.inference_mode()
@@ -159,9 +153,8 @@ class StepEngine(Engine):
             self.logits, self.choices = self._graph.replay(input_ids)
 
     def _forward_step(self, input_ids: Tensor) -> None:
-        replayed = (self.replayed,) if self.replayed else ()
         self.logits = None  # the largest tensor there is: not two of them at once
-        self.logits, *self.choices = self.run_decoder(input_ids, self.position, None, *replayed)
+        self.logits, *self.choices = self.run_decoder(input_ids, self.position, None)
 
     @torch.inference_mode()
     def force(self, token: Tensor, position: int) -> None:
@@ -233,6 +226,6 @@ class StepEngine(Engine):
 
     def close(self) -> None:
         self._graph = self._prompt_graph = self.logits = None
-        self.choices = self.replayed = []
+        self.choices = []
         self.caches = []
         self.run_decoder = self.run_step = None

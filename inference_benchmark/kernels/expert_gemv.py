@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.integers import cdiv
+from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 
 # Elements of a weight matrix that a program requests at a time: 16 bytes, twice, for each thread of
 # 4 warps. As in gemv, whose best plans request that much.
@@ -40,7 +40,7 @@ class Plan:
 
 def choose_plan(in_features: int, matrices: int) -> Plan:
     """The plan of a kernel whose programs read rows of so many matrices at a time."""
-    columns = min(1 << (in_features - 1).bit_length(), MAX_COLUMNS)
+    columns = min(next_power_of_2(in_features), MAX_COLUMNS)
     return Plan(min(TILE_ELEMENTS // (matrices * columns), MAX_ROWS), columns)
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.integers import cdiv
+from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.level_table import fill_level_table, table_pairs
 from inference_benchmark.kernels.packed_matrix import PackedMatrix
 from inference_benchmark.kernels.packed_words import (
@@ -210,7 +210,7 @@ def launch_few_rows(
         FORMAT=packed.weight_format,
         PLACES=packed.places,
         SCALE_BLOCK=SCALE_BLOCK,
-        X_ROWS=max(_MIN_TILE, 1 << (num_rows - 1).bit_length()),
+        X_ROWS=max(_MIN_TILE, next_power_of_2(num_rows)),
         ROWS=plan.rows,
         BLOCKS=plan.blocks,
         LOOKUP=lookup,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, tl
-from inference_benchmark.kernels.integers import cdiv
+from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 
 # Rows of x up to which this is faster on an H200 than a matrix that is widened first and PyTorch's
 # product.
@@ -90,7 +90,7 @@ def _scale_rows_kernel(
 
 def x_tile(num_rows: int) -> int:
     """Rows of x in a program: a power of two that the matrix units take."""
-    return max(_MIN_TILE, 1 << (num_rows - 1).bit_length())
+    return max(_MIN_TILE, next_power_of_2(num_rows))
 
 
 def launch_few_rows_bytes(

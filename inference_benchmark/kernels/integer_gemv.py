@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.integers import cdiv
+from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.packed_matrix import WORDS, PackedMatrix
 from inference_benchmark.kernels.packed_words import load_pairs
 
@@ -42,7 +42,7 @@ def choose_plan(packed: PackedMatrix) -> Plan:
     """As many warps as give each thread four words of a row, as far as there may be so many; rows and
     tiles as they were best on an H200 for a kernel that multiplied in fp32."""
     words = packed.row_blocks * WORDS
-    warps = min(1 << (cdiv(words, _WORDS_PER_WARP) - 1).bit_length(), _MOST_WARPS)
+    warps = min(next_power_of_2(cdiv(words, _WORDS_PER_WARP)), _MOST_WARPS)
     if warps == _MOST_WARPS:
         return Plan(rows=4, tiles=8, num_warps=warps)
     return Plan(rows=8, tiles=2 if packed.out_features <= 8192 else 4, num_warps=warps)
@@ -244,7 +244,7 @@ def launch_integer_gemv(
         IN_FEATURES=in_features,
         ROW_BLOCKS=packed.row_blocks,
         FORMAT=packed.weight_format,
-        BLOCKS=max(1 << (packed.row_blocks - 1).bit_length(), 2),
+        BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
         BY_HAND=plan.by_hand,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.integers import cdiv
+from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.packed_matrix import PackedMatrix
 from inference_benchmark.kernels.packed_words import (
     SCALE_BLOCK,
@@ -43,7 +43,7 @@ class Plan:
 def choose_plan(out_features: int, in_features: int) -> Plan:
     """Chosen on an H200 among rows 2 to 8, tiles 1 to 12 and two numbers of warps, on the matrices
     of Llama 3.1 8B."""
-    warps = 1 << (cdiv(in_features, 32 * _X_PER_THREAD) - 1).bit_length()
+    warps = next_power_of_2(cdiv(in_features, 32 * _X_PER_THREAD))
     if warps > _MOST_WARPS:  # more of x per thread, so fewer rows
         return Plan(rows=2, tiles=8, num_warps=_MOST_WARPS)
     if warps == _MOST_WARPS:
@@ -160,7 +160,7 @@ def launch_nf4_gemv(
         IN_FEATURES=in_features,
         ROW_BLOCKS=packed.row_blocks,
         SCALE_BLOCK=SCALE_BLOCK,
-        BLOCKS=max(1 << (packed.row_blocks - 1).bit_length(), 2),
+        BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
         LOOKUP=plan.lookup,

@@ -10,8 +10,6 @@ matrices. The first weights are requested before the kernel waits for its predec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn import functional as F
 
@@ -21,16 +19,7 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one matrix [out_features, in_features] is cut."""
-
-    rows: int  # of the result, per program
-    columns: int  # per load; a power of two that need not divide in_features
-    num_warps: int
-
+from inference_benchmark.kernels.gemv import Plan
 
 # Up to which it was measured to gain. A program holds all it reads in registers: the wider the row,
 # the fewer programs on a multiprocessor.

@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from inference_benchmark.kernels.integers import next_power_of_2
+
 WORDS = 16  # of 32 bits, in a block of a row
 PAIR_COLUMNS = 2 * WORDS  # columns that stand at the same place of a block's words
 BITS = {"int8": 8, "int4": 4, "int4_zeros": 4, "nf4": 4}
@@ -47,6 +49,11 @@ class PackedMatrix(NamedTuple):
     @property
     def row_blocks(self) -> int:
         return self.words.shape[1] // WORDS
+
+    @property
+    def padded_row_blocks(self) -> int:
+        """A power of two that covers them, as kernels count that read whole rows."""
+        return max(next_power_of_2(self.row_blocks), 2)
 
     @property
     def places(self) -> int:

@@ -218,15 +218,15 @@ class Forward(nn.Module):
 class DecodeStep(nn.Module):
     """The whole of a decode step: a forward, and what it leaves for the next step, in place.
 
-    (token [batch, 1], position [1], tokens [batch, slots], caches, replayed) -> (logits, *choices).
+    (token [batch, 1], position [1], tokens [batch, slots], caches) -> (logits, *choices).
     """
 
     def __init__(self, forward: Forward) -> None:
         super().__init__()
         self.run_forward = forward
 
-    def forward(self, token, position, tokens, caches, chosen=None) -> tuple[Tensor, ...]:
-        logits, chosen_token, *choices = self.run_forward(token, position, caches, chosen)
+    def forward(self, token, position, tokens, caches) -> tuple[Tensor, ...]:
+        logits, chosen_token, *choices = self.run_forward(token, position, caches)
         token.copy_(chosen_token)
         position.add_(1)
         tokens.index_copy_(1, position, token)

@@ -74,7 +74,3 @@ def test_a_captured_prompt_serves_prompts_of_its_shape(decoder):
     assert len(graph.seen) == 1
     assert engine.logits.shape == (2, MODEL.vocab_size)
     assert int(engine.position) == INPUT - 1
-    engine.replayed = [torch.zeros(1)]  # a choice of experts, which this model has none of
-    engine.run_decoder = lambda *given: (given, engine.token)
-    engine.prefill(prompt)
-    assert len(graph.seen) == 1
