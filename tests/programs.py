@@ -137,17 +137,17 @@ def run(*arguments: str, **settings) -> Done:
     return start(*arguments, **settings).wait()
 
 
-def run_ranks(size: int, *arguments: str) -> list[Done]:
+def run_ranks(size: int, *arguments: str, **settings) -> list[Done]:
     """The same on so many ranks, with the environment that torchrun makes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "GROUP_RANK": "0"}
-    ranks = [
-        start(*arguments, environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(size)
+    environments = [
+        shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)
     ]
+    ranks = [start(*arguments, environment=each, **settings) for each in environments]
     return [rank.wait() for rank in ranks]
 
 

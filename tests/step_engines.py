@@ -1,5 +1,6 @@
 """Engines over a decoder, without a session."""
 
+import thunder_tracing
 import torch._inductor.config
 
 from inference_benchmark.engines import ENGINES
@@ -39,5 +40,8 @@ def make_engine(
     plan = EnginePlan(
         batch_size, input_length, cache_length, kernels=kernels or KernelConfig(), **options
     )
-    generate_code(generates_code or next(decoder.parameters()).is_cuda)
+    is_cuda = next(decoder.parameters()).is_cuda
+    generate_code(generates_code or is_cuda)
+    if name == "thunder" and not is_cuda:
+        thunder_tracing.shorten()
     return ENGINES[name].load()(plan, Resources(decoder))
