@@ -1,7 +1,6 @@
 """Engines over a decoder, without a session."""
 
 import thunder_tracing
-import torch._inductor.config
 
 from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.base import EnginePlan, Resources
@@ -19,6 +18,8 @@ def generate_code(wanted: bool) -> None:
     inductor's passes and its wrapper. The C++ of fused loops costs more than a second of CPU time
     per kernel, dozens of them per model, and no GPU ever sees it.
     """
+    import torch._inductor.config  # which takes seconds to load, and is nothing to eager engines
+
     if hasattr(torch._inductor.config, _LEAVES_ALL):
         setattr(torch._inductor.config, _LEAVES_ALL, not wanted)
 
@@ -41,7 +42,8 @@ def make_engine(
         batch_size, input_length, cache_length, kernels=kernels or KernelConfig(), **options
     )
     is_cuda = next(decoder.parameters()).is_cuda
-    generate_code(generates_code or is_cuda)
+    if name != "eager":
+        generate_code(generates_code or is_cuda)
     if name == "thunder" and not is_cuda:
         thunder_tracing.shorten()
     return ENGINES[name].load()(plan, Resources(decoder))

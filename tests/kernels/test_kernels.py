@@ -378,9 +378,16 @@ SMALL_POSITIONS = (0, 15, 16, 33, 36)
 SMALL = Case(cache_length=37, positions=SMALL_POSITIONS, dtype=torch.float32)
 INTERPRETED_CASES = [
     replace(SMALL, batch=1, group=1, head_dim=64, plan=Plan(3, 16)),
-    replace(SMALL, batch=1, group=2, dtype=torch.float16, plan=Plan(2, 16)),
-    replace(SMALL, kv_heads=1, head_dim=64, dtype=torch.float16, plan=Plan(3, 16)),
-    replace(SMALL, group=5, kv_heads=1, tokens_first="k", plan=Plan(3, 16)),
+    replace(SMALL, batch=1, group=2, dtype=torch.float16, positions=(15, 36), plan=Plan(2, 16)),
+    replace(
+        SMALL,
+        kv_heads=1,
+        head_dim=64,
+        dtype=torch.float16,
+        positions=(16, 36),
+        plan=Plan(3, 16),
+    ),
+    replace(SMALL, group=5, kv_heads=1, tokens_first="k", positions=(0, 33), plan=Plan(3, 16)),
     replace(SMALL, batch=1, group=8, positions=(0, 36), plan=Plan(2, 32)),
     replace(SMALL, batch=1, kv_heads=1, group=20, head_dim=16, positions=(36,), plan=Plan(1, 16)),
     replace(SMALL, batch=1, head_dim=64, cache_length=161, positions=(15, 16, 159, 160)),
