@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import (
     jit,
+    prefetch,
     programmatic_launch,
     register_operator,
     tl,
@@ -42,6 +43,7 @@ class Plan:
     matrix_units: multiply there, if the type allows it. With columns = 32, where a warp loads of
         eight rows, the vector goes in once; otherwise all of a warp is of one row.
     ahead: steps that are on their way before they are needed, 1 or 2.
+    prefetched: further ones that are sent to L2 before the kernel waits for its predecessor.
     """
 
     chunks: int
@@ -50,6 +52,7 @@ class Plan:
     num_warps: int
     matrix_units: bool = False
     ahead: int = 1
+    prefetched: int = 0
 
 
 def _scalar(in_features: int, pairs: int = 1, matrix_units: bool = False) -> Plan:
@@ -64,23 +67,32 @@ def _scalar(in_features: int, pairs: int = 1, matrix_units: bool = False) -> Pla
     return Plan(1, pairs, columns, 8 if in_features == 4096 else 4, matrix_units)
 
 
-WAYS: dict[str, Callable[[int], Plan]] = {
-    "scalar": _scalar,
-    "scalar, 4 rows": lambda in_features: _scalar(in_features, 2),
-    "units": lambda in_features: _scalar(in_features, 1, True),
-    "units ahead": lambda in_features: replace(_scalar(in_features, 1, True), ahead=2),
-    "units, 4 warps": lambda in_features: Plan(1, 1, 1024, 4, True),
-    "lines": lambda in_features: Plan(4, 4, 256, 4, True),
-    "lines ahead": lambda in_features: Plan(4, 4, 256, 4, True, ahead=2),
-    "quads": lambda in_features: Plan(8, 8, 32, 8, True),
-    "quads ahead": lambda in_features: Plan(16, 8, 32, 8, True, ahead=2),
-    "quads wide": lambda in_features: Plan(32, 8, 32, 8, True),
+def _lines_in_l2(out_features: int, in_features: int) -> Plan:
+    plan = Plan(4, 4, 256, 4, True)
+    if out_features * in_features > MAX_PREFETCHED:
+        return plan
+    return replace(plan, prefetched=-(-in_features // 1024) - 1)
+
+
+# Weights of a matrix that may wait in L2, which holds 50 MB on an H200, beside what else is there.
+MAX_PREFETCHED = 18_000_000
+WAYS: dict[str, Callable[[int, int], Plan]] = {
+    "scalar": lambda out_features, in_features: _scalar(in_features),
+    "scalar, 4 rows": lambda out_features, in_features: _scalar(in_features, 2),
+    "units ahead": lambda out_features, in_features: replace(
+        _scalar(in_features, 1, True), ahead=2
+    ),
+    "lines": lambda out_features, in_features: Plan(4, 4, 256, 4, True),
+    "lines ahead": lambda out_features, in_features: Plan(4, 4, 256, 4, True, ahead=2),
+    "lines in L2": _lines_in_l2,
+    "quads ahead": lambda out_features, in_features: Plan(16, 8, 32, 8, True, ahead=2),
+    "quads wide": lambda out_features, in_features: Plan(32, 8, 32, 8, True),
 }
 WAY = "scalar"
 
 
 def choose_plan(out_features: int, in_features: int) -> Plan:
-    return WAYS[WAY](in_features)
+    return WAYS[WAY](out_features, in_features)
 
 
 def gemv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -142,6 +154,7 @@ def _gemv_kernel(
     SWIGLU: tl.constexpr,
     UNITS: tl.constexpr,
     AHEAD: tl.constexpr,
+    PREFETCHED: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
     STEP: tl.constexpr = CHUNKS * COLUMNS
@@ -167,6 +180,14 @@ def _gemv_kernel(
     if AHEAD == 2 and STEP < IN_FEATURES:
         next_tile, next_other = _weights(first, second, STEP, within, IN_FEATURES, STEP)
     if PROGRAMMATIC:
+        lines = tl.arange(0, (COLUMNS + 63) // 64) * 64
+        at = tl.minimum(rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
+        other_at = tl.minimum(other_rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
+        for step in tl.static_range(AHEAD, AHEAD + PREFETCHED):
+            columns = step * STEP + (chunks * COLUMNS)[None, :, None] + lines[None, None, :]
+            columns = tl.minimum(columns, IN_FEATURES - 1)
+            prefetch(weight_ptr + at + columns)
+            prefetch(weight_ptr + other_at + columns)
         tl.extra.cuda.gdc_wait()
     sums = tl.zeros((PAIRS, CHUNKS, COLUMNS), dtype=tl.float32)
     other_sums = tl.zeros((PAIRS, CHUNKS, COLUMNS), dtype=tl.float32)
@@ -238,6 +259,7 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, swiglu: bool, plan: Plan | No
         SWIGLU=swiglu,
         UNITS=plan.matrix_units and has_matrix_units(x),
         AHEAD=plan.ahead,
+        PREFETCHED=plan.prefetched,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         launch_pdl=programmatic,

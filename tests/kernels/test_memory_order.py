@@ -63,15 +63,23 @@ GEMV = {
     "SWIGLU": False,
     "UNITS": False,
     "AHEAD": 2,
+    "PREFETCHED": 0,
 }
-UNITS = GEMV | {"CHUNKS": 4, "PAIRS": 8, "COLUMNS": 32, "SWIGLU": True, "UNITS": True}
+UNITS = GEMV | {
+    "CHUNKS": 4,
+    "PAIRS": 8,
+    "COLUMNS": 32,
+    "SWIGLU": True,
+    "UNITS": True,
+    "PREFETCHED": 1,
+}
 NORM_GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024, "SWIGLU": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights, which nothing writes, or from
 # L2 what an earlier step wrote.
 EARLY = {
     "gemv": (_gemv_kernel, GEMV, {"ld.evict_first"}),
-    "gemv_swiglu": (_gemv_kernel, UNITS, {"ld.evict_first"}),
+    "gemv_swiglu": (_gemv_kernel, UNITS, {"ld.evict_first", "prefetch"}),
     "add_norm": (_add_norm_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
     "norm_gemv": (_norm_gemv_kernel, NORM_GEMV, {"ld.evict_first"}),
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),

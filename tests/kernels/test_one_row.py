@@ -40,7 +40,7 @@ LAUNCHES = {
     "gemv": (launch_gemv, gemv_reference),
     "swiglu": (launch_gemv_swiglu, gemv_swiglu_reference),
 }
-MATRIX_UNIT_PLANS = {WAYS[way](4096) for way in WAYS if WAYS[way](4096).matrix_units}
+MATRIX_UNIT_PLANS = {WAYS[way](4096, 4096) for way in WAYS if WAYS[way](4096, 4096).matrix_units}
 
 
 def check_product(
@@ -217,7 +217,7 @@ class TestLayout:
     def test_quads_hold_the_same_rows(self, plan: Plan) -> None:
         text = compiled(plan).asm["ttgir"]
         layouts = dict(re.findall(r"(#blocked\d*) = #ttg\.blocked<{(.*?)}>", text))
-        operations = [line for line in text.splitlines() if "elementwise_inline_asm" in line]
+        operations = [line for line in text.splitlines() if re.search(r"mma\.sync|laneid", line)]
         assert operations
         used = {name for line in operations for name in re.findall(r"#blocked\d*", line)}
         for name in used:
@@ -245,6 +245,7 @@ def compiled(plan: Plan):
         "SWIGLU": False,
         "UNITS": True,
         "AHEAD": plan.ahead,
+        "PREFETCHED": plan.prefetched,
         "PROGRAMMATIC": True,
     }
     kernel = gemv_module._gemv_kernel
@@ -269,7 +270,7 @@ def compiled(plan: Plan):
 def test_interpreted_products(
     shape: tuple[int, int], way: str, name: str, poisoned_memory: None
 ) -> None:
-    for plan in {WAYS[way](4096), replace(WAYS[way](4096), ahead=2)}:
+    for plan in {WAYS[way](4096, 4096), replace(WAYS[way](4096, 4096), ahead=2)}:
         check_product(name, shape, torch.float16, plan)
 
 
@@ -294,18 +295,19 @@ class TestOnGpu:
     pytestmark = on_gpu
 
     @pytest.mark.parametrize("name", list(LAUNCHES))
-    @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize("way", list(WAYS))
-    def test_products(self, way: str, dtype: torch.dtype, name: str, poisoned_memory: None) -> None:
-        for shape in (
-            (6144, 4096),
-            (4096, 14336),
-            (3072, 2048),
-            (1000, 5120),
-            (34, 1376),
-            (8, 100),
-        ):
-            check_product(name, shape, dtype, WAYS[way](shape[1]))
+    def test_products(self, way: str, name: str, poisoned_memory: None) -> None:
+        for shape in ((3072, 2048), (34, 1376)):
+            check_product(name, shape, torch.bfloat16, WAYS[way](*shape))
+        check_product(name, (33, 1024), torch.float16, WAYS[way](33, 1024))
+
+    @pytest.mark.parametrize("name", list(LAUNCHES))
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize("shape", [(28672, 4096), (4096, 14336), (1000, 5120), (8, 100)])
+    def test_chosen_plans(
+        self, shape: tuple[int, int], dtype: torch.dtype, name: str, poisoned_memory: None
+    ) -> None:
+        check_product(name, shape, dtype)
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize("features", [4096, 2048, 5120, 100])
