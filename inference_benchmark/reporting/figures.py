@@ -22,6 +22,10 @@ def has_times(cell: dict) -> bool:
     return is_sound(cell) and bool(cell["summary"] and cell["summary"]["n"])
 
 
+def is_suspect(cell: dict) -> bool:
+    return bool(cell["validity"]) and cell["validity"]["verdict"] == "suspect"
+
+
 def runs(cell: dict) -> int:
     """Finished ones, those with wrong outputs included."""
     samples = cell["samples"] or cell["wrong_output_samples"]

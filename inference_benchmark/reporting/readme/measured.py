@@ -22,7 +22,12 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.format_table import measured_formats
 from inference_benchmark.reporting.formats import markdown
-from inference_benchmark.reporting.labels import context_depth, model_label, variant
+from inference_benchmark.reporting.labels import (
+    compile_scope,
+    context_depth,
+    model_label,
+    variant,
+)
 from inference_benchmark.reporting.peers import peers_table
 from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.summary import medians_ratio
@@ -69,7 +74,7 @@ def measured_row(result: dict, cell: dict, main: dict | None = None) -> list[str
     config, workload, gpu = result["config"], result["workload"], result["environment"]["gpu"]
     main = main or main_metric(workload, result["cells"])
     mode = variant(cell)
-    scope = config.get("compile_scope")
+    scope = compile_scope(config, cell)
     mode += f", {scope} scope" if scope in ("model", "step") else ""
     gpus = str(gpu["count"]) if gpu else UNKNOWN
     return [
