@@ -17,6 +17,7 @@ from inference_benchmark.reporting.figures import (
     runs,
     speedup_of,
     summary_of,
+    titled_unit,
     value_text,
     verdict_words,
 )
@@ -64,7 +65,7 @@ def _table(results: list[dict]) -> str:
     headers = ["model", "GPUs", "scenario", "mode", "batch"]
     has_depths = any(context_depth(cell) is not None for cell in cells)
     headers += ["depth"] if has_depths else []
-    headers += [f"{metric['title']} ms" for metric in headlines(workload)]
+    headers += [titled_unit(metric) for metric in headlines(workload)]
     headers += ["of the limit", *(declared["title"] for declared in headline_rates(workload))]
     headers += [f"speed-up of {main['title']} [95 %]", "n", "verdict"]
     return markdown(headers, rows)
