@@ -22,6 +22,7 @@ from inference_benchmark.reporting.figures import (
 )
 from inference_benchmark.reporting.labels import compact, joined, model_label
 from inference_benchmark.reporting.layout import encodable
+from inference_benchmark.reporting.notes import reasons
 from inference_benchmark.reporting.reading import read_result
 from inference_benchmark.reporting.summary import group_rows
 from inference_benchmark.reporting.tables import report
@@ -273,6 +274,25 @@ class TestVerdicts:
         ]
         text = report(fake_result(cells))
         assert "eager b1: eager\nthunder b1: thunder Wait." in text
+
+    def test_of_many_reasons_with_one_remedy_some_are_told_and_all_who_have_them(self):
+        def cells(remedy):
+            reason = REASON | {"remedy": remedy}
+            return [
+                fake_cell(
+                    batch_size=size,
+                    validity={
+                        "verdict": "suspect",
+                        "reasons": [reason | {"message": f"No. {size}."}],
+                    },
+                )
+                for size in (1, 2, 4, 8, 16)
+            ]
+
+        lines = reasons(cells("Wait."))
+        assert [line.partition(": ")[2] for line in lines[:3]] == ["No. 1.", "No. 2.", "No. 4."]
+        assert lines[3:] == ["likewise, see the file: thunder b8, thunder b16. Wait."]
+        assert len(reasons(cells(""))) == 5  # what nothing can be done about is all told
 
 
 def estimate(error: dict | None = None, **fields) -> dict:
