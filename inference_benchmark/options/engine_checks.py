@@ -74,8 +74,11 @@ def check_own_loops(
                 f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"
             )
     pythons = dict(arguments.engine_python)
+    in_workers = [spec.name for spec in with_own_loop if spec.engine.in_worker]
+    if "engine_timeout" in given_flags(arguments) and not in_workers:
+        raise RequestError("--engine-timeout does nothing: no mode runs in a process of its own")
     for name, path in pythons.items():
-        if name not in [spec.name for spec in with_own_loop if spec.engine.in_worker]:
+        if name not in in_workers:
             raise RequestError(
                 f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
             )
