@@ -104,6 +104,11 @@ class ModeSpec:
         return self.label.replace(self.name, f"{self.name}[no {preferred}]", 1)
 
     @property
+    def takes_file(self) -> bool:
+        """Whether its weights are those of a GGUF file as they are stored."""
+        return self.engine.file_suffix in self.options
+
+    @property
     def weight_format(self) -> str | None:
         formats = [EXECUTORS[name].weight_format for name in self.executors]
         formats += [option for option in self.options if option in self.engine.weight_suffixes]

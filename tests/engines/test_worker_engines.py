@@ -46,6 +46,10 @@ def test_llama_cpp_in_8_bits_is_held_against_the_weights_of_its_file(tmp_path):
     # What was read from such a file is not written once more.
     kept = shutil.copy(stored, tmp_path / "kept.gguf")
     assert opened_with(WeightFiles(decoder, source=kept)).settings()["file"] == str(kept)
+    as_stored = opened_with(WeightFiles(decoder, source=kept))
+    as_stored.plan = EnginePlan(1, 4, 8, options=("stored",))
+    assert (as_stored.settings()["file"], as_stored.products) == (str(kept), "q8")
+    assert as_stored.decoder is None  # the session's, which was read from that file
     engine.resources.files.close()
 
 

@@ -33,6 +33,8 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         ("--mode transformers+graphs", "unknown suffix of mode 'transformers'"),
         ("--mode transformers+kernels", "unknown suffix of mode 'transformers'"),
         ("--mode llama.cpp+q8_1", "did you mean +q8_0?"),
+        ("--mode llama.cpp+stored", "reads a GGUF file as it is: --model-path FILE.gguf"),
+        ("--mode ollama+stored+stored", "unknown suffix"),
         ("--mode llama.cpp+q8_0 --quantize int8", "leave out --quantize"),
         ("--mode vllm+graphs", "mode 'vllm' has no suffixes: leave out +graphs"),
         ("--mode transformers:sdpa", "mode 'transformers' takes no executors"),
