@@ -40,7 +40,7 @@ class Matrix:
 @dataclass(frozen=True)
 class WeightFormat:
     """
-    storage_bits: of one weight.
+    storage_bits: of one weight; of a file's several types their mean.
     compute: the type of the products, which decides the GPU's peak.
     compute: "base" stands for the base type of the model.
     group_size: weights of a row that share a scale; None: all of a row do.
@@ -54,7 +54,7 @@ class WeightFormat:
     """
 
     name: str
-    storage_bits: int
+    storage_bits: float
     compute: str
     group_size: int | None = None
     scale_bits: int = 0
@@ -163,12 +163,14 @@ class Precision:
     table, head and norms, `linear` the weight format of the layers' matrices.
 
     is_quantized: linear is a name of QUANTIZED. with_head: the head is stored in it too.
+    of_file: what linear names where it is no format but the types of a file, as their mean.
     """
 
     base: str
     linear: str
     is_quantized: bool = False
     with_head: bool = False
+    of_file: WeightFormat | None = None
 
     @classmethod
     def of(cls, name: str, linear: str | None = None) -> "Precision":
@@ -186,12 +188,20 @@ class Precision:
         """Weights of a base type, stored in a format of QUANTIZED."""
         return cls(base, name, True, with_head)
 
+    @classmethod
+    def of_a_file(cls, base: str, of_file: WeightFormat) -> "Precision":
+        """As a file has the layers' matrices and the head."""
+        return cls(base, of_file.name, with_head=True, of_file=of_file)
+
     @property
     def name(self) -> str:
-        return f"{self.linear}+head" if self.with_head else self.linear
+        with_head = self.with_head and self.of_file is None
+        return f"{self.linear}+head" if with_head else self.linear
 
     @property
     def weight_format(self) -> WeightFormat:
+        if self.of_file is not None:
+            return self.of_file
         return (QUANTIZED if self.is_quantized else FORMATS)[self.linear]
 
     @property

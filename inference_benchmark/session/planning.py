@@ -82,6 +82,7 @@ def _plan_cell(
         compile_options=options,
         options=spec.options,
         python=dict(request.engine_python).get(spec.name),
+        timeout_s=request.engine_timeout,
         ollama_url=request.ollama_url,
         mode=spec.name,
         part=workload.part,

@@ -137,6 +137,14 @@ class ExecutionFlags:
         default=(),
         metavar="ENGINE=PATH",
     )
+    engine_timeout: float = flag(
+        "execution",
+        "seconds that one call of an engine in a process of its own may take before it is given up: "
+        "its start, or a run (default: 1800)",
+        parse=values.seconds,
+        default=1800.0,
+        metavar="S",
+    )
     ollama_url: str = flag(
         "execution",
         "Ollama's server, for mode ollama (default: http://127.0.0.1:11434)",
