@@ -269,6 +269,14 @@ def test_plan_fills_the_gpu(pairs: int, cache_length: int, splits: int, tile_tok
     assert (plan.splits, plan.tile_tokens) == (splits, tile_tokens)
 
 
+def test_attention_beside_other_kernels_keeps_little_shared_memory() -> None:
+    sizes = (128, 2, H200_MULTIPROCESSORS)
+    assert choose_plan(8, 2048, *sizes).num_stages == 3
+    assert choose_plan(8, 2048, *sizes, leaves_l1=True).num_stages == 2
+    assert choose_plan(8, 65536, *sizes, leaves_l1=True).num_stages == 3  # many tiles
+    assert choose_plan(256, 2048, *sizes, leaves_l1=True).num_stages == 3  # one program a pair
+
+
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 @pytest.mark.parametrize("element_bytes", [2, 4])
 def test_plan_tiles_are_powers_of_two(head_dim: int, element_bytes: int) -> None:
