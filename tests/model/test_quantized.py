@@ -40,7 +40,7 @@ MODULES = {
     "fp8": fp8,
     "fp8-dynamic": fp8_dynamic,
 }
-PRECISIONS = [Precision.quantized("bf16", name) for name in QUANTIZED]
+PRECISIONS = [Precision.quantized("bf16", name) for name in MODULES]
 
 
 # Packing, by hand
