@@ -128,7 +128,7 @@ def gemv_swiglu_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor
 
 
 @jit
-def _weights(first, second, start, within, IN_FEATURES: tl.constexpr, STEP: tl.constexpr):
+def load_pairs(first, second, start, within, IN_FEATURES: tl.constexpr, STEP: tl.constexpr):
     """A step's tile of both rows of the pairs, from column start on."""
     if IN_FEATURES % STEP == 0:
         tile = tl.load(first + start, eviction_policy="evict_first")
@@ -175,10 +175,10 @@ def _gemv_kernel(
     second = weight_ptr + second + within
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, other_tile = _weights(first, second, 0, within, IN_FEATURES, STEP)
+    tile, other_tile = load_pairs(first, second, 0, within, IN_FEATURES, STEP)
     next_tile, next_other = tile, other_tile
     if AHEAD == 2 and STEP < IN_FEATURES:
-        next_tile, next_other = _weights(first, second, STEP, within, IN_FEATURES, STEP)
+        next_tile, next_other = load_pairs(first, second, STEP, within, IN_FEATURES, STEP)
     if PROGRAMMATIC:
         lines = tl.arange(0, (COLUMNS + 63) // 64) * 64
         at = tl.minimum(rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
@@ -204,9 +204,11 @@ def _gemv_kernel(
             x = tl.load(x_at, mask=inside, other=0.0)
         x = tl.broadcast_to(x, (PAIRS, CHUNKS, COLUMNS))
         if AHEAD == 1 and start + STEP < IN_FEATURES:
-            next_tile, next_other = _weights(first, second, start + STEP, within, IN_FEATURES, STEP)
+            next_tile, next_other = load_pairs(
+                first, second, start + STEP, within, IN_FEATURES, STEP
+            )
         if AHEAD == 2 and start + 2 * STEP < IN_FEATURES:
-            later, other_later = _weights(
+            later, other_later = load_pairs(
                 first, second, start + 2 * STEP, within, IN_FEATURES, STEP
             )
         else:

@@ -73,7 +73,7 @@ UNITS = GEMV | {
     "UNITS": True,
     "PREFETCHED": 1,
 }
-NORM_GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024, "SWIGLU": True}
+NORM_GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 1024, "SWIGLU": True, "UNITS": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights, which nothing writes, or from
 # L2 what an earlier step wrote.
