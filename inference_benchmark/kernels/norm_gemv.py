@@ -19,8 +19,8 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
-from inference_benchmark.kernels.gemv import Plan, has_matrix_units, load_pairs
-from inference_benchmark.kernels.matrix_units import multiply_rows, own_sums
+from inference_benchmark.kernels.gemv import Plan, load_pairs
+from inference_benchmark.kernels.matrix_units import has_matrix_units, multiply_rows, own_sums
 
 # Up to which it was measured to gain. A program holds all it reads in registers: the wider the row,
 # the fewer programs on a multiprocessor.
