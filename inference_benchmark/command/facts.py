@@ -50,8 +50,15 @@ def session_facts(
         cache_state=current_cache_state(),
         load_average=load_average() if device.type == "cpu" else None,
         cpus=available_cpus(),
-        warnings=list(request.notices),
+        warnings=[*request.notices, *_fallback(cells, ranks)],
     )
+
+
+def _fallback(cells: Iterable[LiveCell], ranks: Ranks) -> list[str]:
+    """Why modes with our kernels sum over ranks without them."""
+    if ranks.no_shared_sums is None or not any(cell.plan.spec.kernels for cell in cells):
+        return []
+    return [f"all-reduce by NCCL, not by a kernel of ours: {ranks.no_shared_sums}"]
 
 
 def _ceilings(

@@ -35,7 +35,12 @@ from inference_benchmark.model.attention.causal import cached_causal_attention, 
 from inference_benchmark.model.cache import write_cache
 from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 from inference_benchmark.model.linear import linear_functions
-from inference_benchmark.parallel.collectives import all_gather, all_reduce
+from inference_benchmark.parallel.collectives import (
+    all_gather,
+    all_reduce,
+    push_all_reduce,
+    push_all_reduce_norm,
+)
 
 
 def _import_thunder():
@@ -91,6 +96,9 @@ def _register_operators():
     def like_token(logits):
         return TensorProxy(like=logits, shape=(logits.shape[0], 1), dtype=dtypes.int64)
 
+    def like_first_twice(first, *rest):
+        return TensorProxy(like=first), TensorProxy(like=first)
+
     def like_gathered(x, size):
         return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
 
@@ -118,6 +126,8 @@ def _register_operators():
         (routed_experts, like_first, None),
         (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
+        (push_all_reduce, like_first, keep),
+        (push_all_reduce_norm, like_first_twice, keep),
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),
     ):
