@@ -25,7 +25,7 @@ from inference_benchmark.kernels.matrix_units import has_matrix_units, multiply_
 # Up to which it was measured to gain. A program holds all it reads in registers: the wider the row,
 # the fewer programs on a multiprocessor.
 MAX_FEATURES = 4096
-WAY = "scalar"
+WAY = "scalar"  # or "units": on the matrix units, not timed yet
 _SMALL = 8192  # rows of a matrix, up to which four share what a program reads of the vectors
 
 
