@@ -77,7 +77,7 @@ UNITS = GEMV | {
     "UNITS": True,
     "PREFETCHED": 1,
 }
-NORM_GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024, "SWIGLU": True}
+NORM_GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 1024, "SWIGLU": True, "UNITS": True}
 PUSH = {
     "FEATURES": 1000,
     "BLOCK": 512,
