@@ -23,22 +23,24 @@ from inference_benchmark.parallel.collectives import make_all_reduce, push_all_r
 NormedLinear = Callable[[Tensor, Tensor, Tensor, LinearWeights], tuple[Tensor, Tensor]]
 
 
-# update [..., n], residual [..., n], norm weight [n] -> rms_norm(residual + update), residual + update
-AddNorm = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+# update [..., n], residual [..., n], norm weight [n], and if it is one matrix what is read next
+# -> rms_norm(residual + update), residual + update
+AddNorm = Callable[[Tensor, Tensor, Tensor, LinearWeights | None], tuple[Tensor, Tensor]]
 
 
 def make_add_norm(eps: float, all_reduce: str = "none") -> AddNorm:
     """all_reduce: how the ranks' updates are summed before, as in KernelConfig."""
     reduce = make_all_reduce(all_reduce)
 
-    def add_norm(update, residual, norm_weight):
+    def add_norm(update, residual, norm_weight, next_weights=None):
         total = residual + reduce(update)
         return rms_norm(total, norm_weight, eps), total
 
-    def pushed(update, residual, norm_weight):
+    def pushed(update, residual, norm_weight, next_weights=None):
         if not is_pushed(update):
             return add_norm(update, residual, norm_weight)
-        return push_all_reduce_norm(update, residual, norm_weight, eps)
+        matrix = None if isinstance(next_weights, tuple) else next_weights
+        return push_all_reduce_norm(update, residual, norm_weight, eps, matrix)
 
     return pushed if all_reduce == "push" else add_norm
 
@@ -52,7 +54,7 @@ def make_normed_linear(
     add_norm, reduce = make_add_norm(eps, all_reduce), make_all_reduce(all_reduce)
 
     def normed_linear(update, residual, norm_weight, weights):
-        normed, total = add_norm(update, residual, norm_weight)
+        normed, total = add_norm(update, residual, norm_weight, weights)
         return linear(normed, weights), total
 
     def one_row(update, residual, norm_weight, weights):
