@@ -22,7 +22,7 @@ from inference_benchmark.kernels.fp8_few_rows import (
     launch_few_rows_bytes,
     launch_scale_rows,
 )
-from inference_benchmark.kernels.gemv import Plan
+from inference_benchmark.kernels.row_plan import Plan
 
 VECTOR = 8  # weights that a thread loads at a time, and as many 2-byte values of x: 16 bytes
 

@@ -19,7 +19,7 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
-from inference_benchmark.kernels.gemv import Plan
+from inference_benchmark.kernels.row_plan import Plan
 
 # Up to which it was measured to gain. A program holds all it reads in registers: the wider the row,
 # the fewer programs on a multiprocessor.

@@ -6,6 +6,7 @@ from inference_benchmark.reporting.figures import (
     limit_of,
     reached,
     share_of,
+    shown_unit,
     summary_of,
     value_text,
 )
@@ -22,7 +23,8 @@ def latency_table(result: dict, cell: dict) -> str:
             for percentiles in cell["summary"]["steps"].values()
             if percentiles
         ]
-    headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
+    unit = shown_unit(result["workload"]["metrics"][0])
+    headers = [unit, "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
     return titled(_latency_title(cell), rows, [*headers, "datasheet", "%"], {})
 
 
