@@ -5,6 +5,7 @@ of throughput, latency, memory, cost, cold start and the output check follow, ea
 of which nothing is known.
 """
 
+from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.reporting import notes
 from inference_benchmark.reporting.check_table import check_table, nearest_notes
 from inference_benchmark.reporting.figures import (
@@ -68,8 +69,17 @@ def headline(result: dict) -> str:
     workload = result["workload"]["name"]
     named = "" if workload == "generation" else f"{workload}, "
     how = "".join(f", {words}" for words in result["workload"].get("conditions", ()))
-    line = f"{session_label(result)}, {named}{lengths(config)}, {config['precision']}{how}, {where}"
+    line = f"{session_label(result)}, {named}{lengths(config)}, {_types(result)}{how}, {where}"
     return wrap(line)
+
+
+def _types(result: dict) -> str:
+    """The session's type; where all cells convert the weights, theirs."""
+    session_type = result["config"]["precision"]
+    types = {(cell["options"] or {}).get("precision"): None for cell in result["cells"]}
+    if session_type in types or not types or not set(types) <= set(BASE_TYPES):
+        return session_type
+    return ", ".join(types)
 
 
 def lengths(config: dict) -> str:

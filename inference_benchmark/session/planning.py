@@ -67,7 +67,7 @@ def _plan_cell(
     if implementation.is_default and workload.training is None:  # others have no such choice
         kernels = choose_kernels(request, spec, shared_sums)
         named = named_kernels(request.model, spec, request.device, request.tensor_parallel)
-        choices = _choices(kernels, named)
+        choices = _choices(kernels, named, all_reduce_asked=request.all_reduce != "auto")
     options = _compile_options(request, spec)
     choices += tuple(f"{name}={value}".lower() for name, value in options)
     engine = EnginePlan(
@@ -82,6 +82,7 @@ def _plan_cell(
         compile_options=options,
         options=spec.options,
         python=dict(request.engine_python).get(spec.name),
+        timeout_s=request.engine_timeout,
         ollama_url=request.ollama_url,
         mode=spec.name,
         part=workload.part,
@@ -110,7 +111,7 @@ def named_kernels(
 ) -> KernelConfig:
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
-    all_reduce = ("push" if spec.kernels else "nccl") if num_ranks > 1 else "none"
+    all_reduce = _named_all_reduce(spec) if num_ranks > 1 else "none"
     if not spec.kernels:
         can_choose = device != "cpu" and model.caches_heads and not spec.is_plain
         attention = spec.engine.shipped_attention if can_choose else "sdpa"
@@ -120,6 +121,13 @@ def named_kernels(
         linear="gemv" if spec.weight_format is None else "torch",
         all_reduce=all_reduce,
     )
+
+
+def _named_all_reduce(spec: ModeSpec) -> str:
+    """Small messages: by our kernel, by PyTorch's, and in plain eager as PyTorch does it unasked."""
+    if spec.kernels:
+        return "push"
+    return "nccl" if spec.is_plain else "one_shot"
 
 
 def choose_kernels(
@@ -144,11 +152,14 @@ def _compile_options(request: Request, spec: ModeSpec) -> tuple:
     return parse_options(request.thunder_options) if spec.engine.takes_executors else ()
 
 
-def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:
+def _choices(kernels: KernelConfig, named: KernelConfig, all_reduce_asked: bool) -> tuple[str, ...]:
     """Where the kernels are others than the mode's name says, for the label."""
     attention = () if kernels.attention == named.attention else (kernels.attention,)
     linear = "torch linear" if kernels.linear == "torch" else kernels.linear
-    all_reduce = () if kernels.all_reduce == named.all_reduce else (kernels.all_reduce,)
+    sums = named.all_reduce, kernels.all_reduce
+    is_shipped = sums == ("one_shot", "nccl") and not all_reduce_asked  # both are PyTorch's
+    is_named = is_shipped or sums[0] == sums[1]
+    all_reduce = () if is_named else (kernels.all_reduce,)
     return attention + (() if kernels.linear == named.linear else (linear,)) + all_reduce
 
 
@@ -156,7 +167,9 @@ def _choose_all_reduce(request: Request, named: KernelConfig, shared_sums: Colle
     """Where ours does not work PyTorch's kernel, and where neither does NCCL."""
     if request.tensor_parallel > 1 and request.all_reduce != "auto":
         return request.all_reduce
-    if named.all_reduce != "push":
+    if named.all_reduce not in SHARED_SUMS:
         return named.all_reduce
-    able = (name for name, known in SHARED_SUMS.items() if request.precision in known)
-    return next((name for name in able if name in shared_sums), "nccl")
+    in_order = list(SHARED_SUMS)
+    able = in_order[in_order.index(named.all_reduce) :]
+    known = (name for name in able if request.precision in SHARED_SUMS[name])
+    return next((name for name in known if name in shared_sums), "nccl")

@@ -59,17 +59,6 @@ FEW_ROWS = {
     "AHEAD": 2,
     "STAGES": 3,
 }
-PUSH = {
-    "FEATURES": 1000,
-    "BLOCK": 512,
-    "ROW_WORDS": 512,
-    "MAX_ROWS": 2,
-    "SIZE": 2,
-    "NORM": True,
-    "LINES": 128,
-    "LINE_BYTES": 128,
-    "WAIT": ptx_that_waits(512, 2),
-}
 GEMV = {
     "IN_FEATURES": 2048,
     "CHUNKS": 1,
@@ -90,6 +79,17 @@ UNITS = GEMV | {
     "PREFETCHED": 1,
 }
 NORM_GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024, "SWIGLU": True}
+PUSH = {
+    "FEATURES": 1000,
+    "BLOCK": 512,
+    "ROW_WORDS": 512,
+    "MAX_ROWS": 2,
+    "SIZE": 2,
+    "NORM": True,
+    "LINES": 128,
+    "LINE_BYTES": 128,
+    "WAIT": ptx_that_waits(512, 2),
+}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights or addresses, which nothing
 # writes, or from L2 what an earlier step wrote.

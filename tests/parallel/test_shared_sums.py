@@ -33,9 +33,10 @@ def variants(monkeypatch):
     return plan
 
 
-def test_auto_is_ours_with_kernels_and_nccl_as_shipped(variants):
+def test_auto_is_ours_with_kernels_and_pytorchs_as_shipped(variants):
     assert variants("inductor+kernels") == ("inductor+graphs+kernels", "push")
-    assert variants("inductor") == ("inductor+graphs", "nccl")
+    assert variants("inductor") == ("inductor+graphs", "one_shot")
+    assert variants("inductor", works=()) == ("inductor+graphs", "nccl")
     assert variants("eager") == ("eager", "nccl")
 
 
@@ -48,7 +49,7 @@ def test_labels_say_what_else_ran(variants):
     assert in_fp16 == ("inductor+graphs+kernels[nccl]", "nccl")
     asked = variants("inductor", "--all-reduce", "push")
     assert asked == ("inductor+graphs[push]", "push")
-    assert variants("inductor", "--all-reduce", "nccl") == ("inductor+graphs", "nccl")
+    assert variants("inductor", "--all-reduce", "nccl") == ("inductor+graphs[nccl]", "nccl")
 
 
 def test_one_rank_sums_nothing(monkeypatch):

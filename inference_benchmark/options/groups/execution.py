@@ -122,8 +122,8 @@ class ExecutionFlags:
     all_reduce: str | None = flag(
         "execution",
         "of a decode step on several GPUs (start with torchrun), for small messages; one_shot: "
-        "PyTorch's kernel; push: ours, with the addition and norm behind it; auto: push in modes "
-        "with +kernels where it works, else nccl (default: auto)",
+        "PyTorch's kernel; push: ours, with the addition and norm behind it; auto: where they work "
+        "push with +kernels, one_shot without, else and in plain eager nccl (default: auto)",
         choices=("auto", "nccl", "one_shot", "push"),
         default="auto",
         role="condition",
@@ -136,6 +136,14 @@ class ExecutionFlags:
         nargs="+",
         default=(),
         metavar="ENGINE=PATH",
+    )
+    engine_timeout: float = flag(
+        "execution",
+        "seconds that one call of an engine in a process of its own may take before it is given up: "
+        "its start, or a run (default: 1800)",
+        parse=values.seconds,
+        default=1800.0,
+        metavar="S",
     )
     ollama_url: str = flag(
         "execution",
