@@ -55,10 +55,12 @@ def session_facts(
 
 
 def _fallback(cells: Iterable[LiveCell], ranks: Ranks) -> list[str]:
-    """Why modes with our kernels sum over ranks without them."""
-    if ranks.no_shared_sums is None or not any(cell.plan.spec.kernels for cell in cells):
+    """Why modes that would sum over ranks by PyTorch's kernel do not."""
+    if ranks.no_shared_sums is None or all(cell.plan.spec.is_plain for cell in cells):
         return []
-    return [f"all-reduce by NCCL, not by a kernel of ours: {ranks.no_shared_sums}"]
+    return [
+        f"all-reduce by NCCL, not by PyTorch's kernel for small messages: {ranks.no_shared_sums}"
+    ]
 
 
 def _ceilings(

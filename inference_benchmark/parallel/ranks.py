@@ -21,7 +21,7 @@ import torch
 
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.sharding import Shard
-from inference_benchmark.parallel.shared_sums import SHARED_SIZES, SHARED_SUMS
+from inference_benchmark.parallel.shared_sums import SHARED_SIZES
 from inference_benchmark.system import signals
 
 # How long a rank waits for the others at the start, and for their messages in a timed step.
@@ -228,17 +228,15 @@ def _share_memory(group: Group, device: str, wanted: str) -> None:
     """What the group can use of the kernels that are wanted: the same on all ranks."""
     from inference_benchmark.parallel import collectives
 
-    if wanted == "nccl":
+    if wanted == "nccl" or device != "cuda":
         return
     problem = None
-    if device != "cuda":
-        problem = "the ranks have no GPUs"
-    elif group.num_nodes > 1 or group.size not in SHARED_SIZES:
+    if group.num_nodes > 1 or group.size not in SHARED_SIZES:
         problem = f"it needs {', '.join(map(str, SHARED_SIZES))} GPUs of one host"
     elif not all(group.all_gather(_reaches_all_peers(group.local_size))):
         problem = "these GPUs can't read each other's memory"
     else:
-        names = SHARED_SUMS if wanted == "auto" else (wanted,)
+        names = ("one_shot",) if wanted == "auto" else (wanted,)
         try:
             collectives.share_memory(names)
         except (RuntimeError, ImportError, AttributeError) as error:

@@ -124,9 +124,8 @@ def named_kernels(
 
 
 def _named_all_reduce(spec: ModeSpec) -> str:
-    """Small messages: by our kernel, by PyTorch's, and in plain eager as PyTorch does it unasked."""
-    if spec.kernels:
-        return "push"
+    """Small messages by PyTorch's kernel, in plain eager as PyTorch sums unasked. Ours has not run on
+    several GPUs yet, so it has to be asked for."""
     return "nccl" if spec.is_plain else "one_shot"
 
 
@@ -164,12 +163,10 @@ def _choices(kernels: KernelConfig, named: KernelConfig, all_reduce_asked: bool)
 
 
 def _choose_all_reduce(request: Request, named: KernelConfig, shared_sums: Collection[str]) -> str:
-    """Where ours does not work PyTorch's kernel, and where neither does NCCL."""
+    """What was asked for; else NCCL where PyTorch's kernel does not work."""
     if request.tensor_parallel > 1 and request.all_reduce != "auto":
         return request.all_reduce
-    if named.all_reduce not in SHARED_SUMS:
-        return named.all_reduce
-    in_order = list(SHARED_SUMS)
-    able = in_order[in_order.index(named.all_reduce) :]
-    known = (name for name in able if request.precision in SHARED_SUMS[name])
-    return next((name for name in known if name in shared_sums), "nccl")
+    name = named.all_reduce
+    if name not in SHARED_SUMS or (name in shared_sums and request.precision in SHARED_SUMS[name]):
+        return name
+    return "nccl"

@@ -33,23 +33,19 @@ def variants(monkeypatch):
     return plan
 
 
-def test_auto_is_ours_with_kernels_and_pytorchs_as_shipped(variants):
-    assert variants("inductor+kernels") == ("inductor+graphs+kernels", "push")
+def test_auto_is_pytorchs_kernel_where_it_works(variants):
+    assert variants("inductor+kernels") == ("inductor+graphs+kernels", "one_shot")
     assert variants("inductor") == ("inductor+graphs", "one_shot")
     assert variants("inductor", works=()) == ("inductor+graphs", "nccl")
+    assert variants("inductor", "--precision", "fp16") == ("inductor+graphs", "nccl")
     assert variants("eager") == ("eager", "nccl")
 
 
-def test_labels_say_what_else_ran(variants):
-    fell_back = variants("inductor+kernels", works=())
-    assert fell_back == ("inductor+graphs+kernels[nccl]", "nccl")
-    in_fp32 = variants("inductor+kernels", "--precision", "fp32")
-    assert in_fp32 == ("inductor+graphs+kernels[one_shot]", "one_shot")
-    in_fp16 = variants("inductor+kernels", "--precision", "fp16", works=("one_shot",))
-    assert in_fp16 == ("inductor+graphs+kernels[nccl]", "nccl")
-    asked = variants("inductor", "--all-reduce", "push")
-    assert asked == ("inductor+graphs[push]", "push")
+def test_labels_say_what_else_was_asked_for(variants):
+    asked = variants("inductor+kernels", "--all-reduce", "push")
+    assert asked == ("inductor+graphs+kernels[push]", "push")
     assert variants("inductor", "--all-reduce", "nccl") == ("inductor+graphs[nccl]", "nccl")
+    assert variants("inductor", "--all-reduce", "one_shot") == ("inductor+graphs", "one_shot")
 
 
 def test_one_rank_sums_nothing(monkeypatch):
@@ -92,10 +88,10 @@ def test_what_works_on_all_ranks_is_used(monkeypatch, pair):
     shared = []
     monkeypatch.setattr(collectives, "share_memory", lambda names: shared.extend(names))
     ranks._share_memory(pair, "cuda", "auto")
-    assert (pair.shared_sums, pair.no_shared_sums) == (frozenset(EVERY), None)
-    assert shared == list(EVERY)
-    ranks._share_memory(pair, "cuda", "one_shot")
-    assert pair.shared_sums == {"one_shot"}
+    assert (pair.shared_sums, pair.no_shared_sums) == ({"one_shot"}, None)
+    ranks._share_memory(pair, "cuda", "push")
+    assert pair.shared_sums == {"push"}
+    assert shared == ["one_shot", "push"]
 
 
 def fails(names) -> None:
@@ -125,10 +121,10 @@ def test_why_it_does_not_work_is_said(monkeypatch, pair, change, reason):
             request = resolved_for_a_gpu(monkeypatch, "--mode", mode)
             self.plan = plan_cells(request)[0][0]
 
-    said = f"all-reduce by NCCL, not by a kernel of ours: {reason}"
-    assert _fallback([Cell("inductor+kernels")], pair) == [said]
-    assert _fallback([Cell("inductor")], pair) == []
-    assert _fallback([Cell("inductor+kernels")], Ranks()) == []
+    said = f"all-reduce by NCCL, not by PyTorch's kernel for small messages: {reason}"
+    assert _fallback([Cell("eager"), Cell("inductor")], pair) == [said]
+    assert _fallback([Cell("eager")], pair) == []
+    assert _fallback([Cell("inductor")], Ranks()) == []
 
 
 @pytest.fixture

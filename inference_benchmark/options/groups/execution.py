@@ -122,8 +122,8 @@ class ExecutionFlags:
     all_reduce: str | None = flag(
         "execution",
         "of a decode step on several GPUs (start with torchrun), for small messages; one_shot: "
-        "PyTorch's kernel; push: ours, with the addition and norm behind it; auto: where they work "
-        "push with +kernels, one_shot without, else and in plain eager nccl (default: auto)",
+        "PyTorch's kernel; push: ours, with the addition and norm behind it, not run on several GPUs "
+        "yet; auto: nccl in plain eager, else one_shot where it works (default: auto)",
         choices=("auto", "nccl", "one_shot", "push"),
         default="auto",
         role="condition",
