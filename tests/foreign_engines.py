@@ -1,9 +1,18 @@
-"""Engines of other projects over a tiny model of ours: opened, driven and checked as a session does."""
+"""Engines of other projects over a tiny model of ours: opened, driven and checked as a session does.
 
+ENGINE_PYTHON="vllm=/venv/bin/python llama.cpp=..." has tests use those that are installed elsewhere.
+"""
+
+import os
+import shutil
 from dataclasses import replace
+from importlib.util import find_spec
+
+import pytest
 
 from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.base import EnginePlan, Resources
+from inference_benchmark.engines.other_python import has_package
 from inference_benchmark.engines.stream_engine import StreamEngine
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
@@ -31,8 +40,23 @@ def tiny(preset: str, num_layers: int):
     )
 
 
-def opened(mode: str, decoder, *options: str, python: str | None = None) -> StreamEngine:
-    plan = EnginePlan(BATCH, INPUT, INPUT + OUTPUT, options=options, python=python)
+PYTHONS = dict(pair.split("=", 1) for pair in os.environ.get("ENGINE_PYTHON", "").split())
+
+
+def skip_unless_here(mode: str) -> None:
+    entry, python = ENGINES[mode], PYTHONS.get(mode)
+    for package in entry.packages:
+        if not (has_package(python, package) if python else find_spec(package)):
+            pytest.skip(f"the package {package} is not installed: {entry.install}")
+    for package in entry.own_packages:
+        if find_spec(package) is None:
+            pytest.skip(f"the package {package} is not installed: pip install {package}")
+    if entry.cpu_program is not None and shutil.which(entry.cpu_program) is None:
+        pytest.skip(f"{entry.cpu_program} is not installed")
+
+
+def opened(mode: str, decoder, *options: str) -> StreamEngine:
+    plan = EnginePlan(BATCH, INPUT, INPUT + OUTPUT, options=options, python=PYTHONS.get(mode))
     device = decoder.norm.weight.device
     return ENGINES[mode].load()(plan, Resources(decoder, device, WeightFiles(decoder)))
 

@@ -40,6 +40,8 @@ class EngineEntry:
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
     # Of these suffixes those that name a weight format in which it keeps all matrices.
     weight_suffixes: tuple[str, ...] = ()
+    # Of them the one that has it read the GGUF file of --model-path as it is.
+    file_suffix: str | None = None
     max_batch_size: int | None = None
     runs_any_architecture: bool = False  # of --model-path, also those that our decoder can't be
     # Of one that is a server: "module:function" that takes its URL (--ollama-url) before anything is
@@ -167,8 +169,9 @@ _TABLE = (
         install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
         own_packages=("gguf",),
         copies_weights=1,
-        suffixes=("q8_0", "q4_0"),
+        suffixes=("q8_0", "q4_0", "stored"),
         weight_suffixes=("q8_0", "q4_0"),
+        file_suffix="stored",
         has_own_loop=True,
         in_worker=True,
     ),
@@ -194,6 +197,8 @@ _TABLE = (
         install="pip install gguf",
         copies_weights=1,
         has_own_loop=True,
+        suffixes=("stored",),
+        file_suffix="stored",
         max_batch_size=1,
         server_check="inference_benchmark.engines.ollama_client:check_server",
         note="not run here",

@@ -80,6 +80,7 @@ class EnginePlan:
     context_depth: slots that are filled before a prefill, whose prompt stands behind them.
     options: suffixes of the mode that are the engine's own.
     python: the interpreter of the engine's worker process; None: the one that runs this.
+    timeout_s: how long one call of that process may take.
     ollama_url: where Ollama's server is.
     mode: the name of the mode, for engines that serve several.
     part: what is computed of a layer, where that is all.
@@ -99,6 +100,7 @@ class EnginePlan:
     compile_options: tuple[tuple[str, bool | int | str], ...] = ()  # of the compiler's own
     options: tuple[str, ...] = ()
     python: str | None = None
+    timeout_s: float = 1800.0
     ollama_url: str = ""
     mode: str = ""
     part: LayerPart | None = None

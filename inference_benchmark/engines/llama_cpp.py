@@ -1,8 +1,9 @@
 """llama.cpp, in a process of its own: a GGUF file of the session's weights, several sequences a batch.
 
 `llama.cpp` is given them in their own type, `+q8_0` and `+q4_0` in those of llama.cpp's: a file of
---model-path that is stored so, or one that is written. Its matrix products then round activations to 8
-bits. The reference has the weights of that file, so what is checked is that llama.cpp multiplies them.
+--model-path that is stored so, or one that is written. `+stored` has it read the file of --model-path,
+whatever types are in it. Its products of quantised matrices round activations to 8 bits. The reference
+has the weights of that file, so what is checked is that llama.cpp multiplies them.
 """
 
 from dataclasses import replace
@@ -10,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from inference_benchmark.engines.worker_engine import WorkerEngine
+from inference_benchmark.model.gguf.file_format import is_quantized
 
 
 class LlamaCppEngine(WorkerEngine):
@@ -23,21 +25,24 @@ class LlamaCppEngine(WorkerEngine):
         return super().settings() | {"file": str(self._file)}
 
     @property
-    def _stored(self) -> str | None:
+    def _option(self) -> str | None:
         return next(iter(self.plan.options), None)
 
     @property
     def _file(self) -> Path:
-        return self.resources.files.gguf(file_type=self._stored)
+        files = self.resources.files
+        if self._option == "stored":
+            return files.stored_gguf()
+        return files.gguf(file_type=self._option)
 
     @property
     def products(self) -> str | None:
-        return "q8" if self._stored else None
+        return "q8" if is_quantized(self._file) else None
 
     @cached_property
     def decoder(self):
         """The weights that the file holds, rows in its order, where these are not the session's."""
-        if self._stored is None:
+        if self._option in (None, "stored"):
             return None
         from inference_benchmark.model.checkpoint import load_checkpoint
         from inference_benchmark.model.checkpoint_config import read_model

@@ -2,9 +2,10 @@
 
 The server takes text and gives text. The model that it is given is the session's weights in a GGUF
 file whose vocabulary has one character per token (model/gguf/vocabulary.py), so that a prompt's ids
-go in, and ids come out, exactly. Times are this process's: a token is there when its line of the
-answer is. The server's own counters, in ns, are recorded beside them for every run. What can't be
-switched off: its cache of the newest prompt (each run's prompt is another one) and the end of the
+go in, and ids come out, exactly. `+stored` gives it the file of --model-path, its tensors as they are
+stored, with that vocabulary. Times are this process's: a token is there when its line of the answer
+is. The server's own counters, in ns, are recorded beside them for every run. What can't be switched
+off: its cache of the newest prompt (each run's prompt is another one) and the end of the
 text (which has a token of its own here; an answer that is too short is no run).
 """
 
@@ -15,6 +16,7 @@ from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.engines.ollama_client import OllamaClient, OllamaError, decode, encode
 from inference_benchmark.engines.stream_engine import Stream, StreamEngine, TokenIds, WrongCount
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.gguf.file_format import is_quantized
 from inference_benchmark.model.gguf.vocabulary import ids_of, text_of
 
 _MODEL = "inference-benchmark"
@@ -33,7 +35,10 @@ class OllamaEngine(StreamEngine):
         super().__init__(plan, resources)
         self.server_runs: list[dict] = []
         self._prompt: list[int] = []  # of the newest run, which the server's cache has
-        file = resources.files.gguf("characters")
+        files, vocabulary = resources.files, "characters"
+        is_stored = "stored" in plan.options
+        file = files.stored_gguf(vocabulary) if is_stored else files.gguf(vocabulary)
+        self.products = "q8" if is_quantized(file) else None
         self._client = OllamaClient(plan.ollama_url)
         started = time.perf_counter()
         try:

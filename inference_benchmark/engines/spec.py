@@ -7,11 +7,11 @@ Imports no torch: whatever can be wrong about a request is said before anything 
 
 import importlib.util
 import shutil
-import subprocess
 from dataclasses import dataclass
 from difflib import get_close_matches
 
 from inference_benchmark.engines import EngineEntry
+from inference_benchmark.engines.other_python import has_package
 from inference_benchmark.engines.parts import entries_of, listed_of, plain_of
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.workloads import PARTS
@@ -102,6 +102,11 @@ class ModeSpec:
         if not chooses or is_installed(preferred):
             return self.label
         return self.label.replace(self.name, f"{self.name}[no {preferred}]", 1)
+
+    @property
+    def takes_file(self) -> bool:
+        """Whether its weights are those of a GGUF file as they are stored."""
+        return self.engine.file_suffix in self.options
 
     @property
     def weight_format(self) -> str | None:
@@ -256,16 +261,6 @@ def _is_here(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def _is_there(package: str, python: str) -> bool:
-    """Whether another interpreter has a package."""
-    program = f"import importlib.util, sys; sys.exit(importlib.util.find_spec('{package}') is None)"
-    try:
-        done = subprocess.run([python, "-c", program], capture_output=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
-
-
 def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> None:
     """Raise CannotRun with the package's name and how to install it.
 
@@ -274,7 +269,7 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
     if spec.engine.needs_gpu and device == "cpu":
         raise CannotRun(f"mode '{spec.name}' needs a CUDA GPU")
     for package in spec.engine.packages:
-        if not (_is_here(package) if python is None else _is_there(package, python)):
+        if not (_is_here(package) if python is None else has_package(python, package)):
             where = "" if python is None else f" in {python}"
             raise CannotRun(
                 f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"

@@ -35,7 +35,10 @@ class WorkerEngine(StreamEngine):
         settings = self.settings()  # weights are written here
         started = time.perf_counter()
         self._worker = WorkerProcess(
-            plan.python or sys.executable, _GENERATORS / self.generator, self.environment()
+            plan.python or sys.executable,
+            _GENERATORS / self.generator,
+            self.environment(),
+            plan.timeout_s,
         )
         try:
             self._facts = self._worker.call("open", settings=settings)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ _LAST_LINES = 3
 _LINE_LENGTH = 300
 _ENDING_S = 20.0
 _CLOSING_S = 5.0
+_MOST_NOISE = 1 << 16  # bytes that a start-up script may print
 
 
 class WorkerFailed(RuntimeError):
@@ -29,9 +31,15 @@ class WorkerProcess:
         python: its interpreter.
         generator: the file that holds its Generator.
         environment: variables beside ours.
+        timeout_s: that one call may take; then the process is killed.
     """
 
-    def __init__(self, python: str, generator: Path, environment: dict[str, str]) -> None:
+    def __init__(
+        self, python: str, generator: Path, environment: dict[str, str], timeout_s: float
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._is_late = False
+        self._noise = _MOST_NOISE
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [python, protocol.__file__, str(generator)],
@@ -53,23 +61,50 @@ class WorkerProcess:
             WorkerFailed: it raised, or the process is gone.
         """
         try:
-            protocol.send(self._process.stdin, {"call": name, "arguments": arguments})
-            reply = protocol.receive(self._process.stdout)
-        except (OSError, ValueError):  # the pipe is closed, or what came is no message
+            reply = self._ask({"call": name, "arguments": arguments})
+        except OSError:  # the pipe is closed
             reply = None
+        except ValueError as error:
+            self._kill()
+            raise WorkerFailed(
+                f"the worker wrote to its output {error}{self._last_words()}"
+            ) from None
         if reply is None:
-            raise WorkerFailed(f"the worker {self._ending()}{self._last_words()}")
+            raise WorkerFailed(f"the worker {self._ending(name)}{self._last_words()}")
         if "error" in reply:
             raise WorkerFailed(f"{reply['error'][:_LINE_LENGTH]} (in the worker)")
         return reply["result"]
 
-    def _ending(self) -> str:
+    def _ask(self, message: dict) -> dict | None:
+        """The reply; None where the process has ended, by itself or for being late."""
+        clock = threading.Timer(self._timeout_s, self._give_up)
+        clock.start()
+        try:
+            protocol.send(self._process.stdin, message)
+            reply = protocol.receive(self._process.stdout, self._noise)
+        finally:
+            clock.cancel()
+        self._noise = 0  # from now on its output is ours
+        return reply
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._kill()
+
+    def _kill(self) -> None:
+        """The process and what it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _ending(self, call: str) -> str:
+        if self._is_late:
+            return f"gave no answer to '{call}' in {self._timeout_s:g} s (--engine-timeout)"
         try:
             code = self._process.wait(timeout=_ENDING_S)
         except subprocess.TimeoutExpired:
             return "answers no more"
         if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
+            return f"was ended by {_signal_name(-code)}"
         return f"ended with exit code {code}"
 
     def _last_words(self) -> str:
@@ -91,7 +126,11 @@ class WorkerProcess:
                 pipe.close()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_CLOSING_S)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        self._kill()
         self._process.wait()
         self._log.close()
+
+
+def _signal_name(number: int) -> str:
+    names = {known.value: known.name for known in signal.Signals}
+    return names.get(number, f"signal {number}")

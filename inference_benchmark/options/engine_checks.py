@@ -12,6 +12,7 @@ from inference_benchmark.engines.spec import (
     parse_options,
 )
 from inference_benchmark.errors import CannotRun, RequestError
+from inference_benchmark.model.checkpoint_config import gguf_file
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.families import FAMILIES
 from inference_benchmark.model.implementation import Implementation
@@ -67,6 +68,8 @@ def check_own_loops(
                 f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
                 f"{arguments.precision}"
             )
+        if spec.takes_file:
+            _check_file(spec, arguments)
         is_ours = spec.engine.needs_weights and not model.is_foreign
         if is_ours and FAMILIES[model.family].write is None:
             names = ", ".join(name for name, family in FAMILIES.items() if family.write)
@@ -74,14 +77,28 @@ def check_own_loops(
                 f"mode '{spec.label}' can't be given the weights of {model.name}: of {names} it can"
             )
     pythons = dict(arguments.engine_python)
+    in_workers = [spec.name for spec in with_own_loop if spec.engine.in_worker]
+    if "engine_timeout" in given_flags(arguments) and not in_workers:
+        raise RequestError("--engine-timeout does nothing: no mode runs in a process of its own")
     for name, path in pythons.items():
-        if name not in [spec.name for spec in with_own_loop if spec.engine.in_worker]:
+        if name not in in_workers:
             raise RequestError(
                 f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
             )
         if shutil.which(path) is None:
             raise CannotRun(f"--engine-python {name}={path}: there is no such program")
     return pythons
+
+
+def _check_file(spec: ModeSpec, arguments) -> None:
+    """A file is read as it is, all of it."""
+    path = arguments.model_path
+    if path is None or gguf_file(path) is None:
+        raise RequestError(
+            f"mode '{spec.label}' reads a GGUF file as it is: --model-path FILE.gguf"
+        )
+    if arguments.num_layers is not None:
+        raise RequestError(f"mode '{spec.label}' reads the whole file: leave out --num-layers")
 
 
 def check_compile_flags(arguments, specs: list[ModeSpec]) -> None:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from inference_benchmark.engines.spec import ModeSpec
+from inference_benchmark.model.checkpoint_config import gguf_file
 from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation
+from inference_benchmark.model.gguf.file_format import format_of_file
 from inference_benchmark.model.implementation import OURS, Implementation
 from inference_benchmark.model.layer_part import layer_for
 from inference_benchmark.model.sampling import Sampling
@@ -95,6 +97,9 @@ class Request(Flags):
             return Precision.quantized(self.precision, name, with_head=bool(head))
         if spec.weight_format in spec.engine.weight_suffixes:  # embedding and head as well
             return Precision(self.precision, spec.weight_format, with_head=True)
+        if spec.takes_file:
+            file = gguf_file(self.model_path)
+            return Precision.of_a_file(self.precision, format_of_file(file))
         precision = spec.engine.precision
         return (
             Precision.of(self.precision, spec.weight_format)

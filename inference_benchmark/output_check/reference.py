@@ -8,6 +8,7 @@ implementation in the narrow type has to be granted.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -23,16 +24,22 @@ WIDER = {
     torch.float16: torch.float32,
     torch.float32: torch.float64,
 }
+BLOCK_SIZE = 32  # of activations that are rounded to 8 bits together
 # These take operands of one type only; everything else promotes.
 _NEED_ONE_TYPE = {"linear", "matmul", "__matmul__", "mm", "bmm", "rms_norm"}
 
 
 class Reference:
     """The decoder's forward, for any number of positions at once. dtype: of the arithmetic, that of
-    the weights if None. linear: of quantised weights, as KernelConfig.linear."""
+    the weights if None. linear: of quantised weights, as KernelConfig.linear. rounds_activations:
+    those of linear layers, to 8 bits."""
 
     def __init__(
-        self, decoder: Decoder, dtype: torch.dtype | None = None, linear: str = "dequantized"
+        self,
+        decoder: Decoder,
+        dtype: torch.dtype | None = None,
+        linear: str = "dequantized",
+        rounds_activations: bool = False,
     ) -> None:
         self.decoder = decoder
         self.config = decoder.config
@@ -43,6 +50,16 @@ class Reference:
             linear=linear, experts="loop", all_reduce=all_reduce, shared_heads=self._is_own_type
         )
         self.forward = Forward(decoder, self._kernels)
+        self._rounds_activations = rounds_activations
+
+    def arithmetic(self) -> ExitStack:
+        """To compute within, where it is another than PyTorch's of the weights' type."""
+        stack = ExitStack()
+        if self.dtype not in (torch.bfloat16, torch.float16):
+            stack.enter_context(_Widened(self.dtype))
+        if self._rounds_activations:
+            stack.enter_context(_RoundedActivations())
+        return stack
 
     @classmethod
     def exact(cls, decoder: Decoder) -> "Reference":
@@ -106,7 +123,7 @@ class Stream:
         """
         reference = self._reference
         number = len(self.choices)
-        with _widened(reference.dtype):
+        with reference.arithmetic():
             self.update, self.residual, *choice = self._forward.layer_functions[index](
                 self.update,
                 self.residual,
@@ -132,7 +149,7 @@ class Stream:
                 tensor.index_select(1, rows).flatten(0, 1)[:, None]
                 for tensor in (self.update, self.residual)
             )
-            with _widened(self._reference.dtype):
+            with self._reference.arithmetic():
                 logits, _ = self._reference.forward.finish(
                     update, residual, decoder.norm.weight, decoder.lm_head.weight
                 )
@@ -163,11 +180,19 @@ class _Widened(TorchFunctionMode):
         return argument.to(self._dtype) if isinstance(argument, Tensor) else argument
 
 
-class _Unchanged:
-    def __enter__(self) -> None: ...
+class _RoundedActivations(TorchFunctionMode):
+    """Linear layers get them as llama.cpp's products of quantised matrices do: in blocks of
+    BLOCK_SIZE that share a scale, each value a whole number of 127ths of the largest one."""
 
-    def __exit__(self, *_) -> None: ...
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "linear":
+            args = (rounded_to_8_bits(args[0]), *args[1:])
+        return func(*args, **(kwargs or {}))
 
 
-def _widened(dtype: torch.dtype):
-    return _Unchanged() if dtype in (torch.bfloat16, torch.float16) else _Widened(dtype)
+def rounded_to_8_bits(x: Tensor) -> Tensor:
+    """x [..., columns], columns a multiple of BLOCK_SIZE -> the same."""
+    blocks = x.double().unflatten(-1, (-1, BLOCK_SIZE))
+    scales = blocks.abs().amax(dim=-1, keepdim=True) / 127
+    rounded = (blocks / scales.clamp(min=torch.finfo(torch.float32).tiny)).round() * scales
+    return rounded.flatten(-2).to(x.dtype)

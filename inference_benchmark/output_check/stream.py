@@ -50,6 +50,8 @@ def check_stream_before(
     started = time.perf_counter()
     references = references_of(decoder)
     eager, exact = references.eager, references.exact
+    if precision == "q8":  # what PyTorch would compute in the engine's arithmetic
+        eager = Reference(decoder, rounds_activations=True)
     floor = _floor(eager, exact, prompts[0], precision)
     length = min(FREE_TOKENS, output_length)
     run = TimedRun.of_stream(engine.run(prompts[1], length), prompts[1])

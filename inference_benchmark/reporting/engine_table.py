@@ -33,9 +33,12 @@ _LOADING = ("build_s", "load_s", "setup_s")
 _LEGEND = (
     "load: until the engine is ready, weights included; cold: the first call, in which compilers "
     "compile; steady: the same call in a timed run; gain: cold over steady; ms/token: all tokens of a "
-    "run; tok/s: of the median run; peak: of the fastest; GB: the most memory held, own: of this "
-    "program's allocator, worker: of the engine's processes as the driver says, reserved pools "
-    "included; clock: event, the GPU's; wall, the host's, at which a process has a token"
+    "run; tok/s: of the median run; peak: of the fastest{}; clock: event, the GPU's; wall, the host's, "
+    "at which a process has a token; checked: what is farthest inside of it that was compared"
+)
+_MEMORY_LEGEND = (
+    "; GB: the most memory held, own: of this program's allocator, worker: of the engine's processes "
+    "as the driver says, reserved pools included"
 )
 _EVIDENCE = ("cache", "logits", "tokens")  # the strongest first
 
@@ -50,7 +53,9 @@ def engine_table(result: dict) -> str:
     speeds = titled("engines", [_speed_row(result, cell) for cell in cells], headers, {})
     headers = ["cell", "type", "KV type", "clock", "memory", "checked", "version"]
     facts = titled("what they are", [_fact_row(cell) for cell in cells], headers, {})
-    remarks = [*map(wrap, benefits(result["workload"], cells)), wrap(_LEGEND)]
+    has_memory = any(peak_memory(cell)[0] is not None for cell in cells)
+    legend = _LEGEND.format(_MEMORY_LEGEND if has_memory else "")
+    remarks = [*map(wrap, benefits(result["workload"], cells)), wrap(legend)]
     return "\n".join([speeds, "", facts, *remarks])
 
 
@@ -133,7 +138,7 @@ def benefits(workload: dict, cells: list[dict]) -> list[str]:
         types = [measured["options"].get("precision") for measured in (cell, other)]
         compiled = [bool(measured["options"].get("compiler")) for measured in (cell, other)]
         if types[0] != types[1] and compiled[0] == compiled[1]:
-            subject = f"precision impact, {types[0]} against {types[1]}"
+            subject = f"precision impact, {types[0]} for {types[1]}"
         elif types[0] == types[1] and compiled == [True, False] and _are_ours(cell, other):
             subject = "compilation benefit"
         else:
@@ -141,8 +146,8 @@ def benefits(workload: dict, cells: list[dict]) -> list[str]:
         low_high = speedup["ci95"]
         interval = f" ({low_high[0]:.2f} .. {low_high[1]:.2f})" if low_high else ""
         lines.append(
-            f"{subject}: {cell['label']} {main['title']} {speedup['ratio']:.2f}x{interval} "
-            f"of {other['label']}, {speedup['verdict']}"
+            f"{subject}: {cell['label']} is {speedup['ratio']:.2f}x{interval} as fast as "
+            f"{other['label']} in {main['title']}, {speedup['verdict']}"
         )
     return lines
 

@@ -5,6 +5,7 @@ of throughput, latency, memory, cost, cold start and the output check follow, ea
 of which nothing is known.
 """
 
+from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.reporting import notes
 from inference_benchmark.reporting.check_table import check_table, nearest_notes
 from inference_benchmark.reporting.figures import (
@@ -15,6 +16,7 @@ from inference_benchmark.reporting.figures import (
     of_summary,
     rate_of,
     summary_of,
+    titled_unit,
     value_text,
 )
 from inference_benchmark.reporting.gains import gains_table
@@ -67,8 +69,17 @@ def headline(result: dict) -> str:
     workload = result["workload"]["name"]
     named = "" if workload == "generation" else f"{workload}, "
     how = "".join(f", {words}" for words in result["workload"].get("conditions", ()))
-    line = f"{session_label(result)}, {named}{lengths(config)}, {config['precision']}{how}, {where}"
+    line = f"{session_label(result)}, {named}{lengths(config)}, {_types(result)}{how}, {where}"
     return wrap(line)
+
+
+def _types(result: dict) -> str:
+    """The session's type; where all cells convert the weights, theirs."""
+    session_type = result["config"]["precision"]
+    types = {(cell["options"] or {}).get("precision"): None for cell in result["cells"]}
+    if session_type in types or not types or not set(types) <= set(BASE_TYPES):
+        return session_type
+    return ", ".join(types)
 
 
 def lengths(config: dict) -> str:
@@ -157,7 +168,7 @@ def _operating_points(result: dict, cells: list[dict]) -> str:
         for cell in cells
     ]
     headers = ["cell", *(names[name] for name in rates)]
-    headers += [f"{metric['title']} ms" for metric in first]
+    headers += [titled_unit(metric) for metric in first]
     return titled("operating points", rows, [*headers, _cost_title(cells)], _WIDTHS)
 
 
@@ -254,7 +265,7 @@ def _variance(result: dict, cells: list[dict]) -> str:
         [
             cell["label"],
             *(
-                UNKNOWN if (std := _spread(cell, declared)) is None else significant(std)
+                UNKNOWN if (std := _spread(cell, declared)) is None else significant(std, 3)
                 for declared in rates
             ),
             *(value_text(summary_of(cell, m["name"]).get("std"), m) for m in shown),
@@ -263,9 +274,11 @@ def _variance(result: dict, cells: list[dict]) -> str:
         for cell in cells
     ]
     headers = ["cell", *(_rate_title(declared) for declared in rates)]
-    headers += [f"{metric['title']} ms" for metric in shown]
-    headers += [f"{main['title']} median 95% ms"] if main else []
-    return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)
+    headers += [titled_unit(metric) for metric in shown]
+    headers += ["median 95%"] if main else []
+    title = "variance, standard deviation over runs"
+    title += f"; median of {titled_unit(main)}" if main else ""
+    return titled(title, rows, headers, _WIDTHS)
 
 
 def _rate_title(declared: dict) -> str:

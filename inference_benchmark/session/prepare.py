@@ -41,7 +41,8 @@ def open_engine(plan: CellPlan, resources: Resources) -> Engine:
     if plan.device not in can.devices:
         raise CannotRun(f"mode '{name}' needs another device than {plan.device}")
     brings_weights = can.owns_weights or plan.precision.weight_format.made_by_engine
-    if brings_weights and plan.precision.name not in can.weight_formats:
+    is_known = plan.precision.of_file or plan.precision.name in can.weight_formats
+    if brings_weights and not is_known:
         raise CannotRun(f"mode '{name}' has no weights in {plan.precision.name}")
     if plan.engine.sampling is not None and not can.samples:
         raise CannotRun(f"mode '{name}' takes the most likely token only: --sampling greedy")

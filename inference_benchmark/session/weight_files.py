@@ -69,6 +69,26 @@ class WeightFiles:
 
         return self._once(f"gguf-{vocabulary}-{type_name}", write) / _GGUF_NAME
 
+    def stored_gguf(self, vocabulary: str = "none") -> Path:
+        """The GGUF file that the weights were read from, with another vocabulary a copy of it.
+
+        Raises:
+            CannotRun: there is none, or no room for the copy.
+        """
+        from inference_benchmark.model.gguf.rewriter import rewrite_gguf
+
+        source = self._source
+        if source is None:
+            raise CannotRun("the weights were not read from a GGUF file, all of them")
+        if vocabulary == "none":
+            return source
+
+        def write(_: Decoder, folder: Path) -> None:
+            rewrite_gguf(source, folder / _GGUF_NAME, vocabulary)
+
+        num_bytes = source.stat().st_size
+        return self._once(f"gguf-{vocabulary}-stored", write, num_bytes) / _GGUF_NAME
+
     def _source_holds(self, type_name: str) -> bool:
         """Whether there is a source, with all matrices in that type of GGUF's."""
         if self._source is None:

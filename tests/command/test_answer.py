@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from step_engines import make_engine
-from trained_model import ANSWER, QUESTION, save_trained_model
+from trained_model import ANSWER, QUESTION
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.command.answer import generate
@@ -21,13 +21,6 @@ from inference_benchmark.model.weights import empty_decoder
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.question import Question
 from inference_benchmark.options.resolution import resolve
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    save_trained_model(folder)
-    return folder
 
 
 @pytest.fixture

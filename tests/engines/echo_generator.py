@@ -4,12 +4,15 @@ import os
 import signal
 import struct
 import sys
+import time
 
 
 class Generator:
     def __init__(self, settings):
         self.settings = settings
         print("printed by a library")
+        if settings.get("fault") == "hang":
+            time.sleep(600)
         if settings.get("fault") == "open":
             raise ModuleNotFoundError("No module named 'nowhere'")
 

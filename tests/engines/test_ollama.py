@@ -13,7 +13,9 @@ from inference_benchmark.engines.ollama import OllamaEngine
 from inference_benchmark.engines.ollama_client import OllamaClient, OllamaError
 from inference_benchmark.engines.stream_engine import WrongCount
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.model.gguf.container import read_gguf
 from inference_benchmark.model.gguf.vocabulary import text_of
+from inference_benchmark.model.gguf.writer import write_gguf
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.session.weight_files import WeightFiles
@@ -117,10 +119,26 @@ def test_through_the_command_line_the_tokens_are_checked(server, capsys):
     assert len(runs) == 2 + 1 + 1 + len(cell["samples"]["round"])
 
 
-def run(url: str, *arguments: str) -> int:
+def test_a_file_of_model_path_goes_to_it_as_it_is_stored(server, tmp_path, capsys):
+    path = tmp_path / "mine.gguf"
+    write_gguf(build_decoder(MODEL, "fp32", "cpu", 64), path, "q8_0")
+    flags = ["--model-path", str(path), "--json"]
+    code = run(server.url, *flags, mode="ollama+stored", layers=())
+    result = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    (cell,) = [cell for cell in result["cells"] if cell["mode"] == "ollama"]
+    assert code == 0
+    assert cell["label"] == "ollama+stored b1"
+    assert cell["output_check"]["passed"]
+    assert (cell["weights"]["format"], cell["weights"]["storage_bits"]) == ("q8_0", 8.5)
+    (uploaded,) = server.blobs.values()
+    for name, tensor in read_gguf(path).tensors.items():
+        assert path.read_bytes()[tensor.offset :][: tensor.num_bytes] in uploaded, name
+
+
+def run(url: str, *arguments: str, mode: str = "ollama", layers=("--num-layers", "1")) -> int:
     return benchmark_inference.main(
-        ["--mode", "ollama", "--ollama-url", url, "--device", "cpu", "--precision", "fp32"]
-        + ["--num-layers", "1", "--input-length", "12", "--output-length", "6", "--quiet"]
+        ["--mode", mode, "--ollama-url", url, "--device", "cpu", "--precision", "fp32"]
+        + [*layers, "--input-length", "12", "--output-length", "6", "--quiet"]
         + ["--num-iterations", "2", "--warmup-iterations", "1", *arguments]
     )
 

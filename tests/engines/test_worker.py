@@ -27,9 +27,19 @@ class EchoEngine(WorkerEngine):
         return {"ECHO_VARIABLE": "set"}
 
 
-def engine_of(fault: str | None = None, python: str | None = None) -> EchoEngine:
+def engine_of(
+    fault: str | None = None, python: str | None = None, timeout_s: float = 60
+) -> EchoEngine:
     engine_type = type("Faulty", (EchoEngine,), {"fault": fault})
-    return engine_type(EnginePlan(2, 2, 5, python=python), Resources())
+    return engine_type(EnginePlan(2, 2, 5, python=python, timeout_s=timeout_s), Resources())
+
+
+def script(folder: Path, *lines: str) -> str:
+    """A program in place of a Python."""
+    path = folder / "python"
+    path.write_text("\n".join(("#!/bin/sh", *lines)) + "\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 def test_tokens_times_logits_and_facts_come_over_the_pipe():
@@ -48,12 +58,44 @@ def test_tokens_times_logits_and_facts_come_over_the_pipe():
 
 
 def test_another_python_runs_it(tmp_path):
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nECHO_VARIABLE=other exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    with engine_of(python=str(python)) as engine:
+    python = script(tmp_path, f'ECHO_VARIABLE=other exec {sys.executable} "$@"')
+    with engine_of(python=python) as engine:
         assert engine.facts()["variable"] == "other"
-        assert engine.facts()["python"] == str(python)
+        assert engine.facts()["python"] == python
+
+
+def test_what_a_start_up_script_prints_is_passed_over(tmp_path):
+    greeting = "echo Welcome to this environment, which has no message in it"
+    python = script(tmp_path, greeting, f'exec {sys.executable} "$@"')
+    with engine_of(python=python) as engine:
+        assert engine.run(PROMPTS, 3).tokens == [[3, 4, 5], [5, 6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["exit 0"], "the worker ended with exit code 0"),
+        (["echo broken >&2", "exit 3"], "ended with exit code 3; its last lines: broken"),
+        (["kill -37 $$"], "the worker was ended by signal 37"),
+        (
+            ["while :; do echo noise; done"],
+            r"the worker wrote to its output no message but b'noise",
+        ),
+        (["printf '\\0messageXXXXXXXX'", "cat > /dev/null"], "a message of 6365935209750747224 by"),
+    ],
+)
+def test_a_program_that_is_no_worker_is_one_line(tmp_path, lines, message):
+    with pytest.raises(WorkerFailed, match=message) as error:
+        engine_of(python=script(tmp_path, *lines))
+    assert "\n" not in str(error.value)
+
+
+def test_one_that_hangs_is_ended(tmp_path):
+    with pytest.raises(
+        WorkerFailed,
+        match=r"gave no answer to 'open' in 0.5 s \(--engine-timeout\)",
+    ):
+        engine_of("hang", timeout_s=0.5)
 
 
 @pytest.mark.parametrize(

@@ -1,25 +1,14 @@
 """Engines in processes of their own over our weights, where they are installed."""
 
-import importlib.util
 import shutil
 from pathlib import Path
 
 import pytest
-from foreign_engines import checked, fp32_decoder, opened
+from foreign_engines import checked, fp32_decoder, opened, skip_unless_here
 
-from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.base import EnginePlan, Resources
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.session.weight_files import WeightFiles
-
-
-def skip_unless_here(mode: str) -> None:
-    entry = ENGINES[mode]
-    for package in (*entry.packages, *entry.own_packages):
-        if importlib.util.find_spec(package) is None:
-            pytest.skip(f"the package {package} is not installed: {entry.install}")
-    if entry.cpu_program is not None and shutil.which(entry.cpu_program) is None:
-        pytest.skip(f"{entry.cpu_program} is not installed")
 
 
 def test_llama_cpp_in_8_bits_is_held_against_the_weights_of_its_file(tmp_path):
@@ -46,6 +35,10 @@ def test_llama_cpp_in_8_bits_is_held_against_the_weights_of_its_file(tmp_path):
     # What was read from such a file is not written once more.
     kept = shutil.copy(stored, tmp_path / "kept.gguf")
     assert opened_with(WeightFiles(decoder, source=kept)).settings()["file"] == str(kept)
+    as_stored = opened_with(WeightFiles(decoder, source=kept))
+    as_stored.plan = EnginePlan(1, 4, 8, options=("stored",))
+    assert (as_stored.settings()["file"], as_stored.products) == (str(kept), "q8")
+    assert as_stored.decoder is None  # the session's, which was read from that file
     engine.resources.files.close()
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.command.fit import need
+from inference_benchmark.engines import other_python
 from inference_benchmark.engines.spec import check_packages, parse_mode
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.options.flags import make_parser
@@ -32,6 +33,8 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         ("--mode transformers+graphs", "unknown suffix of mode 'transformers'"),
         ("--mode transformers+kernels", "unknown suffix of mode 'transformers'"),
         ("--mode llama.cpp+q8_1", "did you mean +q8_0?"),
+        ("--mode llama.cpp+stored", "reads a GGUF file as it is: --model-path FILE.gguf"),
+        ("--mode ollama+stored+stored", "unknown suffix"),
         ("--mode llama.cpp+q8_0 --quantize int8", "leave out --quantize"),
         ("--mode vllm+graphs", "mode 'vllm' has no suffixes: leave out +graphs"),
         ("--mode transformers:sdpa", "mode 'transformers' takes no executors"),
@@ -42,6 +45,7 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         ("--mode transformers --compile-scope model", "--compile-scope model"),
         ("--mode transformers --engine-python here", "'here' is not ENGINE=PATH"),
         ("--mode transformers --engine-python vllm=python3", "no mode of that name"),
+        ("--mode transformers --engine-timeout 9", "--engine-timeout does nothing"),
         ("--mode transformers --engine-python transformers=python3", "no mode of that name"),
     ],
 )
@@ -89,16 +93,39 @@ def test_a_package_is_looked_for_in_the_python_that_is_given(tmp_path):
     check_packages(spec, "cuda", str(python))
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("#!/bin/sh\nexit 0\n", "exit code 0"),
+        ("#!/bin/sh\necho no modules >&2\nexit 1\n", "exit code 1; no modules"),
+        ("#!/bin/sh\nsleep 60\n", "no answer in 0.2 s"),
+        ("#!/bin/sh\nwhile :; do echo noise; done\n", "no answer in 0.2 s"),
+        ("#!/nowhere/python\n", "No such file or directory"),
+        ("\0binary", "Exec format error"),
+    ],
+)
+def test_what_is_no_python_is_one_line(tmp_path, monkeypatch, content, reason):
+    monkeypatch.setattr(other_python, "_ANSWER_S", 0.2 if "0.2" in reason else 30)
+    python = tmp_path / "python"
+    python.write_text(content)
+    python.chmod(0o755)
+    with pytest.raises(CannotRun) as error:
+        check_packages(parse_mode("vllm", (), "auto", "cuda"), "cuda", str(python))
+    assert str(error.value) == f"--engine-python: {python} is no Python that works: {reason}"
+
+
 def test_the_python_reaches_the_plan_and_a_copy_its_memory(monkeypatch):
     monkeypatch.setattr("inference_benchmark.options.resolution.check_packages", lambda *_: None)
 
     def planned(*modes: str):
         flags = ["--mode", *modes, "--device", "cpu", "--engine-python", f"vllm={sys.executable}"]
+        flags += ["--engine-timeout", "7"]
         flags += ["--baseline", "eager", "--model-name", "llama3.2-1b"]
         return plan_cells(resolve(make_parser().parse_args(flags)))[0]
 
     vllm, eager = planned("vllm")
     assert (vllm.engine.python, eager.engine.python) == (sys.executable, None)
+    assert vllm.engine.timeout_s == 7
     needed = need([vllm, eager])
     assert needed.copies == vllm.model.weight_bytes(vllm.precision) + RUNTIME_BYTES
     assert need([eager]).copies == 0

@@ -10,6 +10,7 @@ from inference_benchmark.reporting.engine_table import (
     peak_memory,
 )
 from inference_benchmark.reporting.summary import summary_notes
+from inference_benchmark.reporting.tables import headline
 
 
 @pytest.fixture
@@ -58,14 +59,31 @@ def test_a_wrong_output_has_no_row(result):
 
 def test_what_precision_and_compiling_change(result):
     eager, inductor = result["cells"]
-    assert "compilation benefit: inductor b1 TBOT 1.99x" in " ".join(engine_table(result).split())
+    assert "compilation benefit: inductor b1 is 1.99x (" in " ".join(engine_table(result).split())
     inductor["options"]["compiler"] = {}
     inductor["options"]["precision"] = "fp16"
     table = " ".join(engine_table(result).split())
-    assert "precision impact, fp16 against bf16: inductor b1 TBOT 1.99x" in table
+    assert "precision impact, fp16 for bf16: inductor b1 is 1.99x (" in table
+    assert ") as fast as eager b1 in TBOT, faster" in table
     inductor["engine"]["granularity"] = "stream"
     inductor["options"] |= {"compiler": {"version": "1"}, "precision": "bf16"}
     assert "benefit" not in engine_table(result)
+
+
+def test_memory_has_a_legend_where_it_is_known(result):
+    assert "GB: the most memory" in " ".join(engine_table(result).split())
+    for cell in result["cells"]:
+        cell["memory"] = {}
+    assert "GB" not in engine_table(result)
+
+
+def test_the_headline_names_the_types_that_were_measured(result):
+    assert ", bf16, " in headline(result)
+    for cell, name in zip(result["cells"], ("fp32", "fp16"), strict=True):
+        cell["options"]["precision"] = name
+    assert ", fp32, fp16, " in headline(result)
+    result["cells"][0]["options"]["precision"] = "int8"
+    assert ", bf16, " in headline(result)
 
 
 def test_a_published_row_by_hand(result):

@@ -8,7 +8,8 @@ a class `Generator`, opened with a dict of settings:
     logits(prompts, forced) -> (shape, bytes)    float32, [sequences, 1 + forced tokens, vocab]
     memory() -> dict                             bytes by name, if it knows any
 
-A message is 8 bytes of length, big-endian, and JSON. What libraries print goes to stderr.
+A message is MARK, 8 bytes of length, big-endian, and JSON. What libraries print goes to stderr; what was
+printed before this began, by a script that sets up the environment, comes before the first MARK.
 """
 
 import base64
@@ -22,22 +23,39 @@ import platform
 import struct
 import sys
 
+MARK = b"\0message"
 LENGTH = struct.Struct(">Q")
+LONGEST = 1 << 33  # bytes
 
 
-def receive(stream):
-    """The next message; None at the end of the stream."""
+def receive(stream, most_noise=0):
+    """The next message; None at the end of the stream. Up to most_noise bytes before it are passed
+    over.
+
+    Raises:
+        ValueError: what comes is no message.
+    """
+    noise, head = b"", stream.read(len(MARK))
+    while head != MARK:
+        if len(head) < len(MARK):
+            return None
+        if len(noise) >= most_noise:
+            raise ValueError(f"no message but {(noise + head)[:40]!r}")
+        noise += head[:1]
+        head = head[1:] + stream.read(1)
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
     size = LENGTH.unpack(head)[0]
+    if size > LONGEST:
+        raise ValueError(f"a message of {size} bytes")
     body = stream.read(size)
     return json.loads(body) if len(body) == size else None
 
 
 def send(stream, message):
     body = json.dumps(message).encode()
-    stream.write(LENGTH.pack(len(body)) + body)
+    stream.write(MARK + LENGTH.pack(len(body)) + body)
     stream.flush()
 
 

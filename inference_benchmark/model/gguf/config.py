@@ -10,7 +10,7 @@ from inference_benchmark.errors import printable
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.config_json import Unsupported, demand, number, size
 from inference_benchmark.model.gguf.container import Array, GgufError, GgufFile
-from inference_benchmark.model.gguf.names import ROPE_FACTORS
+from inference_benchmark.model.gguf.names import EMBEDDING, HEAD, ROPE_FACTORS
 from inference_benchmark.model.parts import (
     DenseFeedForward,
     GroupedQueryAttention,
@@ -21,7 +21,6 @@ from inference_benchmark.model.parts import (
 
 ARCHITECTURE = "llama"
 FAMILIES = ("llama", "mistral")  # whose models are stored under that name
-_EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 _SPLIT = "split.count"
 _FACTOR_TOLERANCE = 1e-5  # of fp32, computed in another order
 
@@ -56,7 +55,7 @@ def model_of(file: GgufFile) -> ModelConfig:
         context_length=size(settings, "context_length"),
         rope=_rope(file, settings, heads[2]),
         norm_eps=number(settings, "attention.layer_norm_rms_epsilon"),
-        tied_embeddings=_HEAD not in file.tensors,
+        tied_embeddings=HEAD not in file.tensors,
     )
 
 
@@ -91,9 +90,9 @@ def _heads(settings: dict, hidden_size: int) -> tuple[int, int, int]:
 
 
 def _vocab_size(file: GgufFile) -> int:
-    if _EMBEDDING not in file.tensors:
-        raise GgufError(f"holds no {_EMBEDDING}")
-    return file.tensors[_EMBEDDING].shape[0]
+    if EMBEDDING not in file.tensors:
+        raise GgufError(f"holds no {EMBEDDING}")
+    return file.tensors[EMBEDDING].shape[0]
 
 
 def _rope(file: GgufFile, settings: dict, head_dim: int) -> Rope:

@@ -1,9 +1,10 @@
 """What GGUF files of Llama's architecture call the tensors of a Hugging Face checkpoint. No torch."""
 
+EMBEDDING, HEAD = "token_embd.weight", "output.weight"  # a file without a head shares the embedding
 _OUTER = {
-    "model.embed_tokens.weight": "token_embd.weight",
+    "model.embed_tokens.weight": EMBEDDING,
     "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
+    "lm_head.weight": HEAD,
 }
 _WITHIN_LAYER = {
     "input_layernorm.weight": "attn_norm.weight",

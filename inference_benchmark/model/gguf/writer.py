@@ -6,7 +6,7 @@ of RoPE is a tensor of factors. One tensor after the other is taken from the dev
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,14 +47,27 @@ def write_gguf(
     Raises:
         CannotRun: Llama's architecture in GGUF can't hold this model.
     """
-    from gguf import GGUFWriter
+    from gguf import LlamaFileType
 
     _check(decoder, file_type)
+    tensors = list(_tensors(decoder, FILE_TYPES[file_type], NUM_ADDED[vocabulary]))
+    prefix = "ALL" if file_type == "fp32" else "MOSTLY"
+    type_number = int(LlamaFileType[f"{prefix}_{FILE_TYPES[file_type]}"])
+    write_file(path, decoder.config, type_number, vocabulary, tensors)
+
+
+def write_file(
+    path: Path, config: ModelConfig, type_number: int, vocabulary: str, tensors: Sequence
+) -> None:
+    """A file of these tensors, each with `announce(writer)` and `stored()`, its bytes or values.
+
+    type_number: what llama.cpp calls the file's type.
+    """
+    from gguf import GGUFWriter
+
     writer = GGUFWriter(path, "llama")
-    num_added = NUM_ADDED[vocabulary]
-    _add_metadata(writer, decoder.config, file_type, num_added)
-    add_vocabulary(writer, vocabulary, decoder.config.vocab_size)
-    tensors = list(_tensors(decoder, FILE_TYPES[file_type], num_added))
+    _add_metadata(writer, config, type_number, NUM_ADDED[vocabulary])
+    add_vocabulary(writer, vocabulary, config.vocab_size)
     try:
         for tensor in tensors:
             tensor.announce(writer)
@@ -67,8 +80,18 @@ def write_gguf(
         writer.close()
 
 
+def announce(writer, name: str, type_name: str, shape: tuple[int, ...]) -> None:
+    """Its name, type, shape and size; all of these stand before the first tensor's values."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    tensor_type = GGMLQuantizationType[type_name]
+    block, block_bytes = GGML_QUANT_SIZES[tensor_type]
+    num_bytes = math.prod(shape) // block * block_bytes
+    writer.add_tensor_info(name, shape, np.dtype(np.float32), num_bytes, tensor_type)
+
+
 @dataclass(frozen=True)
-class _StoredTensor:
+class WrittenTensor:
     """value: as our decoder has it; arrange: into its rows in the file."""
 
     name: str
@@ -77,14 +100,8 @@ class _StoredTensor:
     arrange: Callable[[Tensor], Tensor] = unchanged
 
     def announce(self, writer) -> None:
-        """Its name, shape and size; all of these stand before the first tensor's values."""
-        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-        tensor_type = GGMLQuantizationType[self.type_name]
-        block, block_bytes = GGML_QUANT_SIZES[tensor_type]
         shape = tuple(self.arrange(self.value.to("meta")).shape)
-        num_bytes = math.prod(shape) // block * block_bytes
-        writer.add_tensor_info(self.name, shape, np.dtype(np.float32), num_bytes, tensor_type)
+        announce(writer, self.name, self.type_name, shape)
 
     def stored(self) -> np.ndarray:
         value = self.arrange(self.value)
@@ -94,20 +111,25 @@ class _StoredTensor:
         return quantize(value, self.type_name).cpu().numpy()
 
 
-def _tensors(decoder: Decoder, matrix_type: str, num_added: int) -> Iterator[_StoredTensor]:
+def _tensors(decoder: Decoder, matrix_type: str, num_added: int) -> Iterator[WrittenTensor]:
     config = decoder.config
     arrangements = {"q_proj": rope_pairs(config.rope_dim, config.rope_dim)}
     arrangements["k_proj"] = arrangements["q_proj"]
     if num_added:
         arrangements |= dict.fromkeys(("embed_tokens", "lm_head"), partial(_with_rows, num_added))
-    factors = rope_factors(config.rope, config.rope_dim)
-    if factors is not None:
-        yield _StoredTensor(ROPE_FACTORS, factors, "F32")
+    yield from factors_of(config)
     for name, target in targets(decoder, _AllNames()).items():
         module = name.split(".")[-2]
         type_name = matrix_type if target.view.dim() == 2 else "F32"
         arrange = arrangements.get(module, unchanged)
-        yield _StoredTensor(to_gguf(name), target.view, type_name, arrange)
+        yield WrittenTensor(to_gguf(name), target.view, type_name, arrange)
+
+
+def factors_of(config: ModelConfig) -> Iterator[WrittenTensor]:
+    """The tensor of RoPE's factors, where there are any."""
+    factors = rope_factors(config.rope, config.rope_dim)
+    if factors is not None:
+        yield WrittenTensor(ROPE_FACTORS, factors, "F32")
 
 
 def _with_rows(count: int, weight: Tensor) -> Tensor:
@@ -134,13 +156,12 @@ def _check(decoder: Decoder, file_type: str) -> None:
         raise CannotRun(f"{config.name}: {file_type} needs rows of a multiple of {BLOCK} values")
 
 
-def _add_metadata(writer, config: ModelConfig, file_type: str, num_added: int) -> None:
-    from gguf import GGML_QUANT_VERSION, LlamaFileType
+def _add_metadata(writer, config: ModelConfig, type_number: int, num_added: int) -> None:
+    from gguf import GGML_QUANT_VERSION
 
-    prefix = "ALL" if file_type == "fp32" else "MOSTLY"
     attention, feed_forward = config.layers[0].attention, config.layers[0].feed_forward
     writer.add_name(config.name)
-    writer.add_file_type(LlamaFileType[f"{prefix}_{FILE_TYPES[file_type]}"])
+    writer.add_file_type(type_number)
     writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_vocab_size(config.vocab_size + num_added)
     writer.add_context_length(config.context_length)

@@ -121,10 +121,10 @@ class ExecutionFlags:
     )
     all_reduce: str | None = flag(
         "execution",
-        "of a decode step on several GPUs (start with torchrun); one_shot: PyTorch's kernel "
-        "for small messages; auto: nccl in plain eager, else one_shot where it works "
-        "(default: auto)",
-        choices=("auto", "nccl", "one_shot"),
+        "of a decode step on several GPUs (start with torchrun), for small messages; one_shot: "
+        "PyTorch's kernel; push: ours, with the addition and norm behind it, not run on several GPUs "
+        "yet; auto: nccl in plain eager, else one_shot where it works (default: auto)",
+        choices=("auto", "nccl", "one_shot", "push"),
         default="auto",
         role="condition",
     )
@@ -136,6 +136,14 @@ class ExecutionFlags:
         nargs="+",
         default=(),
         metavar="ENGINE=PATH",
+    )
+    engine_timeout: float = flag(
+        "execution",
+        "seconds that one call of an engine in a process of its own may take before it is given up: "
+        "its start, or a run (default: 1800)",
+        parse=values.seconds,
+        default=1800.0,
+        metavar="S",
     )
     ollama_url: str = flag(
         "execution",
