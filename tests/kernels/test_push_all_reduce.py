@@ -110,8 +110,9 @@ def one_rank_at_a_time(size: int, rows: int, features: int, dtype: torch.dtype) 
 
 
 @interpreted_only
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("shape", "dtype"), zip(SHAPES, (torch.bfloat16, torch.float16) * 2, strict=True)
+)
 def test_interpreted_one_rank_at_a_time(shape, dtype, poisoned_memory):
     one_rank_at_a_time(*shape, dtype)
 
