@@ -87,28 +87,32 @@ def _in_register(VALUE: tl.constexpr):
 
 
 @jit
-def _sums(words, upper0, lower0, upper1, lower1, TABLES: tl.constexpr):
-    """For each word the sums of its levels, as whole numbers, times x, over 128: int32, of its first
-    four columns, which belong to one group, and of its last four."""
+def _group_sums(
+    w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3, TABLES: tl.constexpr
+):  # fmt: skip
+    """Of the last 16 bits of four words, the sum of their 16 levels as whole numbers, times x, over 128:
+    int32. u, l: x's upper and lower halves for each of these words."""
     return tl.inline_asm_elementwise(
-        "{ .reg .b32 a, b, h, l; "
-        "xor.b32 b, $2, 0x88888888; "
-        "prmt.b32 h, $7, $8, $2; prmt.b32 a, $9, $10, b; add.u32 h, h, a; "
-        "prmt.b32 l, $11, $12, $2; prmt.b32 a, $13, $14, b; add.u32 l, l, a; "
-        "dp4a.u32.s32 $0, h, $3, 0; shl.b32 $0, $0, 7; "
-        "dp4a.u32.s32 $0, h, $4, $0; dp4a.u32.s32 $0, l, $3, $0; "
-        "shr.u32 b, b, 16; shr.u32 l, $2, 16; "
-        "prmt.b32 h, $7, $8, l; prmt.b32 a, $9, $10, b; add.u32 h, h, a; "
-        "prmt.b32 l, $11, $12, l; prmt.b32 a, $13, $14, b; add.u32 l, l, a; "
-        "dp4a.u32.s32 $1, h, $5, 0; shl.b32 $1, $1, 7; "
-        "dp4a.u32.s32 $1, h, $6, $1; dp4a.u32.s32 $1, l, $5, $1; }",
-        "=&r,=&r,r,r,r,r,r,r,r,r,r,r,r,r,r",
+        "{ .reg .b32 a, b0, b1, b2, b3, h0, h1, h2, h3; "
+        "xor.b32 b0, $1, 0x88888888; xor.b32 b1, $2, 0x88888888; "
+        "xor.b32 b2, $3, 0x88888888; xor.b32 b3, $4, 0x88888888; "
+        "prmt.b32 h0, $13, $14, $1; prmt.b32 a, $15, $16, b0; add.u32 h0, h0, a; "
+        "prmt.b32 h1, $13, $14, $2; prmt.b32 a, $15, $16, b1; add.u32 h1, h1, a; "
+        "prmt.b32 h2, $13, $14, $3; prmt.b32 a, $15, $16, b2; add.u32 h2, h2, a; "
+        "prmt.b32 h3, $13, $14, $4; prmt.b32 a, $15, $16, b3; add.u32 h3, h3, a; "
+        "dp4a.u32.s32 $0, h0, $5, 0; dp4a.u32.s32 $0, h1, $6, $0; "
+        "dp4a.u32.s32 $0, h2, $7, $0; dp4a.u32.s32 $0, h3, $8, $0; shl.b32 $0, $0, 7; "
+        "dp4a.u32.s32 $0, h0, $9, $0; dp4a.u32.s32 $0, h1, $10, $0; "
+        "dp4a.u32.s32 $0, h2, $11, $0; dp4a.u32.s32 $0, h3, $12, $0; "
+        "prmt.b32 h0, $17, $18, $1; prmt.b32 a, $19, $20, b0; add.u32 h0, h0, a; "
+        "prmt.b32 h1, $17, $18, $2; prmt.b32 a, $19, $20, b1; add.u32 h1, h1, a; "
+        "prmt.b32 h2, $17, $18, $3; prmt.b32 a, $19, $20, b2; add.u32 h2, h2, a; "
+        "prmt.b32 h3, $17, $18, $4; prmt.b32 a, $19, $20, b3; add.u32 h3, h3, a; "
+        "dp4a.u32.s32 $0, h0, $5, $0; dp4a.u32.s32 $0, h1, $6, $0; "
+        "dp4a.u32.s32 $0, h2, $7, $0; dp4a.u32.s32 $0, h3, $8, $0; }",
+        "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r",
         [
-            words,
-            upper0,
-            lower0,
-            upper1,
-            lower1,
+            w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3,
             _in_register(TABLES[0]),
             tl.full((1, 1, 1), TABLES[1], dtype=tl.uint32),
             _in_register(TABLES[2]),
@@ -118,15 +122,15 @@ def _sums(words, upper0, lower0, upper1, lower1, TABLES: tl.constexpr):
             _in_register(TABLES[6]),
             tl.full((1, 1, 1), TABLES[7], dtype=tl.uint32),
         ],
-        dtype=(tl.int32, tl.int32),
+        dtype=tl.int32,
         is_pure=True,
         pack=1,
-    )
+    )  # fmt: skip
 
 
 @jit
 def _sum_by_hand(words, upper, lower, levels):
-    """The same of the last 16 bits of the words; levels: [16], whole numbers."""
+    """The same of one word; levels: [16], whole numbers."""
     total = tl.zeros(words.shape, dtype=tl.int32)
     for place in tl.static_range(4):
         codes = ((words >> (4 * place)) & 15).to(tl.int32)
@@ -139,9 +143,20 @@ def _sum_by_hand(words, upper, lower, levels):
 
 
 @jit
-def _thread_sums(sums, BLOCKS: tl.constexpr, ROWS: tl.constexpr):
-    """[BLOCKS, ROWS, 16] -> [BLOCKS, ROWS, 4]: of the words that a thread loads at a time."""
-    return tl.sum(tl.reshape(sums, (BLOCKS, ROWS, 4, 4)), axis=3)
+def _fourths(tensor, BLOCKS: tl.constexpr, ROWS: tl.constexpr):
+    """[BLOCKS, ROWS, 16] -> four of [BLOCKS, ROWS, 4]: of the words that a thread loads at a time the
+    first, second, third and fourth."""
+    even, odd = tl.split(tl.reshape(tensor, (BLOCKS, ROWS, 4, 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+@jit
+def _sum_fourths(tensor, BLOCKS: tl.constexpr):
+    """[BLOCKS, 16] -> [BLOCKS, 1, 4]"""
+    first, second, third, fourth = _fourths(tensor[:, None, :], BLOCKS, 1)
+    return first + second + third + fourth
 
 
 @jit
@@ -211,10 +226,11 @@ def _nf4_gemv_kernel(
     factors, inverses = block_powers(tl.maximum(largest, others))
     upper0, lower0, excess0 = _halves(a0, b0, a1, b1, factors, ZERO, MEAN_LOWER)
     upper1, lower1, excess1 = _halves(a2, b2, a3, b3, factors, ZERO, MEAN_LOWER)
-    excess0 = _thread_sums(excess0[:, None, :], BLOCKS, 1)
-    excess1 = _thread_sums(excess1[:, None, :], BLOCKS, 1)
-    upper0, lower0 = upper0[:, None, :], lower0[:, None, :]
-    upper1, lower1 = upper1[:, None, :], lower1[:, None, :]
+    u0, u1, u2, u3 = _fourths(upper0[:, None, :], BLOCKS, 1)
+    l0, l1, l2, l3 = _fourths(lower0[:, None, :], BLOCKS, 1)
+    v0, v1, v2, v3 = _fourths(upper1[:, None, :], BLOCKS, 1)
+    m0, m1, m2, m3 = _fourths(lower1[:, None, :], BLOCKS, 1)
+    excess0, excess1 = _sum_fourths(excess0, BLOCKS), _sum_fourths(excess1, BLOCKS)
     inverses = inverses[:, None] * (128.0 / UNIT)
 
     for number in tl.range(0, TILES):
@@ -227,13 +243,19 @@ def _nf4_gemv_kernel(
             words_ptr, scales_ptr, scale_scales_ptr, following, blocks, lanes,
             out_features, ROW_BLOCKS, SCALE_BLOCK,
         )  # fmt: skip
+        w0, w1, w2, w3 = _fourths(words, BLOCKS, ROWS)
         if BY_HAND:
-            sums0 = _sum_by_hand(words, upper0, lower0, levels)
-            sums1 = _sum_by_hand(words >> 16, upper1, lower1, levels)
+            sums0 = _sum_by_hand(w0, u0, l0, levels) + _sum_by_hand(w1, u1, l1, levels)
+            sums0 += _sum_by_hand(w2, u2, l2, levels) + _sum_by_hand(w3, u3, l3, levels)
+            sums1 = _sum_by_hand(w0 >> 16, v0, m0, levels) + _sum_by_hand(w1 >> 16, v1, m1, levels)
+            sums1 += _sum_by_hand(w2 >> 16, v2, m2, levels) + _sum_by_hand(w3 >> 16, v3, m3, levels)
         else:
-            sums0, sums1 = _sums(words, upper0, lower0, upper1, lower1, TABLES)
-        sums0 = (_thread_sums(sums0, BLOCKS, ROWS) - excess0).to(tl.float32)
-        sums1 = (_thread_sums(sums1, BLOCKS, ROWS) - excess1).to(tl.float32)
+            sums0 = _group_sums(w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3, TABLES)
+            sums1 = _group_sums(
+                w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16, v0, v1, v2, v3, m0, m1, m2, m3, TABLES
+            )
+        sums0 = (sums0 - excess0).to(tl.float32)
+        sums1 = (sums1 - excess1).to(tl.float32)
         parts = sums0 * scales0[:, :, None] + sums1 * scales1[:, :, None]
         result = tl.sum(tl.sum(parts, axis=2), axis=0)
         tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
