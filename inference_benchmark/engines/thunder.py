@@ -80,7 +80,7 @@ def _register_operators():
     def like_normed(update, residual, norm_weight, weight, eps):
         return like_linear(update, weight), TensorProxy(like=update)
 
-    def like_both(update, residual, norm_weight, eps):
+    def like_both(update, *rest):
         return TensorProxy(like=update), TensorProxy(like=update)
 
     def like_swiglu(x, weight):
@@ -95,9 +95,6 @@ def _register_operators():
 
     def like_token(logits):
         return TensorProxy(like=logits, shape=(logits.shape[0], 1), dtype=dtypes.int64)
-
-    def like_first_twice(first, *rest):
-        return TensorProxy(like=first), TensorProxy(like=first)
 
     def like_gathered(x, size):
         return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
@@ -127,7 +124,7 @@ def _register_operators():
         (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (push_all_reduce, like_first, keep),
-        (push_all_reduce_norm, like_first_twice, keep),
+        (push_all_reduce_norm, like_both, keep),
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),
     ):

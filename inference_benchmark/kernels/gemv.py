@@ -27,11 +27,15 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
-from inference_benchmark.kernels.matrix_units import first_of_eight, multiply_rows, own_sums
+from inference_benchmark.kernels.matrix_units import (
+    first_of_eight,
+    has_matrix_units,
+    multiply_rows,
+    own_sums,
+)
 
 # Columns that four threads of a warp load at a time, and such quads of a warp.
-QUAD_COLUMNS = 32 if tl is None else tl.constexpr(32)
-WARP_QUADS = 8 if tl is None else tl.constexpr(8)
+QUAD_COLUMNS, WARP_QUADS = (32, 8) if tl is None else (tl.constexpr(32), tl.constexpr(8))
 
 
 @dataclass(frozen=True)
@@ -68,25 +72,24 @@ def _scalar(in_features: int, pairs: int = 1, matrix_units: bool = False) -> Pla
 
 
 def _lines_in_l2(out_features: int, in_features: int) -> Plan:
-    plan = Plan(4, 4, 256, 4, True)
-    if out_features * in_features > MAX_PREFETCHED:
-        return plan
-    return replace(plan, prefetched=-(-in_features // 1024) - 1)
+    fits = out_features * in_features <= MAX_PREFETCHED
+    return Plan(4, 4, 256, 4, True, prefetched=-(-in_features // 1024) - 1 if fits else 0)
 
 
 # Weights of a matrix that may wait in L2, which holds 50 MB on an H200, beside what else is there.
 MAX_PREFETCHED = 18_000_000
+# By out_features and in_features. Of these only "scalar" was timed in whole models.
 WAYS: dict[str, Callable[[int, int], Plan]] = {
     "scalar": lambda out_features, in_features: _scalar(in_features),
     "scalar, 4 rows": lambda out_features, in_features: _scalar(in_features, 2),
     "units ahead": lambda out_features, in_features: replace(
         _scalar(in_features, 1, True), ahead=2
     ),
+    "units, 4 warps": lambda out_features, in_features: Plan(1, 1, 1024, 4, True, ahead=2),
     "lines": lambda out_features, in_features: Plan(4, 4, 256, 4, True),
     "lines ahead": lambda out_features, in_features: Plan(4, 4, 256, 4, True, ahead=2),
     "lines in L2": _lines_in_l2,
     "quads ahead": lambda out_features, in_features: Plan(16, 8, 32, 8, True, ahead=2),
-    "quads wide": lambda out_features, in_features: Plan(32, 8, 32, 8, True),
 }
 WAY = "scalar"
 
@@ -128,7 +131,7 @@ def gemv_swiglu_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor
 
 
 @jit
-def _weights(first, second, start, within, IN_FEATURES: tl.constexpr, STEP: tl.constexpr):
+def load_pairs(first, second, start, within, IN_FEATURES: tl.constexpr, STEP: tl.constexpr):
     """A step's tile of both rows of the pairs, from column start on."""
     if IN_FEATURES % STEP == 0:
         tile = tl.load(first + start, eviction_policy="evict_first")
@@ -175,10 +178,10 @@ def _gemv_kernel(
     second = weight_ptr + second + within
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, other_tile = _weights(first, second, 0, within, IN_FEATURES, STEP)
+    tile, other_tile = load_pairs(first, second, 0, within, IN_FEATURES, STEP)
     next_tile, next_other = tile, other_tile
     if AHEAD == 2 and STEP < IN_FEATURES:
-        next_tile, next_other = _weights(first, second, STEP, within, IN_FEATURES, STEP)
+        next_tile, next_other = load_pairs(first, second, STEP, within, IN_FEATURES, STEP)
     if PROGRAMMATIC:
         lines = tl.arange(0, (COLUMNS + 63) // 64) * 64
         at = tl.minimum(rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
@@ -204,9 +207,11 @@ def _gemv_kernel(
             x = tl.load(x_at, mask=inside, other=0.0)
         x = tl.broadcast_to(x, (PAIRS, CHUNKS, COLUMNS))
         if AHEAD == 1 and start + STEP < IN_FEATURES:
-            next_tile, next_other = _weights(first, second, start + STEP, within, IN_FEATURES, STEP)
+            next_tile, next_other = load_pairs(
+                first, second, start + STEP, within, IN_FEATURES, STEP
+            )
         if AHEAD == 2 and start + 2 * STEP < IN_FEATURES:
-            later, other_later = _weights(
+            later, other_later = load_pairs(
                 first, second, start + 2 * STEP, within, IN_FEATURES, STEP
             )
         else:
@@ -265,13 +270,6 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, swiglu: bool, plan: Plan | No
         launch_pdl=programmatic,
     )
     return out
-
-
-def has_matrix_units(x: torch.Tensor) -> bool:
-    """For the type of x, on a GPU that is not older than they are; the interpreter has none."""
-    if x.device.type != "cuda" or x.dtype not in (torch.bfloat16, torch.float16):
-        return False
-    return torch.cuda.get_device_capability(x.device)[0] >= 8
 
 
 def launch_gemv(x: torch.Tensor, weight: torch.Tensor, plan: Plan | None = None) -> torch.Tensor:

@@ -14,6 +14,8 @@ vector, one of them may give these and the others zeros: then column 0 has all s
 
 from __future__ import annotations
 
+import torch
+
 from inference_benchmark.kernels._registration import jit, tl
 
 # In, of each thread: $16 - $19 eight values of the vector, $20 - $23 and $24 - $27 eight weights of
@@ -38,6 +40,13 @@ _CHOOSE = (
     + " ".join(f"mov.f32 ${unused}, 0f00000000;" for unused in range(1, 8))
     + " }"
 )
+
+
+def has_matrix_units(x: torch.Tensor) -> bool:
+    """For the type of x, on a GPU that is not older than they are; the interpreter has none."""
+    if x.device.type != "cuda" or x.dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return torch.cuda.get_device_capability(x.device)[0] >= 8
 
 
 def _constant(text: str):

@@ -17,18 +17,28 @@ program of its own GPU does, so programs need not be resident at the same time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor
 
-from inference_benchmark.kernels._registration import jit, programmatic_launch, tl, triton
+from inference_benchmark.kernels._registration import (
+    jit,
+    multiprocessor_count,
+    prefetch,
+    programmatic_launch,
+    tl,
+    triton,
+)
 from inference_benchmark.kernels.peer_words import WORDS_AT_ONCE, ptx_that_waits, receive, send
 
 MAX_ROWS = 32
 MAX_FEATURES = 16384
 DTYPES = (torch.bfloat16, torch.float16)
 HALVES = 2
+# Of the matrix that the next kernel reads, requested into L2 while the ranks wait for each other.
+REQUESTED_BYTES = 0
+_LINE_BYTES = 128
 _ROW_WORDS = MAX_FEATURES // 2  # two values each
 _WARP = 32
 
@@ -81,7 +91,7 @@ def _pairs(low, high, dtype: tl.constexpr):
     return low_bits | (high.to(dtype).to(tl.int16, bitcast=True).to(tl.int32) << 16)
 
 
-@jit
+@partial(jit, do_not_specialize=["rank"])  # one kernel for all ranks
 def _push_all_reduce_kernel(
     x_ptr,  # [rows, FEATURES], this rank's part
     residual_ptr,  # [rows, FEATURES]
@@ -90,7 +100,10 @@ def _push_all_reduce_kernel(
     normed_ptr,  # [rows, FEATURES]
     addresses_ptr,  # [SIZE]
     calls_ptr,  # [MAX_ROWS]
+    next_ptr,  # bytes that the next kernel reads first; None
     rank,
+    num_rows,
+    num_lines,
     eps,
     FEATURES: tl.constexpr,
     BLOCK: tl.constexpr,  # a power of two, FEATURES / 2 or more
@@ -98,6 +111,8 @@ def _push_all_reduce_kernel(
     MAX_ROWS: tl.constexpr,
     SIZE: tl.constexpr,
     NORM: tl.constexpr,
+    LINES: tl.constexpr,  # of next_ptr for each program, a power of two
+    LINE_BYTES: tl.constexpr,
     WAIT: tl.constexpr,  # PTX; None in the interpreter
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -112,6 +127,11 @@ def _push_all_reduce_kernel(
     at = row * (FEATURES // 2) + pairs
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
+    if next_ptr is not None:
+        lines = tl.minimum(row * LINES + tl.arange(0, LINES), num_lines - 1)
+        prefetch(next_ptr + lines * LINE_BYTES)
+        if row >= num_rows:
+            return
     inboxes = ()
     for peer in tl.static_range(SIZE):
         inboxes = inboxes + (tl.load(addresses_ptr + peer).to(as_words),)
@@ -160,8 +180,22 @@ def plan(features: int) -> tuple[int, int]:
     return block, min(32, block // (_WARP * WORDS_AT_ONCE))
 
 
+def _lines_to_request(weights: Tensor | None, num_warps: int) -> tuple[int, int]:
+    """(how many in all, how many of each program): about one program per multiprocessor."""
+    if weights is None or not REQUESTED_BYTES or weights.device.type != "cuda":
+        return 0, 1
+    lines = min(REQUESTED_BYTES, weights.numel() * weights.element_size()) // _LINE_BYTES
+    of_each = max(num_warps * _WARP, lines // multiprocessor_count(weights.device))
+    return lines, triton.next_power_of_2(of_each)
+
+
 def _launch(
-    x: Tensor, inboxes: Inboxes, residual: Tensor | None, norm_weight: Tensor | None, eps: float
+    x: Tensor,
+    inboxes: Inboxes,
+    residual: Tensor | None = None,
+    norm_weight: Tensor | None = None,
+    eps: float = 0.0,
+    next_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     features = x.shape[-1]
     rows = x.numel() // features
@@ -177,8 +211,9 @@ def _launch(
     total = torch.empty_like(x)
     normed = torch.empty_like(x) if has_norm else None
     block, num_warps = plan(features)
+    num_lines, lines = _lines_to_request(next_weights, num_warps)
     programmatic = programmatic_launch(x.device)
-    _push_all_reduce_kernel[(rows,)](
+    _push_all_reduce_kernel[(max(rows, -(-num_lines // lines)),)](
         x,
         residual,
         norm_weight,
@@ -186,7 +221,10 @@ def _launch(
         normed,
         inboxes.addresses,
         inboxes.calls,
+        next_weights.view(torch.uint8) if num_lines else None,
         inboxes.rank,
+        rows,
+        num_lines,
         eps,
         FEATURES=features,
         BLOCK=block,
@@ -194,6 +232,8 @@ def _launch(
         MAX_ROWS=MAX_ROWS,
         SIZE=inboxes.size,
         NORM=has_norm,
+        LINES=lines,
+        LINE_BYTES=_LINE_BYTES,
         WAIT=_wait_for(inboxes.size) if x.device.type == "cuda" else None,
         PROGRAMMATIC=programmatic,
         num_warps=num_warps,
@@ -207,13 +247,21 @@ def launch_push_all_reduce(x: Tensor, inboxes: Inboxes) -> Tensor:
 
     Every rank makes the same calls in the same order, on one stream.
     """
-    return _launch(x, inboxes, None, None, 0.0)[0]
+    return _launch(x, inboxes)[0]
 
 
 def launch_push_all_reduce_norm(
-    update: Tensor, residual: Tensor, norm_weight: Tensor, eps: float, inboxes: Inboxes
+    update: Tensor,
+    residual: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    inboxes: Inboxes,
+    next_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """rms_norm(total) and total = residual + the sum of all ranks' update, which is rounded once and
-    before it is normalised. As launch_push_all_reduce otherwise."""
-    total, normed = _launch(update, inboxes, residual, norm_weight, eps)
+    before it is normalised. As launch_push_all_reduce otherwise.
+
+    next_weights: contiguous, what the next kernel reads first.
+    """
+    total, normed = _launch(update, inboxes, residual, norm_weight, eps, next_weights)
     return normed, total

@@ -30,10 +30,18 @@ class ForeignDecoder(nn.Module):
             return self.model
         compiled = self.model.__dict__.pop("_compiled_call", None)  # can't be copied, and need not
         try:
-            return copy.deepcopy(self.model).to(dtype)
+            return _without_grouped_products(copy.deepcopy(self.model).to(dtype))
         finally:
             if compiled is not None:
                 self.model.__dict__["_compiled_call"] = compiled
+
+
+def _without_grouped_products(model: nn.Module) -> nn.Module:
+    """Experts one by one: PyTorch's product of all at once takes no fp64. Older versions of
+    transformers have no other."""
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+    return model
 
 
 def load_foreign(

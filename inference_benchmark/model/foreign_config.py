@@ -19,6 +19,7 @@ from inference_benchmark.model.checkpoint_config import (
 )
 from inference_benchmark.model.config import ModelConfig, Precision
 
+_NO_LIMIT = 1 << 30  # tokens
 _WIDEST = (
     8  # times the hidden size: a gated feed-forward of usual width, for the prediction of memory
 )
@@ -106,7 +107,7 @@ def read_foreign_model(folder: Path) -> ForeignModelConfig:
             num_layers=config.num_hidden_layers,
             attention=(),
             feed_forward=(),
-            context_length=config.max_position_embeddings,
+            context_length=_context_length(config),
             rope=None,
             tied_embeddings=bool(getattr(config, "tie_word_embeddings", False)),
             family=config.model_type,
@@ -115,6 +116,12 @@ def read_foreign_model(folder: Path) -> ForeignModelConfig:
         )
     except AttributeError as error:
         raise CheckpointError(f"{path}: {architecture} without a {error.name}") from None
+
+
+def _context_length(config) -> int:
+    """Of models without positions, such as state spaces, or with biases instead there is none."""
+    named = (getattr(config, name, None) for name in ("max_position_embeddings", "seq_length"))
+    return next((length for length in named if length), _NO_LIMIT)
 
 
 def _transformers_config(folder: Path):

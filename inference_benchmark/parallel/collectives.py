@@ -76,10 +76,17 @@ def push_all_reduce(x: Tensor) -> Tensor:
 
 
 def push_all_reduce_norm(
-    update: Tensor, residual: Tensor, norm_weight: Tensor, eps: float
+    update: Tensor,
+    residual: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    next_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """rms_norm(total) and total = residual + the sum of all ranks' update, for such rows."""
-    return _push_norm_operator(update, residual, norm_weight, eps)
+    """rms_norm(total) and total = residual + the sum of all ranks' update, for such rows.
+
+    next_weights: a matrix that is read next and may be requested into the cache meanwhile.
+    """
+    return _push_norm_operator(update, residual, norm_weight, eps, next_weights)
 
 
 def share_memory(names: tuple[str, ...]) -> None:
@@ -151,13 +158,23 @@ def _push_reference(x: torch.Tensor) -> torch.Tensor:
 
 
 def _push_norm(
-    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+    update: torch.Tensor,
+    residual: torch.Tensor,
+    norm_weight: torch.Tensor,
+    eps: float,
+    next_weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return launch_push_all_reduce_norm(update, residual, norm_weight, eps, *_inboxes)
+    return launch_push_all_reduce_norm(
+        update, residual, norm_weight, eps, *_inboxes, next_weights=next_weights
+    )
 
 
 def _push_norm_reference(
-    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+    update: torch.Tensor,
+    residual: torch.Tensor,
+    norm_weight: torch.Tensor,
+    eps: float,
+    next_weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     total = residual + _sum(update, False)
     return F.rms_norm(total, total.shape[-1:], norm_weight, eps), total
@@ -168,7 +185,11 @@ def _push_fake(x: torch.Tensor) -> torch.Tensor:
 
 
 def _push_norm_fake(
-    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+    update: torch.Tensor,
+    residual: torch.Tensor,
+    norm_weight: torch.Tensor,
+    eps: float,
+    next_weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return _sum_fake(update, False), _sum_fake(update, False)
 

@@ -25,7 +25,7 @@ def latency_table(result: dict, cell: dict) -> str:
         ]
     unit = shown_unit(result["workload"]["metrics"][0])
     headers = [unit, "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
-    return titled(_latency_title(cell), rows, [*headers, "datasheet", "%"], {})
+    return titled(_latency_title(cell), rows, [*headers, "sheet", "%"], {})
 
 
 def _latency_title(cell: dict) -> str:
@@ -33,7 +33,7 @@ def _latency_title(cell: dict) -> str:
     title = f"latency of {cell['label']}"
     if cell["limit"] is None:
         return title
-    datasheet = "; datasheet: that of the datasheet" if "datasheet" in cell["limit"] else ""
+    datasheet = "; sheet: that of the datasheet" if "datasheet" in cell["limit"] else ""
     return f"{title}, limit: {cell['limit']['basis']}{datasheet}"
 
 

@@ -15,7 +15,7 @@ FLAGS = [*LENGTHS, "--device", "cpu", "--num-iterations", "2", "--warmup-iterati
 
 
 def _configs() -> dict:
-    from transformers import GPT2Config, Olmo2Config
+    from transformers import BloomConfig, GPT2Config, MixtralConfig, Olmo2Config
 
     heads = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     return {
@@ -23,12 +23,16 @@ def _configs() -> dict:
         "olmo2": Olmo2Config(
             **heads, intermediate_size=64, num_key_value_heads=2, max_position_embeddings=64
         ),
+        "mixtral": MixtralConfig(
+            **heads, intermediate_size=48, num_key_value_heads=2, num_local_experts=4
+        ),
+        "bloom": BloomConfig(vocab_size=300, hidden_size=32, n_layer=2, n_head=4),  # ALiBi
     }
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Random models of both, whose weights are large enough that tokens differ."""
+    """Random models, whose weights are large enough that tokens differ."""
     from transformers import AutoModelForCausalLM
 
     made = {}
@@ -59,7 +63,13 @@ def run(capsys, *arguments: str) -> tuple[int, dict | None, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "precision", "second"), [("gpt2", "bf16", "fp32"), ("olmo2", "fp32", "fp64")]
+    ("name", "precision", "second"),
+    [
+        ("gpt2", "bf16", "fp32"),
+        ("olmo2", "fp32", "fp64"),
+        ("mixtral", "fp32", "fp64"),
+        ("bloom", "fp32", "fp64"),
+    ],
 )
 def test_it_is_timed_and_held_against_a_second_run(capsys, folders, name, precision, second):
     modes = ["--mode", "transformers", "transformers+static"]

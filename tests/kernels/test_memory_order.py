@@ -37,6 +37,7 @@ POINTERS = {
     "eps": "fp32",
     "addresses_ptr": "*i64",
     "calls_ptr": "*i32",
+    "next_ptr": "*i8",
 }
 ATTENTION = {
     "KV_HEADS": 8,
@@ -77,7 +78,7 @@ UNITS = GEMV | {
     "UNITS": True,
     "PREFETCHED": 1,
 }
-NORM_GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024, "SWIGLU": True}
+NORM_GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 1024, "SWIGLU": True, "UNITS": True}
 PUSH = {
     "FEATURES": 1000,
     "BLOCK": 512,
@@ -85,6 +86,8 @@ PUSH = {
     "MAX_ROWS": 2,
     "SIZE": 2,
     "NORM": True,
+    "LINES": 128,
+    "LINE_BYTES": 128,
     "WAIT": ptx_that_waits(512, 2),
 }
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
@@ -99,7 +102,7 @@ EARLY = {
     "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
-    "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
+    "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld", "prefetch"}),
 }
 COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
 _MEMORY = re.compile(

@@ -4,9 +4,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from command_lines import parsed, resolved_for_a_gpu
+from dispatched import Operators
 
 from inference_benchmark.command.facts import _fallback
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.push_all_reduce import MAX_ROWS
+from inference_benchmark.model.normed import make_normed_linear, make_normed_swiglu
 from inference_benchmark.parallel import collectives, ranks
 from inference_benchmark.parallel.ranks import Group, Ranks
 from inference_benchmark.parallel.sharding import Shard
@@ -124,16 +127,47 @@ def test_why_it_does_not_work_is_said(monkeypatch, pair, change, reason):
     assert _fallback([Cell("inductor")], Ranks()) == []
 
 
-def test_operators_are_what_compilers_take_them_for():
-    """With a group of one rank, whose sum is its own."""
+@pytest.fixture
+def lone_group():
+    """Of one rank, whose sum is its own."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        operators = torch.ops.inference_benchmark
-        update, residual = torch.randn(2, 2, 1, 16).to(torch.bfloat16)
-        weight = torch.ones(16, dtype=torch.bfloat16)
-        torch.library.opcheck(operators.push_all_reduce.default, (update,))
-        arguments = (update, residual, weight, 1e-5)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("lone_group")
+def test_operators_are_what_compilers_take_them_for():
+    operators = torch.ops.inference_benchmark
+    update, residual = torch.randn(2, 2, 1, 16).to(torch.bfloat16)
+    weight = torch.ones(16, dtype=torch.bfloat16)
+    torch.library.opcheck(operators.push_all_reduce.default, (update,))
+    for matrix in (None, torch.randn(4, 16)):
+        arguments = (update, residual, weight, 1e-5, matrix)
         torch.library.opcheck(operators.push_all_reduce_norm.default, arguments)
-        assert torch.equal(collectives.make_all_reduce("push")(update), update)
-    finally:
-        dist.destroy_process_group()
+
+
+@pytest.mark.usefixtures("lone_group")
+@pytest.mark.parametrize(
+    ("backend", "rows", "linear", "swiglu"),
+    [
+        ("torch", 1, ["push_all_reduce_norm"], ["push_all_reduce_norm"]),
+        ("gemv", 1, ["push_all_reduce_norm", "gemv"], ["push_all_reduce_norm", "gemv_swiglu"]),
+        ("gemv", 3, *(2 * [["push_all_reduce_norm", "few_rows_linear"]])),
+        ("gemv", MAX_ROWS + 1, ["all_reduce"], ["all_reduce"]),
+    ],
+)
+def test_sum_addition_and_norm_are_one_operator(backend, rows, linear, swiglu):
+    torch.manual_seed(0)
+    shapes = ((rows, 1, 64), (rows, 1, 64), (64,), (8, 64))
+    given = [torch.randn(shape).to(torch.bfloat16) for shape in shapes]
+    for make, names in ((make_normed_linear, linear), (make_normed_swiglu, swiglu)):
+        with Operators() as operators:
+            result, total = make(backend, 1e-5, None, "push")(*given)
+        assert operators.seen == names
+        expected, expected_total = make("torch", 1e-5)(*given)
+        assert torch.equal(total, expected_total)
+        torch.testing.assert_close(result, expected)
+    with Operators() as operators:
+        summed = collectives.make_all_reduce("push")(given[0])
+    assert operators.seen == ["all_reduce" if rows > MAX_ROWS else "push_all_reduce"]
+    assert torch.equal(summed, given[0])

@@ -340,7 +340,7 @@ class TestWorkloads:
         cell["limit"] |= {"basis": "measured", "datasheet": metrics}
         cell["limit"]["metrics"] = metrics | {"tbot_s": 0.0038}
         both = report(fake_result([cell]), details=True)
-        assert "limit: measured; datasheet: that of the datasheet" in " ".join(both.split())
+        assert "limit: measured; sheet: that of the datasheet" in " ".join(both.split())
         (row,) = (line for line in both.splitlines() if line.startswith("TBOT "))
         assert row.split()[-4:] == ["3.800", "95%", "3.600", "90%"]
         assert "adds the limit" not in both
