@@ -11,6 +11,7 @@ from conftest import ROOT
 
 from inference_benchmark import __version__
 from inference_benchmark.engines.parts import entries_of
+from inference_benchmark.model.weight_format import QUANTIZED
 from inference_benchmark.workloads import WORKLOADS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -62,6 +63,7 @@ def test_what_is_imported_is_required():
     optional |= {"matplotlib"}
     entries = [entry for workload in WORKLOADS for entry in entries_of(workload).values()]
     optional |= {package for entry in entries for package in entry.packages}
+    optional |= {entry.package for entry in QUANTIZED.values() if entry.package}
     assert foreign - required <= optional
 
 

@@ -64,7 +64,7 @@ class Benchmark:
         is_for_people = request.format in ("table", "markdown")
         self.out = sys.stdout if is_for_people else sys.stderr
         self.available = self._available_bytes()
-        plan = partial(plan_cells, one_shot=self.ranks.one_shot)
+        plan = partial(plan_cells, shared_sums=self.ranks.shared_sums)
         self.request = request = with_batch_sizes(request, plan, self.available)
         self.plan: SessionPlan = arrange(request, plan(request), self.available)
         self.cells = [LiveCell(plan) for plan in self.plan.cells]

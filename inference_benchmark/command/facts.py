@@ -50,8 +50,17 @@ def session_facts(
         cache_state=current_cache_state(),
         load_average=load_average() if device.type == "cpu" else None,
         cpus=available_cpus(),
-        warnings=list(request.notices),
+        warnings=[*request.notices, *_fallback(cells, ranks)],
     )
+
+
+def _fallback(cells: Iterable[LiveCell], ranks: Ranks) -> list[str]:
+    """Why modes that would sum over ranks by PyTorch's kernel do not."""
+    if ranks.no_shared_sums is None or all(cell.plan.spec.is_plain for cell in cells):
+        return []
+    return [
+        f"all-reduce by NCCL, not by PyTorch's kernel for small messages: {ranks.no_shared_sums}"
+    ]
 
 
 def _ceilings(

@@ -19,9 +19,10 @@ from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
+from inference_benchmark.kernels.add_norm import add_norm
 from inference_benchmark.kernels.few_rows_linear import few_rows_linear
 from inference_benchmark.kernels.flash_decode import flash_decode
-from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
@@ -34,7 +35,12 @@ from inference_benchmark.model.attention.causal import cached_causal_attention, 
 from inference_benchmark.model.cache import write_cache
 from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
 from inference_benchmark.model.linear import linear_functions
-from inference_benchmark.parallel.collectives import all_gather, all_reduce
+from inference_benchmark.parallel.collectives import (
+    all_gather,
+    all_reduce,
+    push_all_reduce,
+    push_all_reduce_norm,
+)
 
 
 def _import_thunder():
@@ -74,9 +80,14 @@ def _register_operators():
     def like_normed(update, residual, norm_weight, weight, eps):
         return like_linear(update, weight), TensorProxy(like=update)
 
+    def like_both(update, *rest):
+        return TensorProxy(like=update), TensorProxy(like=update)
+
+    def like_swiglu(x, weight):
+        return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0] // 2))
+
     def like_product(update, residual, norm_weight, weight, eps):
-        shape = (*update.shape[:-1], weight.shape[0] // 2)
-        return TensorProxy(like=update, shape=shape), TensorProxy(like=update)
+        return like_swiglu(update, weight), TensorProxy(like=update)
 
     def like_context(qkv, cos, sin, k_cache, *rest):
         batch, rows, head_dim = qkv.shape
@@ -101,7 +112,9 @@ def _register_operators():
         (flash_decode, like_first, None),
         (rope_decode, like_context, keep),
         (latent_decode, like_first, None),
+        (add_norm, like_both, None),
         (gemv, like_linear, None),
+        (gemv_swiglu, like_swiglu, None),
         (few_rows_linear, like_linear, None),
         (norm_gemv, like_normed, None),
         (greedy_token, like_token, None),
@@ -110,6 +123,8 @@ def _register_operators():
         (routed_experts, like_first, None),
         (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
+        (push_all_reduce, like_first, keep),
+        (push_all_reduce_norm, like_both, keep),
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),
     ):

@@ -31,9 +31,9 @@ PROGRAMMATIC_LAUNCH = True
 PROGRAMMATIC_LAUNCH_CAPABILITY = 9
 
 
-def jit(function: Callable[..., Any]) -> Any:
+def jit(function: Callable[..., Any], **options: Any) -> Any:
     """`triton.jit`, or the untouched function where Triton is missing, so that files import."""
-    return function if triton is None else triton.jit(function)
+    return function if triton is None else triton.jit(function, **options)
 
 
 @jit

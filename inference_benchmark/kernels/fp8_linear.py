@@ -8,6 +8,8 @@ weights before it waits for its predecessor's result.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch.nn import functional as F
 
@@ -22,9 +24,17 @@ from inference_benchmark.kernels.fp8_few_rows import (
     launch_few_rows_bytes,
     launch_scale_rows,
 )
-from inference_benchmark.kernels.gemv import Plan
 
 VECTOR = 8  # weights that a thread loads at a time, and as many 2-byte values of x: 16 bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one matrix [out_features, in_features] is cut."""
+
+    rows: int  # of the matrix, per program
+    columns: int  # per load; a power of two that need not divide in_features
+    num_warps: int
 
 
 def choose_plan(out_features: int, in_features: int) -> Plan:

@@ -1,13 +1,13 @@
-"""One row times nf4's weights, read once.
+"""One row times nf4's weights, read once: sums of whole numbers.
 
-The levels of nf4 are no integers: they are looked up, by a shuffle among the lanes of a warp, each
-of which holds one. That is one instruction per weight, half as many a clock as others, besides the
-shift that brings its bits into place and the product: looking up takes longer than reading.
+As in integer_gemv an instruction multiplies four bytes with four others and adds them up. The levels
+of nf4 are whole numbers too, of 14 bits; four of them are looked up at once, their upper and their
+lower halves, by permuting bytes that registers hold (nf4_levels). Of the products of halves that of
+the lower ones is left out, but for x's lower halves times the mean of the levels': what remains is
+noise of 2^-12 of the result or less.
 
 A program keeps its part of x in registers and goes from rows to rows; the next ones are requested
 before the present ones are multiplied.
-
-A thread loads four neighbouring words, and for each place in them eight neighbouring values of x.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from dataclasses import dataclass
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
+from inference_benchmark.kernels.fixed_point import as_integers, block_powers, pack_bytes
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
-from inference_benchmark.kernels.packed_matrix import PackedMatrix
-from inference_benchmark.kernels.packed_words import (
-    SCALE_BLOCK,
-    load_levels,
-    load_pairs,
-    look_up,
-)
+from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
+from inference_benchmark.kernels.packed_matrix import WORDS, PackedMatrix
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 
-_X_PER_THREAD = 32  # registers of a thread that hold x, for 4 words of each row
+DTYPES = (torch.bfloat16, torch.float16)  # of x
+_WORDS_PER_WARP = 128  # 16 bytes for each thread
 _MOST_WARPS = 16
+_TABLES = byte_tables()
 
 
 @dataclass(frozen=True)
@@ -37,23 +36,127 @@ class Plan:
     rows: int  # of the matrix, at a time
     tiles: int  # of so many rows, per program
     num_warps: int
-    lookup: str = "shuffle"  # of nf4's levels; "gather" is for the interpreter
+    by_hand: bool = False  # without the instructions, which the interpreter does not know
 
 
-def choose_plan(out_features: int, in_features: int) -> Plan:
-    """Chosen on an H200 among rows 2 to 8, tiles 1 to 12 and two numbers of warps, on the matrices
-    of Llama 3.1 8B."""
-    warps = next_power_of_2(cdiv(in_features, 32 * _X_PER_THREAD))
-    if warps > _MOST_WARPS:  # more of x per thread, so fewer rows
+def choose_plan(packed: PackedMatrix) -> Plan:
+    """As many warps as give each thread four words of a row, as far as there may be so many; not timed
+    yet."""
+    warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, _WORDS_PER_WARP))
+    if warps >= _MOST_WARPS:
         return Plan(rows=2, tiles=8, num_warps=_MOST_WARPS)
-    if warps == _MOST_WARPS:
-        return Plan(rows=2, tiles=8, num_warps=warps)
-    return Plan(rows=4, tiles=2 if out_features <= 8192 else 4, num_warps=warps)
+    if packed.out_features > 8192:
+        return Plan(rows=4, tiles=4, num_warps=warps)
+    return Plan(rows=8, tiles=1, num_warps=warps)
 
 
 @jit
-def _level(words, table, SHIFT: tl.constexpr, LOOKUP: tl.constexpr):
-    return look_up(table, words >> SHIFT, LOOKUP).to(tl.float32, bitcast=True)
+def _halves(a, b, c, d, factors, ZERO: tl.constexpr, MEAN_LOWER: tl.constexpr):
+    """Of four values their upper halves, -128 to 127, and their lower ones, about -64 to 64, each
+    four bytes of a word; and what _sums is too large by, because levels are stored ZERO larger and
+    products of lower halves are missing."""
+    a, b, c, d = _whole(a, factors), _whole(b, factors), _whole(c, factors), _whole(d, factors)
+    upper_a, upper_b = tl.minimum((a + 64) >> 7, 127), tl.minimum((b + 64) >> 7, 127)
+    upper_c, upper_d = tl.minimum((c + 64) >> 7, 127), tl.minimum((d + 64) >> 7, 127)
+    upper = pack_bytes(upper_a, upper_b, upper_c, upper_d, 0)
+    a, b, c, d = a - 128 * upper_a, b - 128 * upper_b, c - 128 * upper_c, d - 128 * upper_d
+    lower = pack_bytes(a, b, c, d, 0)
+    lowers = a + b + c + d
+    wholes = 128 * (upper_a + upper_b + upper_c + upper_d) + lowers
+    excess = wholes * (ZERO // 128) - (lowers * MEAN_LOWER * (1 / 128)).to(tl.int32)
+    return upper.to(tl.uint32, bitcast=True), lower.to(tl.uint32, bitcast=True), excess
+
+
+@jit
+def _whole(x, factors):
+    return as_integers(x, factors).to(tl.int32, bitcast=True) - 0x4B400000  # of 1.5 * 2^23
+
+
+@jit
+def _in_register(VALUE: tl.constexpr):
+    """VALUE, in a register of each thread. Of two constants an instruction takes one as it is; the
+    other would be brought from a uniform register every time. So this one depends on the thread."""
+    return tl.inline_asm_elementwise(
+        "{ .reg .b32 l; mov.u32 l, %laneid; shr.u32 l, l, 5; add.u32 $0, l, $1; }",
+        "=r,r",
+        [tl.full((1, 1, 1), VALUE, dtype=tl.uint32)],
+        dtype=tl.uint32,
+        is_pure=True,
+        pack=1,
+    )
+
+
+@jit
+def _group_sums(
+    w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3, TABLES: tl.constexpr
+):  # fmt: skip
+    """Of the last 16 bits of four words, the sum of their 16 levels as whole numbers, times x, over 128:
+    int32. u, l: x's upper and lower halves for each of these words."""
+    return tl.inline_asm_elementwise(
+        "{ .reg .b32 a, b0, b1, b2, b3, h0, h1, h2, h3; "
+        "xor.b32 b0, $1, 0x88888888; xor.b32 b1, $2, 0x88888888; "
+        "xor.b32 b2, $3, 0x88888888; xor.b32 b3, $4, 0x88888888; "
+        "prmt.b32 h0, $13, $14, $1; prmt.b32 a, $15, $16, b0; add.u32 h0, h0, a; "
+        "prmt.b32 h1, $13, $14, $2; prmt.b32 a, $15, $16, b1; add.u32 h1, h1, a; "
+        "prmt.b32 h2, $13, $14, $3; prmt.b32 a, $15, $16, b2; add.u32 h2, h2, a; "
+        "prmt.b32 h3, $13, $14, $4; prmt.b32 a, $15, $16, b3; add.u32 h3, h3, a; "
+        "dp4a.u32.s32 $0, h0, $5, 0; dp4a.u32.s32 $0, h1, $6, $0; "
+        "dp4a.u32.s32 $0, h2, $7, $0; dp4a.u32.s32 $0, h3, $8, $0; shl.b32 $0, $0, 7; "
+        "dp4a.u32.s32 $0, h0, $9, $0; dp4a.u32.s32 $0, h1, $10, $0; "
+        "dp4a.u32.s32 $0, h2, $11, $0; dp4a.u32.s32 $0, h3, $12, $0; "
+        "prmt.b32 h0, $17, $18, $1; prmt.b32 a, $19, $20, b0; add.u32 h0, h0, a; "
+        "prmt.b32 h1, $17, $18, $2; prmt.b32 a, $19, $20, b1; add.u32 h1, h1, a; "
+        "prmt.b32 h2, $17, $18, $3; prmt.b32 a, $19, $20, b2; add.u32 h2, h2, a; "
+        "prmt.b32 h3, $17, $18, $4; prmt.b32 a, $19, $20, b3; add.u32 h3, h3, a; "
+        "dp4a.u32.s32 $0, h0, $5, $0; dp4a.u32.s32 $0, h1, $6, $0; "
+        "dp4a.u32.s32 $0, h2, $7, $0; dp4a.u32.s32 $0, h3, $8, $0; }",
+        "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r",
+        [
+            w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3,
+            _in_register(TABLES[0]),
+            tl.full((1, 1, 1), TABLES[1], dtype=tl.uint32),
+            _in_register(TABLES[2]),
+            tl.full((1, 1, 1), TABLES[3], dtype=tl.uint32),
+            _in_register(TABLES[4]),
+            tl.full((1, 1, 1), TABLES[5], dtype=tl.uint32),
+            _in_register(TABLES[6]),
+            tl.full((1, 1, 1), TABLES[7], dtype=tl.uint32),
+        ],
+        dtype=tl.int32,
+        is_pure=True,
+        pack=1,
+    )  # fmt: skip
+
+
+@jit
+def _sum_by_hand(words, upper, lower, levels):
+    """The same of one word; levels: [16], whole numbers."""
+    total = tl.zeros(words.shape, dtype=tl.int32)
+    for place in tl.static_range(4):
+        codes = ((words >> (4 * place)) & 15).to(tl.int32)
+        flat = tl.reshape(codes, (codes.numel,))
+        weights = tl.reshape(tl.gather(levels, flat, 0), codes.shape)
+        x_upper = (upper << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
+        x_lower = (lower << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
+        total += weights * x_upper + (weights >> 7) * x_lower
+    return total
+
+
+@jit
+def _fourths(tensor, BLOCKS: tl.constexpr, ROWS: tl.constexpr):
+    """[BLOCKS, ROWS, 16] -> four of [BLOCKS, ROWS, 4]: of the words that a thread loads at a time the
+    first, second, third and fourth."""
+    even, odd = tl.split(tl.reshape(tensor, (BLOCKS, ROWS, 4, 2, 2)))
+    first, third = tl.split(even)
+    second, fourth = tl.split(odd)
+    return first, second, third, fourth
+
+
+@jit
+def _sum_fourths(tensor, BLOCKS: tl.constexpr):
+    """[BLOCKS, 16] -> [BLOCKS, 1, 4]"""
+    first, second, third, fourth = _fourths(tensor[:, None, :], BLOCKS, 1)
+    return first + second + third + fourth
 
 
 @jit
@@ -87,10 +190,14 @@ def _nf4_gemv_kernel(
     IN_FEATURES: tl.constexpr,
     ROW_BLOCKS: tl.constexpr,
     SCALE_BLOCK: tl.constexpr,
+    UNIT: tl.constexpr,
+    ZERO: tl.constexpr,
+    MEAN_LOWER: tl.constexpr,
+    TABLES: tl.constexpr,
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
     TILES: tl.constexpr,
-    LOOKUP: tl.constexpr,
+    BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
     blocks = tl.arange(0, BLOCKS)
@@ -104,48 +211,65 @@ def _nf4_gemv_kernel(
         out_features, ROW_BLOCKS, SCALE_BLOCK,
     )  # fmt: skip
     mean = tl.load(scale_mean_ptr)
-    table = load_levels(levels_ptr, LOOKUP)
+    if BY_HAND:
+        levels = tl.load(levels_ptr + tl.arange(0, 16))
+        levels = tl.floor(levels * UNIT + 0.5).to(tl.int32) + ZERO
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     pairs = blocks[:, None] * 64 + lanes[None, :]
-    x0, x1 = load_pairs(x_ptr, pairs, IN_FEATURES)
-    x2, x3 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
-    x4, x5 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
-    x6, x7 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
+    a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
+    a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
+    a2, b2 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
+    a3, b3 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
+    largest = tl.maximum(tl.maximum(tl.abs(a0), tl.abs(b0)), tl.maximum(tl.abs(a1), tl.abs(b1)))
+    others = tl.maximum(tl.maximum(tl.abs(a2), tl.abs(b2)), tl.maximum(tl.abs(a3), tl.abs(b3)))
+    factors, inverses = block_powers(tl.maximum(largest, others))
+    upper0, lower0, excess0 = _halves(a0, b0, a1, b1, factors, ZERO, MEAN_LOWER)
+    upper1, lower1, excess1 = _halves(a2, b2, a3, b3, factors, ZERO, MEAN_LOWER)
+    u0, u1, u2, u3 = _fourths(upper0[:, None, :], BLOCKS, 1)
+    l0, l1, l2, l3 = _fourths(lower0[:, None, :], BLOCKS, 1)
+    v0, v1, v2, v3 = _fourths(upper1[:, None, :], BLOCKS, 1)
+    m0, m1, m2, m3 = _fourths(lower1[:, None, :], BLOCKS, 1)
+    excess0, excess1 = _sum_fourths(excess0, BLOCKS), _sum_fourths(excess1, BLOCKS)
+    inverses = inverses[:, None] * (128.0 / UNIT)
+
     for number in tl.range(0, TILES):
         words = tile.to(tl.uint32, bitcast=True)
-        low_scales = (first.to(tl.float32) * of_both + mean)[:, :, None]
-        high_scales = (second.to(tl.float32) * of_both + mean)[:, :, None]
+        scales0 = (first.to(tl.float32) * of_both + mean) * inverses
+        scales1 = (second.to(tl.float32) * of_both + mean) * inverses
         rows = first_row + number * ROWS + row_numbers
         following = tl.where(number + 1 < TILES, rows + ROWS, out_features)
         tile, first, second, of_both = _load_tile(
             words_ptr, scales_ptr, scale_scales_ptr, following, blocks, lanes,
             out_features, ROW_BLOCKS, SCALE_BLOCK,
         )  # fmt: skip
-        low = _level(words, table, 0, LOOKUP) * x0[:, None, :]
-        low += _level(words, table, 4, LOOKUP) * x1[:, None, :]
-        low += _level(words, table, 8, LOOKUP) * x2[:, None, :]
-        low += _level(words, table, 12, LOOKUP) * x3[:, None, :]
-        high = _level(words, table, 16, LOOKUP) * x4[:, None, :]
-        high += _level(words, table, 20, LOOKUP) * x5[:, None, :]
-        high += _level(words, table, 24, LOOKUP) * x6[:, None, :]
-        high += _level(words, table, 28, LOOKUP) * x7[:, None, :]
-        result = tl.sum(tl.sum(low * low_scales + high * high_scales, axis=2), axis=0)
+        w0, w1, w2, w3 = _fourths(words, BLOCKS, ROWS)
+        if BY_HAND:
+            sums0 = _sum_by_hand(w0, u0, l0, levels) + _sum_by_hand(w1, u1, l1, levels)
+            sums0 += _sum_by_hand(w2, u2, l2, levels) + _sum_by_hand(w3, u3, l3, levels)
+            sums1 = _sum_by_hand(w0 >> 16, v0, m0, levels) + _sum_by_hand(w1 >> 16, v1, m1, levels)
+            sums1 += _sum_by_hand(w2 >> 16, v2, m2, levels) + _sum_by_hand(w3 >> 16, v3, m3, levels)
+        else:
+            sums0 = _group_sums(w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3, TABLES)
+            sums1 = _group_sums(
+                w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16, v0, v1, v2, v3, m0, m1, m2, m3, TABLES
+            )
+        sums0 = (sums0 - excess0).to(tl.float32)
+        sums1 = (sums1 - excess1).to(tl.float32)
+        parts = sums0 * scales0[:, :, None] + sums1 * scales1[:, :, None]
+        result = tl.sum(tl.sum(parts, axis=2), axis=0)
         tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
 
 
 def launch_nf4_gemv(
     x: torch.Tensor, packed: PackedMatrix, plan: Plan | None = None
 ) -> torch.Tensor:
-    """x [..., in_features] of one row times packed words of nf4, on the current device and stream.
-
-    Products and sums are in fp32, rounded once.
-    """
+    """x [..., in_features] of one row times packed words of nf4, on the current device and stream."""
     packed.check_fits(x)
     in_features, out_features = x.shape[-1], packed.out_features
-    if x.numel() != in_features:
-        raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row")
-    plan = plan or choose_plan(out_features, in_features)
+    if x.numel() != in_features or x.dtype not in DTYPES:
+        raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row of bf16 or fp16")
+    plan = plan or choose_plan(packed)
     out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
     programmatic = programmatic_launch(x.device)
     _nf4_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
@@ -160,10 +284,14 @@ def launch_nf4_gemv(
         IN_FEATURES=in_features,
         ROW_BLOCKS=packed.row_blocks,
         SCALE_BLOCK=SCALE_BLOCK,
+        UNIT=UNIT,
+        ZERO=ZERO,
+        MEAN_LOWER=MEAN_LOWER,
+        TABLES=_TABLES,
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
-        LOOKUP=plan.lookup,
+        BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         launch_pdl=programmatic,

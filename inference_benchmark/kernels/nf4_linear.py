@@ -1,7 +1,8 @@
 """A linear layer over 4-bit NormalFloat in groups of 64 of a row (QLoRA, arXiv:2305.14314).
 
 A weight is one of 16 quantiles of the normal distribution times its group's scale, itself 8 bits of
-a float around the mean of all scales. One row of x is nf4_gemv's, a few are few_rows'; a prompt gets the matrix unpacked.
+a float around the mean of all scales. One row of x is nf4_gemv's, a few are few_rows'; a prompt gets
+the matrix unpacked.
 """
 
 from __future__ import annotations
@@ -11,32 +12,12 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
-from inference_benchmark.kernels.nf4_gemv import launch_nf4_gemv
+from inference_benchmark.kernels.nf4_gemv import DTYPES, launch_nf4_gemv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
 
 GROUP = 64
 BLOCK = 128  # columns: two groups, 16 words of 32 bits
-
-# Appendix E of the paper: the 16 levels, in order.
-LEVELS = (
-    -1.0,
-    -0.6961928009986877,
-    -0.5250730514526367,
-    -0.39491748809814453,
-    -0.28444138169288635,
-    -0.18477343022823334,
-    -0.09105003625154495,
-    0.0,
-    0.07958029955625534,
-    0.16093020141124725,
-    0.24611230194568634,
-    0.33791524171829224,
-    0.44070982933044434,
-    0.5626170039176941,
-    0.7229568362236023,
-    1.0,
-)
 
 
 def nf4_linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
@@ -54,8 +35,9 @@ def nf4_linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         levels: [16], fp32.
 
     Returns:
-        [..., out_features] of x's dtype. Products and sums are in fp32, rounded once; for a few rows
-        the levels are rounded to x's dtype first, for prompts the weights are.
+        [..., out_features] of x's dtype, rounded once. For one row x and the levels are whole numbers
+        of 15 and of 14 bits; for a few the levels are rounded to x's dtype first, for prompts the
+        weights are.
     """
     return _operator(x, *weights)
 
@@ -102,7 +84,7 @@ def _launch(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> tor
     scales, *rest = further
     x, packed = x.contiguous(), PackedMatrix("nf4", words, scales, None, *rest)
     num_rows = x.numel() // x.shape[-1]
-    if num_rows == 1:
+    if num_rows == 1 and x.dtype in DTYPES:
         return launch_nf4_gemv(x, packed)
     if num_rows <= MAX_ROWS:
         return launch_few_rows(x, packed)

@@ -19,21 +19,25 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
-from inference_benchmark.kernels.gemv import Plan
+from inference_benchmark.kernels.gemv import Plan, load_pairs
+from inference_benchmark.kernels.matrix_units import has_matrix_units, multiply_rows, own_sums
 
 # Up to which it was measured to gain. A program holds all it reads in registers: the wider the row,
 # the fewer programs on a multiprocessor.
 MAX_FEATURES = 4096
+WAY = "scalar"  # or "units": on the matrix units, not timed yet
 _SMALL = 8192  # rows of a matrix, up to which four share what a program reads of the vectors
 
 
 def choose_plan(out_features: int, in_features: int, swiglu: bool) -> Plan:
     """Chosen on an H200 on the matrices of Llama 3.1 8B and 3.2 1B: the norm costs 1.4 us of 13 at
     4096 columns, SwiGLU and norm 1.2 of 53; more or fewer rows or warps cost 3 to 30 % more."""
-    rows = 4 if out_features <= _SMALL and not swiglu else 2
+    if WAY == "units":
+        return Plan(1, 4, 1024, 4, matrix_units=True)
+    rows = 4 if out_features <= _SMALL or swiglu else 2
     if in_features >= 4096:
-        return Plan(rows, columns=2048, num_warps=8)
-    return Plan(rows, columns=512 if rows == 4 else 1024, num_warps=4)
+        return Plan(1, rows // 2, 2048, 8)
+    return Plan(1, rows // 2, 512 if rows == 4 and not swiglu else 1024, 4)
 
 
 def norm_gemv(
@@ -108,55 +112,61 @@ def _norm_gemv_kernel(
     out_features,
     eps,
     IN_FEATURES: tl.constexpr,
-    ROWS: tl.constexpr,
+    PAIRS: tl.constexpr,
     COLUMNS: tl.constexpr,
     SWIGLU: tl.constexpr,
+    UNITS: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
     program = tl.program_id(0)
-    rows = program * ROWS + tl.arange(0, ROWS)
+    rows = program * (PAIRS if SWIGLU else 2 * PAIRS) + tl.arange(0, PAIRS)
+    other_rows = rows + (out_features if SWIGLU else PAIRS)
+    last = (2 * out_features if SWIGLU else out_features) - 1
     columns = tl.arange(0, COLUMNS)
-    inside_rows = (rows < out_features)[:, None]
-    weights = weight_ptr + rows.to(tl.int64)[:, None] * IN_FEATURES + columns[None, :]
-    ups = weights
-    if SWIGLU:
-        ups += tl.cast(out_features, tl.int64) * IN_FEATURES
+    within = columns[None, None, :]
+    # Beyond the last row it is read again, which needs no mask.
+    first = weight_ptr + tl.minimum(rows, last).to(tl.int64)[:, None, None] * IN_FEATURES + within
+    second = tl.minimum(other_rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
+    second = weight_ptr + second + within
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    inside = columns < IN_FEATURES
-    here = inside_rows & inside[None, :]
-    tile = tl.load(weights, mask=here, other=0.0, eviction_policy="evict_first")
-    if SWIGLU:
-        up_tile = tl.load(ups, mask=here, other=0.0, eviction_policy="evict_first")
+    tile, other_tile = load_pairs(first, second, 0, within, IN_FEATURES, COLUMNS)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     squares = tl.zeros((COLUMNS,), dtype=tl.float32)
-    total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    up_total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    sums = tl.zeros((PAIRS, 1, COLUMNS), dtype=tl.float32)
+    other_sums = tl.zeros((PAIRS, 1, COLUMNS), dtype=tl.float32)
     for start in tl.static_range(0, IN_FEATURES, COLUMNS):
         inside = start + columns < IN_FEATURES
         residual = tl.load(residual_ptr + start + columns, mask=inside, other=0.0)
         update = tl.load(update_ptr + start + columns, mask=inside, other=0.0)
         scale = tl.load(norm_weight_ptr + start + columns, mask=inside, other=0.0)
-        x = (residual.to(tl.float32) + update.to(tl.float32)).to(sum_ptr.dtype.element_ty)
-        tl.store(sum_ptr + start + columns, x, mask=inside & (program == 0))
-        wide = x.to(tl.float32)
+        total = (residual.to(tl.float32) + update.to(tl.float32)).to(sum_ptr.dtype.element_ty)
+        tl.store(sum_ptr + start + columns, total, mask=inside & (program == 0))
+        wide = total.to(tl.float32)
         squares += wide * wide
-        scaled = (wide * scale.to(tl.float32))[None, :]
-        total += tile.to(tl.float32) * scaled
-        if SWIGLU:
-            up_total += up_tile.to(tl.float32) * scaled
+        scaled = wide * scale.to(tl.float32)
+        if UNITS:
+            x = tl.broadcast_to(scaled.to(total.dtype)[None, None, :], (PAIRS, 1, COLUMNS))
+            sums, other_sums = multiply_rows(x, tile, other_tile, sums, other_sums)
+        else:
+            sums += tile.to(tl.float32) * scaled[None, None, :]
+            other_sums += other_tile.to(tl.float32) * scaled[None, None, :]
         if start + COLUMNS < IN_FEATURES:
-            here = inside_rows & (start + COLUMNS + columns < IN_FEATURES)[None, :]
-            next_tile = weights + (start + COLUMNS)
-            tile = tl.load(next_tile, mask=here, other=0.0, eviction_policy="evict_first")
-            if SWIGLU:
-                next_tile = ups + (start + COLUMNS)
-                up_tile = tl.load(next_tile, mask=here, other=0.0, eviction_policy="evict_first")
+            tile, other_tile = load_pairs(
+                first, second, start + COLUMNS, within, IN_FEATURES, COLUMNS
+            )
+    if UNITS:
+        sums = own_sums(sums, PAIRS, 1, COLUMNS)
+        other_sums = own_sums(other_sums, PAIRS, 1, COLUMNS)
     factor = tl.rsqrt(tl.sum(squares, axis=0) / IN_FEATURES + eps)
-    result = tl.sum(total, axis=1) * factor
+    result = tl.sum(tl.sum(sums, axis=2), axis=1) * factor
+    other = tl.sum(tl.sum(other_sums, axis=2), axis=1) * factor
     if SWIGLU:
-        result = result * tl.sigmoid(result) * (tl.sum(up_total, axis=1) * factor)
+        result = result * tl.sigmoid(result) * other
+    else:
+        inside = other_rows < out_features
+        tl.store(out_ptr + other_rows, other.to(out_ptr.dtype.element_ty), mask=inside)
     tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
 
 
@@ -184,8 +194,9 @@ def _launch(
     plan = plan or choose_plan(out_features, in_features, swiglu)
     out = update.new_empty((*update.shape[:-1], out_features))
     total = torch.empty_like(update)
+    rows = plan.pairs * (1 if swiglu else 2)
     programmatic = programmatic_launch(update.device)
-    _norm_gemv_kernel[((out_features + plan.rows - 1) // plan.rows,)](
+    _norm_gemv_kernel[((out_features + rows - 1) // rows,)](
         update,
         residual,
         norm_weight,
@@ -195,9 +206,10 @@ def _launch(
         out_features,
         eps,
         IN_FEATURES=in_features,
-        ROWS=plan.rows,
+        PAIRS=plan.pairs,
         COLUMNS=plan.columns,
         SWIGLU=swiglu,
+        UNITS=plan.matrix_units and has_matrix_units(update),
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         launch_pdl=programmatic,

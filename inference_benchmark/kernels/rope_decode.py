@@ -205,7 +205,10 @@ def launch_rope_decode(
         raise ValueError("rope_decode: cos and sin must be those of one position")
     if not (qkv.is_contiguous() and cos.stride(-1) == sin.stride(-1) == 1):
         raise ValueError("rope_decode: qkv, cos and sin must be contiguous")
-    launch = prepare("rope_decode", qkv, out.shape[1], k_cache, v_cache, plan=plan)
+    # At batch 1 it stands between kernels that read one row, and all of them the same, from L1.
+    leaves_l1 = qkv.shape[0] == 1
+    caches = k_cache, v_cache
+    launch = prepare("rope_decode", qkv, out.shape[1], *caches, plan=plan, leaves_l1=leaves_l1)
     _rope_decode_kernel[launch.grid](
         qkv,
         cos,

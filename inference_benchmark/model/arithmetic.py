@@ -111,6 +111,12 @@ class Arithmetic:
     def _stored(self, layer: LayerConfig) -> list[Matrix]:
         return [matrix for matrix in self._matrices(layer) if not matrix.keeps_base_type]
 
+    def matrices_to_store(self, with_head: bool) -> list[Matrix]:
+        """What a weight format stores, each shape of it: of every kind of layer, and the head's."""
+        head = Matrix(self.head_parameters // self.hidden_size, self.hidden_size)
+        matrices = [matrix for layer in self.layer_kinds for matrix in self._stored(layer)]
+        return [*matrices, head] if with_head else matrices
+
     def head_bytes(self, precision: Precision) -> int:
         """Bytes of the head's matrix; a tied one is the embedding table, unless it is quantised."""
         rows = self.head_parameters // self.hidden_size

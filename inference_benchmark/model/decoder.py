@@ -4,8 +4,8 @@ A forward is `begin` (embedding, RoPE rows, mask), one function per layer and `f
 greedy choice), all in functions.py. A layer is made of an attention and a feed-forward part
 (part_modules.py). All equal layers share one pure function of their tensors, so a compiler that
 compiles or traces a layer once serves all of them. A layer takes the residual stream and the previous
-layer's update, which is not yet added to it: the addition then stands before the norm that reads its
-result, and a compiler can fuse the two although it sees one layer only.
+layer's update, which is not yet summed over the ranks, nor added to the stream: both then stand before
+the norm that reads the result, and can be fused with it by a compiler that sees one layer only.
 """
 
 from collections.abc import Callable, Iterable

@@ -13,14 +13,13 @@ from torch.nn import functional as F
 from inference_benchmark.kernels.greedy_token import greedy_token, greedy_token_reference
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.linear import make_linear
-from inference_benchmark.model.norm import rms_norm
-from inference_benchmark.model.normed import make_normed_linear
+from inference_benchmark.model.normed import make_add_norm, make_normed_linear
 from inference_benchmark.model.part_modules import file_of
 from inference_benchmark.model.parts import LayerConfig
 from inference_benchmark.model.sampler import sample
 from inference_benchmark.model.sampling import Sampling
 from inference_benchmark.model.weight_format import WeightFormat
-from inference_benchmark.parallel.collectives import make_all_gather, make_all_reduce
+from inference_benchmark.parallel.collectives import make_all_gather
 
 
 @lru_cache
@@ -53,22 +52,21 @@ def make_layer(
 ) -> Callable:
     """The pure function of such a layer; the same object for all layers that are equal.
 
-    It returns (update, residual), and of a mixture of experts the chosen ones.
+    It takes and returns (update, residual), and of a mixture of experts it returns the chosen ones.
+    An update is this rank's: whoever adds it to the residual stream sums it over the ranks.
     """
     linear = make_linear(kernels.linear, weight_format)
     attention, feed_forward = config.attention, config.feed_forward
-    project = make_normed_linear(kernels.linear, norm_eps, weight_format)
+    project = make_normed_linear(kernels.linear, norm_eps, weight_format, kernels.all_reduce)
     attend = file_of(attention).make_function(attention, norm_eps, kernels, linear, context_depth)
     make_feed = file_of(feed_forward).make_normed_function
     feed = make_feed(feed_forward, norm_eps, kernels, weight_format)
-    all_reduce = make_all_reduce(kernels.all_reduce)
 
     def layer(update, residual, cos, sin, position, mask, weights, cache, chosen=None):
         norms, (projection, *attention_weights), feed_forward_weights = weights
         projected, residual = project(update, residual, norms[0], projection)
-        update = all_reduce(attend(projected, cos, sin, position, mask, attention_weights, cache))
-        update, residual, *choice = feed(update, residual, norms[1], feed_forward_weights, chosen)
-        return all_reduce(update), residual, *choice
+        update = attend(projected, cos, sin, position, mask, attention_weights, cache)
+        return feed(update, residual, norms[1], feed_forward_weights, chosen)
 
     return layer
 
@@ -84,7 +82,7 @@ def make_finish(
 ) -> Callable:
     """With sampling the function takes the position of the first token that went in as well: a
     token is drawn with the random numbers of the position where it will stand."""
-    project = make_normed_linear(linear_backend, norm_eps, head_format)
+    project = make_normed_linear(linear_backend, norm_eps, head_format, all_reduce)
     all_gather = make_all_gather(all_reduce, num_ranks)
     choose = greedy_token if linear_backend == "gemv" else greedy_token_reference
 
@@ -114,11 +112,13 @@ def make_finish_all(
     head_format: WeightFormat | None = None,
 ) -> Callable:
     """As make_finish, for the logits of all positions; nothing is chosen."""
+    add_norm = make_add_norm(norm_eps, all_reduce)
     linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 
     def finish(update, residual, norm_weight, head_weight):
-        logits = linear(rms_norm(residual + update, norm_weight, norm_eps), head_weight)
+        normed, _ = add_norm(update, residual, norm_weight)
+        logits = linear(normed, head_weight)
         batch, length, share = logits.shape
         whole = all_gather(logits.reshape(batch * length, share))
         return (whole.reshape(batch, length, share * num_ranks),)

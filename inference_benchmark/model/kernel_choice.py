@@ -23,8 +23,8 @@ class KernelConfig:
     experts: a mixture's experts: "grouped" sorts tokens by expert into one grouped matrix product;
         "fused" is the same with our kernels for routing and for a few tokens; "loop" computes one
         expert after the other and synchronises with the host: it is the reference.
-    all_reduce: the sum over ranks: "none" on one rank, "nccl", or "one_shot", PyTorch's kernel for
-        messages as small as those of a decode step.
+    all_reduce: the sum over ranks: "none" on one rank, "nccl", or for messages as small as those of a
+        decode step "one_shot", PyTorch's kernel, or "push", ours, which also adds and normalises.
     """
 
     attention: str = "sdpa"

@@ -14,9 +14,12 @@ A format of several tensors names the Python module that has its two functions:
 To add one, write that module and `register` the format (examples/weight_format_int8.py): then
 --precision names it. QUANTIZED are this project's own, which --quantize names: several of them are
 made of one model, each beside the others, and held against it. Their modules are in weight_formats/.
+A name with a package behind a colon is a format as that package makes and multiplies it, with
++kernels too.
 """
 
 from dataclasses import dataclass
+from importlib import metadata
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,10 @@ class WeightFormat:
     module: the Python module of a format of several tensors; None: one matrix, multiplied as it is.
     made_by_engine: an engine quantises the base type's weights itself, into a copy of its own.
     stores_experts: the experts of a mixture too; each row has its own bytes and its own scale.
+    package: that makes and multiplies it, which pip installs by the same name; None: this project.
+    base_types: of --precision that it takes.
+    rows_of, columns_of: matrices must have a multiple of so many rows and columns.
+    needs_gpu: it can't be multiplied on a CPU.
     """
 
     name: str
@@ -64,6 +71,11 @@ class WeightFormat:
     scales_per_block: int | None = None
     matrix_bits: int = 0
     stores_experts: bool = False
+    package: str | None = None
+    base_types: tuple[str, ...] = ("bf16", "fp16", "fp32")
+    rows_of: int = 1
+    columns_of: int = 1
+    needs_gpu: bool = False
     description: str = ""
 
     def matrix_bytes(self, matrix: Matrix) -> float:
@@ -77,13 +89,16 @@ class WeightFormat:
         return matrix.count * (matrix.rows * -(-bits_per_row // 8) + further / 8)
 
     def record(self) -> dict:
-        """For the result file."""
-        return {
+        """For the result file; of a package with its version."""
+        record = {
             "format": self.name,
             "storage_bits": self.storage_bits,
             "group_size": self.group_size,
             "compute": self.compute,
         }
+        if self.package is not None:
+            record["package"] = f"{self.package} {metadata.version(self.package)}"
+        return record
 
 
 _BLOCK_SCALE_BITS = 32
@@ -129,9 +144,26 @@ _QUANTIZED = (
         description="e4m3, a scale per row",
     ),
     WeightFormat(
-        "fp8-dynamic", 8, "fp8", scale_bits=32, stores_experts=True,
+        "fp8-dynamic", 8, "fp8", scale_bits=32, stores_experts=True, base_types=("bf16",),
         module="inference_benchmark.model.weight_formats.fp8_dynamic",
         description="the same, and activations of prompts too",
+    ),
+    WeightFormat(
+        "int8:torchao", 8, "base", scale_bits=32, package="torchao",
+        module="inference_benchmark.model.weight_formats.torchao_int8",
+        description="a scale per row",
+    ),
+    WeightFormat(
+        "int4:torchao", 4, "base", group_size=128, scale_bits=32, columns_multiple=1024,
+        package="torchao", base_types=("bf16",), rows_of=8, needs_gpu=True,
+        module="inference_benchmark.model.weight_formats.torchao_int4",
+        description="groups of 128 with offsets, tile-packed",
+    ),
+    WeightFormat(
+        "nf4:bitsandbytes", 4, "base", group_size=64, scale_bits=8, scales_per_block=256,
+        matrix_bits=257 * 32, package="bitsandbytes", columns_of=64,
+        module="inference_benchmark.model.weight_formats.bitsandbytes_nf4",
+        description="QLoRA's, double quantisation",
     ),
 )
 # fmt: on

@@ -10,6 +10,7 @@ from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import parts
+from inference_benchmark.parallel.shared_sums import SHARED_SUMS
 from inference_benchmark.workloads import WORKLOADS
 
 _DEFAULT_MODEL = {"cuda": "llama3.1-8b", "cpu": "llama-tiny"}
@@ -95,10 +96,14 @@ def check_context(model: ModelConfig, depth: int, input_length: int, output_leng
 
 
 def check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[str]:
-    if arguments.all_reduce == "one_shot" and device == "cpu":
-        raise CannotRun("--all-reduce one_shot is a GPU kernel; leave it at auto on a CPU")
-    if arguments.all_reduce == "one_shot" and arguments.precision == "fp16":
-        raise CannotRun("--all-reduce one_shot knows bf16 and fp32; leave it at auto for fp16")
+    all_reduce, precision = arguments.all_reduce, arguments.precision
+    known = SHARED_SUMS.get(all_reduce)
+    if known and device == "cpu":
+        raise CannotRun(f"--all-reduce {all_reduce} is a GPU kernel; leave it at auto on a CPU")
+    if known and precision not in known:
+        raise CannotRun(
+            f"--all-reduce {all_reduce} knows {' and '.join(known)}; leave it at auto for {precision}"
+        )
     problem = _undivided(model, ranks)
     if problem is not None:
         fewer = next(size for size in range(ranks - 1, 0, -1) if _undivided(model, size) is None)

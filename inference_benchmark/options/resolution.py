@@ -42,7 +42,11 @@ from inference_benchmark.options.question import check_flags, check_question, re
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.servers import check_servers
 from inference_benchmark.options.training import resolve_training
-from inference_benchmark.options.weight_formats import check_weight_formats, in_formats
+from inference_benchmark.options.weight_formats import (
+    check_format_packages,
+    check_weight_formats,
+    in_formats,
+)
 from inference_benchmark.options.workloads import by_workload
 from inference_benchmark.scenarios import SCENARIOS
 from inference_benchmark.system.address_space import TORCH_BYTES, check_address_space
@@ -114,6 +118,7 @@ def resolve(arguments: Namespace) -> Request:
         if is_part:
             parts.check_implementation(arguments, spec.engine, device)
         check_packages(spec, device, pythons.get(spec.name))
+    check_format_packages(arguments, model, ranks, device)
     check_servers(arguments, specs)
     as_given = {name: getattr(arguments, name) for name in flags_of(Flags)}
     resolved = {

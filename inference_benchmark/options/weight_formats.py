@@ -1,5 +1,6 @@
 """Weights in several formats: a cell for each, and what can be quantised at all. No torch."""
 
+import importlib.util
 from dataclasses import replace
 
 from inference_benchmark.engines.spec import (
@@ -41,8 +42,14 @@ def in_formats(
 
 
 def _check_quantizable(specs: list[ModeSpec], arguments, model: ModelConfig) -> None:
-    if "fp8-dynamic" in arguments.quantize and arguments.precision != "bf16":
-        raise RequestError("--quantize fp8-dynamic needs --precision bf16; fp8 takes any")
+    stored = [QUANTIZED[name] for name in arguments.quantize if name != "none"]
+    other = next((entry for entry in stored if arguments.precision not in entry.base_types), None)
+    if other is not None and arguments.precision in BASE_TYPES:
+        plainer = other.name.split(":")[0].removesuffix("-dynamic")
+        raise RequestError(
+            f"--quantize {other.name} needs --precision {', '.join(other.base_types)}; {plainer} takes "
+            "any"
+        )
     if arguments.precision not in BASE_TYPES:
         raise RequestError(
             f"--precision {arguments.precision} stores the weights in a format of its own: leave out "
@@ -65,6 +72,31 @@ def _check_quantizable(specs: list[ModeSpec], arguments, model: ModelConfig) -> 
             f"--quantize {without[0]} would leave the experts of {model.name} as they are: {names} "
             "store them"
         )
+
+
+def check_format_packages(arguments, model: ModelConfig, ranks: int, device: str) -> None:
+    """Formats of other packages.
+
+    Raises:
+        CannotRun: a package is missing, or it has no kernel for the device or for a matrix.
+    """
+    for name in arguments.quantize:
+        stored = QUANTIZED.get(name)
+        if stored is None or stored.package is None:
+            continue
+        for matrix in model.sharded(ranks).matrices_to_store(arguments.quantize_head):
+            if matrix.rows % stored.rows_of or matrix.columns % stored.columns_of:
+                raise CannotRun(
+                    f"--quantize {name} needs rows of a multiple of {stored.columns_of} weights and a "
+                    f"multiple of {stored.rows_of} rows: {model.name} has a matrix of {matrix.rows} "
+                    f"rows of {matrix.columns}"
+                )
+        if stored.needs_gpu and device == "cpu":
+            raise CannotRun(f"--quantize {name} needs a CUDA GPU")
+        if importlib.util.find_spec(stored.package) is None:
+            raise CannotRun(
+                f"--quantize {name} needs the package {stored.package}: pip install {stored.package}"
+            )
 
 
 def _stores_experts(name: str) -> bool:

@@ -21,6 +21,7 @@ import torch
 
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.sharding import Shard
+from inference_benchmark.parallel.shared_sums import SHARED_SIZES
 from inference_benchmark.system import signals
 
 # How long a rank waits for the others at the start, and for their messages in a timed step.
@@ -52,7 +53,9 @@ class Ranks:
 
     shard = Shard()
     local_size = 1
-    one_shot = False
+    # Kernels that sum over ranks without NCCL, as far as they work here, and why they do not.
+    shared_sums: frozenset[str] = frozenset()
+    no_shared_sums: str | None = None
 
     @property
     def size(self) -> int:
@@ -100,10 +103,9 @@ class Ranks:
 class Group(Ranks):
     """One of several ranks, with the process group of torch.distributed."""
 
-    def __init__(self, shard: Shard, local_size: int, one_shot: bool, control) -> None:
+    def __init__(self, shard: Shard, local_size: int, control) -> None:
         self.shard = shard
         self.local_size = local_size
-        self.one_shot = one_shot
         self._control = control
         self._interrupted = False
 
@@ -174,10 +176,10 @@ def describe_rank(gpu: dict | None) -> dict:
 def join(size: int, device: str, all_reduce: str) -> Iterator[Ranks]:
     """The ranks of this session, `size` of them as torchrun says; one needs no group.
 
-    all_reduce: "auto", "nccl" or "one_shot"; auto takes one_shot where it works.
+    all_reduce: "auto", "nccl", or a kernel over shared memory, which auto has where it works.
 
     Raises:
-        CannotRun: fewer GPUs than ranks, ranks that do not appear, or no one_shot here.
+        CannotRun: fewer GPUs than ranks, ranks that do not appear, or not the kernel that is asked.
     """
     if size == 1:
         with signals.raised():
@@ -197,8 +199,8 @@ def join(size: int, device: str, all_reduce: str) -> Iterator[Ranks]:
     except (RuntimeError, ValueError) as error:
         raise CannotRun(f"the {size} ranks could not meet: {error}") from None
     shard = Shard(dist.get_rank(), size)
-    group = Group(shard, local_size, False, control)
-    group.one_shot = _set_up_one_shot(group, device, all_reduce)
+    group = Group(shard, local_size, control)
+    _share_memory(group, device, all_reduce)
     with signals.passed_to(group.interrupt):
         yield group
     # After an error the process ends as it is: taking the group down waits for the other ranks.
@@ -222,29 +224,31 @@ def _own_device(device: str, local_rank: int, local_size: int) -> torch.device |
     return torch.device("cuda", local_rank)
 
 
-def _set_up_one_shot(group: Group, device: str, wanted: str) -> bool:
-    """Whether all ranks can use it."""
+def _share_memory(group: Group, device: str, wanted: str) -> None:
+    """What the group can use of the kernels that are wanted: the same on all ranks."""
     from inference_benchmark.parallel import collectives
 
     if wanted == "nccl" or device != "cuda":
-        return False
+        return
     problem = None
-    if group.num_nodes > 1 or group.size not in collectives.ONE_SHOT_SIZES:
-        problem = f"it needs {collectives.ONE_SHOT_SIZES} GPUs of one host"
+    if group.num_nodes > 1 or group.size not in SHARED_SIZES:
+        problem = f"it needs {', '.join(map(str, SHARED_SIZES))} GPUs of one host"
     elif not all(group.all_gather(_reaches_all_peers(group.local_size))):
         problem = "these GPUs can't read each other's memory"
     else:
+        names = ("one_shot",) if wanted == "auto" else (wanted,)
         try:
-            collectives.enable_one_shot()
+            collectives.share_memory(names)
         except (RuntimeError, ImportError, AttributeError) as error:
             problem = str(error).splitlines()[0]
         problem = next(filter(None, group.all_gather(problem)), None)
     if problem is None:
-        return True
-    collectives.disable_one_shot()
-    if wanted == "one_shot":
-        raise CannotRun(f"--all-reduce one_shot: {problem}")
-    return False
+        group.shared_sums = frozenset(names)
+        return
+    collectives.disable_shared_memory()
+    if wanted != "auto":
+        raise CannotRun(f"--all-reduce {wanted}: {problem}")
+    group.no_shared_sums = problem
 
 
 def _reaches_all_peers(local_size: int) -> bool:

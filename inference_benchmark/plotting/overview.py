@@ -13,6 +13,7 @@ from inference_benchmark.reporting.figures import (
     rate_of,
     reached,
     runs,
+    shown_unit,
     speedup_of,
     summary_of,
     value_text,
@@ -27,7 +28,7 @@ def overview_table(subject: Subject, caption: str) -> Table:
     """A row per cell: headline metrics with intervals, limits, rates, speed-up, verdict."""
     headers = ["cell", "runs"]
     for metric in subject.headlines:
-        unit = " ms" if metric["unit"] == "s" else ""
+        unit = f" {shown_unit(metric)}".rstrip()
         headers += [f"{metric['title']}{unit}", "95 % from", "to", f"limit{unit}", "reached"]
     headers += [declared["title"] for declared in headline_rates(subject.workload)]
     main = subject.main

@@ -1,6 +1,12 @@
 """What is printed before anything is measured: the model, the GPU, and what physics allows."""
 
-from inference_benchmark.reporting.figures import bases, headlines, limit_of, value_text
+from inference_benchmark.reporting.figures import (
+    bases,
+    headlines,
+    limit_of,
+    shown_unit,
+    value_text,
+)
 from inference_benchmark.reporting.labels import batch_and_depth, compact, depths, joined
 from inference_benchmark.reporting.layout import pairs, table
 from inference_benchmark.reporting.reading import printable, to_version_2
@@ -155,7 +161,7 @@ def _limit_row(result: dict, cell: dict) -> tuple[str, str]:
 def _limit_times(result: dict, cell: dict) -> str:
     """TTFT 17.77 ms, TBOT 3.429 ms."""
     times = [
-        f"{metric['title']} {value_text(limit, metric)} ms"
+        f"{metric['title']} {value_text(limit, metric)} {shown_unit(metric)}"
         for metric in headlines(result["workload"])
         if (limit := limit_of(cell, metric["name"])) is not None
     ]

@@ -7,6 +7,7 @@ from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent
 
 _BUSY = "_busy_share"
 _STEPS = {"decode": "decode step"}
+_MOSTLY = 0.5
 
 
 def explain(cell: dict) -> str:
@@ -99,7 +100,20 @@ def what_bounds(cell: dict) -> str | None:
     metric = ((cell["profile"] or {}).get(phase) or {}).get("metric")
     resource_name = (bound or {}).get(metric)
     resource = f"the GPU's {resource_name}" if resource_name else "the GPU"
-    return f"{phase} is bound by {resource}: busy {busy} of a step's time"
+    return f"{phase} is bound by {resource}: busy {busy} of a step's time{_power(cell)}"
+
+
+def _power(cell: dict) -> str:
+    """At the power limit fewer instructions are what gains speed, whatever else a step is bound by."""
+    state = cell["gpu_state"] or {}
+    share = (state.get("throttled_share") or {}).get("software_power_cap") or 0.0
+    clock_hz = (state.get("sm_clock_hz") or {}).get("median")
+    if share < _MOSTLY or clock_hz is None or state.get("power_limit_w") is None:
+        return ""
+    return (
+        f"; at the power limit of {state['power_limit_w']:.0f} W for {percent(share)} of the time, "
+        f"SM clock {clock_hz / 1e6:,.0f} MHz"
+    )
 
 
 def _repeated_phase(host: dict) -> str:

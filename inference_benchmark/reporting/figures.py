@@ -7,7 +7,7 @@ answers every question about its speed with None.
 from collections.abc import Sequence
 from typing import Any
 
-from inference_benchmark.reporting.units import milliseconds, significant, with_interval
+from inference_benchmark.reporting.units import UNKNOWN, significant, with_interval
 
 _WITH_A_SPEED = ("ok", "partial")
 
@@ -20,6 +20,10 @@ def is_sound(cell: dict) -> bool:
 
 def has_times(cell: dict) -> bool:
     return is_sound(cell) and bool(cell["summary"] and cell["summary"]["n"])
+
+
+def is_suspect(cell: dict) -> bool:
+    return bool(cell["validity"]) and cell["validity"]["verdict"] == "suspect"
 
 
 def runs(cell: dict) -> int:
@@ -106,18 +110,35 @@ def bases(cells: Sequence[dict]) -> list[str]:
     return sorted({cell["limit"]["basis"] for cell in cells if cell["limit"]})
 
 
+# Of parts of a layer, whose times are kernels'.
+_OF_KERNELS = ("graph_s", "attention_s", "ffn_s", "layer_s")
+
+
+def shown_unit(metric: dict) -> str:
+    """Of a time ms, of kernels' us; of anything else its own."""
+    if metric["unit"] != "s":
+        return metric["unit"]
+    return "us" if metric["name"] in _OF_KERNELS else "ms"
+
+
+def titled_unit(metric: dict) -> str:
+    """TTFT ms: the head of a column."""
+    return f"{metric['title']} {shown_unit(metric)}".rstrip()
+
+
+def _scale(metric: dict) -> float:
+    return {"ms": 1e3, "us": 1e6}.get(shown_unit(metric), 1.0)
+
+
 def value_text(value: float | None, metric: dict) -> str:
-    """Times in ms."""
-    if metric["unit"] == "s" or value is None:
-        return milliseconds(value)
-    return significant(value)
+    """In the unit that is shown."""
+    return UNKNOWN if value is None else significant(value * _scale(metric))
 
 
 def measured_text(cell: dict, metric: dict) -> str:
     """The median with its 95 % interval: 3.923±0.001; alone where the runs are too few for one."""
     summary = summary_of(cell, metric["name"])
-    scale = 1e3 if metric["unit"] == "s" else 1.0
-    return with_interval(summary.get("median"), summary.get("median_ci95"), scale)
+    return with_interval(summary.get("median"), summary.get("median_ci95"), _scale(metric))
 
 
 def is_smoke(result: dict) -> bool:

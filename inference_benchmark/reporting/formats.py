@@ -17,6 +17,7 @@ from inference_benchmark.reporting.figures import (
     runs,
     speedup_of,
     summary_of,
+    titled_unit,
     verdict_words,
 )
 from inference_benchmark.reporting.labels import context_depth, model_label, variant
@@ -58,7 +59,7 @@ def as_markdown(result: dict) -> str:
     """The summary as a table, and under it what has to be said about it."""
     workload, cells = result["workload"], result["cells"]
     main = main_metric(workload, cells)
-    headers = ["cell", *(f"{metric['title']} ms" for metric in headlines(workload))]
+    headers = ["cell", *(titled_unit(metric) for metric in headlines(workload))]
     headers += [f"limit, of {main['title']}" if main else "limit"]
     headers += [declared["title"] for declared in headline_rates(workload)]
     headers += [*accuracy_headers(cells), "speed-up", "n", "verdict"]

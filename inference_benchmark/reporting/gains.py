@@ -17,8 +17,8 @@ def gains_table(results: Sequence[dict]) -> str:
     if not rows:
         return ""
     first = _implementation(results[0]["cells"][0])
-    headers = ["cell", "of", "speed-up", "95%", "time saved", "", "MB saved", "memory saved"]
-    title = f"against {first or DEFAULT} in the same mode; memory: peak"
+    headers = ["cell", "of", "speed-up", "95%", "saved", "", "MB saved", "%"]
+    title = f"against {first or DEFAULT} in the same mode; saved: of the time; MB: of peak memory"
     return titled(title, rows, headers, {})
 
 
@@ -48,7 +48,7 @@ def _rows(result: dict, cell: dict) -> list[list[str]]:
                 cell["label"],
                 metric["title"],
                 f"{gain['ratio']:.3f}x",
-                UNKNOWN if interval is None else f"{interval[0]:.3f} .. {interval[1]:.3f}",
+                UNKNOWN if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}",
                 f"{(1 - 1 / gain['ratio']) * 100:.1f}%",
                 gain["verdict"],
                 UNKNOWN if saved is None else f"{saved / _MB:,.0f}",

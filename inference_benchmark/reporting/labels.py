@@ -31,6 +31,11 @@ def context_depth(cell: dict) -> int | None:
     return cell["name"].get("context_depth")
 
 
+def compile_scope(config: dict, cell: dict) -> str | None:
+    """What is compiled as one function: layer, model or step; None where nothing is."""
+    return config.get("compile_scope") if (cell["options"] or {}).get("compiler") else None
+
+
 def batch_and_depth(cell: dict) -> str:
     """b1, or b1 4L: a label without its mode."""
     return f"{batch_and_length(cell)} {cell['name']['depth'] or ''}".rstrip()

@@ -6,6 +6,7 @@ from inference_benchmark.reporting.figures import (
     limit_of,
     reached,
     share_of,
+    shown_unit,
     summary_of,
     value_text,
 )
@@ -22,8 +23,9 @@ def latency_table(result: dict, cell: dict) -> str:
             for percentiles in cell["summary"]["steps"].values()
             if percentiles
         ]
-    headers = ["ms", "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
-    return titled(_latency_title(cell), rows, [*headers, "datasheet", "%"], {})
+    unit = shown_unit(result["workload"]["metrics"][0])
+    headers = [unit, "median", "mean", "std", "min", "max", "p95", "p99", "limit", "%"]
+    return titled(_latency_title(cell), rows, [*headers, "sheet", "%"], {})
 
 
 def _latency_title(cell: dict) -> str:
@@ -31,7 +33,7 @@ def _latency_title(cell: dict) -> str:
     title = f"latency of {cell['label']}"
     if cell["limit"] is None:
         return title
-    datasheet = "; datasheet: that of the datasheet" if "datasheet" in cell["limit"] else ""
+    datasheet = "; sheet: that of the datasheet" if "datasheet" in cell["limit"] else ""
     return f"{title}, limit: {cell['limit']['basis']}{datasheet}"
 
 

@@ -11,6 +11,7 @@ WIDTH = TERMINAL - 1
 _GAP = 2  # columns between columns of a table
 _NARROW_GAP = 1
 _LABEL_WIDTH = 20  # of broken labels, at least
+_LEAST_LABEL_WIDTH = 14  # where the other columns are as narrow as they can be
 # Where a label may be broken: before " ", "+", "@" and "[", and behind ":" and ",".
 _LABEL_BREAK = re.compile(r"(?<=[:,])|(?=[ +@[])")
 _tabulate.MIN_PADDING = 0  # by default headers are padded by two columns each
@@ -93,7 +94,7 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
         room = TERMINAL - gaps - sum(taken)
         if room >= _LABEL_WIDTH:
             break
-    return table(rows, headers, [max(_LABEL_WIDTH, room), *limits], gap=_NARROW_GAP)
+    return table(rows, headers, [max(_LEAST_LABEL_WIDTH, room), *limits], gap=_NARROW_GAP)
 
 
 def _longest_word(rows: Rows, headers: Sequence[str], name: str) -> int | None:

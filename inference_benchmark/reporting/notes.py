@@ -16,6 +16,8 @@ from inference_benchmark.statistics.stopping import stop_words
 _PER_GPU = "per_gpu_tokens_per_s"
 _MORE_LIMITS = {"datasheet": "; --measure-ceilings adds the limit of what this GPU reaches"}
 
+_ALIKE = 4  # lines of reasons with one remedy
+
 
 def reasons(cells: list[dict]) -> list[str]:
     """Why a result is not simply valid, and what to do about it; each reason and remedy once."""
@@ -25,17 +27,24 @@ def reasons(cells: list[dict]) -> list[str]:
             by_remedy.setdefault(remedy, []).append((cell, message))
     lines = []
     for remedy, problems in by_remedy.items():
-        *others, last = _said(problems, cells)
+        *others, last = _said(problems, cells, most=_ALIKE if remedy else None)
         lines += [*others, f"{last} {remedy}".rstrip()]
     return lines
 
 
-def _said(problems: list[tuple[dict, str]], cells: list[dict]) -> list[str]:
-    """What is said of several cells alike as one line: who, and what."""
+def _said(
+    problems: list[tuple[dict, str]], cells: list[dict], most: int | None = None
+) -> list[str]:
+    """What is said of several cells alike as one line: who, and what. Of texts that share a remedy,
+    and differ in their numbers mostly, at most so many, and who else."""
     concerned: dict[str, list[dict]] = {}
     for cell, text in problems:
         concerned.setdefault(text, []).append(cell)
-    return [f"{joined(who, cells)}: {text}" for text, who in concerned.items()]
+    lines = [f"{joined(who, cells)}: {text}" for text, who in concerned.items()]
+    if most is None or len(lines) <= most:
+        return lines
+    others = {id(cell): cell for who in list(concerned.values())[most - 1 :] for cell in who}
+    return [*lines[: most - 1], f"likewise, see the file: {joined(list(others.values()))}."]
 
 
 def _problems(cell: dict) -> list[tuple[str, str]]:

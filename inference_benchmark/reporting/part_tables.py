@@ -1,6 +1,12 @@
 """Tables of a session that timed a part of a layer: every cell's times in a row, and its memory."""
 
-from inference_benchmark.reporting.figures import main_metric, named, summary_of, value_text
+from inference_benchmark.reporting.figures import (
+    main_metric,
+    named,
+    shown_unit,
+    summary_of,
+    value_text,
+)
 from inference_benchmark.reporting.summary import titled
 from inference_benchmark.reporting.units import megabytes, percent
 
@@ -26,7 +32,7 @@ def _times(result: dict, cells: list[dict]) -> str:
         ]
         for cell in cells
     ]
-    return titled(f"{main['title']}, ms", rows, ["cell", *_STATISTICS], {})
+    return titled(f"{main['title']}, {shown_unit(main)}", rows, ["cell", *_STATISTICS], {})
 
 
 def _memory(result: dict, cells: list[dict]) -> str:

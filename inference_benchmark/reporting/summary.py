@@ -20,6 +20,7 @@ from inference_benchmark.reporting.figures import (
     rate_of,
     reached,
     runs,
+    shown_unit,
     speedup_of,
     verdict_text,
 )
@@ -60,13 +61,12 @@ def summary_table(result: dict) -> str:
 
 def _title(workload: dict, cells: list[dict], main: dict | None, counts: set[int]) -> str:
     of_runs = f" of {max(counts)} runs" if len(counts) == 1 and max(counts) > 1 else ""
-    times = [
-        metric["title"]
-        for metric in headlines(workload)
-        if metric["unit"] == "s" and any(median(cell, metric["name"]) for cell in cells)
-    ]
+    times: dict[str, list[str]] = {}
+    for metric in headlines(workload):
+        if metric["unit"] == "s" and any(median(cell, metric["name"]) for cell in cells):
+            times.setdefault(shown_unit(metric), []).append(metric["title"])
     title = f"summary (medians ±95%{of_runs})"
-    title += f", {', '.join(times)} in ms" if times else ""
+    title += "".join(f", {', '.join(titles)} in {unit}" for unit, titles in times.items())
     if main is not None and any(reached(cell, main) for cell in cells):
         title += f", limit: {' and '.join(bases(cells))}, of {main['title']}"
     return title
@@ -113,7 +113,7 @@ def _line(cell: dict, workload: dict, verdict: str) -> str:
         return f"{cell['label']}: {verdict}"
     known = [m for m in headlines(workload) if median(cell, m["name"]) is not None]
     times = ", ".join(f"{metric['title']} {measured_text(cell, metric)}" for metric in known)
-    unit = " ms" if known and known[-1]["unit"] == "s" else ""
+    unit = f" {shown_unit(known[-1])}" if known and known[-1]["unit"] == "s" else ""
     rates = [
         f"{rate(rate_of(cell, declared['name']))} {declared['title']}"
         for declared in headline_rates(workload)

@@ -9,6 +9,7 @@ from inference_benchmark.reporting.figures import (
     measured_text,
     rate_of,
     runs,
+    titled_unit,
     verdict_text,
 )
 from inference_benchmark.reporting.labels import session_label
@@ -30,7 +31,7 @@ def sweep_table(results: Sequence[dict]) -> str:
 def _table(results: Sequence[dict]) -> str:
     workload = results[0]["workload"]
     headers = ["model", "work", "precision", "cell"]
-    headers += [f"{metric['title']} ms" for metric in headlines(workload)]
+    headers += [titled_unit(metric) for metric in headlines(workload)]
     headers += [declared["title"] for declared in headline_rates(workload)]
     rows = [_row(result, cell) for result in results for cell in result["cells"]]
     columns = list(zip([*headers, "n", "verdict"], *rows, strict=True))

@@ -16,6 +16,7 @@ from inference_benchmark.reporting.figures import (
     of_summary,
     rate_of,
     summary_of,
+    titled_unit,
     value_text,
 )
 from inference_benchmark.reporting.gains import gains_table
@@ -167,7 +168,7 @@ def _operating_points(result: dict, cells: list[dict]) -> str:
         for cell in cells
     ]
     headers = ["cell", *(names[name] for name in rates)]
-    headers += [f"{metric['title']} ms" for metric in first]
+    headers += [titled_unit(metric) for metric in first]
     return titled("operating points", rows, [*headers, _cost_title(cells)], _WIDTHS)
 
 
@@ -264,7 +265,7 @@ def _variance(result: dict, cells: list[dict]) -> str:
         [
             cell["label"],
             *(
-                UNKNOWN if (std := _spread(cell, declared)) is None else significant(std)
+                UNKNOWN if (std := _spread(cell, declared)) is None else significant(std, 3)
                 for declared in rates
             ),
             *(value_text(summary_of(cell, m["name"]).get("std"), m) for m in shown),
@@ -273,9 +274,11 @@ def _variance(result: dict, cells: list[dict]) -> str:
         for cell in cells
     ]
     headers = ["cell", *(_rate_title(declared) for declared in rates)]
-    headers += [f"{metric['title']} ms" for metric in shown]
-    headers += [f"{main['title']} median 95% ms"] if main else []
-    return titled("variance, standard deviation over runs", rows, headers, _WIDTHS)
+    headers += [titled_unit(metric) for metric in shown]
+    headers += ["median 95%"] if main else []
+    title = "variance, standard deviation over runs"
+    title += f"; median of {titled_unit(main)}" if main else ""
+    return titled(title, rows, headers, _WIDTHS)
 
 
 def _rate_title(declared: dict) -> str:

@@ -2,11 +2,24 @@
 
 from collections.abc import Sequence
 
-from inference_benchmark.reporting.figures import has_times
+from inference_benchmark.reporting.figures import has_times, rate_of
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.gains import gains_table
-from inference_benchmark.reporting.labels import model_label, variant
-from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, gigabytes, seconds
+from inference_benchmark.reporting.labels import compile_scope, model_label, variant
+from inference_benchmark.reporting.units import (
+    NOTHING_PUBLISHED,
+    UNKNOWN,
+    gigabytes,
+    rate,
+    seconds,
+)
+
+_COMPILED = {
+    None: "nothing",
+    "layer": "each kind of layer",
+    "model": "the forward",
+    "step": "the step with its choice of the token",
+}
 
 
 def training_costs(results: Sequence[dict]) -> str:
@@ -34,6 +47,27 @@ def training_costs(results: Sequence[dict]) -> str:
 def _count(cell: dict, name: str) -> str:
     count = cell["cold_start"].get(name)
     return UNKNOWN if count is None else f"{count:.0f}"
+
+
+def whole_steps(results: Sequence[dict]) -> str:
+    """How much of a step was compiled as one function, beside speed and memory."""
+    rows = [
+        [
+            model_label(result["config"], cell),
+            variant(cell),
+            _COMPILED[compile_scope(result["config"], cell)],
+            rate(rate_of(cell, "decode_tokens_per_s")),
+            gigabytes(cell["memory"].get("peak_allocated_bytes")),
+            seconds(cell["cold_start"].get("compile_decode_s")),
+        ]
+        for result in results
+        for cell in result["cells"]
+        if has_times(cell) and cell["cold_start"] is not None
+    ]
+    if not rows:
+        return NOTHING_PUBLISHED
+    headers = ["model", "mode", "compiled as one", "decode tok/s", "peak GB", "first step s"]
+    return markdown(headers, rows)
 
 
 def training_errors(results: Sequence[dict]) -> str:

@@ -1,11 +1,14 @@
 """From a request to the cells of a session, with the kernels that each of them uses. No torch."""
 
+from collections.abc import Collection
+
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec, parse_options
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
+from inference_benchmark.parallel.shared_sums import SHARED_SUMS
 from inference_benchmark.session.plan import CellPlan
 from inference_benchmark.workloads import WORKLOADS
 from inference_benchmark.workloads.base import Workload
@@ -32,14 +35,16 @@ def context_length(request: Request) -> int:
     )
 
 
-def plan_cells(request: Request, one_shot: bool = False) -> list[list[CellPlan]]:
+def plan_cells(
+    request: Request, shared_sums: Collection[str] = SHARED_SUMS
+) -> list[list[CellPlan]]:
     """The cells of each input length, batch size and context, one per mode and depth of the model.
 
-    one_shot: whether the ranks can use PyTorch's all-reduce for small messages.
+    shared_sums: by which of these kernels the ranks can sum small messages.
     """
     return [
         [
-            _plan_cell(request, workload, batch_size, spec, model, implementation, one_shot)
+            _plan_cell(request, workload, batch_size, spec, model, implementation, shared_sums)
             for implementation in request.implementations
             for spec in request.specs
             for model in request.measured_models
@@ -56,13 +61,13 @@ def _plan_cell(
     spec: ModeSpec,
     model: ModelConfig,
     implementation: Implementation,
-    one_shot: bool,
+    shared_sums: Collection[str],
 ) -> CellPlan:
     kernels, choices = KernelConfig(), ()
     if implementation.is_default and workload.training is None:  # others have no such choice
-        kernels = choose_kernels(request, spec, one_shot)
-        named = named_kernels(request.model, spec, request.device)
-        choices = _choices(kernels, named)
+        kernels = choose_kernels(request, spec, shared_sums)
+        named = named_kernels(request.model, spec, request.device, request.tensor_parallel)
+        choices = _choices(kernels, named, all_reduce_asked=request.all_reduce != "auto")
     options = _compile_options(request, spec)
     choices += tuple(f"{name}={value}".lower() for name, value in options)
     engine = EnginePlan(
@@ -101,31 +106,44 @@ def _plan_cell(
     )
 
 
-def named_kernels(model: ModelConfig, spec: ModeSpec, device: str) -> KernelConfig:
+def named_kernels(
+    model: ModelConfig, spec: ModeSpec, device: str, num_ranks: int = 1
+) -> KernelConfig:
     """What a mode's name stands for: PyTorch alone, or with +kernels ours, as far as they serve the
     model. Where an executor replaces PyTorch's linear layers, it has to find these."""
+    all_reduce = _named_all_reduce(spec) if num_ranks > 1 else "none"
     if not spec.kernels:
         can_choose = device != "cpu" and model.caches_heads and not spec.is_plain
-        return KernelConfig(attention=spec.engine.shipped_attention if can_choose else "sdpa")
+        attention = spec.engine.shipped_attention if can_choose else "sdpa"
+        return KernelConfig(attention, all_reduce=all_reduce)
     return KernelConfig(
         attention="flash_decode" if model.supports_flash_decode else "sdpa",
         linear="gemv" if spec.weight_format is None else "torch",
+        all_reduce=all_reduce,
     )
 
 
-def choose_kernels(request: Request, spec: ModeSpec, one_shot: bool = False) -> KernelConfig:
-    """What the mode's name stands for, but for what --attention and --linear ask.
+def _named_all_reduce(spec: ModeSpec) -> str:
+    """Small messages by PyTorch's kernel, in plain eager as PyTorch sums unasked. Ours has not run on
+    several GPUs yet, so it has to be asked for."""
+    return "nccl" if spec.is_plain else "one_shot"
+
+
+def choose_kernels(
+    request: Request, spec: ModeSpec, shared_sums: Collection[str] = SHARED_SUMS
+) -> KernelConfig:
+    """What the mode's name stands for, but for what --attention, --linear and --all-reduce ask.
 
     Experts, linear layers as well, follow the choice for these.
     The choice is the full model's at every depth: what is estimated has one set of kernels.
     """
-    named = named_kernels(request.model, spec, request.device)
+    named = named_kernels(request.model, spec, request.device, request.tensor_parallel)
     linear = named.linear if request.linear == "auto" else request.linear
     return KernelConfig(
         named.attention if request.attention == "auto" else request.attention,
         linear,
         experts="fused" if linear == "gemv" else "grouped",
-        all_reduce=_choose_all_reduce(request, spec.is_plain, one_shot),
+        all_reduce=_choose_all_reduce(request, named, shared_sums),
     )
 
 
@@ -133,18 +151,22 @@ def _compile_options(request: Request, spec: ModeSpec) -> tuple:
     return parse_options(request.thunder_options) if spec.engine.takes_executors else ()
 
 
-def _choices(kernels: KernelConfig, named: KernelConfig) -> tuple[str, ...]:
+def _choices(kernels: KernelConfig, named: KernelConfig, all_reduce_asked: bool) -> tuple[str, ...]:
     """Where the kernels are others than the mode's name says, for the label."""
     attention = () if kernels.attention == named.attention else (kernels.attention,)
     linear = "torch linear" if kernels.linear == "torch" else kernels.linear
-    return attention + (() if kernels.linear == named.linear else (linear,))
+    sums = named.all_reduce, kernels.all_reduce
+    is_shipped = sums == ("one_shot", "nccl") and not all_reduce_asked  # both are PyTorch's
+    is_named = is_shipped or sums[0] == sums[1]
+    all_reduce = () if is_named else (kernels.all_reduce,)
+    return attention + (() if kernels.linear == named.linear else (linear,)) + all_reduce
 
 
-def _choose_all_reduce(request: Request, is_plain: bool, one_shot: bool) -> str:
-    if request.tensor_parallel == 1:
-        return "none"
-    wanted = request.all_reduce
-    if wanted == "auto":
-        has_kernel = one_shot and request.precision != "fp16"
-        return "one_shot" if has_kernel and not is_plain else "nccl"
-    return wanted
+def _choose_all_reduce(request: Request, named: KernelConfig, shared_sums: Collection[str]) -> str:
+    """What was asked for; else NCCL where PyTorch's kernel does not work."""
+    if request.tensor_parallel > 1 and request.all_reduce != "auto":
+        return request.all_reduce
+    name = named.all_reduce
+    if name not in SHARED_SUMS or (name in shared_sums and request.precision in SHARED_SUMS[name]):
+        return name
+    return "nccl"

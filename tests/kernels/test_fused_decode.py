@@ -213,8 +213,9 @@ def test_interpreted_norms(
 ) -> None:
     inputs = vectors_and_matrix(out_features, in_features, dtype)
     check_norm(name, _LAUNCHES[name], inputs)
-    plan = norm_module.Plan(rows=4, columns=512, num_warps=4)
-    check_norm(name, lambda *given: _LAUNCHES[name](*given, plan), inputs)
+    for pairs, columns in ((2, 512), (4, 1024)):
+        plan = norm_module.Plan(1, pairs, columns, num_warps=4)
+        check_norm(name, lambda *given, plan=plan: _LAUNCHES[name](*given, plan), inputs)
 
 
 class TestInterpreter:
@@ -261,6 +262,16 @@ class TestOnGpu:
         poisoned_memory: None,
     ) -> None:
         check_norm(name, _OPERATORS[name], vectors_and_matrix(out_features, in_features, dtype))
+
+    @pytest.mark.parametrize("name", list(_OPERATORS))
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_norms_on_the_matrix_units(
+        self, dtype: torch.dtype, name: str, poisoned_memory: None
+    ) -> None:
+        plan = norm_module.Plan(1, 4, 1024, 4, matrix_units=True)
+        for shape in ((6144, 4096), (34, 1376)):
+            inputs = vectors_and_matrix(*shape, dtype)
+            check_norm(name, lambda *given: _LAUNCHES[name](*given, plan), inputs)
 
     def test_one_graph_serves_every_position(self, poisoned_memory: None) -> None:
         case = Case(1, 8, 4, 128, 300, (0, 1, 63, 64, 298, 299, 7), torch.bfloat16)

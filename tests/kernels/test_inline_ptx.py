@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from inference_benchmark.kernels import integer_gemv, packed_words
+from inference_benchmark.kernels import integer_gemv, nf4_gemv, packed_words
+from inference_benchmark.kernels.nf4_levels import LEVELS, UNIT, ZERO, byte_tables
 
 MASK = 0xFFFFFFFF
 
@@ -39,14 +40,31 @@ def dp4a(kinds: list[str], a: int, b: int, c: int) -> int:
 
 
 def prmt(a: int, b: int, selector: int) -> int:
-    """Each of the last four hexadecimal digits of the selector, 0 to 7, names a byte of b:a."""
-    stored = b << 32 | a
-    return sum((stored >> 8 * (selector >> 4 * i & 7) & 255) << 8 * i for i in range(4))
+    """Each of the last four hexadecimal digits of the selector names a byte of b:a by three bits; with
+    the fourth one set it is the byte's sign, eight times."""
+    total = 0
+    for place in range(4):
+        digit = selector >> 4 * place & 15
+        byte = (b << 32 | a) >> 8 * (digit & 7) & 255
+        total |= (byte if digit < 8 else 255 * (byte >> 7)) << 8 * place
+    return total
+
+
+OPERATIONS = {
+    "mov": lambda a: a,
+    "and": lambda a, b: a & b,
+    "xor": lambda a, b: a ^ b,
+    "add": lambda a, b: a + b,
+    "shr": lambda a, b: a >> b,
+    "shl": lambda a, b: a << b,
+    "prmt": prmt,
+}
 
 
 def carry_out(text: str, operands: list[int]) -> int:
     """$0, where $1 and on are operands."""
     values = {f"${index + 1}": value for index, value in enumerate(operands)}
+    values["%laneid"] = 31
 
     def read(name: str) -> int:
         return values[name] if name in values else int(name, 0)
@@ -58,13 +76,8 @@ def carry_out(text: str, operands: list[int]) -> int:
         target, *sources = arguments
         operation, *kinds = name.split(".")
         given = [read(source) for source in sources]
-        values[target] = MASK & {
-            "and": lambda a, b: a & b,
-            "shr": lambda a, b: a >> b,
-            "shl": lambda a, b: a << b,
-            "dp4a": lambda a, b, c, kinds=kinds: dp4a(kinds, a, b, c),
-            "prmt": prmt,
-        }[operation](*given)
+        value = dp4a(kinds, *given) if operation == "dp4a" else OPERATIONS[operation](*given)
+        values[target] = MASK & value
     return values["$0"]
 
 
@@ -94,4 +107,30 @@ def test_bytes_at_a_place_of_both_halves() -> None:
     text = next(text for text in asm_texts(packed_words) if "prmt" in text)
     for place in (0, 1):
         for word in (0x12345678, 0xFEDCBA98, MASK, 0x00FF00FF):
-            assert carry_out(text, [word, 0x4240 + 0x101 * place]) == word >> 8 * place & 0x00FF00FF
+            selector = 0x4240 + 0x101 * place
+            assert carry_out(text, [word, selector]) == word >> 8 * place & 0x00FF00FF
+
+
+def as_bytes(values: list[int]) -> int:
+    return sum((value & 255) << 8 * byte for byte, value in enumerate(values))
+
+
+def test_sums_of_levels() -> None:
+    """What is left out is the product of lower halves; a lane's number brings no table out of place."""
+    opaque, text = asm_texts(nf4_gemv)
+    assert carry_out(opaque, [0x403A342D]) == 0x403A342D
+    whole = [ZERO + round(level * UNIT) for level in LEVELS]
+    generator = random.Random(4)
+    for codes in [[code] * 16 for code in range(16)] + [
+        [generator.randrange(16) for _ in range(16)] for _ in range(300)
+    ]:
+        upper = [generator.randint(-128, 127) for _ in range(16)]
+        lower = [generator.randint(-64, 127) for _ in range(16)]
+        words = [generator.getrandbits(16) << 16 for _ in range(4)]  # the other group's
+        for place, code in enumerate(codes):
+            words[place // 4] |= code << 4 * (place % 4)
+        x = [as_bytes(half[at : at + 4]) for half in (upper, lower) for at in range(0, 16, 4)]
+        total = carry_out(text, [*words, *x, *byte_tables()])
+        levels = [whole[code] for code in codes]
+        expected = sum(v * u + (v >> 7) * w for v, u, w in zip(levels, upper, lower, strict=True))
+        assert signed(total, 32) == expected

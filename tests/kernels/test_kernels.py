@@ -243,7 +243,7 @@ def test_kernel_files_import_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
-        "from inference_benchmark.kernels import few_rows_linear, flash_decode, gemv, greedy_token, latent_decode, norm_gemv, rope_cache, rope_decode, routed_experts\n"
+        "from inference_benchmark.kernels import add_norm, few_rows_linear, flash_decode, gemv, greedy_token, latent_decode, norm_gemv, rope_cache, rope_decode, routed_experts\n"
         "print(gemv.gemv(torch.ones(1, 4), torch.ones(3, 4)))\n"
         "from inference_benchmark.model.weight_formats import int4, int8, nf4, fp8\n"
         "for each in (int4, int8, nf4, fp8):\n"
@@ -267,6 +267,14 @@ def test_kernel_files_import_without_triton() -> None:
 def test_plan_fills_the_gpu(pairs: int, cache_length: int, splits: int, tile_tokens: int) -> None:
     plan = choose_plan(pairs, cache_length, 128, 2, H200_MULTIPROCESSORS)
     assert (plan.splits, plan.tile_tokens) == (splits, tile_tokens)
+
+
+def test_attention_beside_other_kernels_keeps_little_shared_memory() -> None:
+    sizes = (128, 2, H200_MULTIPROCESSORS)
+    assert choose_plan(8, 2048, *sizes).num_stages == 3
+    assert choose_plan(8, 2048, *sizes, leaves_l1=True).num_stages == 2
+    assert choose_plan(8, 65536, *sizes, leaves_l1=True).num_stages == 3  # many tiles
+    assert choose_plan(256, 2048, *sizes, leaves_l1=True).num_stages == 3  # one program a pair
 
 
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])

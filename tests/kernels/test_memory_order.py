@@ -13,11 +13,14 @@ import re
 import pytest
 from kernel_checks import starts_interpreter
 
+from inference_benchmark.kernels.add_norm import _add_norm_kernel
 from inference_benchmark.kernels.few_rows_linear import _few_rows_linear_kernel
 from inference_benchmark.kernels.flash_decode import _flash_decode_kernel
 from inference_benchmark.kernels.gemv import _gemv_kernel
 from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
 from inference_benchmark.kernels.norm_gemv import _norm_gemv_kernel
+from inference_benchmark.kernels.peer_words import ptx_that_waits
+from inference_benchmark.kernels.push_all_reduce import _push_all_reduce_kernel
 from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
 
 pytestmark = starts_interpreter
@@ -32,6 +35,9 @@ POINTERS = {
     "places_ptr": "*i32",
     "scale_log2": "fp32",
     "eps": "fp32",
+    "addresses_ptr": "*i64",
+    "calls_ptr": "*i32",
+    "next_ptr": "*i8",
 }
 ATTENTION = {
     "KV_HEADS": 8,
@@ -53,17 +59,50 @@ FEW_ROWS = {
     "AHEAD": 2,
     "STAGES": 3,
 }
-GEMV = {"IN_FEATURES": 2048, "ROWS": 2, "COLUMNS": 1024}
+GEMV = {
+    "IN_FEATURES": 2048,
+    "CHUNKS": 1,
+    "PAIRS": 2,
+    "COLUMNS": 512,
+    "NUM_WARPS": 4,
+    "SWIGLU": False,
+    "UNITS": False,
+    "AHEAD": 2,
+    "PREFETCHED": 0,
+}
+UNITS = GEMV | {
+    "CHUNKS": 4,
+    "PAIRS": 8,
+    "COLUMNS": 32,
+    "SWIGLU": True,
+    "UNITS": True,
+    "PREFETCHED": 1,
+}
+NORM_GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 1024, "SWIGLU": True, "UNITS": True}
+PUSH = {
+    "FEATURES": 1000,
+    "BLOCK": 512,
+    "ROW_WORDS": 512,
+    "MAX_ROWS": 2,
+    "SIZE": 2,
+    "NORM": True,
+    "LINES": 128,
+    "LINE_BYTES": 128,
+    "WAIT": ptx_that_waits(512, 2),
+}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
-# Kernel, constants, and what it may do before it waits: load weights, which nothing writes, or from
-# L2 what an earlier step wrote.
+# Kernel, constants, and what it may do before it waits: load weights or addresses, which nothing
+# writes, or from L2 what an earlier step wrote.
 EARLY = {
     "gemv": (_gemv_kernel, GEMV, {"ld.evict_first"}),
-    "norm_gemv": (_norm_gemv_kernel, GEMV | {"SWIGLU": True}, {"ld.evict_first"}),
+    "gemv_swiglu": (_gemv_kernel, UNITS, {"ld.evict_first", "prefetch"}),
+    "add_norm": (_add_norm_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
+    "norm_gemv": (_norm_gemv_kernel, NORM_GEMV, {"ld.evict_first"}),
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
     "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
+    "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld", "prefetch"}),
 }
 COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
 _MEMORY = re.compile(
@@ -98,7 +137,7 @@ def _short(operation: str) -> str:
         return "wait"
     if operation.startswith("atom"):
         return "count" if "acq_rel" in operation and ".gpu." in operation else "atom"
-    caching = re.search(r"\.cg|evict_first", operation)
+    caching = re.search(r"\.cg|evict_first|relaxed\.sys\.global\.b64", operation)
     how = f".{caching.group().strip('.')}" if caching else ""
     return "bar" if operation == "bar.sync" else re.split(r"\.", operation)[0] + how
 
@@ -122,3 +161,17 @@ def test_what_others_left_is_read_behind_the_counter(name):
     loads = [operation for operation in done[counted:] if operation.startswith("ld")]
     assert loads
     assert set(loads) == {"ld.cg"}
+
+
+def test_ranks_send_before_they_wait_and_count_a_call_when_all_is_there():
+    done = operations("push_all_reduce")
+    words = 512 // (4 * 32)  # of a thread
+    remote = {name: f"{name}.relaxed.sys.global.b64" for name in ("st", "ld")}
+    assert [done.count(operation) for operation in remote.values()] == [2 * words, 2 * words]
+    last_sent = len(done) - 1 - done[::-1].index(remote["st"])
+    waits = done.index(remote["ld"])
+    assert done.index("wait") < done.index("ld.cg") < done.index(remote["st"])
+    assert last_sent < waits
+    # The next call may begin as soon as this one is counted, by a single thread, behind all others.
+    assert done[-2:] == ["bar", "st"]
+    assert "st" not in done[:waits]

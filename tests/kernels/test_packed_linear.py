@@ -27,6 +27,7 @@ from inference_benchmark.kernels import (
     fp8_linear,
     integer_gemv,
     nf4_gemv,
+    nf4_levels,
     packed_words,
 )
 from inference_benchmark.kernels._registration import NAMESPACE
@@ -82,14 +83,12 @@ def check(out: torch.Tensor, x: torch.Tensor, case: Case, roundings: float = 0.0
 def test_interpreted_packed(name: str, rows: int, columns: int, poisoned_memory: None) -> None:
     torch.manual_seed(rows)
     case = Case.of(PACKED[name], rows, columns, torch.float32)
+    # Of bf16's values, whose last bits in fixed point are not as often one as the other.
+    x = x_rows(case, 1, torch.bfloat16).to(torch.float16)
+    kernels, launch = integer_gemv, integer_gemv.launch_integer_gemv
     if name == "nf4":
-        x = x_rows(case, 1, torch.float32)
-        plan = nf4_gemv.Plan(rows=2, tiles=2, num_warps=2, lookup="gather")
-        check(nf4_gemv.launch_nf4_gemv(x, case.packed, plan), x, case)
-    else:
-        x = x_rows(case, 1, torch.float16)
-        plan = integer_gemv.Plan(rows=2, tiles=2, num_warps=2, by_hand=True)
-        check(integer_gemv.launch_integer_gemv(x, case.packed, plan), x, case)
+        kernels, launch = nf4_gemv, nf4_gemv.launch_nf4_gemv
+    check(launch(x, case.packed, kernels.Plan(rows=2, tiles=2, num_warps=2, by_hand=True)), x, case)
     x = x_rows(case, 5, torch.float32)
     plan = few_rows.Plan(rows=16, blocks=2, num_warps=2, num_stages=1, lookup="gather")
     check(few_rows.launch_few_rows(x, case.packed, plan), x, case)
@@ -177,7 +176,10 @@ class TestTranslation:
             "TILES": 2,
             "PROGRAMMATIC": True,
             "BY_HAND": False,
-            "FACTOR": 32767.0,
+            "UNIT": nf4_levels.UNIT,
+            "ZERO": nf4_levels.ZERO,
+            "MEAN_LOWER": nf4_levels.MEAN_LOWER,
+            "TABLES": nf4_levels.byte_tables(),
         }
         kernel = nf4_gemv._nf4_gemv_kernel
         if name != "nf4":
@@ -240,18 +242,28 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
     packed = PackedMatrix("nf4", words, scales, None, *further)
     with pytest.raises(ValueError, match="does not fit rows of 1 blocks of 128 columns"):
         nf4_gemv.launch_nf4_gemv(torch.zeros(1, 129), packed)
-    with pytest.raises(ValueError, match="is not one row"):
-        nf4_gemv.launch_nf4_gemv(torch.zeros(2, 100), packed)
+    for x in (torch.zeros(2, 100, dtype=torch.bfloat16), torch.zeros(1, 100)):
+        with pytest.raises(ValueError, match="is not one row of bf16 or fp16"):
+            nf4_gemv.launch_nf4_gemv(x, packed)
     with pytest.raises(ValueError, match="not one row of 100 values"):
         fp8_linear.launch_fp8_gemv(torch.zeros(2, 100), *fp8.quantize(torch.randn(4, 100)))
 
 
-def test_plans_keep_x_in_registers() -> None:
-    for columns, warps in ((256, 1), (4096, 4), (14336, 16), (53248, 16)):
-        words = torch.empty(4096, -(-columns // 128) * 16, dtype=torch.int32, device="meta")
-        packed = PackedMatrix("int4", words, words)
-        assert integer_gemv.choose_plan(packed).num_warps == warps
-        assert nf4_gemv.choose_plan(4096, columns).num_warps == warps
+@pytest.mark.parametrize(
+    ("name", "plans"),
+    [
+        ("int8", {256: (4, 2, 1), 4096: (4, 2, 8), 14336: (2, 8, 16), 53248: (2, 8, 16)}),
+        ("int4", {256: (16, 1, 1), 4096: (16, 1, 4), 14336: (4, 4, 8), 53248: (4, 4, 16)}),
+        ("int4_zeros", {4096: (16, 1, 4)}),
+        ("nf4", {256: (8, 1, 1), 4096: (8, 1, 4), 14336: (2, 8, 16), 53248: (2, 8, 16)}),
+    ],
+)
+def test_plans_keep_x_in_registers(name, plans: dict[int, tuple[int, int, int]]) -> None:
+    kernels = nf4_gemv if name == "nf4" else integer_gemv
+    for columns, expected in plans.items():
+        words = torch.empty(4096, -(-columns * BITS[name] // 512) * 16, device="meta")
+        plan = kernels.choose_plan(PackedMatrix(name, words, words))
+        assert (plan.rows, plan.tiles, plan.num_warps) == expected
 
 
 # On a GPU.

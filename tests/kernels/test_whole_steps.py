@@ -12,15 +12,17 @@ from mixture_models import SHALLOW_DEEPSEEK
 from step_engines import make_engine
 
 from inference_benchmark.kernels._registration import NAMESPACE
+from inference_benchmark.kernels.add_norm import launch_add_norm
 from inference_benchmark.kernels.few_rows_linear import launch_few_rows_linear
 from inference_benchmark.kernels.flash_decode import launch_flash_decode
-from inference_benchmark.kernels.gemv import launch_gemv
+from inference_benchmark.kernels.gemv import launch_gemv, launch_gemv_swiglu
 from inference_benchmark.kernels.greedy_token import launch_greedy_token
 from inference_benchmark.kernels.group_limited_route import launch_group_limited_route
 from inference_benchmark.kernels.latent_decode import launch_latent_decode
 from inference_benchmark.kernels.norm_gemv import launch_norm_gemv, launch_norm_swiglu
 from inference_benchmark.kernels.rope_cache import launch_rope_and_cache
 from inference_benchmark.kernels.rope_decode import launch_rope_decode
+from inference_benchmark.model import normed
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
@@ -28,9 +30,11 @@ from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 
 LAUNCHES = {
+    "add_norm": launch_add_norm,
     "few_rows_linear": launch_few_rows_linear,
     "flash_decode": launch_flash_decode,
     "gemv": launch_gemv,
+    "gemv_swiglu": launch_gemv_swiglu,
     "greedy_token": launch_greedy_token,
     "group_limited_route": launch_group_limited_route,
     "latent_decode": launch_latent_decode,
@@ -86,14 +90,22 @@ def generate(decoder, batch: int, kernels: KernelConfig) -> tuple[torch.Tensor, 
     ("config", "batch", "expected"),
     [
         (DENSE, 1, "gemv greedy_token norm_gemv norm_swiglu rope_decode rope_and_cache"),
+        (DENSE, 1, "add_norm gemv gemv_swiglu greedy_token rope_decode rope_and_cache"),
         (DENSE, 3, "few_rows_linear greedy_token rope_decode rope_and_cache"),
         (SHALLOW_DEEPSEEK, 3, "few_rows_linear greedy_token group_limited_route latent_decode"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
 def test_interpreted_steps(
-    config: ModelConfig, batch: int, expected: str, launched: dict[str, int], poisoned_memory: None
+    config: ModelConfig,
+    batch: int,
+    expected: str,
+    launched: dict[str, int],
+    poisoned_memory: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if "add_norm" in expected:  # as in a model of more features
+        monkeypatch.setattr(normed, "ONE_KERNEL_UP_TO", 0)
     torch.manual_seed(0)
     decoder = build_decoder(config, "fp32", "cpu", CACHE)
     plain = generate(decoder, batch, KernelConfig())

@@ -7,7 +7,8 @@ from step_engines import make_engine
 from test_checkpoint import llama
 
 from inference_benchmark.kernels.int4_linear import unpack_int4
-from inference_benchmark.kernels.nf4_linear import LEVELS, group_scales, unpack_nf4
+from inference_benchmark.kernels.nf4_levels import LEVELS
+from inference_benchmark.kernels.nf4_linear import group_scales, unpack_nf4
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import CheckpointError, read_model
 from inference_benchmark.model.config import Precision
@@ -39,7 +40,7 @@ MODULES = {
     "fp8": fp8,
     "fp8-dynamic": fp8_dynamic,
 }
-PRECISIONS = [Precision.quantized("bf16", name) for name in QUANTIZED]
+PRECISIONS = [Precision.quantized("bf16", name) for name in MODULES]
 
 
 # Packing, by hand

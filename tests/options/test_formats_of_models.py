@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference_benchmark.errors import CannotRun
+from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.resolution import resolve
 
@@ -36,3 +36,16 @@ def test_experts_are_stored_in_bytes():
     saved = sum(m.count * m.rows * (m.columns - 4) for m in stored)
     for precision in formats:
         assert model.weight_bytes(plain) - model.weight_bytes(precision) == saved
+
+
+def test_what_kernels_of_packages_do_not_take():
+    with pytest.raises(
+        CannotRun, match="multiple of 64 weights .* has a matrix of 512 rows of 1376"
+    ):
+        resolved("--model-name", "llama-tiny", "--quantize", "nf4:bitsandbytes")
+    with pytest.raises(RequestError, match="int4:torchao needs --precision bf16; int4 takes any"):
+        resolved("--model-name", "llama-tiny", "--precision", "fp16", "--quantize", "int4:torchao")
+    with pytest.raises(RequestError, match="fp8-dynamic needs --precision bf16; fp8 takes any"):
+        resolved("--model-name", "llama-tiny", "--precision", "fp16", "--quantize", "fp8-dynamic")
+    with pytest.raises(CannotRun, match="int8:torchao would leave the experts"):
+        resolved("--model-name", "llama4-scout", "--quantize", "int8:torchao")

@@ -22,12 +22,14 @@ from inference_benchmark.errors import CannotRun
         (["--mode", "thunder:cudnn"], "pip install nvidia-cudnn-frontend"),
         (["--mode", "thunder:transformerengine"], "pip install 'transformer-engine[pytorch]'"),
         (["--mode", "thunder:nvfuser"], "pip install nvfuser-cu128-torch210"),
+        (["--device", "cpu", "--quantize", "int8:torchao"], "pip install torchao"),
+        (["--device", "cpu", "--quantize", "int4:torchao"], "int4:torchao needs a CUDA GPU"),
         (["--save-results", "--output-dir", "/proc/nowhere"], "can't be written"),
     ],
 )
 def test_what_this_machine_lacks_is_one_line_and_exit_code_3(capsys, monkeypatch, arguments, words):
     installed = spec.importlib.util.find_spec
-    optional = {"nvfuser", "nvfuser_direct", "cudnn", "transformer_engine"}
+    optional = {"nvfuser", "nvfuser_direct", "cudnn", "transformer_engine", "torchao"}
     monkeypatch.setattr(
         spec.importlib.util, "find_spec", lambda n: None if n in optional else installed(n)
     )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from unittest import mock
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from programs import Program, run_ranks, start_server, start_torchrun
 from step_engines import make_engine
 
 from inference_benchmark import benchmark_inference
+from inference_benchmark.model import normed
 from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
 from inference_benchmark.model.config import ModelConfig, Precision
@@ -27,6 +29,7 @@ from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
+from inference_benchmark.parallel.collectives import push_all_reduce_norm
 from inference_benchmark.parallel.ranks import Group, PeerFailed
 from inference_benchmark.parallel.sharding import Shard
 
@@ -89,9 +92,11 @@ def _as_rank(rank: int, address: str, function, arguments) -> None:
     dist.destroy_process_group()
 
 
-def generate(config: ModelConfig, shard: Shard, all_reduce: str) -> tuple[torch.Tensor, int]:
+def generate(
+    config: ModelConfig, shard: Shard, all_reduce: str, precision: str = "fp32"
+) -> tuple[torch.Tensor, int]:
     """Logits of a prefill and of STEPS greedy steps, and how many parameters there are."""
-    decoder = build_decoder(config, "fp32", "cpu", INPUT + STEPS, seed=3, shard=shard)
+    decoder = build_decoder(config, precision, "cpu", INPUT + STEPS, seed=3, shard=shard)
     kernels = KernelConfig(all_reduce=all_reduce)
     engine = make_engine("eager", decoder, 2, INPUT, INPUT + STEPS, kernels)
     prompt = torch.randint(VOCAB, (2, INPUT), generator=torch.Generator().manual_seed(1))
@@ -116,6 +121,14 @@ def _compare(rank: int) -> None:
         error = (logits - expected).norm(dim=-1) / expected.norm(dim=-1)
         assert float(error.max()) < 1e-5, (name, error)
         assert count == config.sharded(SIZE).parameters, name
+    for name in ("llama", "llama4"):
+        shard = Shard(rank, SIZE)
+        expected, _ = generate(SMALL[name], shard, "nccl", "bf16")
+        with mock.patch.object(normed, "push_all_reduce_norm", wraps=push_all_reduce_norm) as push:
+            pushed, _ = generate(SMALL[name], shard, "push", "bf16")
+        assert torch.equal(pushed, expected), name
+        # before attention, before the feed-forward network and before the head; not for 48 rows
+        assert push.call_count == STEPS * (2 * SMALL[name].num_layers + 1) + 1
 
 
 def test_ranks_give_the_logits_of_one_and_hold_what_was_counted():
@@ -177,7 +190,7 @@ def test_shares_of_a_checkpoint_are_those_of_its_model(tmp_path, name):
 
 
 def _meet(rank: int) -> None:
-    group = Group(Shard(rank, SIZE), SIZE, False, dist.group.WORLD)
+    group = Group(Shard(rank, SIZE), SIZE, dist.group.WORLD)
     assert group.all_gather(rank * 10) == [0, 10]
     assert group.broadcast(rank) == 0
     if rank == 1:
@@ -319,23 +332,43 @@ def test_ctrl_c_saves_what_was_measured(tmp_path):
     assert (cell["stop_reason"], cell["status"]) == ("interrupted", "partial")
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("all_reduce", ["nccl", "auto"])
-def test_the_captured_step_is_right_on_several_gpus(all_reduce):
+def run_on_gpus(program: str, *arguments: str) -> str:
+    """What rank 0 prints."""
     if torch.cuda.device_count() < SIZE:
         pytest.skip(f"needs {SIZE} GPUs")
-    flags = "--model-name llama3.1-8b --num-layers 4 --input-length 200 --output-length 40 "
-    flags += "--mode eager+graphs inductor --num-iterations 3 --json --all-reduce"
     done = subprocess.run(
-        [*TORCHRUN, str(SIZE), "benchmark_inference.py", *flags.split(), all_reduce],
+        [*TORCHRUN, str(SIZE), program, *arguments],
         cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=280,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("modes", "all_reduce"),
+    [
+        ("eager+graphs inductor", "nccl"),
+        ("eager+graphs inductor", "one_shot"),
+        ("eager+graphs+kernels inductor+kernels", "push"),
+    ],
+)
+def test_the_captured_step_is_right_on_several_gpus(modes, all_reduce):
+    flags = "--model-name llama3.1-8b --num-layers 4 --input-length 200 --output-length 40 "
+    flags += f"--mode {modes} --num-iterations 3 --json --all-reduce {all_reduce}"
+    printed = run_on_gpus("benchmark_inference.py", *flags.split())
+    result = json.loads(printed.splitlines()[-1])
     assert result["environment"]["gpu"]["count"] == SIZE
     for cell in result["cells"]:
+        assert cell["options"]["all_reduce"] == all_reduce
         assert cell["output_check"]["passed"]
         assert len(cell["gpu_state"]["per_gpu"]) == SIZE
+
+
+@pytest.mark.gpu
+def test_pushed_rows_are_the_same_on_all_ranks_whoever_is_late():
+    assert "the ranks agree" in run_on_gpus("tests/parallel/pushing_ranks.py")

@@ -23,6 +23,7 @@ from inference_benchmark.system.kernel_profile import attribute, kind_of, least_
         ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd", "attention"),
         ("ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "communication"),
+        ("_push_all_reduce_kernel", "communication"),
         ("triton_red_fused__fused_rms_norm_add_0", "norm, elementwise"),
         ("triton_red_fused__fused_rms_norm_add_gemv_1", "norm, elementwise"),
         ("triton_poi_fused_gemv_mul_silu_split_2", "norm, elementwise"),

@@ -77,7 +77,7 @@ def make_normed_function(
     weight_format: WeightFormat | None = None,
 ) -> NormedFunction:
     """The same of the residual stream: the addition to it and the norm come first."""
-    normed_swiglu = make_normed_swiglu(kernels.linear, norm_eps, weight_format)
+    normed_swiglu = make_normed_swiglu(kernels.linear, norm_eps, weight_format, kernels.all_reduce)
     linear = make_linear(kernels.linear, weight_format)
 
     def feed(update, residual, norm_weight, weights, chosen):

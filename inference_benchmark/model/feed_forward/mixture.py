@@ -39,7 +39,7 @@ from inference_benchmark.model.feed_forward.mixture_config import (
 )
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.linear import Linear, make_linear
-from inference_benchmark.model.norm import rms_norm
+from inference_benchmark.model.normed import make_add_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
 
@@ -191,10 +191,10 @@ def make_normed_function(
 ) -> NormedFunction:
     """The same of the residual stream: the addition to it and the norm come first."""
     mixture = make_function(config, kernels, make_linear(kernels.linear, weight_format))
+    add_norm = make_add_norm(norm_eps, kernels.all_reduce)
 
     def feed(update, residual, norm_weight, weights, chosen):
-        residual = residual + update
-        hidden = rms_norm(residual, norm_weight, norm_eps)
+        hidden, residual = add_norm(update, residual, norm_weight)
         update, choice = mixture(hidden, weights, chosen)
         return update, residual, choice
 

@@ -1,4 +1,4 @@
-"""This project's weight formats, one file each; the table is weight_format.QUANTIZED.
+"""Weight formats of --quantize, one file each; the table is weight_format.QUANTIZED.
 
 A module has, for matrices [out, in] of a linear layer:
 
@@ -7,5 +7,7 @@ A module has, for matrices [out, in] of a linear layer:
     plain(x [..., in], *weights) -> [..., out], in PyTorch alone
     fast(x, *weights) -> the same, with this project's kernels
 
-`plain` and `fast` are functions of tensors alone, which a tracer can take as one operator.
+`plain` and `fast` are functions of tensors alone, which a tracer can take as one operator; the first
+tensor has as many rows as the matrix. Where another package multiplies, both are what it ships, and
+`dequantize` is written here, from what its numbers mean.
 """

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from inference_benchmark.kernels.nf4_levels import LEVELS
 from inference_benchmark.kernels.nf4_linear import (
     BLOCK,
     GROUP,
-    LEVELS,
     dequantize_nf4,
     group_scales,
     nf4_linear,

@@ -17,12 +17,18 @@ from inference_benchmark.reporting.figures import (
     runs,
     speedup_of,
     summary_of,
+    titled_unit,
     value_text,
     verdict_words,
 )
 from inference_benchmark.reporting.format_table import measured_formats
 from inference_benchmark.reporting.formats import markdown
-from inference_benchmark.reporting.labels import context_depth, model_label, variant
+from inference_benchmark.reporting.labels import (
+    compile_scope,
+    context_depth,
+    model_label,
+    variant,
+)
 from inference_benchmark.reporting.peers import peers_table
 from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.summary import medians_ratio
@@ -59,7 +65,7 @@ def _table(results: list[dict]) -> str:
     headers = ["model", "GPUs", "scenario", "mode", "batch"]
     has_depths = any(context_depth(cell) is not None for cell in cells)
     headers += ["depth"] if has_depths else []
-    headers += [f"{metric['title']} ms" for metric in headlines(workload)]
+    headers += [titled_unit(metric) for metric in headlines(workload)]
     headers += ["of the limit", *(declared["title"] for declared in headline_rates(workload))]
     headers += [f"speed-up of {main['title']} [95 %]", "n", "verdict"]
     return markdown(headers, rows)
@@ -69,7 +75,7 @@ def measured_row(result: dict, cell: dict, main: dict | None = None) -> list[str
     config, workload, gpu = result["config"], result["workload"], result["environment"]["gpu"]
     main = main or main_metric(workload, result["cells"])
     mode = variant(cell)
-    scope = config.get("compile_scope")
+    scope = compile_scope(config, cell)
     mode += f", {scope} scope" if scope in ("model", "step") else ""
     gpus = str(gpu["count"]) if gpu else UNKNOWN
     return [

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from inference_benchmark.reporting.figures import (
     has_times,
+    is_suspect,
     main_metric,
     rate_of,
     reached,
@@ -20,6 +21,9 @@ from inference_benchmark.reporting.units import (
     percent,
     significant,
 )
+
+_SUSPECT = "?"
+_SUSPECT_NOTE = f"{_SUSPECT}: a suspect figure; its reasons are in the file."
 
 
 def parts_section(results: Sequence[dict], environment_line: Callable[[dict], str]) -> str:
@@ -59,7 +63,8 @@ def part_markdown(result: dict) -> str:
         )
     headers = ["implementation", "batch", *(f"{length}: us" for length in lengths)]
     headers += ["of the limit", "TFLOP/s", "TB/s", "speed-up", "memory MB", "saved MB"]
-    return markdown(headers, rows)
+    table = markdown(headers, rows)
+    return f"{table}\n\n{_SUSPECT_NOTE}" if any(map(is_suspect, cells)) else table
 
 
 def _microseconds(cell: dict | None, main: dict) -> str:
@@ -68,8 +73,8 @@ def _microseconds(cell: dict | None, main: dict) -> str:
         return UNKNOWN if is_unknown else cell["status"].replace("_", " ")
     launched = summary_of(cell, main["name"])["median"] * 1e6
     graph = summary_of(cell, "graph_s").get("median")
-    text = f"{launched:,.1f}"
-    return text if graph is None else f"{text} / {graph * 1e6:,.1f}"
+    text = f"{launched:,.1f}" if graph is None else f"{launched:,.1f} / {graph * 1e6:,.1f}"
+    return f"{text} {_SUSPECT}" if is_suspect(cell) else text
 
 
 def _at_longest(result: dict, cell: dict | None, main: dict) -> list[str]:

@@ -36,9 +36,15 @@ from inference_benchmark.reporting.readme.sessions import (
     between_sessions,
     cold_starts,
     extrapolation_check,
+    power,
     summary,
 )
-from inference_benchmark.reporting.workload_tables import gains, training_costs, training_errors
+from inference_benchmark.reporting.workload_tables import (
+    gains,
+    training_costs,
+    training_errors,
+    whole_steps,
+)
 
 HEADLINES = ("as_shipped", "three_sessions", "models", "four_gpus")  # what the README itself shows
 RESULT_FOLDERS = (
@@ -82,7 +88,9 @@ FILES = {
         "formats_measured": formats_measured,
         "executors": executors,
         "parts": lambda: parts_section(results_in("parts"), environment_line),
-        "whole_step": lambda: published("whole_step"),
+        "whole_step": lambda: (
+            f"{published('whole_step')}\n\n{whole_steps(results_in('whole_step'))}"
+        ),
         "foreign_engines": foreign_engines,
         "engines_measured": engines_measured,
         "engines_bare": engines_bare,
@@ -110,6 +118,7 @@ FILES = {
         ),
         "between_sessions": lambda: between_sessions("three_sessions"),
         "cold_start": lambda: cold_starts("cold_start"),
+        "power": lambda: power("power_limit"),
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),
         "audit_limits": lambda: audit_limits(audits()),

@@ -1,6 +1,6 @@
 """Of whole sessions: what one prints, how several differ, estimates beside the truth, start-up."""
 
-from inference_benchmark.reporting.figures import headlines, median
+from inference_benchmark.reporting.figures import headlines, median, of_summary
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import variant
 from inference_benchmark.reporting.reading import read_result
@@ -8,6 +8,7 @@ from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.readme.measured import with_interval
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import summary_table
+from inference_benchmark.reporting.units import milliseconds, percent, significant
 
 
 def summary() -> str:
@@ -51,6 +52,25 @@ def _estimate_and_truth(estimate: dict, measured: dict, metric: dict) -> list[st
         with_interval(measured, metric),
         f"{estimated / true:.3f}",
     ]
+
+
+def power(folder: str) -> str:
+    """What the power limit does to a decode step: its energy, and the clock that is left."""
+    rows = []
+    for path in sorted((PUBLISHED / folder).glob("*.json")):
+        for cell in read_result(path)["cells"]:
+            state = cell["gpu_state"]
+            rows.append(
+                [
+                    f"{path.stem.replace('_', ' ')}: {variant(cell)}",
+                    milliseconds(median(cell, "tbot_s")),
+                    significant(of_summary(cell, "energy_per_token_j"), 3),
+                    f"{state['sm_clock_hz']['median'] / 1e6:,.0f}",
+                    percent(state["throttled_share"]["software_power_cap"]),
+                ]
+            )
+    headers = ["session", "TBOT ms", "J per token", "SM MHz", "time at the power limit"]
+    return markdown(headers, rows)
 
 
 def cold_starts(folder: str) -> str:

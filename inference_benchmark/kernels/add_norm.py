@@ -1,0 +1,110 @@
+"""The update of a residual stream and the RMS norm behind it, of one row.
+
+Kilobytes, which one program adds, squares and scales: what takes time is to wait for the kernel
+before and to be waited for. So this one is launched while its predecessor still runs, and lets the
+next one start at once, which requests its weights meanwhile.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from inference_benchmark.kernels._registration import (
+    jit,
+    programmatic_launch,
+    register_operator,
+    tl,
+)
+from inference_benchmark.kernels.integers import next_power_of_2
+
+NUM_WARPS = 16
+
+
+def add_norm(
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """rms_norm(residual + update) and the sum residual + update.
+
+    Args:
+        update, residual: [..., features] with one row in all, contiguous.
+        norm_weight: [features]; all of one dtype.
+        eps: is added to the mean of squares.
+
+    Returns:
+        Both [..., features]. The sum is rounded before it is normalised, which is done in fp32.
+    """
+    return _operator(update, residual, norm_weight, eps)
+
+
+def add_norm_reference(
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same in plain PyTorch."""
+    total = residual + update
+    return F.rms_norm(total, total.shape[-1:], norm_weight, eps), total
+
+
+@jit
+def _add_norm_kernel(
+    update_ptr,
+    residual_ptr,
+    norm_weight_ptr,
+    out_ptr,
+    sum_ptr,
+    eps,
+    FEATURES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PROGRAMMATIC: tl.constexpr,
+):
+    columns = tl.arange(0, BLOCK)
+    inside = columns < FEATURES
+    if PROGRAMMATIC:
+        tl.extra.cuda.gdc_launch_dependents()
+    scale = tl.load(norm_weight_ptr + columns, mask=inside, other=0.0)
+    if PROGRAMMATIC:
+        tl.extra.cuda.gdc_wait()
+    residual = tl.load(residual_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+    update = tl.load(update_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+    total = (residual + update).to(sum_ptr.dtype.element_ty)
+    tl.store(sum_ptr + columns, total, mask=inside)
+    wide = total.to(tl.float32)
+    factor = tl.rsqrt(tl.sum(wide * wide, axis=0) / FEATURES + eps)
+    out = wide * factor * scale.to(tl.float32)
+    tl.store(out_ptr + columns, out.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def launch_add_norm(
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The Triton kernel, on the current device and stream."""
+    features = norm_weight.numel()
+    vectors = update, residual, norm_weight
+    if any(vector.numel() != features for vector in vectors):
+        shapes = [tuple(vector.shape) for vector in vectors]
+        raise ValueError(f"add_norm: {shapes} are not single rows of {features} values")
+    if any(v.dtype != update.dtype or not v.is_contiguous() for v in vectors):
+        raise ValueError("add_norm: all tensors must be contiguous and of one dtype")
+    out, total = _fake(*vectors, eps)
+    programmatic = programmatic_launch(update.device)
+    _add_norm_kernel[(1,)](
+        *vectors,
+        out,
+        total,
+        eps,
+        FEATURES=features,
+        BLOCK=next_power_of_2(features),
+        PROGRAMMATIC=programmatic,
+        num_warps=NUM_WARPS,
+        launch_pdl=programmatic,
+    )
+    return out, total
+
+
+def _fake(
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.empty_like(update), torch.empty_like(update)
+
+
+_operator = register_operator("add_norm", add_norm_reference, launch_add_norm, _fake)
