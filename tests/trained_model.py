@@ -1,6 +1,7 @@
 """A checkpoint that knows one thing: two layers, trained in seconds on a question and its answer."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -24,6 +25,14 @@ def byte_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(_SPECIAL))
     return tokenizer
+
+
+@cache
+def trained_folder(tmp_path_factory) -> Path:
+    """Trained once for all tests."""
+    folder = tmp_path_factory.mktemp("trained")
+    save_trained_model(folder)
+    return folder
 
 
 def save_trained_model(folder: Path) -> None:
