@@ -1,8 +1,8 @@
 """A checkpoint that knows one thing: two layers, trained in seconds on a question and its answer."""
 
 import json
-from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -27,12 +27,15 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-@cache
-def trained_folder(tmp_path_factory) -> Path:
-    """Trained once for all tests."""
-    folder = tmp_path_factory.mktemp("trained")
-    save_trained_model(folder)
-    return folder
+_folders: list[TemporaryDirectory] = []  # of this process, gone with it
+
+
+def trained_folder() -> Path:
+    """Trained once for all tests, which must leave it as it is."""
+    if not _folders:
+        _folders.append(TemporaryDirectory(prefix="trained-"))
+        save_trained_model(Path(_folders[0].name))
+    return Path(_folders[0].name)
 
 
 def save_trained_model(folder: Path) -> None:

@@ -24,8 +24,8 @@ from inference_benchmark.options.resolution import resolve
 
 
 @pytest.fixture
-def trained(tmp_path_factory):
-    return trained_folder(tmp_path_factory)
+def trained():
+    return trained_folder()
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from inference_benchmark import benchmark_inference
 
 
 @pytest.fixture
-def trained(tmp_path_factory):
-    return trained_folder(tmp_path_factory)
+def trained():
+    return trained_folder()
 
 
 def answer_of(capsys, folder, mode: str, *arguments: str) -> list[str]:
