@@ -76,7 +76,7 @@ def _register_operators():
     def like_linear(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
 
-def like_both(update, *rest):
+    def like_both(update, *rest):
         return TensorProxy(like=update), TensorProxy(like=update)
 
     def like_swiglu(x, weight):
