@@ -16,11 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from inference_benchmark.kernels._registration import (
-    jit,
-    programmatic_launch,
-    tl,
-)
+from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
 from inference_benchmark.kernels.fixed_point import block_powers, halves
 from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
