@@ -26,7 +26,6 @@ from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
-from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
 from inference_benchmark.kernels.quantized_experts import quantized_experts
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.rope_decode import rope_decode
@@ -77,17 +76,11 @@ def _register_operators():
     def like_linear(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
 
-    def like_normed(update, residual, norm_weight, weight, eps):
-        return like_linear(update, weight), TensorProxy(like=update)
-
     def like_both(update, *rest):
         return TensorProxy(like=update), TensorProxy(like=update)
 
     def like_swiglu(x, weight):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0] // 2))
-
-    def like_product(update, residual, norm_weight, weight, eps):
-        return like_swiglu(update, weight), TensorProxy(like=update)
 
     def like_context(qkv, cos, sin, k_cache, *rest):
         batch, rows, head_dim = qkv.shape
@@ -116,9 +109,7 @@ def _register_operators():
         (gemv, like_linear, None),
         (gemv_swiglu, like_swiglu, None),
         (few_rows_linear, like_linear, None),
-        (norm_gemv, like_normed, None),
         (greedy_token, like_token, None),
-        (norm_swiglu, like_product, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
         (quantized_experts, like_first, None),
