@@ -76,10 +76,10 @@ def headline(result: dict) -> str:
 def _types(result: dict) -> str:
     """The session's type; where all cells convert the weights, theirs."""
     session_type = result["config"]["precision"]
-    types = {(cell["options"] or {}).get("precision"): None for cell in result["cells"]}
-    if session_type in types or not types or not set(types) <= set(BASE_TYPES):
+    types = [(cell["options"] or {}).get("precision") for cell in result["cells"]]
+    if not types or any(name == session_type or name not in BASE_TYPES for name in types):
         return session_type
-    return ", ".join(types)
+    return ", ".join(dict.fromkeys(types))
 
 
 def lengths(config: dict) -> str:
