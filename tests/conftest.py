@@ -1,4 +1,8 @@
-"""Shared by all tests: the repository's modules on the path, poison, and the skip of GPU tests."""
+"""Shared by all tests: the repository's modules on the path, poison, and the skip of GPU tests.
+
+The only one of this name: the tests' folders are all on the path, so that a second would be imported
+in its place.
+"""
 
 import gc
 import math
@@ -62,3 +66,13 @@ def poisoned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         return tensor.fill_(math.nan) if tensor.is_floating_point() else tensor
 
     monkeypatch.setattr(torch, "empty", poisoned_empty)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A folder with a model that knows one answer."""
+    from trained_model import save_trained_model
+
+    folder = tmp_path_factory.mktemp("trained")
+    save_trained_model(folder)
+    return folder

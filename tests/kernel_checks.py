@@ -64,21 +64,10 @@ def _run_all_in_interpreter() -> subprocess.CompletedProcess:
     )
 
 
-def _mend_interpreter() -> None:
-    """Triton 3.6 makes loop bounds of arrays with one element, which NumPy 2.4 no longer takes."""
-    from triton.runtime import interpreter
-
-    patch_tensor = interpreter._patch_lang_tensor
-
-    def patch_and_mend(tensor: type, scope: object) -> None:
-        patch_tensor(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    interpreter._patch_lang_tensor = patch_and_mend
-
-
 if INTERPRETED:
-    _mend_interpreter()
+    import triton_interpreter
+
+    triton_interpreter.mend()
 
 
 def relative_error(out: torch.Tensor, reference: torch.Tensor) -> float:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import torch
-import transformers  # what is in it is loaded when it is used
 from torch import nn
 
 from inference_benchmark.model.config import ModelConfig
@@ -88,6 +87,8 @@ def hugging_face(config: ModelConfig) -> nn.Module:
 
 
 def _deepseek(config: ModelConfig) -> nn.Module:
+    import transformers  # takes a second, and most of those who want a config have no use for it
+
     attention, mixture = config.attention, config.feed_forward[-1]
     scaling = config.rope.scaling
     return transformers.DeepseekV3ForCausalLM(
@@ -132,6 +133,8 @@ def _num_dense(config: ModelConfig) -> int:
 
 
 def _llama4(config: ModelConfig) -> nn.Module:
+    import transformers
+
     chunked, nope = config.attention[0], config.attention[-1]
     dense, mixture = config.feed_forward[:2]
     scaling = config.rope.scaling

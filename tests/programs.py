@@ -30,14 +30,19 @@ FEW = ["--num-iterations", "3", "--warmup-iterations", "1"]
 LONG = ["--input-length", "50", "--output-length", "40", "--num-iterations", "2000"]
 
 _SERVER = multiprocessing.get_context("forkserver")
-# The last one takes what the others made out of the garbage collector's rounds, of which each
-# session makes one.
+# What every session loads, sooner or later; pytest, because multiprocessing imports the module that
+# was started in each process that it forks. The last one takes what the others made out of the
+# garbage collector's rounds, of which each session makes one.
 _PRELOADED = [
+    "pytest",
+    "scipy.special",
     "programs",
     "step_engines",
     "torch._inductor.compile_fx",
+    "inference_benchmark.engines.eager",
+    "inference_benchmark.engines.scripted",
     "inference_benchmark.engines.thunder",
-    "inference_benchmark.command.benchmark",
+    "inference_benchmark.command.workloads",
     "freeze_garbage",
 ]
 _READS_TABLES = tuple(
@@ -137,17 +142,15 @@ def run(*arguments: str, **settings) -> Done:
     return start(*arguments, **settings).wait()
 
 
-def run_ranks(size: int, *arguments: str) -> list[Done]:
+def run_ranks(size: int, *arguments: str, **settings) -> list[Done]:
     """The same on so many ranks, with the environment that torchrun makes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared |= {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "GROUP_RANK": "0"}
-    ranks = [
-        start(*arguments, environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
-        for rank in range(size)
-    ]
+    environments = [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(size)]
+    ranks = [start(*arguments, environment=each, **settings) for each in environments]
     return [rank.wait() for rank in ranks]
 
 

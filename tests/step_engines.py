@@ -1,6 +1,6 @@
 """Engines over a decoder, without a session."""
 
-import torch._inductor.config
+import thunder_tracing
 
 from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.base import EnginePlan, Resources
@@ -18,6 +18,8 @@ def generate_code(wanted: bool) -> None:
     inductor's passes and its wrapper. The C++ of fused loops costs more than a second of CPU time
     per kernel, dozens of them per model, and no GPU ever sees it.
     """
+    import torch._inductor.config  # which takes seconds to load, and is nothing to eager engines
+
     if hasattr(torch._inductor.config, _LEAVES_ALL):
         setattr(torch._inductor.config, _LEAVES_ALL, not wanted)
 
@@ -39,5 +41,9 @@ def make_engine(
     plan = EnginePlan(
         batch_size, input_length, cache_length, kernels=kernels or KernelConfig(), **options
     )
-    generate_code(generates_code or next(decoder.parameters()).is_cuda)
+    is_cuda = next(decoder.parameters()).is_cuda
+    if name != "eager":
+        generate_code(generates_code or is_cuda)
+    if name == "thunder" and not is_cuda:
+        thunder_tracing.shorten()
     return ENGINES[name].load()(plan, Resources(decoder))

@@ -1,6 +1,7 @@
 """The rooms of the house: what lies where, and that nothing imports from a room above its own."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -76,6 +77,7 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
     return imported
 
 
+@functools.cache
 def graph() -> dict[str, set[str]]:
     known = modules()
     return {name: imports_of(path, known) - {name} for name, path in known.items()}

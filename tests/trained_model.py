@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -24,6 +25,17 @@ def byte_tokenizer() -> Tokenizer:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(_SPECIAL))
     return tokenizer
+
+
+_folders: list[TemporaryDirectory] = []  # of this process, gone with it
+
+
+def trained_folder() -> Path:
+    """Trained once for all tests, which must leave it as it is."""
+    if not _folders:
+        _folders.append(TemporaryDirectory(prefix="trained-"))
+        save_trained_model(Path(_folders[0].name))
+    return Path(_folders[0].name)
 
 
 def save_trained_model(folder: Path) -> None:

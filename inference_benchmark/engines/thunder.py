@@ -26,7 +26,6 @@ from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
-from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
 from inference_benchmark.kernels.quantized_experts import quantized_experts
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.rope_decode import rope_decode
@@ -77,17 +76,11 @@ def _register_operators():
     def like_linear(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
 
-    def like_normed(update, residual, norm_weight, weight, eps):
-        return like_linear(update, weight), TensorProxy(like=update)
-
-    def like_both(update, residual, norm_weight, eps):
+    def like_both(update, *rest):
         return TensorProxy(like=update), TensorProxy(like=update)
 
     def like_swiglu(x, weight):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0] // 2))
-
-    def like_product(update, residual, norm_weight, weight, eps):
-        return like_swiglu(update, weight), TensorProxy(like=update)
 
     def like_context(qkv, cos, sin, k_cache, *rest):
         batch, rows, head_dim = qkv.shape
@@ -95,9 +88,6 @@ def _register_operators():
 
     def like_token(logits):
         return TensorProxy(like=logits, shape=(logits.shape[0], 1), dtype=dtypes.int64)
-
-    def like_first_twice(first, *rest):
-        return TensorProxy(like=first), TensorProxy(like=first)
 
     def like_gathered(x, size):
         return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
@@ -119,15 +109,13 @@ def _register_operators():
         (gemv, like_linear, None),
         (gemv_swiglu, like_swiglu, None),
         (few_rows_linear, like_linear, None),
-        (norm_gemv, like_normed, None),
         (greedy_token, like_token, None),
-        (norm_swiglu, like_product, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
         (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (push_all_reduce, like_first, keep),
-        (push_all_reduce_norm, like_first_twice, keep),
+        (push_all_reduce_norm, like_both, keep),
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),
     ):

@@ -32,3 +32,25 @@ def pack_bytes(a, b, c, d, SHIFT: tl.constexpr):
     """A byte of each of four, in one word."""
     low = ((a >> SHIFT) & 255) | (((b >> SHIFT) & 255) << 8)
     return low | (((c >> SHIFT) & 255) << 16) | (((d >> SHIFT) & 255) << 24)
+
+
+@jit
+def halves(a, b, c, d, factors, ZERO: tl.constexpr, MEAN_LOWER: tl.constexpr):
+    """Of four values their upper halves, -128 to 127, and their lower ones, about -64 to 64, each
+    four bytes of a word; and by how much a sum is too large of x times levels that are stored
+    ZERO larger, and without the products of lower halves."""
+    a, b, c, d = _whole(a, factors), _whole(b, factors), _whole(c, factors), _whole(d, factors)
+    upper_a, upper_b = tl.minimum((a + 64) >> 7, 127), tl.minimum((b + 64) >> 7, 127)
+    upper_c, upper_d = tl.minimum((c + 64) >> 7, 127), tl.minimum((d + 64) >> 7, 127)
+    upper = pack_bytes(upper_a, upper_b, upper_c, upper_d, 0)
+    a, b, c, d = a - 128 * upper_a, b - 128 * upper_b, c - 128 * upper_c, d - 128 * upper_d
+    lower = pack_bytes(a, b, c, d, 0)
+    lowers = a + b + c + d
+    wholes = 128 * (upper_a + upper_b + upper_c + upper_d) + lowers
+    excess = wholes * (ZERO // 128) - (lowers * MEAN_LOWER * (1 / 128)).to(tl.int32)
+    return upper.to(tl.uint32, bitcast=True), lower.to(tl.uint32, bitcast=True), excess
+
+
+@jit
+def _whole(x, factors):
+    return as_integers(x, factors).to(tl.int32, bitcast=True) - 0x4B400000  # of 1.5 * 2^23

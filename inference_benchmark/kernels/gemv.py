@@ -8,94 +8,47 @@ split and nothing is summed twice, many small programs keep every multiprocessor
 first weights are requested before the kernel waits for its predecessor's result: weights depend on
 nothing.
 
-Rows go in pairs: the second of a pair stands behind the first ones of the program's rows, or with
-SwiGLU behind the gate is its up.
+Rows go in pairs: the second ones of a program's pairs stand behind all its first ones, or with SwiGLU
+the first of a pair is of the gate and the second the same row of up.
+
+Beside bandwidth there is power: a large model at batch 1 runs near a GPU's limit, where instructions
+cost clock. So what all programs would do alike, the norm before a product, is add_norm.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import (
     jit,
-    prefetch,
     programmatic_launch,
     register_operator,
     tl,
 )
-from inference_benchmark.kernels.matrix_units import (
-    first_of_eight,
-    has_matrix_units,
-    multiply_rows,
-    own_sums,
-)
-
-# Columns that four threads of a warp load at a time, and such quads of a warp.
-QUAD_COLUMNS, WARP_QUADS = (32, 8) if tl is None else (tl.constexpr(32), tl.constexpr(8))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one matrix [out_features, in_features] is cut: a program takes `pairs` pairs of rows, in
-    steps of chunks * columns, all powers of two.
+    """How one matrix [out_features, in_features] is cut."""
 
-    columns: of a row that stand together in a thread's or a warp's load.
-    matrix_units: multiply there, if the type allows it. With columns = 32, where a warp loads of
-        eight rows, the vector goes in once; otherwise all of a warp is of one row.
-    ahead: steps that are on their way before they are needed, 1 or 2.
-    prefetched: further ones that are sent to L2 before the kernel waits for its predecessor.
-    """
-
-    chunks: int
-    pairs: int
-    columns: int
+    pairs: int  # of rows of the matrix, per program
+    columns: int  # per load; a power of two that need not divide in_features
     num_warps: int
-    matrix_units: bool = False
-    ahead: int = 1
-    prefetched: int = 0
 
 
-def _scalar(in_features: int, pairs: int = 1, matrix_units: bool = False) -> Plan:
+def choose_plan(out_features: int, in_features: int) -> Plan:
     """Few rows and long loads: thousands of short programs, 16 bytes per thread and load.
 
     Chosen on an H200 among rows 1 to 16, columns 512 to 2048 and 2 to 8 warps, on the matrices of
     Llama 3.1 8B and 3.2 1B; neighbouring plans differ by 1 to 3 %.
     """
     if in_features >= 4096 and in_features % 2048:
-        return Plan(1, 2, 1024, 4, matrix_units)  # 12 % faster than 2048 at 5120 and 7168
+        return Plan(pairs=2, columns=1024, num_warps=4)  # 12 % faster than 2048 at 5120 and 7168
     columns = 2048 if in_features >= 4096 else 1024
-    return Plan(1, pairs, columns, 8 if in_features == 4096 else 4, matrix_units)
-
-
-def _lines_in_l2(out_features: int, in_features: int) -> Plan:
-    fits = out_features * in_features <= MAX_PREFETCHED
-    return Plan(4, 4, 256, 4, True, prefetched=-(-in_features // 1024) - 1 if fits else 0)
-
-
-# Weights of a matrix that may wait in L2, which holds 50 MB on an H200, beside what else is there.
-MAX_PREFETCHED = 18_000_000
-# By out_features and in_features. Of these only "scalar" was timed in whole models.
-WAYS: dict[str, Callable[[int, int], Plan]] = {
-    "scalar": lambda out_features, in_features: _scalar(in_features),
-    "scalar, 4 rows": lambda out_features, in_features: _scalar(in_features, 2),
-    "units ahead": lambda out_features, in_features: replace(
-        _scalar(in_features, 1, True), ahead=2
-    ),
-    "units, 4 warps": lambda out_features, in_features: Plan(1, 1, 1024, 4, True, ahead=2),
-    "lines": lambda out_features, in_features: Plan(4, 4, 256, 4, True),
-    "lines ahead": lambda out_features, in_features: Plan(4, 4, 256, 4, True, ahead=2),
-    "lines in L2": _lines_in_l2,
-    "quads ahead": lambda out_features, in_features: Plan(16, 8, 32, 8, True, ahead=2),
-}
-WAY = "scalar"
-
-
-def choose_plan(out_features: int, in_features: int) -> Plan:
-    return WAYS[WAY](out_features, in_features)
+    return Plan(pairs=1, columns=columns, num_warps=8 if in_features == 4096 else 4)
 
 
 def gemv(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -131,13 +84,13 @@ def gemv_swiglu_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor
 
 
 @jit
-def load_pairs(first, second, start, within, IN_FEATURES: tl.constexpr, STEP: tl.constexpr):
-    """A step's tile of both rows of the pairs, from column start on."""
-    if IN_FEATURES % STEP == 0:
+def _load_pairs(first, second, start, columns, IN_FEATURES: tl.constexpr, COLUMNS: tl.constexpr):
+    """Of the first and the second rows of pairs the columns from start on."""
+    if IN_FEATURES % COLUMNS == 0:
         tile = tl.load(first + start, eviction_policy="evict_first")
         other = tl.load(second + start, eviction_policy="evict_first")
     else:
-        inside = start + within < IN_FEATURES
+        inside = (start + columns < IN_FEATURES)[None, :]
         tile = tl.load(first + start, mask=inside, other=0.0, eviction_policy="evict_first")
         other = tl.load(second + start, mask=inside, other=0.0, eviction_policy="evict_first")
     return tile, other
@@ -150,88 +103,38 @@ def _gemv_kernel(
     out_ptr,
     out_features,
     IN_FEATURES: tl.constexpr,
-    CHUNKS: tl.constexpr,
     PAIRS: tl.constexpr,
     COLUMNS: tl.constexpr,
-    NUM_WARPS: tl.constexpr,
     SWIGLU: tl.constexpr,
-    UNITS: tl.constexpr,
-    AHEAD: tl.constexpr,
-    PREFETCHED: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
-    STEP: tl.constexpr = CHUNKS * COLUMNS
-    # With one row per warp and load x is given by all quads, otherwise by one.
-    SHARED_X: tl.constexpr = UNITS and COLUMNS == QUAD_COLUMNS
-    places = tl.arange(0, PAIRS)
-    rows = tl.program_id(0) * (PAIRS if SWIGLU else 2 * PAIRS) + places
+    rows = tl.program_id(0) * (PAIRS if SWIGLU else 2 * PAIRS) + tl.arange(0, PAIRS)
     other_rows = rows + (out_features if SWIGLU else PAIRS)
     last = (2 * out_features if SWIGLU else out_features) - 1
-    # A warp's chunks stand side by side, so that together they are whole lines of memory.
-    chunks = tl.arange(0, CHUNKS)
-    if CHUNKS > NUM_WARPS:
-        chunks = chunks % NUM_WARPS * (CHUNKS // NUM_WARPS) + chunks // NUM_WARPS
-    within = (chunks * COLUMNS)[None, :, None] + tl.arange(0, COLUMNS)[None, None, :]
+    columns = tl.arange(0, COLUMNS)
     # Beyond the last row it is read again, which needs no mask.
-    first = weight_ptr + tl.minimum(rows, last).to(tl.int64)[:, None, None] * IN_FEATURES + within
-    second = tl.minimum(other_rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
-    second = weight_ptr + second + within
+    first = weight_ptr + tl.minimum(rows, last).to(tl.int64)[:, None] * IN_FEATURES
+    second = weight_ptr + tl.minimum(other_rows, last).to(tl.int64)[:, None] * IN_FEATURES
+    first += columns[None, :]
+    second += columns[None, :]
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, other_tile = load_pairs(first, second, 0, within, IN_FEATURES, STEP)
-    next_tile, next_other = tile, other_tile
-    if AHEAD == 2 and STEP < IN_FEATURES:
-        next_tile, next_other = load_pairs(first, second, STEP, within, IN_FEATURES, STEP)
+    tile, other_tile = _load_pairs(first, second, 0, columns, IN_FEATURES, COLUMNS)
     if PROGRAMMATIC:
-        lines = tl.arange(0, (COLUMNS + 63) // 64) * 64
-        at = tl.minimum(rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
-        other_at = tl.minimum(other_rows, last).to(tl.int64)[:, None, None] * IN_FEATURES
-        for step in tl.static_range(AHEAD, AHEAD + PREFETCHED):
-            columns = step * STEP + (chunks * COLUMNS)[None, :, None] + lines[None, None, :]
-            columns = tl.minimum(columns, IN_FEATURES - 1)
-            prefetch(weight_ptr + at + columns)
-            prefetch(weight_ptr + other_at + columns)
         tl.extra.cuda.gdc_wait()
-    sums = tl.zeros((PAIRS, CHUNKS, COLUMNS), dtype=tl.float32)
-    other_sums = tl.zeros((PAIRS, CHUNKS, COLUMNS), dtype=tl.float32)
-    for start in tl.static_range(0, IN_FEATURES, STEP):
-        x_at = x_ptr + start + within
-        inside = start + within < IN_FEATURES
-        if SHARED_X:
-            inside = inside & (places % WARP_QUADS == 0)[:, None, None]
-        if UNITS and PAIRS >= NUM_WARPS:  # Each warp loads for its rows: nothing is exchanged.
-            x_at = x_at + 0 * places[:, None, None]
-        if IN_FEATURES % STEP == 0 and not SHARED_X:
-            x = tl.load(x_at)
-        else:
-            x = tl.load(x_at, mask=inside, other=0.0)
-        x = tl.broadcast_to(x, (PAIRS, CHUNKS, COLUMNS))
-        if AHEAD == 1 and start + STEP < IN_FEATURES:
-            next_tile, next_other = load_pairs(
-                first, second, start + STEP, within, IN_FEATURES, STEP
+    sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
+    other_sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
+    for start in tl.static_range(0, IN_FEATURES, COLUMNS):
+        x = tl.load(x_ptr + start + columns, mask=start + columns < IN_FEATURES, other=0.0)
+        x = x.to(tl.float32)[None, :]
+        sums += tile.to(tl.float32) * x
+        other_sums += other_tile.to(tl.float32) * x
+        if start + COLUMNS < IN_FEATURES:
+            tile, other_tile = _load_pairs(
+                first, second, start + COLUMNS, columns, IN_FEATURES, COLUMNS
             )
-        if AHEAD == 2 and start + 2 * STEP < IN_FEATURES:
-            later, other_later = load_pairs(
-                first, second, start + 2 * STEP, within, IN_FEATURES, STEP
-            )
-        else:
-            later, other_later = next_tile, next_other
-        if UNITS:
-            sums, other_sums = multiply_rows(x, tile, other_tile, sums, other_sums)
-        else:
-            wide = x.to(tl.float32)
-            sums += tile.to(tl.float32) * wide
-            other_sums += other_tile.to(tl.float32) * wide
-        tile, other_tile = next_tile, next_other
-        next_tile, next_other = later, other_later
-    if SHARED_X:
-        sums = first_of_eight(sums, PAIRS, CHUNKS, COLUMNS)
-        other_sums = first_of_eight(other_sums, PAIRS, CHUNKS, COLUMNS)
-    elif UNITS:
-        sums = own_sums(sums, PAIRS, CHUNKS, COLUMNS)
-        other_sums = own_sums(other_sums, PAIRS, CHUNKS, COLUMNS)
-    result = tl.sum(tl.sum(sums, axis=2), axis=1)
-    other = tl.sum(tl.sum(other_sums, axis=2), axis=1)
+    result = tl.sum(sums, axis=1)
+    other = tl.sum(other_sums, axis=1)
     if SWIGLU:
         result = result * tl.sigmoid(result) * other
     else:
@@ -257,14 +160,9 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, swiglu: bool, plan: Plan | No
         out,
         out_features,
         IN_FEATURES=in_features,
-        CHUNKS=plan.chunks,
         PAIRS=plan.pairs,
         COLUMNS=plan.columns,
-        NUM_WARPS=plan.num_warps,
         SWIGLU=swiglu,
-        UNITS=plan.matrix_units and has_matrix_units(x),
-        AHEAD=plan.ahead,
-        PREFETCHED=plan.prefetched,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         launch_pdl=programmatic,

@@ -37,17 +37,14 @@ class Plan:
 
 
 def choose_plan(packed: PackedMatrix) -> Plan:
-    """The best of 6 to 14 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the time
-    of their bytes at 4.36 TB/s:
+    """Nearly the best of up to 14 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
+    time of their bytes at 4.36 TB/s:
 
-        matrix    [out, in]      int4  bytes  plan        int8  bytes  plan
-        qkv       6144, 4096      5.3    3.0  16, 1, 4     8.5    5.8  4, 2, 8
-        o         4096, 4096      4.3    2.0  16, 1, 4     5.5    3.9  4, 2, 8
-        gate, up  28672, 4096    17.4   13.9  8, 4, 8     29.5   27.0  4, 2, 8
-        down      4096, 14336    11.3    6.9  4, 4, 8     17.2   13.5  2, 8, 16
-
-    Zero points were timed with other plans only: (8, 2, 4) took 17.5 us of gate and up, which is the
-    same, and (4, 8, 16) 15.9 us of down, where int4 without them is as slow.
+        matrix    [out, in]     int4  zeros  bytes  plan       int8  bytes  plan
+        qkv       6144, 4096     5.3    5.6    3.0  16, 1, 4    8.5    5.8  4, 2, 8
+        o         4096, 4096     4.3    4.5    2.0  16, 1, 4    5.5    3.9  4, 2, 8
+        gate, up  28672, 4096   17.5   17.2   13.9  4, 4, 4    29.5   27.0  4, 2, 8
+        down      4096, 14336   11.3   11.5    6.9  4, 4, 8    17.2   13.5  2, 8, 16
     """
     warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, _WORDS_PER_WARP))
     if packed.weight_format == "int8":
@@ -57,7 +54,7 @@ def choose_plan(packed: PackedMatrix) -> Plan:
     if warps > 8:  # of 8 words or more for each thread
         return Plan(rows=4, tiles=4, num_warps=min(warps // 2, _MOST_WARPS))
     if packed.out_features > 8192:
-        return Plan(rows=8, tiles=4, num_warps=2 * warps)
+        return Plan(rows=4, tiles=4, num_warps=warps)
     return Plan(rows=16, tiles=1, num_warps=warps)
 
 

@@ -3,7 +3,7 @@ linear layer.
 
 PyTorch's operators one by one, for a compiler to fuse as it can; with "gemv" and a single row, not
 too wide, kernels of ours: one that adds and normalises and one for the linear layer, SwiGLU behind it
-included, or one for all of it. On several ranks with "push" one sums, adds and normalises.
+included. On several ranks with "push" one sums, adds and normalises.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,8 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.add_norm import add_norm
+from inference_benchmark.kernels.add_norm import MAX_FEATURES, add_norm
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
-from inference_benchmark.kernels.norm_gemv import MAX_FEATURES, norm_gemv, norm_swiglu
 from inference_benchmark.kernels.push_all_reduce import is_served as is_pushed
 from inference_benchmark.model.linear import LinearWeights, make_linear, number_of_rows
 from inference_benchmark.model.norm import rms_norm
@@ -26,13 +25,6 @@ AddNorm = Callable[[Tensor, Tensor, Tensor, LinearWeights | None], tuple[Tensor,
 # update [..., in], residual [..., in], norm weight [in], weights of a matrix
 # -> result [..., out], residual + update
 NormedLinear = Callable[[Tensor, Tensor, Tensor, LinearWeights], tuple[Tensor, Tensor]]
-
-# Up to so many features one kernel adds, normalises and multiplies; each of its programs does the
-# first two again. That saves microseconds a layer, and costs half as many instructions again per
-# weight: a large model runs into a GPU's power limit at batch 1 and pays with its clock. On an H200
-# a step of Llama 3.1 8B took 4.08 ms with it and 3.93 without, although 30 ms of nothing but its
-# layers are faster with it; a layer of Llama 3.2 1B, far from that limit, takes 40 us instead of 46.
-ONE_KERNEL_UP_TO = 2048
 
 
 def make_add_norm(eps: float, all_reduce: str = "none", one_row: bool = False) -> AddNorm:
@@ -61,8 +53,7 @@ def make_normed_linear(
     """The linear layer of rms_norm(residual + update); backend and format as for make_linear,
     all_reduce as for make_add_norm."""
     linear = make_linear(backend, weight_format)
-    one_kernel = norm_gemv if all_reduce != "push" else None
-    return _make_normed(linear, gemv, one_kernel, backend, eps, weight_format, all_reduce)
+    return _make_normed(linear, gemv, backend, eps, weight_format, all_reduce)
 
 
 def make_normed_swiglu(
@@ -70,27 +61,24 @@ def make_normed_swiglu(
 ) -> NormedLinear:
     """The same with silu(gate) * up behind it, the halves of what the linear layer makes."""
     linear = make_linear(backend, weight_format)
-    one_kernel = norm_swiglu if all_reduce != "push" else None
 
     def swiglu(x, weights):
         gate, up = linear(x, weights).chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    return _make_normed(swiglu, gemv_swiglu, one_kernel, backend, eps, weight_format, all_reduce)
+    return _make_normed(swiglu, gemv_swiglu, backend, eps, weight_format, all_reduce)
 
 
 def _make_normed(
     product: Callable[[Tensor, LinearWeights], Tensor],
     row_product: Callable[[Tensor, LinearWeights], Tensor],
-    one_kernel: Callable | None,
     backend: str,
     eps: float,
     weight_format: WeightFormat | None,
     all_reduce: str,
 ) -> NormedLinear:
-    """With "gemv" and plain matrices a single row by row_product, or with the norm by one_kernel:
-    matrices of formats have kernels of their own."""
-    reduce = make_all_reduce(all_reduce)
+    """With "gemv" and plain matrices a single row by row_product: matrices of formats have kernels
+    of their own."""
     norm = make_add_norm(eps, all_reduce)
     norm_of_row = make_add_norm(eps, all_reduce, one_row=True)
 
@@ -99,11 +87,8 @@ def _make_normed(
         return product(normalised, weights), total
 
     def normed_row(update, residual, norm_weight, weights):
-        features = residual.shape[-1]
-        if number_of_rows(residual) > 1 or features > MAX_FEATURES:
+        if number_of_rows(residual) > 1 or residual.shape[-1] > MAX_FEATURES:
             return normed(update, residual, norm_weight, weights)
-        if one_kernel is not None and features <= ONE_KERNEL_UP_TO:
-            return one_kernel(reduce(update), residual, norm_weight, weights, eps)
         normalised, total = norm_of_row(update, residual, norm_weight, weights)
         return row_product(normalised, weights), total
 

@@ -33,7 +33,7 @@ def context_depth(cell: dict) -> int | None:
 
 def compile_scope(config: dict, cell: dict) -> str | None:
     """What is compiled as one function: layer, model or step; None where nothing is."""
-    return None if cell["name"]["mode"] == "eager" else config.get("compile_scope")
+    return config.get("compile_scope") if (cell["options"] or {}).get("compiler") else None
 
 
 def batch_and_depth(cell: dict) -> str:

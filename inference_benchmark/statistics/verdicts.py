@@ -1,5 +1,6 @@
 """When an estimated ratio counts as faster, slower or the same, alone and among many."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from inference_benchmark.statistics.deviation import Deviation
-from inference_benchmark.statistics.intervals import Interval, t_quantile
+from inference_benchmark.statistics.intervals import CONFIDENCE, Interval, t_quantile
 
 ALPHA = 0.01  # significance that "faster" and "slower" need: see _verdict
 # Between sessions, of which there are few. Where they scatter by 1 % (standard deviation), three a
@@ -141,12 +142,19 @@ def _runs_needed(ratio: Ratio, least: int, alpha: float) -> int:
     fewest = max(1, least - n)
     if ratio.standard_error is None:
         return fewest
-    sizes = np.arange(n + fewest, n + _MOST_RUNS_NEEDED + 1)
+    first, last = n + fewest, n + _MOST_RUNS_NEEDED
+    sizes = np.arange(first, last + 1)
     errors = ratio.standard_error * math.sqrt(n) / np.sqrt(sizes)
-    degrees = (sizes - 1) * (1 if ratio.is_paired else 2)
+    samples = 1 if ratio.is_paired else 2
     distance, edge = abs(math.log(ratio.ratio)), math.log1p(ratio.band)
     if distance > edge:  # tends to a difference
-        enough = t_quantile(degrees, 1 - alpha) * errors < distance
+        enough = _reach(first, last, samples, 1 - alpha) * errors < distance
     else:
-        enough = t_quantile(degrees) * errors <= edge - distance
+        enough = _reach(first, last, samples, CONFIDENCE) * errors <= edge - distance
     return int(sizes[enough.argmax()]) - n if enough.any() else _MOST_RUNS_NEEDED
+
+
+@functools.lru_cache(maxsize=64)  # a thousand quantiles, for each cell of each round
+def _reach(first: int, last: int, samples: int, confidence: float) -> np.ndarray:
+    """t quantiles of one sample or of two, of `first` to `last` runs each: [last - first + 1]."""
+    return t_quantile((np.arange(first, last + 1) - 1) * samples, confidence)

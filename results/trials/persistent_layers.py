@@ -26,8 +26,8 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from inference_benchmark.kernels._registration import prefetch
-from inference_benchmark.kernels.gemv import gemv
-from inference_benchmark.kernels.norm_gemv import norm_gemv, norm_swiglu
+from inference_benchmark.kernels.add_norm import add_norm
+from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 
 LAYERS, HIDDEN, QKV, WIDTH, EPS = 16, 2048, 3072, 8192, 1e-5
 # programs per multiprocessor, warps, KiB of weights in a step, steps in flight, steps requested early
@@ -209,13 +209,13 @@ class Layers:
         return residual
 
     def chain(self) -> Tensor:
-        """This project's kernels, four a layer."""
+        """This project's kernels, six a layer."""
         residual, update = self.start, torch.zeros_like(self.start)
         for norms, qkv, o, gate_up, down in zip(self.norms, *self.matrices, strict=True):
-            projected, residual = norm_gemv(update, residual, norms[0], qkv, EPS)
-            update = gemv(projected[:, :HIDDEN], o)
-            product, residual = norm_swiglu(update, residual, norms[1], gate_up, EPS)
-            update = gemv(product, down)
+            normed, residual = add_norm(update, residual, norms[0], EPS)
+            update = gemv(gemv(normed, qkv)[:, :HIDDEN], o)
+            normed, residual = add_norm(update, residual, norms[1], EPS)
+            update = gemv(gemv_swiglu(normed, gate_up), down)
         return residual + update
 
     def persistent(

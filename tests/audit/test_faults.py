@@ -6,9 +6,9 @@ from audit.faults import FAULTS
 from audit.sessions import Setting, check_of, run_session
 
 NOT_CAUGHT = {"int8 weights of feed-forward layers alone"}  # see output_check's docstring
-DENSE = Setting("audit-gqa", output_length=16, iterations=1)
-UP_TO_STEP_43 = Setting("audit-gqa", output_length=44, iterations=1)
-UP_TO_STEP_103 = Setting("audit-gqa", output_length=104, iterations=1)
+DENSE = Setting("audit-gqa", output_length=16, iterations=1, layers=2)
+UP_TO_STEP_43 = Setting("audit-gqa", output_length=44, iterations=1, layers=2)
+UP_TO_STEP_103 = Setting("audit-gqa", output_length=104, iterations=1, layers=2)
 DEEP_MIXTURE = Setting("audit-deep-mixture", output_length=12, batch_size=4, iterations=1)
 MIXTURE = Setting("audit-chunked", output_length=16, iterations=1)
 MLA = Setting("audit-mla", output_length=24)

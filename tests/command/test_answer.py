@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 from step_engines import make_engine
-from trained_model import ANSWER, QUESTION
+from trained_model import ANSWER, QUESTION, trained_folder
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.command.answer import generate
@@ -21,6 +21,11 @@ from inference_benchmark.model.weights import empty_decoder
 from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.question import Question
 from inference_benchmark.options.resolution import resolve
+
+
+@pytest.fixture
+def trained():
+    return trained_folder()
 
 
 @pytest.fixture

@@ -3,9 +3,14 @@
 import pytest
 from foreign_engines import PYTHONS, skip_unless_here
 from ollama_server import fake_ollama
-from trained_model import ANSWER, QUESTION
+from trained_model import ANSWER, QUESTION, trained_folder
 
 from inference_benchmark import benchmark_inference
+
+
+@pytest.fixture
+def trained():
+    return trained_folder()
 
 
 def answer_of(capsys, folder, mode: str, *arguments: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Every mode's training step: what it compiles, and the same losses as eager from the same weights."""
 
 import pytest
+import thunder_tracing
 import torch
 
 from inference_benchmark.engines import ENGINES
@@ -72,4 +73,5 @@ def test_another_implementation_is_compiled_whole(decoder, expected, compiled):
 
 
 def test_thunder_differentiates_by_itself(decoder, expected):
+    thunder_tracing.shorten()
     assert losses("thunder", decoder) == pytest.approx(expected, rel=1e-5)

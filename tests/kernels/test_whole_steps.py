@@ -19,10 +19,8 @@ from inference_benchmark.kernels.gemv import launch_gemv, launch_gemv_swiglu
 from inference_benchmark.kernels.greedy_token import launch_greedy_token
 from inference_benchmark.kernels.group_limited_route import launch_group_limited_route
 from inference_benchmark.kernels.latent_decode import launch_latent_decode
-from inference_benchmark.kernels.norm_gemv import launch_norm_gemv, launch_norm_swiglu
 from inference_benchmark.kernels.rope_cache import launch_rope_and_cache
 from inference_benchmark.kernels.rope_decode import launch_rope_decode
-from inference_benchmark.model import normed
 from inference_benchmark.model.config import ModelConfig
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
@@ -38,8 +36,6 @@ LAUNCHES = {
     "greedy_token": launch_greedy_token,
     "group_limited_route": launch_group_limited_route,
     "latent_decode": launch_latent_decode,
-    "norm_gemv": launch_norm_gemv,
-    "norm_swiglu": launch_norm_swiglu,
     "rope_and_cache": launch_rope_and_cache,
     "rope_decode": launch_rope_decode,
 }
@@ -89,7 +85,6 @@ def generate(decoder, batch: int, kernels: KernelConfig) -> tuple[torch.Tensor, 
 @pytest.mark.parametrize(
     ("config", "batch", "expected"),
     [
-        (DENSE, 1, "gemv greedy_token norm_gemv norm_swiglu rope_decode rope_and_cache"),
         (DENSE, 1, "add_norm gemv gemv_swiglu greedy_token rope_decode rope_and_cache"),
         (DENSE, 3, "few_rows_linear greedy_token rope_decode rope_and_cache"),
         (SHALLOW_DEEPSEEK, 3, "few_rows_linear greedy_token group_limited_route latent_decode"),
@@ -102,10 +97,7 @@ def test_interpreted_steps(
     expected: str,
     launched: dict[str, int],
     poisoned_memory: None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if "add_norm" in expected:  # as in a model of more features
-        monkeypatch.setattr(normed, "ONE_KERNEL_UP_TO", 0)
     torch.manual_seed(0)
     decoder = build_decoder(config, "fp32", "cpu", CACHE)
     plain = generate(decoder, batch, KernelConfig())

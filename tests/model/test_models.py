@@ -6,7 +6,7 @@ import pytest
 
 from inference_benchmark.model.cache import allocate_cache
 from inference_benchmark.model.config import Precision, decode_contexts
-from inference_benchmark.model.weights import build_decoder
+from inference_benchmark.model.weights import empty_decoder
 from inference_benchmark.models import MODELS
 
 BF16 = Precision.of("bf16")
@@ -65,10 +65,8 @@ def test_a_step_attends_to_the_prompt_and_every_token_so_far():
 
 @pytest.mark.parametrize("name", ["llama-tiny", "llama3.2-1b"])
 def test_counts_match_the_built_module(name):
-    model = replace(
-        MODELS[name].with_layers(2), vocab_size=1000
-    )  # less to fill with random numbers
-    decoder = build_decoder(model, "bf16", "cpu", 16)
+    model = replace(MODELS[name].with_layers(2), vocab_size=1000)
+    decoder = empty_decoder(model, "bf16", "cpu")
     parameters = list(decoder.parameters())
     assert sum(p.numel() for p in parameters) == model.parameters
     assert sum(p.numel() * p.element_size() for p in parameters) == model.weight_bytes(BF16)

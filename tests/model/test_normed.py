@@ -5,9 +5,8 @@ import torch
 from dispatched import Operators
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.norm_gemv import MAX_FEATURES
+from inference_benchmark.kernels.add_norm import MAX_FEATURES
 from inference_benchmark.model.normed import (
-    ONE_KERNEL_UP_TO,
     make_normed_linear,
     make_normed_swiglu,
 )
@@ -27,9 +26,7 @@ def inputs(rows: int, features: int = 12) -> tuple[torch.Tensor, ...]:
     ("backend", "rows", "features", "linear", "swiglu"),
     [
         ("torch", 1, 12, [], []),
-        ("gemv", 1, 12, ["norm_gemv"], ["norm_swiglu"]),
-        ("gemv", 1, ONE_KERNEL_UP_TO, ["norm_gemv"], ["norm_swiglu"]),
-        ("gemv", 1, ONE_KERNEL_UP_TO + 2, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
+        ("gemv", 1, 12, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
         ("gemv", 1, MAX_FEATURES, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
         ("gemv", 1, MAX_FEATURES + 2, ["gemv"], ["gemv"]),
         ("gemv", 3, 12, ["few_rows_linear"], ["few_rows_linear"]),

@@ -24,7 +24,8 @@ def test_a_suspect_figure_is_marked_and_the_mark_explained():
 
 
 def test_what_is_compiled_as_one_is_said_of_what_compiles():
-    cells = [fake_cell(name) for name in ("eager", "inductor")]
+    cells = [fake_cell(name, options={"compiler": {}}) for name in ("eager", "inductor")]
+    cells[1]["options"]["compiler"] = {"graphs": 4}
     table = whole_steps([fake_result(cells, compile_scope="step")])
     eager, inductor = table.splitlines()[2:]
     assert "| nothing |" in eager

@@ -18,7 +18,7 @@ from inference_benchmark.system.kernel_profile import attribute, kind_of, least_
         ("_flash_decode_kernel", "attention"),
         ("_latent_decode_kernel", "attention"),
         ("_rope_decode_kernel", "attention"),
-        ("_norm_gemv_kernel", "matmul"),
+        ("_add_norm_kernel", "norm, elementwise"),
         ("_latent_combine_kernel", "attention"),
         ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16", "attention"),
         ("void pytorch_flash::flash_fwd_kernel<Flash_fwd", "attention"),

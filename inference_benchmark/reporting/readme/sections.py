@@ -94,7 +94,7 @@ FILES = {
         "foreign_engines": foreign_engines,
         "engines_measured": engines_measured,
         "engines_bare": engines_bare,
-        "example_worker_engine": lambda: package_file("engines/llama_cpp.py"),
+        "example_worker_engine": lambda: package_file("engines/tinygrad.py"),
         "extrapolation_check": extrapolation_check,
         "forward": lambda: published("forward"),
         "training": lambda: published("training"),
