@@ -7,7 +7,7 @@ next one start at once, which requests its weights meanwhile.
 Inside the kernel of the next product it would save a launch, but all of that kernel's programs would
 add and normalise. At batch 1 a large model runs near a GPU's power limit, where instructions cost
 clock: in whole decode steps of Llama 3.1 8B, for seconds on an H200, this took 3.76 ms and that 3.85,
-on another GPU that did clock down 4.08; of Llama 3.2 1B both took 0.82 ms. Bursts showed the opposite.
+or 4.08 when the GPU clocked down; of Llama 3.2 1B both took 0.82 ms. Bursts showed the opposite.
 """
 
 from __future__ import annotations

@@ -16,12 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from inference_benchmark.kernels._registration import (
-    jit,
-    multiprocessor_count,
-    programmatic_launch,
-    tl,
-)
+from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
 from inference_benchmark.kernels.fixed_point import block_powers, halves
 from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
@@ -31,7 +26,6 @@ from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 DTYPES = (torch.bfloat16, torch.float16)  # of x
 _WORDS_PER_WARP = 128  # 16 bytes for each thread
 _MOST_WARPS = 16
-_WARPS_AT_ONCE = 16  # on a multiprocessor, of 128 registers a thread
 _TABLES = byte_tables()
 
 
@@ -45,21 +39,23 @@ class Plan:
     by_hand: bool = False  # without the instructions, which the interpreter does not know
 
 
-def choose_plan(packed: PackedMatrix, processors: int) -> Plan:
-    """So many programs as run at once on so many multiprocessors, each with as many tiles as it takes:
-    bringing x into whole numbers costs a program what a few rows do. Not timed yet; with a kernel that
-    needed an eighth more instructions the best of 12 plans took 27.4 us on an H200 for gate and up of
-    Llama 3.1 8B, 18.7 for down, 8.0 for q, k and v and 5.6 for o; their bytes 13.9, 6.9, 3.0 and 2.0.
+def choose_plan(packed: PackedMatrix) -> Plan:
+    """Nearly the best of 6 to 12 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
+    time of their bytes at 4.36 TB/s, of a kernel with an eighth more instructions than this one:
+
+        matrix    [out, in]     nf4  bytes  plan
+        qkv       6144, 4096     8.0    3.0  8, 2, 4
+        o         4096, 4096     5.9    2.0  8, 1, 4
+        gate, up  28672, 4096   27.4   13.9  4, 8, 4
+        down      4096, 14336   18.7    6.9  2, 8, 8
     """
     words = packed.padded_row_blocks * WORDS
-    warps = max(1, min(words // _WORDS_PER_WARP, 8))
-    if words > 8 * _WORDS_PER_WARP * 2:
-        warps = _MOST_WARPS
-    programs = processors * _WARPS_AT_ONCE // warps
-    rows = 2
-    if words <= warps * _WORDS_PER_WARP:
-        rows = 8 if packed.out_features >= 4 * programs else 4
-    return Plan(rows, tiles=cdiv(packed.out_features, rows * programs), num_warps=warps)
+    warps = max(1, min(words // _WORDS_PER_WARP, _MOST_WARPS))
+    if warps == _MOST_WARPS:  # of 8 words or more for each thread
+        return Plan(rows=2, tiles=8, num_warps=8 if words == 16 * _WORDS_PER_WARP else _MOST_WARPS)
+    if packed.out_features > 8192:
+        return Plan(rows=4, tiles=8, num_warps=warps)
+    return Plan(rows=8, tiles=1 if packed.out_features <= 4096 else 2, num_warps=warps)
 
 
 @jit
@@ -259,7 +255,7 @@ def launch_nf4_gemv(
     in_features, out_features = x.shape[-1], packed.out_features
     if x.numel() != in_features or x.dtype not in DTYPES:
         raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row of bf16 or fp16")
-    plan = plan or choose_plan(packed, multiprocessor_count(x.device))
+    plan = plan or choose_plan(packed)
     out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
     programmatic = programmatic_launch(x.device)
     _nf4_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](

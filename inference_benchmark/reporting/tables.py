@@ -77,7 +77,7 @@ def _types(result: dict) -> str:
     """The session's type; where all cells convert the weights, theirs."""
     session_type = result["config"]["precision"]
     types = [(cell["options"] or {}).get("precision") for cell in result["cells"]]
-    if not types or any(name == session_type or name not in BASE_TYPES for name in types):
+    if session_type in types or not types or any(name not in BASE_TYPES for name in types):
         return session_type
     return ", ".join(dict.fromkeys(types))
 

@@ -36,6 +36,7 @@ from inference_benchmark.reporting.readme.sessions import (
     between_sessions,
     cold_starts,
     extrapolation_check,
+    one_row_ways,
     power,
     summary,
 )
@@ -119,6 +120,7 @@ FILES = {
         "between_sessions": lambda: between_sessions("three_sessions"),
         "cold_start": lambda: cold_starts("cold_start"),
         "power": lambda: power("power_limit"),
+        "one_row_ways": one_row_ways,
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),
         "audit_limits": lambda: audit_limits(audits()),

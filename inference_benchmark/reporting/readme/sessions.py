@@ -1,5 +1,7 @@
 """Of whole sessions: what one prints, how several differ, estimates beside the truth, start-up."""
 
+import json
+
 from inference_benchmark.reporting.figures import headlines, median, of_summary
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import variant
@@ -70,6 +72,20 @@ def power(folder: str) -> str:
                 ]
             )
     headers = ["session", "TBOT ms", "J per token", "SM MHz", "time at the power limit"]
+    return markdown(headers, rows)
+
+
+def one_row_ways() -> str:
+    """Ways to compute a decode step's one-row products, in whole models, the fastest first."""
+    trial = json.loads((PUBLISHED.parent / "trials" / "one_row_ways.json").read_text())
+    rows = []
+    for model, ways in trial["models"].items():
+        timed = {name: way["runs"] for name, way in ways.items() if way["runs"]}
+        for name, runs in sorted(timed.items(), key=lambda item: min(r["ms"] for r in item[1])):
+            joules, watts = (sum(run[key] for run in runs) / len(runs) for key in ("j", "w"))
+            times = ", ".join(significant(run["ms"]) for run in runs)
+            rows.append([model, name, times, significant(joules, 3), f"{watts:.0f}"])
+    headers = ["model", "way", "ms per token, by round", "J per token", "W"]
     return markdown(headers, rows)
 
 
