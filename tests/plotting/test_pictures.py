@@ -82,9 +82,10 @@ class TestRuns:
         cell = fake_cell("flash")
         cell["summary"]["metrics"]["attention_s"] = cell["summary"]["metrics"]["tbot_s"]
         cell["samples"]["metrics"]["attention_s"] = cell["samples"]["metrics"]["tbot_s"]
-        subject = subject_of(cell)
         metric = {"name": "attention_s", "title": "attention", "unit": "s", "headline": True}
-        subject.workload["metrics"] = [metric]
+        result = fake_result([cell])
+        result["workload"] = {**result["workload"], "metrics": [metric]}
+        (subject,) = subjects([("session.json", result)])
         (picture,) = drawn(runs_pictures, subject)
         (table,) = picture.tables
         shown = texts(table)[0][list(table.headers).index("median us")]
