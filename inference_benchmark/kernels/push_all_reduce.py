@@ -68,12 +68,15 @@ def inbox_words(size: int) -> int:
 
 
 def is_served(x: Tensor) -> bool:
-    """Whether x [..., features] is few and short enough rows."""
+    """Whether x [..., features], of one of DTYPES, is few and short enough rows.
+
+    By its shape alone: a tracer may know types by names of its own.
+    """
     features = x.shape[-1]
     rows = 1
     for size in x.shape[:-1]:
         rows *= size
-    return rows <= MAX_ROWS and x.dtype in DTYPES and features <= MAX_FEATURES and features % 2 == 0
+    return rows <= MAX_ROWS and features <= MAX_FEATURES and features % 2 == 0
 
 
 @jit
@@ -199,7 +202,7 @@ def _launch(
 ) -> tuple[Tensor, Tensor | None]:
     features = x.shape[-1]
     rows = x.numel() // features
-    if not is_served(x):
+    if x.dtype not in DTYPES or not is_served(x):
         raise ValueError(f"push_all_reduce: {x.dtype} {tuple(x.shape)} is not a few rows of pairs")
     x, has_norm = x.contiguous(), residual is not None
     if has_norm:

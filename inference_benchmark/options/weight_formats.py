@@ -86,10 +86,10 @@ def check_format_packages(arguments, model: ModelConfig, ranks: int, device: str
             continue
         for matrix in model.sharded(ranks).matrices_to_store(arguments.quantize_head):
             if matrix.rows % stored.rows_of or matrix.columns % stored.columns_of:
+                rows = f"a multiple of {stored.rows_of} rows, " if stored.rows_of > 1 else ""
                 raise CannotRun(
-                    f"--quantize {name} needs rows of a multiple of {stored.columns_of} weights and a "
-                    f"multiple of {stored.rows_of} rows: {model.name} has a matrix of {matrix.rows} "
-                    f"rows of {matrix.columns}"
+                    f"--quantize {name} needs {rows}rows of a multiple of {stored.columns_of} weights: "
+                    f"{model.name} has a matrix of {matrix.rows} rows of {matrix.columns}"
                 )
         if stored.needs_gpu and device == "cpu":
             raise CannotRun(f"--quantize {name} needs a CUDA GPU")

@@ -14,7 +14,7 @@ from inference_benchmark.plotting.style import (
     signed_percent,
 )
 from inference_benchmark.plotting.subject import PlottedCell, Subject
-from inference_benchmark.reporting.figures import summary_of, value_text
+from inference_benchmark.reporting.figures import shown_unit, summary_of, value_text
 
 _ROW = 38  # units
 _HALF = 0.3  # of a row, on either side of the median
@@ -100,7 +100,10 @@ def _draw(subject: Subject, metric: dict, rows: list[_Runs]):
             color=look.color,
             linestyle="none",
         )
-    right = [f"{value_text(row.median, metric)} ms {_range(row, reach)}" for row in rows]
+    right = [
+        f"{value_text(row.median, metric)} {shown_unit(metric)} {_range(row, reach)}"
+        for row in rows
+    ]
     row_labels(strips, [subject.name(row.plotted) for row in rows], 0.3, right)
     strips.set_title(
         f"a row is {signed_percent(2 * reach, reach)[1:]} high, its line the median; up: slower"
@@ -200,6 +203,6 @@ def _table(subject: Subject, metric: dict, rows: list[_Runs]) -> Table:
                 number(summary["outliers"], str(summary["outliers"])),
             ]
         )
-    unit = " ms" if metric["unit"] == "s" else ""
-    headers = ["cell", "runs", *(f"{name}{unit}" for name in names), "outliers"]
+    unit = shown_unit(metric)
+    headers = ["cell", "runs", *(f"{name} {unit}".rstrip() for name in names), "outliers"]
     return Table(f"{metric['title']} over runs", headers, body).without_unknown()

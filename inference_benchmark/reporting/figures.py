@@ -111,7 +111,10 @@ def bases(cells: Sequence[dict]) -> list[str]:
 
 
 # Of parts of a layer, whose times are kernels'.
-_OF_KERNELS = ("graph_s", "attention_s", "ffn_s", "layer_s")
+_OF_KERNELS = (
+    *("graph_s", "attention_s", "ffn_s", "layer_s"),
+    *("forward_pass_s", "backward_pass_s"),
+)
 
 
 def shown_unit(metric: dict) -> str:

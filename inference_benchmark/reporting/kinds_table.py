@@ -10,7 +10,8 @@ from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, mill
 
 def time_by_kind(results: Sequence[dict]) -> str:
     """Of workloads of one phase: ms of each kind of kernel, its share of the median, and in brackets
-    the time at the limit where the kind has one; idle is what of the median no kernel takes."""
+    the time at the limit where the kind has one; idle is what of the median no kernel takes. Where
+    sessions were of several conditions a column names them."""
     profiled = [
         (result, cell, next(iter(cell["profile"].values())))
         for result in results
@@ -21,9 +22,11 @@ def time_by_kind(results: Sequence[dict]) -> str:
         return NOTHING_PUBLISHED
     kinds = list(dict.fromkeys(kind for *_, phase in profiled for kind in phase["by_kind"]))
     kinds.sort(key=lambda kind: -max(phase["by_kind"].get(kind, 0.0) for *_, phase in profiled))
+    several = len({_conditions(result) for result, *_ in profiled}) > 1
     rows = [
         [
             model_label(result["config"], cell),
+            *([_conditions(result)] if several else []),
             variant(cell),
             *(_of_kind(cell, phase, kind) for kind in kinds),
             _idle(cell, phase),
@@ -31,8 +34,13 @@ def time_by_kind(results: Sequence[dict]) -> str:
         ]
         for result, cell, phase in profiled
     ]
-    headers = ["model", "mode", *(f"{kind} ms" for kind in kinds), "idle ms", "kernels"]
+    headers = ["model", *([results[0]["workload"]["name"]] if several else []), "mode"]
+    headers += [*(f"{kind} ms" for kind in kinds), "idle ms", "kernels"]
     return markdown(headers, rows)
+
+
+def _conditions(result: dict) -> str:
+    return ", ".join(result["workload"].get("conditions", ()))
 
 
 def _of_kind(cell: dict, phase: dict, kind: str) -> str:

@@ -193,7 +193,6 @@ def test_what_is_served():
     assert not is_served(x.new_empty(1, MAX_ROWS + 1, 4096))
     assert not is_served(x.new_empty(1, 1, push_all_reduce.MAX_FEATURES + 2))
     assert not is_served(x.new_empty(1, 1, 4095))
-    assert not is_served(x.float())
     inboxes = Inboxes(torch.zeros(2, dtype=torch.int64), torch.zeros(MAX_ROWS), 0)
     row = torch.zeros(1, 8, dtype=torch.bfloat16)
     with pytest.raises(ValueError, match="not a few rows of pairs"):

@@ -40,7 +40,8 @@ def test_experts_are_stored_in_bytes():
 
 def test_what_kernels_of_packages_do_not_take():
     with pytest.raises(
-        CannotRun, match="multiple of 64 weights .* has a matrix of 512 rows of 1376"
+        CannotRun,
+        match="bitsandbytes needs rows of a multiple of 64 weights: .* has a matrix of 512 rows of 1376",
     ):
         resolved("--model-name", "llama-tiny", "--quantize", "nf4:bitsandbytes")
     with pytest.raises(RequestError, match="int4:torchao needs --precision bf16; int4 takes any"):

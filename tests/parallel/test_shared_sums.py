@@ -147,6 +147,19 @@ def test_operators_are_what_compilers_take_them_for():
 
 
 @pytest.mark.usefixtures("lone_group")
+def test_thunder_takes_it_too():
+    """Its tensors have types of their own while it traces."""
+    thunder = pytest.importorskip("thunder", reason="needs lightning-thunder")
+    from inference_benchmark.engines.thunder import _OPERATORS
+
+    given = [torch.ones(shape, dtype=torch.bfloat16) for shape in ((1, 8), (1, 8), (8,), (4, 8))]
+    jitted = thunder.jit(make_normed_linear("gemv", 1e-5, None, "push"), executors=[_OPERATORS])
+    with Operators() as operators:
+        jitted(*given)
+    assert operators.seen == ["push_all_reduce_norm", "gemv"]
+
+
+@pytest.mark.usefixtures("lone_group")
 @pytest.mark.parametrize(
     ("backend", "rows", "linear", "swiglu"),
     [

@@ -78,6 +78,22 @@ class TestRuns:
         assert column(table, "median ms") == [summary["median"]]
         assert column(table, "max ms") == [summary["max"]]
 
+    def test_times_of_kernels_are_in_us_and_said_to_be(self):
+        cell = fake_cell("flash")
+        cell["summary"]["metrics"]["attention_s"] = cell["summary"]["metrics"]["tbot_s"]
+        cell["samples"]["metrics"]["attention_s"] = cell["samples"]["metrics"]["tbot_s"]
+        metric = {"name": "attention_s", "title": "attention", "unit": "s", "headline": True}
+        result = fake_result([cell])
+        result["workload"] = {**result["workload"], "metrics": [metric]}
+        (subject,) = subjects([("session.json", result)])
+        (picture,) = drawn(runs_pictures, subject)
+        (table,) = picture.tables
+        shown = texts(table)[0][list(table.headers).index("median us")]
+        median_us = cell["summary"]["metrics"]["attention_s"]["median"] * 1e6
+        assert float(shown.replace(",", "")) == pytest.approx(median_us, rel=1e-3)
+        (right,) = (text for text in labels(picture.figure.axes[0]) if shown in text)
+        assert right.startswith(f"{shown} us ")
+
 
 class TestSteps:
     def cell(self) -> dict:

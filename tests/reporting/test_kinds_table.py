@@ -26,8 +26,17 @@ def cell(variant: str, median_s: float, by_kind: dict, passed: bool = True) -> d
 
 
 def table(*cells: dict) -> list[list[str]]:
+    return entries(result(*cells))
+
+
+def result(*cells: dict, conditions: tuple[str, ...] = ()) -> dict:
     config = {"model_name": "m", "num_layers": 2, "full_num_layers": 2}
-    lines = time_by_kind([{"config": config, "cells": list(cells)}]).splitlines()
+    workload = {"name": "training", "conditions": conditions}
+    return {"config": config, "workload": workload, "cells": list(cells)}
+
+
+def entries(*results: dict) -> list[list[str]]:
+    lines = time_by_kind(results).splitlines()
     return [[entry.strip() for entry in line.strip("|").split("|")] for line in lines]
 
 
@@ -43,3 +52,10 @@ def test_kinds_shares_limits_and_what_no_kernel_takes():
 
 def test_a_wrong_output_has_no_times():
     assert table(cell("eager", 0.01, {"matmul": 0.006}, passed=False)) == [[NOTHING_PUBLISHED]]
+
+
+def test_rows_of_several_conditions_can_be_told_apart():
+    eager = cell("eager", 0.010, {"matmul": 0.006})
+    headers, _, *rows = entries(result(eager), result(eager, conditions=("4 lengths",)))
+    assert headers[:3] == ["model", "training", "mode"]
+    assert [row[:3] for row in rows] == [["m", "", "eager"], ["m", "4 lengths", "eager"]]

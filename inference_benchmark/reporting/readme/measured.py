@@ -99,8 +99,8 @@ def _disagreements(result: dict) -> list[str]:
     cells = result["cells"]
     main = main_metric(result["workload"], cells)
     return [
-        f"{model_label(result['config'], cell)}, {cell['label']}: the speed-up is the mean over "
-        f"rounds, each with itself; the medians' own ratio is {ratio:.3f}."
+        f"{model_label(result['config'], cell)}, {cell['label']}: the speed-up of {main['title']} is "
+        f"the mean over rounds, each with itself; the medians' own ratio is {ratio:.3f}."
         for cell in cells
         if (ratio := medians_ratio(cell, cells, main, _RATIO_ROUNDING)) is not None
     ]
