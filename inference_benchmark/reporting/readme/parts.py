@@ -23,6 +23,7 @@ from inference_benchmark.reporting.units import (
 )
 
 _SUSPECT = "?"
+_MOST_SAVED = 10.0  # a share beyond says nothing
 _SUSPECT_NOTE = f"{_SUSPECT}: a suspect figure; its reasons are in the file."
 
 
@@ -85,7 +86,10 @@ def _at_longest(result: dict, cell: dict | None, main: dict) -> list[str]:
     share = UNKNOWN
     if saved is not None:
         before = step_bytes(cell) + saved
-        share = f"{megabytes(saved)} ({percent(saved / before if before else None)})"
+        relative = saved / before if before else None
+        share = megabytes(saved)
+        if relative is not None and abs(relative) < _MOST_SAVED:
+            share += f" ({percent(relative)})"
     return [
         percent(reached(cell, main)),
         *(UNKNOWN if value is None else significant(value, 3) for value in rates),
