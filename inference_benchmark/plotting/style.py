@@ -148,8 +148,9 @@ def signed_percent(share: float, reach: float) -> str:
 
 def settle(figure: Figure) -> None:
     """Lay it out once, and not anew for each file."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine(None)
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 _TICKS = ((30, (1, 2, 5)), (3e3, (1, 3)), (math.inf, (1,)))  # by the ratio of the axis' ends
