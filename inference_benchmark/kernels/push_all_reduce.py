@@ -22,23 +22,13 @@ from functools import cache, partial
 import torch
 from torch import Tensor
 
-from inference_benchmark.kernels._registration import (
-    jit,
-    multiprocessor_count,
-    prefetch,
-    programmatic_launch,
-    tl,
-    triton,
-)
+from inference_benchmark.kernels._registration import jit, programmatic_launch, tl, triton
 from inference_benchmark.kernels.peer_words import WORDS_AT_ONCE, ptx_that_waits, receive, send
 
 MAX_ROWS = 32
 MAX_FEATURES = 16384
 DTYPES = (torch.bfloat16, torch.float16)
 HALVES = 2
-# Of the matrix that the next kernel reads, requested into L2 while the ranks wait for each other.
-REQUESTED_BYTES = 0
-_LINE_BYTES = 128
 _ROW_WORDS = MAX_FEATURES // 2  # two values each
 _WARP = 32
 
@@ -103,10 +93,7 @@ def _push_all_reduce_kernel(
     normed_ptr,  # [rows, FEATURES]
     addresses_ptr,  # [SIZE]
     calls_ptr,  # [MAX_ROWS]
-    next_ptr,  # bytes that the next kernel reads first; None
     rank,
-    num_rows,
-    num_lines,
     eps,
     FEATURES: tl.constexpr,
     BLOCK: tl.constexpr,  # a power of two, FEATURES / 2 or more
@@ -114,8 +101,6 @@ def _push_all_reduce_kernel(
     MAX_ROWS: tl.constexpr,
     SIZE: tl.constexpr,
     NORM: tl.constexpr,
-    LINES: tl.constexpr,  # of next_ptr for each program, a power of two
-    LINE_BYTES: tl.constexpr,
     WAIT: tl.constexpr,  # PTX; None in the interpreter
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -130,11 +115,6 @@ def _push_all_reduce_kernel(
     at = row * (FEATURES // 2) + pairs
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    if next_ptr is not None:
-        lines = tl.minimum(row * LINES + tl.arange(0, LINES), num_lines - 1)
-        prefetch(next_ptr + lines * LINE_BYTES)
-        if row >= num_rows:
-            return
     inboxes = ()
     for peer in tl.static_range(SIZE):
         inboxes = inboxes + (tl.load(addresses_ptr + peer).to(as_words),)
@@ -183,22 +163,12 @@ def plan(features: int) -> tuple[int, int]:
     return block, min(32, block // (_WARP * WORDS_AT_ONCE))
 
 
-def _lines_to_request(weights: Tensor | None, num_warps: int) -> tuple[int, int]:
-    """(how many in all, how many of each program): about one program per multiprocessor."""
-    if weights is None or not REQUESTED_BYTES or weights.device.type != "cuda":
-        return 0, 1
-    lines = min(REQUESTED_BYTES, weights.numel() * weights.element_size()) // _LINE_BYTES
-    of_each = max(num_warps * _WARP, lines // multiprocessor_count(weights.device))
-    return lines, triton.next_power_of_2(of_each)
-
-
 def _launch(
     x: Tensor,
     inboxes: Inboxes,
     residual: Tensor | None = None,
     norm_weight: Tensor | None = None,
     eps: float = 0.0,
-    next_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     features = x.shape[-1]
     rows = x.numel() // features
@@ -214,9 +184,8 @@ def _launch(
     total = torch.empty_like(x)
     normed = torch.empty_like(x) if has_norm else None
     block, num_warps = plan(features)
-    num_lines, lines = _lines_to_request(next_weights, num_warps)
     programmatic = programmatic_launch(x.device)
-    _push_all_reduce_kernel[(max(rows, -(-num_lines // lines)),)](
+    _push_all_reduce_kernel[(rows,)](
         x,
         residual,
         norm_weight,
@@ -224,10 +193,7 @@ def _launch(
         normed,
         inboxes.addresses,
         inboxes.calls,
-        next_weights.view(torch.uint8) if num_lines else None,
         inboxes.rank,
-        rows,
-        num_lines,
         eps,
         FEATURES=features,
         BLOCK=block,
@@ -235,8 +201,6 @@ def _launch(
         MAX_ROWS=MAX_ROWS,
         SIZE=inboxes.size,
         NORM=has_norm,
-        LINES=lines,
-        LINE_BYTES=_LINE_BYTES,
         WAIT=_wait_for(inboxes.size) if x.device.type == "cuda" else None,
         PROGRAMMATIC=programmatic,
         num_warps=num_warps,
@@ -259,12 +223,9 @@ def launch_push_all_reduce_norm(
     norm_weight: Tensor,
     eps: float,
     inboxes: Inboxes,
-    next_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """rms_norm(total) and total = residual + the sum of all ranks' update, which is rounded once and
     before it is normalised. As launch_push_all_reduce otherwise.
-
-    next_weights: contiguous, what the next kernel reads first.
     """
-    total, normed = _launch(update, inboxes, residual, norm_weight, eps, next_weights)
+    total, normed = _launch(update, inboxes, residual, norm_weight, eps)
     return normed, total

@@ -19,9 +19,8 @@ from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.collectives import make_all_reduce, push_all_reduce_norm
 
-# update [..., n], residual [..., n], norm weight [n], and if it is known what is read next
-# -> rms_norm(total), total = residual + update
-AddNorm = Callable[[Tensor, Tensor, Tensor, LinearWeights | None], tuple[Tensor, Tensor]]
+# update [..., n], residual [..., n], norm weight [n] -> rms_norm(total), total = residual + update
+AddNorm = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 # update [..., in], residual [..., in], norm weight [in], weights of a matrix
 # -> result [..., out], residual + update
 NormedLinear = Callable[[Tensor, Tensor, Tensor, LinearWeights], tuple[Tensor, Tensor]]
@@ -32,17 +31,16 @@ def make_add_norm(eps: float, all_reduce: str = "none", one_row: bool = False) -
     one_row: by our kernel, for a single row."""
     reduce = make_all_reduce(all_reduce)
 
-    def summed(update, residual, norm_weight, next_weights=None):
+    def summed(update, residual, norm_weight):
         if one_row:
             return add_norm(reduce(update), residual, norm_weight, eps)
         total = residual + reduce(update)
         return rms_norm(total, norm_weight, eps), total
 
-    def pushed(update, residual, norm_weight, next_weights=None):
+    def pushed(update, residual, norm_weight):
         if not is_pushed(update):
             return summed(update, residual, norm_weight)
-        matrix = None if isinstance(next_weights, tuple) else next_weights
-        return push_all_reduce_norm(update, residual, norm_weight, eps, matrix)
+        return push_all_reduce_norm(update, residual, norm_weight, eps)
 
     return pushed if all_reduce == "push" else summed
 
@@ -83,13 +81,13 @@ def _make_normed(
     norm_of_row = make_add_norm(eps, all_reduce, one_row=True)
 
     def normed(update, residual, norm_weight, weights):
-        normalised, total = norm(update, residual, norm_weight, weights)
+        normalised, total = norm(update, residual, norm_weight)
         return product(normalised, weights), total
 
     def normed_row(update, residual, norm_weight, weights):
         if number_of_rows(residual) > 1 or residual.shape[-1] > MAX_FEATURES:
             return normed(update, residual, norm_weight, weights)
-        normalised, total = norm_of_row(update, residual, norm_weight, weights)
+        normalised, total = norm_of_row(update, residual, norm_weight)
         return row_product(normalised, weights), total
 
     is_plain = weight_format is None or weight_format.module is None

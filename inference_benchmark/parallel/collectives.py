@@ -80,13 +80,9 @@ def push_all_reduce_norm(
     residual: Tensor,
     norm_weight: Tensor,
     eps: float,
-    next_weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """rms_norm(total) and total = residual + the sum of all ranks' update, for such rows.
-
-    next_weights: a matrix that is read next and may be requested into the cache meanwhile.
-    """
-    return _push_norm_operator(update, residual, norm_weight, eps, next_weights)
+    """rms_norm(total) and total = residual + the sum of all ranks' update, for such rows."""
+    return _push_norm_operator(update, residual, norm_weight, eps)
 
 
 def share_memory(names: tuple[str, ...]) -> None:
@@ -162,11 +158,8 @@ def _push_norm(
     residual: torch.Tensor,
     norm_weight: torch.Tensor,
     eps: float,
-    next_weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    return launch_push_all_reduce_norm(
-        update, residual, norm_weight, eps, *_inboxes, next_weights=next_weights
-    )
+    return launch_push_all_reduce_norm(update, residual, norm_weight, eps, *_inboxes)
 
 
 def _push_norm_reference(
@@ -174,7 +167,6 @@ def _push_norm_reference(
     residual: torch.Tensor,
     norm_weight: torch.Tensor,
     eps: float,
-    next_weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     total = residual + _sum(update, False)
     return F.rms_norm(total, total.shape[-1:], norm_weight, eps), total
@@ -189,7 +181,6 @@ def _push_norm_fake(
     residual: torch.Tensor,
     norm_weight: torch.Tensor,
     eps: float,
-    next_weights: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return _sum_fake(update, False), _sum_fake(update, False)
 

@@ -36,7 +36,6 @@ POINTERS = {
     "eps": "fp32",
     "addresses_ptr": "*i64",
     "calls_ptr": "*i32",
-    "next_ptr": "*i8",
 }
 ATTENTION = {
     "KV_HEADS": 8,
@@ -66,8 +65,6 @@ PUSH = {
     "MAX_ROWS": 2,
     "SIZE": 2,
     "NORM": True,
-    "LINES": 128,
-    "LINE_BYTES": 128,
     "WAIT": ptx_that_waits(512, 2),
 }
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
@@ -81,7 +78,7 @@ EARLY = {
     "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
-    "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld", "prefetch"}),
+    "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
 }
 COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
 _MEMORY = re.compile(

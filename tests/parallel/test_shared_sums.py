@@ -141,9 +141,8 @@ def test_operators_are_what_compilers_take_them_for():
     update, residual = torch.randn(2, 2, 1, 16).to(torch.bfloat16)
     weight = torch.ones(16, dtype=torch.bfloat16)
     torch.library.opcheck(operators.push_all_reduce.default, (update,))
-    for matrix in (None, torch.randn(4, 16)):
-        arguments = (update, residual, weight, 1e-5, matrix)
-        torch.library.opcheck(operators.push_all_reduce_norm.default, arguments)
+    arguments = (update, residual, weight, 1e-5)
+    torch.library.opcheck(operators.push_all_reduce_norm.default, arguments)
 
 
 @pytest.mark.usefixtures("lone_group")
