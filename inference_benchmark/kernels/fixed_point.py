@@ -11,14 +11,28 @@ from inference_benchmark.kernels._registration import jit, tl
 
 
 @jit
+def magnitude(x):
+    """Bits of |x| in fp32: as whole numbers they have its order, and infinity and NaN are the largest,
+    which a maximum of floating point would drop."""
+    return x.to(tl.uint32, bitcast=True) & 0x7FFFFFFF
+
+
+@jit
+def largest_of_four(a, b, c, d):
+    return tl.maximum(
+        tl.maximum(magnitude(a), magnitude(b)), tl.maximum(magnitude(c), magnitude(d))
+    )
+
+
+@jit
 def block_powers(magnitudes):
-    """Of magnitudes [blocks, n] in fp32: the power of two that takes a block's largest one to 2^13 up
-    to 2^14, [blocks, 1], and its inverse, [blocks]."""
-    exponents = tl.max(magnitudes, axis=1).to(tl.uint32, bitcast=True) >> 23
-    exponents = tl.maximum(exponents, 14)
+    """Of magnitudes [blocks, n]: the power of two that takes a block's largest one to 2^13 up to 2^14,
+    [blocks, 1], and its inverse, [blocks]. The inverse is NaN for a block with infinity or NaN in it:
+    whole numbers have no such values, and what is multiplied by it must not look sound."""
+    exponents = tl.maximum(tl.max(magnitudes, axis=1) >> 23, 14)
     factors = ((267 - exponents) << 23).to(tl.float32, bitcast=True)[:, None]
     inverses = ((exponents - 13) << 23).to(tl.float32, bitcast=True)
-    return factors, inverses
+    return factors, tl.where(exponents == 255, float("nan"), inverses)
 
 
 @jit

@@ -11,32 +11,29 @@ the present ones are multiplied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.fixed_point import as_integers, block_powers, pack_bytes
+from inference_benchmark.kernels.fixed_point import (
+    as_integers,
+    block_powers,
+    largest_of_four,
+    pack_bytes,
+)
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
-from inference_benchmark.kernels.packed_matrix import WORDS, PackedMatrix
+from inference_benchmark.kernels.packed_matrix import (
+    MOST_WARPS,
+    WORDS,
+    WORDS_PER_WARP,
+    PackedMatrix,
+    RowPlan,
+)
 from inference_benchmark.kernels.packed_words import load_pairs
 
 DTYPES = (torch.bfloat16, torch.float16)  # of x
-_WORDS_PER_WARP = 128  # 16 bytes for each thread
-_MOST_WARPS = 16
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one matrix [out_features, in_features] is cut."""
-
-    rows: int  # of the matrix, at a time
-    tiles: int  # of so many rows, per program
-    num_warps: int
-    by_hand: bool = False  # without the instruction, which the interpreter does not know
-
-
-def choose_plan(packed: PackedMatrix) -> Plan:
+def choose_plan(packed: PackedMatrix) -> RowPlan:
     """Nearly the best of up to 14 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
     time of their bytes at 4.36 TB/s:
 
@@ -46,16 +43,16 @@ def choose_plan(packed: PackedMatrix) -> Plan:
         gate, up  28672, 4096   17.5   17.2   13.9  4, 4, 4    29.5   27.0  4, 2, 8
         down      4096, 14336   11.3   11.5    6.9  4, 4, 8    17.2   13.5  2, 8, 16
     """
-    warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, _WORDS_PER_WARP))
+    warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, WORDS_PER_WARP))
     if packed.weight_format == "int8":
         if warps > 8:
-            return Plan(rows=2, tiles=8, num_warps=_MOST_WARPS)
-        return Plan(rows=4, tiles=2, num_warps=warps)
+            return RowPlan(rows=2, tiles=8, num_warps=MOST_WARPS)
+        return RowPlan(rows=4, tiles=2, num_warps=warps)
     if warps > 8:  # of 8 words or more for each thread
-        return Plan(rows=4, tiles=4, num_warps=min(warps // 2, _MOST_WARPS))
+        return RowPlan(rows=4, tiles=4, num_warps=min(warps // 2, MOST_WARPS))
     if packed.out_features > 8192:
-        return Plan(rows=4, tiles=4, num_warps=warps)
-    return Plan(rows=16, tiles=1, num_warps=warps)
+        return RowPlan(rows=4, tiles=4, num_warps=warps)
+    return RowPlan(rows=16, tiles=1, num_warps=warps)
 
 
 @jit
@@ -67,12 +64,11 @@ def _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: t
     pairs = blocks[:, None] * PAIRS + lanes[None, :]
     a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
     a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
-    largest = tl.maximum(tl.maximum(tl.abs(a0), tl.abs(b0)), tl.maximum(tl.abs(a1), tl.abs(b1)))
+    largest = largest_of_four(a0, b0, a1, b1)
     if FORMAT != "int8":
         a2, b2 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
         a3, b3 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
-        others = tl.maximum(tl.abs(a2), tl.abs(b2))
-        largest = tl.maximum(largest, tl.maximum(others, tl.maximum(tl.abs(a3), tl.abs(b3))))
+        largest = tl.maximum(largest, largest_of_four(a2, b2, a3, b3))
     factors, inverses = block_powers(largest)
     a0, b0 = as_integers(a0, factors), as_integers(b0, factors)
     a1, b1 = as_integers(a1, factors), as_integers(b1, factors)
@@ -216,7 +212,7 @@ def _integer_gemv_kernel(
 
 
 def launch_integer_gemv(
-    x: torch.Tensor, packed: PackedMatrix, plan: Plan | None = None
+    x: torch.Tensor, packed: PackedMatrix, plan: RowPlan | None = None
 ) -> torch.Tensor:
     """x [..., in_features] of one row times packed words of int8 or int4, on the current device and
     stream."""

@@ -12,34 +12,26 @@ before the present ones are multiplied.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.fixed_point import block_powers, halves
+from inference_benchmark.kernels.fixed_point import block_powers, halves, largest_of_four
 from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
-from inference_benchmark.kernels.packed_matrix import WORDS, PackedMatrix
+from inference_benchmark.kernels.packed_matrix import (
+    MOST_WARPS,
+    WORDS,
+    WORDS_PER_WARP,
+    PackedMatrix,
+    RowPlan,
+)
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 
 DTYPES = (torch.bfloat16, torch.float16)  # of x
-_WORDS_PER_WARP = 128  # 16 bytes for each thread
-_MOST_WARPS = 16
 _TABLES = byte_tables()
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How one matrix [out_features, in_features] is cut."""
-
-    rows: int  # of the matrix, at a time
-    tiles: int  # of so many rows, per program
-    num_warps: int
-    by_hand: bool = False  # without the instructions, which the interpreter does not know
-
-
-def choose_plan(packed: PackedMatrix) -> Plan:
+def choose_plan(packed: PackedMatrix) -> RowPlan:
     """Nearly the best of 6 to 12 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
     time of their bytes at 4.36 TB/s, of a kernel with an eighth more instructions than this one:
 
@@ -50,12 +42,12 @@ def choose_plan(packed: PackedMatrix) -> Plan:
         down      4096, 14336   18.7    6.9  2, 8, 8
     """
     words = packed.padded_row_blocks * WORDS
-    warps = max(1, min(words // _WORDS_PER_WARP, _MOST_WARPS))
-    if warps == _MOST_WARPS:  # of 8 words or more for each thread
-        return Plan(rows=2, tiles=8, num_warps=8 if words == 16 * _WORDS_PER_WARP else _MOST_WARPS)
+    warps = max(1, min(words // WORDS_PER_WARP, MOST_WARPS))
+    if warps == MOST_WARPS:  # of 8 words or more for each thread
+        return RowPlan(rows=2, tiles=8, num_warps=8 if words == 16 * WORDS_PER_WARP else MOST_WARPS)
     if packed.out_features > 8192:
-        return Plan(rows=4, tiles=8, num_warps=warps)
-    return Plan(rows=8, tiles=1 if packed.out_features <= 4096 else 2, num_warps=warps)
+        return RowPlan(rows=4, tiles=8, num_warps=warps)
+    return RowPlan(rows=8, tiles=1 if packed.out_features <= 4096 else 2, num_warps=warps)
 
 
 @jit
@@ -207,9 +199,8 @@ def _nf4_gemv_kernel(
     a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
     a2, b2 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
     a3, b3 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
-    largest = tl.maximum(tl.maximum(tl.abs(a0), tl.abs(b0)), tl.maximum(tl.abs(a1), tl.abs(b1)))
-    others = tl.maximum(tl.maximum(tl.abs(a2), tl.abs(b2)), tl.maximum(tl.abs(a3), tl.abs(b3)))
-    factors, inverses = block_powers(tl.maximum(largest, others))
+    largest = largest_of_four(a0, b0, a1, b1)
+    factors, inverses = block_powers(tl.maximum(largest, largest_of_four(a2, b2, a3, b3)))
     upper0, lower0, excess0 = halves(a0, b0, a1, b1, factors, ZERO, MEAN_LOWER)
     upper1, lower1, excess1 = halves(a2, b2, a3, b3, factors, ZERO, MEAN_LOWER)
     u0, u1, u2, u3 = _fourths(upper0[:, None, :], BLOCKS, 1)
@@ -248,7 +239,7 @@ def _nf4_gemv_kernel(
 
 
 def launch_nf4_gemv(
-    x: torch.Tensor, packed: PackedMatrix, plan: Plan | None = None
+    x: torch.Tensor, packed: PackedMatrix, plan: RowPlan | None = None
 ) -> torch.Tensor:
     """x [..., in_features] of one row times packed words of nf4, on the current device and stream."""
     packed.check_fits(x)

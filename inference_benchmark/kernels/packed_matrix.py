@@ -12,6 +12,7 @@ stand depends on what is done with them:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,21 @@ from inference_benchmark.kernels.integers import next_power_of_2
 WORDS = 16  # of 32 bits, in a block of a row
 PAIR_COLUMNS = 2 * WORDS  # columns that stand at the same place of a block's words
 BITS = {"int8": 8, "int4": 4, "int4_zeros": 4, "nf4": 4}
+
+
+# Of a kernel for one row: words that a warp loads at once, 16 bytes for each thread.
+WORDS_PER_WARP = 128
+MOST_WARPS = 16
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """How a kernel for one row cuts a matrix [out_features, in_features]."""
+
+    rows: int  # of the matrix, at a time
+    tiles: int  # of so many rows, per program
+    num_warps: int
+    by_hand: bool = False  # without the instructions that the interpreter does not know
 
 
 class PackedMatrix(NamedTuple):

@@ -31,7 +31,7 @@ from inference_benchmark.kernels import (
     packed_words,
 )
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.kernels.packed_matrix import BITS, PackedMatrix, pack, unpack
+from inference_benchmark.kernels.packed_matrix import BITS, PackedMatrix, RowPlan, pack, unpack
 from inference_benchmark.model.weight_formats import (
     fp8,
     fp8_dynamic,
@@ -85,10 +85,13 @@ def test_interpreted_packed(name: str, rows: int, columns: int, poisoned_memory:
     case = Case.of(PACKED[name], rows, columns, torch.float32)
     # Of bf16's values, whose last bits in fixed point are not as often one as the other.
     x = x_rows(case, 1, torch.bfloat16).to(torch.float16)
-    kernels, launch = integer_gemv, integer_gemv.launch_integer_gemv
-    if name == "nf4":
-        kernels, launch = nf4_gemv, nf4_gemv.launch_nf4_gemv
-    check(launch(x, case.packed, kernels.Plan(rows=2, tiles=2, num_warps=2, by_hand=True)), x, case)
+    launch = nf4_gemv.launch_nf4_gemv if name == "nf4" else integer_gemv.launch_integer_gemv
+    row_plan = RowPlan(rows=2, tiles=2, num_warps=2, by_hand=True)
+    check(launch(x, case.packed, row_plan), x, case)
+    # Whole numbers have neither. nf4's overflow then, which a GPU wraps around and this refuses.
+    for odd in () if name == "nf4" else (float("nan"), float("inf")):
+        x[..., 3] = odd
+        assert launch(x, case.packed, row_plan).isnan().all()
     x = x_rows(case, 5, torch.float32)
     plan = few_rows.Plan(rows=16, blocks=2, num_warps=2, num_stages=1, lookup="gather")
     check(few_rows.launch_few_rows(x, case.packed, plan), x, case)
@@ -287,6 +290,15 @@ class TestOnGpu:
         out = packed_words.launch_unpack(case.packed, 4096, torch.bfloat16)
         expected = case.module.dequantize(case.weights, 4096, torch.bfloat16)
         assert same_bits(out, expected)
+
+    @pytest.mark.parametrize("name", PACKED)
+    def test_what_is_no_number_stays_none(self, name: str) -> None:
+        case = Case.of(PACKED[name], 64, 512, torch.bfloat16)
+        for odd in (float("nan"), float("inf")):
+            x = x_rows(case, 1, torch.bfloat16)
+            x[..., 3] = odd
+            launch = nf4_gemv.launch_nf4_gemv if name == "nf4" else integer_gemv.launch_integer_gemv
+            assert launch(x, case.packed).isnan().all()
 
     def test_dynamic_products_are_as_near_as_eight_bits_allow(self) -> None:
         case = Case.of(fp8_dynamic, 512, 4096, torch.bfloat16)
