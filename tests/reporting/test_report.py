@@ -13,14 +13,13 @@ from fake_results import (
     with_wrong_output,
 )
 
-from inference_benchmark.reporting.explanation import costliest, explain, what_bounds
+from inference_benchmark.reporting.explanation import costliest, explain
 from inference_benchmark.reporting.figures import (
     main_metric,
     median,
     named,
     speedup_of,
 )
-from inference_benchmark.reporting.labels import compact, joined, model_label
 from inference_benchmark.reporting.layout import encodable
 from inference_benchmark.reporting.notes import reasons
 from inference_benchmark.reporting.reading import read_result
@@ -36,9 +35,6 @@ PROFILE = {
     "by_kind": {"matmul": 0.004, "attention": 0.001},
     "costliest": [{"name": "nvjet", "kind": "matmul", "calls": 32.0, "s": 0.002}],
 }
-
-DECODE = PROFILE | {"metric": "tbot_s"}
-FORWARD_PROFILE = PROFILE | {"metric": "forward_s"}
 
 
 def summary_rows(text: str) -> list[str]:
@@ -401,104 +397,14 @@ class TestDetails:
         assert "inductor+graphs b1" in report(old)
 
 
-class TestExplain:
-    def test_each_phase_of_a_workload_has_a_table(self):
-        profile = {"prefill": PROFILE | {"metric": "ttft_s"}, "decode": DECODE}
-        limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
-        text = explain(fake_cell(profile=profile, limit=limit, noise=0.0))
-        assert "one prefill of thunder b1, 360 kernels" in text
-        decode = text.split("one decode step of thunder b1")[1].splitlines()
-        assert decode[1].split() == ["kind", "ms", "share", "limit", "ms", "(datasheet)"]
-        assert [line.split() for line in decode[3:]] == [
-            ["matmul", "4.000", "67%", "3.600"],
-            ["attention", "1.000", "17%", "-"],
-            ["kernels", "5.000", "83%", "3.600"],
-            ["idle", "1.000", "17%", "-"],
-            ["median", "of", "runs", "6.000", "3.600"],
-        ]
-
-    def test_limits_of_the_very_positions_that_were_profiled_come_first(self):
-        phase = DECODE | {"limit_by_kind": {"matmul": 0.002, "attention": 0.0005}}
-        phase |= {"limit_s": 0.0025, "contexts": [1000, 1007]}
-        limit = fake_cell()["limit"] | {"by_kind": {"decode": {"matmul": 0.0036}}}
-        text = explain(fake_cell(profile={"decode": phase}, limit=limit))
-        assert text.splitlines()[0].endswith("360 kernels, context 1,000 to 1,007")
-        limits = {line.split()[0]: line.split()[-1] for line in text.splitlines()[3:]}
-        assert limits == {
-            "matmul": "2.000",
-            "attention": "0.5000",
-            "kernels": "2.500",
-            "idle": "-",
-            "median": "3.600",  # of a whole run
-        }
-
-    def test_another_workload_has_other_phases(self):
-        text = explain(fake_forward_cell(profile={"forward": FORWARD_PROFILE}, noise=0.0))
-        assert text.splitlines()[0] == "one forward of eager b1, 360 kernels"
-        assert text.splitlines()[-1].split()[:4] == ["median", "of", "runs", "40.00"]
-        assert "nvjet" in costliest(fake_forward_cell(profile={"forward": FORWARD_PROFILE}))
-
-    @pytest.mark.parametrize(
-        ("cell", "host", "words"),
-        [
-            (
-                fake_cell(profile={"decode": DECODE}),
-                {"decode_busy_share": 0.99},
-                "decode is bound by the GPU's bandwidth",
-            ),
-            (
-                fake_forward_cell(profile={"forward": FORWARD_PROFILE}),
-                {"forward_busy_share": 0.9},
-                "forward is bound by the GPU's comp",
-            ),
-        ],
-    )
-    def test_what_bounds_a_step_is_said_of_the_workloads_own(self, cell, host, words):
-        text = what_bounds(cell | {"host": host | {"enqueue_over_kernel": 0.1}})
-        assert words in text
-        assert "busy 9" in text
-        launches = what_bounds(cell | {"host": host | {"enqueue_over_kernel": 2.5}})
-        assert "is bound by launches: enqueueing a step takes 2.5x" in launches
-
-    def test_a_step_at_the_power_limit_says_so(self):
-        state = {"power_limit_w": 700.0, "sm_clock_hz": {"median": 1.9125e9}}
-        cell = fake_cell(host={"decode_busy_share": 0.99, "enqueue_over_kernel": 0.1})
-        for share, words in (
-            (0.99, "700 W for 99% of the time, SM clock 1,912 MHz"),
-            (0.1, "time"),
-        ):
-            limited = state | {"throttled_share": {"software_power_cap": share}}
-            assert what_bounds(cell | {"gpu_state": limited}).endswith(words)
-
-    def test_without_a_profile_it_says_so(self):
-        assert "no profile" in explain(fake_cell())
-
-
-class TestNames:
-    def test_what_is_said_of_several_cells_names_them_briefly(self):
-        cells = [
-            {"name": {"variant": mode, "batch_size": 1, "depth": f"{depth}L"}}
-            for mode in ("eager", "thunder")
-            for depth in (4, 8)
-        ]
-        assert joined(cells[:3], cells) == "eager b1 4L, 8L, thunder b1 4L"
-        assert joined(cells, cells) == "all cells"
-        assert joined(cells[:1], cells[:1]) == "eager b1 4L"
-        assert compact(cells) == "eager, thunder at b1 4L, b1 8L"
-        assert compact(cells[:3]) == "eager b1 4L, 8L, thunder b1 4L"
-
-    def test_a_reduced_model_is_named_as_such(self):
-        config = {"model_name": "llama3.1-8b", "num_layers": 8, "full_num_layers": 32}
-        assert model_label(config) == "llama3.1-8b [8 of 32 layers]"
-
-    def test_control_characters_reach_no_terminal(self):
-        cell = fake_cell(error="bad\x1b[31m", validity={"verdict": "suspect", "reasons": [REASON]})
-        cell["label"] = "evil\x1b[2J\nb1"
-        result = fake_result([cell], model_name="m\x07\n\x9b31m")
-        texts = report(result), report(result, details=True), group_rows([cell], result)
-        for text in (*texts, explain(cell)):
-            assert text.replace("\n", "").isprintable()
-            assert "evil\\x1b[2J b1" in text
+def test_control_characters_reach_no_terminal():
+    cell = fake_cell(error="bad\x1b[31m", validity={"verdict": "suspect", "reasons": [REASON]})
+    cell["label"] = "evil\x1b[2J\nb1"
+    result = fake_result([cell], model_name="m\x07\n\x9b31m")
+    texts = report(result), report(result, details=True), group_rows([cell], result)
+    for text in (*texts, explain(cell)):
+        assert text.replace("\n", "").isprintable()
+        assert "evil\\x1b[2J b1" in text
 
 
 def test_a_stream_that_knows_no_plus_minus_gets_ascii():
