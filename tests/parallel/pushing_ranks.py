@@ -53,8 +53,13 @@ def check_sums(rank: int) -> None:
         assert_same_everywhere(normed)
 
 
-def captured_chain(rank: int, rows: int, features: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """A graph of CHAIN calls from a state [rows, 1, features] to the next."""
+def captured_chain(
+    rank: int, rows: int, features: int
+) -> tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]:
+    """A graph of CHAIN calls from a state [rows, 1, features] to the next, and what it reads.
+
+    A graph keeps no tensor that was there before it alive.
+    """
     torch.manual_seed(rows)
     state = torch.randn(rows, 1, features, device="cuda").to(torch.bfloat16)
     weight = torch.ones(features, dtype=torch.bfloat16, device="cuda")
@@ -75,11 +80,11 @@ def captured_chain(rank: int, rows: int, features: int) -> tuple[torch.cuda.CUDA
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         chain()
-    return graph, state
+    return graph, state, (weight, factor)
 
 
 def check_replays(rank: int, rows: int) -> None:
-    graph, state = captured_chain(rank, rows, 4096)
+    graph, state, _read = captured_chain(rank, rows, 4096)
     start = state.clone()
     ends = []
     for is_late in (False, True):
