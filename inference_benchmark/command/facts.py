@@ -58,9 +58,7 @@ def _fallback(cells: Iterable[LiveCell], ranks: Ranks) -> list[str]:
     """Why modes that would sum over ranks by PyTorch's kernel do not."""
     if ranks.no_shared_sums is None or all(cell.plan.spec.is_plain for cell in cells):
         return []
-    return [
-        f"all-reduce by NCCL, not by PyTorch's kernel for small messages: {ranks.no_shared_sums}"
-    ]
+    return [f"all-reduce by NCCL, not by a kernel for small messages: {ranks.no_shared_sums}"]
 
 
 def _ceilings(

@@ -21,7 +21,7 @@ import torch
 
 from inference_benchmark.errors import CannotRun
 from inference_benchmark.parallel.sharding import Shard
-from inference_benchmark.parallel.shared_sums import SHARED_SIZES
+from inference_benchmark.parallel.shared_sums import SHARED_SIZES, SHARED_SUMS
 from inference_benchmark.system import signals
 
 # How long a rank waits for the others at the start, and for their messages in a timed step.
@@ -236,7 +236,7 @@ def _share_memory(group: Group, device: str, wanted: str) -> None:
     elif not all(group.all_gather(_reaches_all_peers(group.local_size))):
         problem = "these GPUs can't read each other's memory"
     else:
-        names = ("one_shot",) if wanted == "auto" else (wanted,)
+        names = tuple(SHARED_SUMS) if wanted == "auto" else (wanted,)
         try:
             collectives.share_memory(names)
         except (RuntimeError, ImportError, AttributeError) as error:

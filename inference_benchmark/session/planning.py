@@ -124,9 +124,10 @@ def named_kernels(
 
 
 def _named_all_reduce(spec: ModeSpec) -> str:
-    """Small messages by PyTorch's kernel, in plain eager as PyTorch sums unasked. Ours has not run on
-    several GPUs yet, so it has to be asked for."""
-    return "nccl" if spec.is_plain else "one_shot"
+    """Small messages by PyTorch's kernel or ours, in plain eager as PyTorch sums unasked."""
+    if spec.is_plain:
+        return "nccl"
+    return "push" if spec.kernels else "one_shot"
 
 
 def choose_kernels(
@@ -155,18 +156,20 @@ def _choices(kernels: KernelConfig, named: KernelConfig, all_reduce_asked: bool)
     """Where the kernels are others than the mode's name says, for the label."""
     attention = () if kernels.attention == named.attention else (kernels.attention,)
     linear = "torch linear" if kernels.linear == "torch" else kernels.linear
-    sums = named.all_reduce, kernels.all_reduce
-    is_shipped = sums == ("one_shot", "nccl") and not all_reduce_asked  # both are PyTorch's
-    is_named = is_shipped or sums[0] == sums[1]
+    # Unasked it is the mode's, as far as this host and the precision allow.
+    is_named = not all_reduce_asked or kernels.all_reduce == named.all_reduce
     all_reduce = () if is_named else (kernels.all_reduce,)
     return attention + (() if kernels.linear == named.linear else (linear,)) + all_reduce
 
 
 def _choose_all_reduce(request: Request, named: KernelConfig, shared_sums: Collection[str]) -> str:
-    """What was asked for; else NCCL where PyTorch's kernel does not work."""
+    """What was asked for; else what the mode names, where it does not work PyTorch's kernel or NCCL."""
     if request.tensor_parallel > 1 and request.all_reduce != "auto":
         return request.all_reduce
     name = named.all_reduce
-    if name not in SHARED_SUMS or (name in shared_sums and request.precision in SHARED_SUMS[name]):
+    if name not in SHARED_SUMS:
         return name
+    for candidate in dict.fromkeys((name, "one_shot")):
+        if candidate in shared_sums and request.precision in SHARED_SUMS[candidate]:
+            return candidate
     return "nccl"

@@ -33,8 +33,15 @@ def variants(monkeypatch):
     return plan
 
 
-def test_auto_is_pytorchs_kernel_where_it_works(variants):
-    assert variants("inductor+kernels") == ("inductor+graphs+kernels", "one_shot")
+def test_auto_is_ours_or_pytorchs_kernel_where_they_work(variants):
+    assert variants("inductor+kernels") == ("inductor+graphs+kernels", "push")
+    for works, precision, backend in (
+        (("push", "one_shot"), "fp16", "push"),
+        (("push", "one_shot"), "fp32", "one_shot"),
+        ((), "bf16", "nccl"),
+    ):
+        planned = variants("inductor+kernels", "--precision", precision, works=works)
+        assert planned == ("inductor+graphs+kernels", backend)
     assert variants("inductor") == ("inductor+graphs", "one_shot")
     assert variants("inductor", works=()) == ("inductor+graphs", "nccl")
     assert variants("inductor", "--precision", "fp16") == ("inductor+graphs", "nccl")
@@ -42,8 +49,11 @@ def test_auto_is_pytorchs_kernel_where_it_works(variants):
 
 
 def test_labels_say_what_else_was_asked_for(variants):
-    asked = variants("inductor+kernels", "--all-reduce", "push")
-    assert asked == ("inductor+graphs+kernels[push]", "push")
+    assert variants("inductor", "--all-reduce", "push") == ("inductor+graphs[push]", "push")
+    asked = variants("inductor+kernels", "--all-reduce", "one_shot")
+    assert asked == ("inductor+graphs+kernels[one_shot]", "one_shot")
+    unchanged = variants("inductor+kernels", "--all-reduce", "push")
+    assert unchanged == ("inductor+graphs+kernels", "push")
     assert variants("inductor", "--all-reduce", "nccl") == ("inductor+graphs[nccl]", "nccl")
     assert variants("inductor", "--all-reduce", "one_shot") == ("inductor+graphs", "one_shot")
 
@@ -88,10 +98,10 @@ def test_what_works_on_all_ranks_is_used(monkeypatch, pair):
     shared = []
     monkeypatch.setattr(collectives, "share_memory", lambda names: shared.extend(names))
     ranks._share_memory(pair, "cuda", "auto")
-    assert (pair.shared_sums, pair.no_shared_sums) == ({"one_shot"}, None)
+    assert (pair.shared_sums, pair.no_shared_sums) == ({"push", "one_shot"}, None)
     ranks._share_memory(pair, "cuda", "push")
     assert pair.shared_sums == {"push"}
-    assert shared == ["one_shot", "push"]
+    assert shared == ["push", "one_shot", "push"]
 
 
 def fails(names) -> None:
@@ -121,7 +131,7 @@ def test_why_it_does_not_work_is_said(monkeypatch, pair, change, reason):
             request = resolved_for_a_gpu(monkeypatch, "--mode", mode)
             self.plan = plan_cells(request)[0][0]
 
-    said = f"all-reduce by NCCL, not by PyTorch's kernel for small messages: {reason}"
+    said = f"all-reduce by NCCL, not by a kernel for small messages: {reason}"
     assert _fallback([Cell("eager"), Cell("inductor")], pair) == [said]
     assert _fallback([Cell("eager")], pair) == []
     assert _fallback([Cell("inductor")], Ranks()) == []

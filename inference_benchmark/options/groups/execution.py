@@ -122,8 +122,8 @@ class ExecutionFlags:
     all_reduce: str | None = flag(
         "execution",
         "of a decode step on several GPUs (start with torchrun), for small messages; one_shot: "
-        "PyTorch's kernel; push: ours, with the addition and norm behind it, not run on several GPUs "
-        "yet; auto: nccl in plain eager, else one_shot where it works (default: auto)",
+        "PyTorch's kernel; push: ours, with the addition and norm behind it; auto: nccl in plain "
+        "eager, push in modes with +kernels, else one_shot, where they work (default: auto)",
         choices=("auto", "nccl", "one_shot", "push"),
         default="auto",
         role="condition",
