@@ -6,126 +6,20 @@ in-place updates into copies, so whatever updates the cache, and every kernel of
 as one opaque operator.
 """
 
-import sys
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.util import find_spec
+from importlib.metadata import version
 
 from torch import nn
 
 from inference_benchmark.engines.inductor import configure_inductor
 from inference_benchmark.engines.spec import EXECUTORS
+from inference_benchmark.engines.thunder_operators import OPERATORS, thunder
 from inference_benchmark.engines.training_engine import TrainingEngine
 from inference_benchmark.errors import CannotRun
-from inference_benchmark.kernels.add_norm import add_norm
-from inference_benchmark.kernels.few_rows_linear import few_rows_linear
-from inference_benchmark.kernels.flash_decode import flash_decode
-from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
-from inference_benchmark.kernels.greedy_token import greedy_token
-from inference_benchmark.kernels.group_limited_route import group_limited_route
-from inference_benchmark.kernels.latent_decode import latent_decode
-from inference_benchmark.kernels.quantized_experts import quantized_experts
-from inference_benchmark.kernels.rope_cache import rope_and_cache
-from inference_benchmark.kernels.rope_decode import rope_decode
-from inference_benchmark.kernels.routed_experts import routed_experts
-from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
-from inference_benchmark.model.cache import write_cache
 from inference_benchmark.model.decoder import Decoder, DecodeStep, Forward
-from inference_benchmark.model.linear import linear_functions
-from inference_benchmark.parallel.collectives import (
-    all_gather,
-    all_reduce,
-    push_all_reduce,
-    push_all_reduce_norm,
-)
 
-
-def _import_thunder():
-    """thunder asks for `nvfuser`; newer wheels install the same functions as `nvfuser_direct`."""
-    if find_spec("nvfuser") is None and find_spec("nvfuser_direct") is not None:
-        import nvfuser_direct
-
-        sys.modules["nvfuser"] = nvfuser_direct
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of each optional package that is missing
-        import thunder
-    return thunder
-
-
-thunder = _import_thunder()
-
-
-def _register_operators():
-    """Our functions as opaque operators; DONT_DCE keeps an update whose result nobody reads."""
-    from thunder.core import dtypes
-    from thunder.core.prims import OpTags
-    from thunder.core.proxies import TensorProxy
-    from thunder.extend import OperatorExecutor
-
-    executor = OperatorExecutor("inference_benchmark", version="1")
-    keep = (OpTags.DONT_DCE,)
-
-    def like_first(first, *rest, **options):
-        return TensorProxy(like=first)
-
-    def like_queries(q, k, v, *rest, **options):
-        return TensorProxy(like=q, shape=(*q.shape[:-1], v.shape[-1]))
-
-    def like_linear(x, weight, *rest):
-        return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0]))
-
-    def like_both(update, *rest):
-        return TensorProxy(like=update), TensorProxy(like=update)
-
-    def like_swiglu(x, weight):
-        return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0] // 2))
-
-    def like_context(qkv, cos, sin, k_cache, *rest):
-        batch, rows, head_dim = qkv.shape
-        return TensorProxy(like=qkv, shape=(batch, rows - 2 * k_cache.shape[1], head_dim))
-
-    def like_token(logits):
-        return TensorProxy(like=logits, shape=(logits.shape[0], 1), dtype=dtypes.int64)
-
-    def like_gathered(x, size):
-        return TensorProxy(like=x, shape=(*x.shape[:-1], x.shape[-1] * size))
-
-    def choice_and_shares(logits, bias, num_groups, groups_per_token, experts_per_token, *rest):
-        shape = (logits.shape[0], experts_per_token)
-        chosen = TensorProxy(like=logits, shape=shape, dtype=dtypes.int64)
-        return chosen, TensorProxy(like=logits, shape=shape)
-
-    for function, meta, tags in (
-        (write_cache, like_first, keep),
-        (causal_attention, like_queries, None),
-        (cached_causal_attention, like_first, None),
-        (rope_and_cache, like_first, keep),
-        (flash_decode, like_first, None),
-        (rope_decode, like_context, keep),
-        (latent_decode, like_first, None),
-        (add_norm, like_both, None),
-        (gemv, like_linear, None),
-        (gemv_swiglu, like_swiglu, None),
-        (few_rows_linear, like_linear, None),
-        (greedy_token, like_token, None),
-        (group_limited_route, choice_and_shares, None),
-        (routed_experts, like_first, None),
-        (quantized_experts, like_first, None),
-        (all_reduce, like_first, keep),  # the ranks must make the same calls
-        (push_all_reduce, like_first, keep),
-        (push_all_reduce_norm, like_both, keep),
-        (all_gather, like_gathered, keep),
-        *((function, like_linear, None) for function in linear_functions()),
-    ):
-        executor.register_operator(
-            function.__name__, meta=meta, fn=function, tags=tags, replaces=function
-        )
-    return executor
-
-
-_OPERATORS = _register_operators()
 # Where one of these is asked for it gets PyTorch's attention to claim, with every head spelt out.
 _ATTENTION_EXECUTORS = {"sdpa", "cudnn"}
 _OWN_OPTIONS = {"cache", "sharp_edges"}
@@ -157,6 +51,8 @@ class ThunderEngine(TrainingEngine):
         """thunder's own autograd; its attention with gradients knows no shared heads."""
         configure_inductor(self.plan)
         self._jitted = []
+        if "transformerengine" in self.plan.executors:
+            _require_training_in_fp8()
         quantises = any(EXECUTORS[name].weight_format for name in self.plan.executors)
         forward = self.loss_forward(
             decoder, self._compile, shared_heads=False, transform_each=quantises
@@ -196,7 +92,7 @@ class ThunderEngine(TrainingEngine):
     def _executors(self) -> list:
         names = [self._name_of(name) for name in self.plan.executors]
         chosen = [thunder.get_executor(name) for name in names if name not in (None, "quant_te")]
-        return [_OPERATORS, *(chosen or thunder.get_default_executors())]
+        return [OPERATORS, *(chosen or thunder.get_default_executors())]
 
     def _name_of(self, executor: str) -> str | None:
         """As thunder has it."""
@@ -279,6 +175,17 @@ class ThunderEngine(TrainingEngine):
                     f"--thunder-options {name} does nothing in this model's trace: no executor "
                     "asked for it"
                 )
+
+
+def _require_training_in_fp8() -> None:
+    """This executor uses internals of Transformer Engine, and where they changed it claims nothing."""
+    from thunder.executors import transformer_engine_v1ex
+
+    if not transformer_engine_v1ex.TE_AVAILABLE:
+        raise CannotRun(
+            "executor 'transformerengine': this thunder trains with parts of Transformer Engine that "
+            f"version {version('transformer_engine')} no longer has; transformerengine_v2 needs none"
+        )
 
 
 def _in_fp8(forward: Callable) -> Callable:

@@ -159,10 +159,10 @@ def test_operators_are_what_compilers_take_them_for():
 def test_thunder_takes_it_too():
     """Its tensors have types of their own while it traces."""
     thunder = pytest.importorskip("thunder", reason="needs lightning-thunder")
-    from inference_benchmark.engines.thunder import _OPERATORS
+    from inference_benchmark.engines.thunder_operators import OPERATORS
 
     given = [torch.ones(shape, dtype=torch.bfloat16) for shape in ((1, 8), (1, 8), (8,), (4, 8))]
-    jitted = thunder.jit(make_normed_linear("gemv", 1e-5, None, "push"), executors=[_OPERATORS])
+    jitted = thunder.jit(make_normed_linear("gemv", 1e-5, None, "push"), executors=[OPERATORS])
     with Operators() as operators:
         jitted(*given)
     assert operators.seen == ["push_all_reduce_norm", "gemv"]
