@@ -44,7 +44,8 @@ class Tolerances:
 TOLERANCES = {
     "fp32": Tolerances(1e-4, 1e-3, 1e-2),
     "bf16": Tolerances(2e-3, 1e-2, 2e-2),
-    # Tensor cores that sum FP8 products with few bits make all logits, and so the loss, smaller by 3 %.
+    # Transformer Engine's losses of Llama 3.2 1B at random weights are 2.6 % below eager's, its weights'
+    # gradients up to 18 % off.
     "fp8": Tolerances(8e-2, 1e-1, 2e-1),
 }
 

@@ -71,20 +71,22 @@ def whole_steps(results: Sequence[dict]) -> str:
 
 
 def training_errors(results: Sequence[dict]) -> str:
-    """Of each measure of the check of training steps the largest error of all sound cells."""
-    errors: dict[str, tuple[float, float, str]] = {}
+    """Of each measure of the check of training steps the largest error of all sound cells, by the
+    format that their products are computed in."""
+    errors: dict[tuple[str, str], tuple[float, float, str]] = {}
     cells = [cell for result in results for cell in result["cells"] if has_times(cell)]
     for cell in cells:
         for measure, entry in cell["output_check"]["measured"].items():
             worst = entry["error"], entry["limit"], cell["label"]
-            errors[measure] = max(errors.get(measure, worst), worst)
+            key = cell["weights"]["compute"], measure
+            errors[key] = max(errors.get(key, worst), worst)
     rows = [
-        [measure, f"{limit:.2g}", f"{error:.2g}", label]
-        for measure, (error, limit, label) in errors.items()
+        [*key, f"{limit:.2g}", f"{error:.2g}", label]
+        for key, (error, limit, label) in sorted(errors.items(), key=lambda item: item[0][0])
     ]
     if not rows:
         return NOTHING_PUBLISHED
-    return markdown(["relative error of", "allowed", "largest", "in"], rows)
+    return markdown(["products in", "relative error of", "allowed", "largest", "in"], rows)
 
 
 def gains(results: Sequence[dict]) -> str:

@@ -129,8 +129,12 @@ def _speedup(result: dict, cell: dict, main: dict) -> str:
     bounds = f" [{', '.join(f'{bound:.3f}' for bound in interval)}]" if interval else ""
     baseline = named(result["cells"], cell["speedup"]["baseline"])
     name = variant(baseline) if baseline else cell["speedup"]["baseline"]
-    return f"{speedup['ratio']:.3f}{bounds} {speedup['verdict']} than {name}".replace(
-        "same than", "same as"
+    return f"{speedup['ratio']:.3f}{bounds} {_compared(speedup['verdict'])} {name}"
+
+
+def _compared(verdict: str) -> str:
+    return {"same": "same as", "inconclusive": "inconclusive against"}.get(
+        verdict, f"{verdict} than"
     )
 
 

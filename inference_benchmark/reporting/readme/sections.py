@@ -33,6 +33,7 @@ from inference_benchmark.reporting.readme.presets import (
     weight_formats,
 )
 from inference_benchmark.reporting.readme.sessions import (
+    all_reduces,
     between_sessions,
     cold_starts,
     extrapolation_check,
@@ -121,6 +122,7 @@ FILES = {
         "cold_start": lambda: cold_starts("cold_start"),
         "power": lambda: power("power_limit"),
         "one_row_ways": one_row_ways,
+        "all_reduces": all_reduces,
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),
         "audit_limits": lambda: audit_limits(audits()),

@@ -10,7 +10,7 @@ from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.readme.measured import with_interval
 from inference_benchmark.reporting.session_sets import set_table
 from inference_benchmark.reporting.summary import summary_table
-from inference_benchmark.reporting.units import milliseconds, percent, significant
+from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent, significant
 
 
 def summary() -> str:
@@ -77,7 +77,7 @@ def power(folder: str) -> str:
 
 def one_row_ways() -> str:
     """Ways to compute a decode step's one-row products, in whole models, the fastest first."""
-    trial = json.loads((PUBLISHED.parent / "trials" / "one_row_ways.json").read_text())
+    trial = _trial("one_row_ways")
     rows = []
     for model, ways in trial["models"].items():
         timed = {name: way["runs"] for name, way in ways.items() if way["runs"]}
@@ -87,6 +87,23 @@ def one_row_ways() -> str:
             rows.append([model, name, times, significant(joules, 3), f"{watts:.0f}"])
     headers = ["model", "way", "ms per token, by round", "J per token", "W"]
     return markdown(headers, rows)
+
+
+def all_reduces() -> str:
+    """Microseconds of a sum over ranks, alone and between two products of a decode step."""
+    trial = _trial("all_reduce")
+    places = {f"{kib} KB": times for kib, times in trial["kib_us"].items()}
+    places["8 KB, with two products, addition and norm"] = trial["between_products_us"]
+    ways = list(dict.fromkeys(way for times in places.values() for way in times))
+    rows = [
+        [place, *(significant(times[way], 3) if way in times else UNKNOWN for way in ways)]
+        for place, times in places.items()
+    ]
+    return markdown([f"us, {trial['ranks']} x {trial['gpu']}", *ways], rows)
+
+
+def _trial(name: str) -> dict:
+    return json.loads((PUBLISHED.parent / "trials" / f"{name}.json").read_text())
 
 
 def cold_starts(folder: str) -> str:
