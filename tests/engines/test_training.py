@@ -6,6 +6,7 @@ import torch
 
 from inference_benchmark.engines import ENGINES
 from inference_benchmark.engines.base import EnginePlan, Resources
+from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.own_model import build_own_model
 from inference_benchmark.model.training_config import TrainingConfig
@@ -75,3 +76,14 @@ def test_another_implementation_is_compiled_whole(decoder, expected, compiled):
 def test_thunder_differentiates_by_itself(decoder, expected):
     thunder_tracing.shorten()
     assert losses("thunder", decoder) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_executor_that_could_claim_nothing_is_refused_before_tracing(monkeypatch, decoder):
+    from thunder.executors import transformer_engine_v1ex
+
+    from inference_benchmark.engines import thunder as thunder_engine
+
+    monkeypatch.setattr(transformer_engine_v1ex, "TE_AVAILABLE", False)
+    monkeypatch.setattr(thunder_engine, "version", lambda package: "2.10.0")
+    with pytest.raises(CannotRun, match=r"'transformerengine': .*2\.10\.0 no longer has"):
+        losses("thunder", decoder, executors=("transformerengine",))

@@ -8,7 +8,7 @@ from conftest import ROOT
 from inference_benchmark.plotting.arithmetic import ceilings_of, cost_of, limits_at
 from inference_benchmark.reporting.reading import read_result
 
-(BATCH_SIZES,) = (ROOT / "results" / "published" / "batch_sizes").glob("*.json")
+(BATCH_SIZES,) = (ROOT / "results" / "published" / "batch_sizes").glob("*kernels*.json")
 
 
 @pytest.fixture(scope="module")
