@@ -28,6 +28,7 @@ def evidence_of(
         samples={metric.title: tuple(times[metric.name]) for metric in shown},
         gpu_state=result["gpu_state"],
         other_cells_gpu_state=tuple(others),
+        takes_turns=cell.plan.interleaved and bool(alike),
         recompilations=record.recompilations,
         allocator_retries=record.memory.get("allocator_retries"),
         timer_disagreement=_timer_disagreement(cell),

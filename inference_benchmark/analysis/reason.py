@@ -33,6 +33,7 @@ class Evidence:
     other_cells_gpu_state: Sequence[
         Mapping[str, Any]
     ] = ()  # of those that do the same work, where known
+    takes_turns: bool = False  # with other cells, in an order that reverses from round to round
     recompilations: int | None = None  # after warm-up
     allocator_retries: int | None = None  # during the timed runs
     timer_disagreement: Sequence[float] | None = None  # per run: |steps - wall clock| / wall clock

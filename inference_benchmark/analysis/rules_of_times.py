@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from statistics import median
 
+import numpy as np
+
 from inference_benchmark.analysis.reason import MIN_RUNS, Evidence, Reason, Rule
 from inference_benchmark.statistics.intervals import relative_half_width
+from inference_benchmark.statistics.mann_whitney import mann_whitney
 from inference_benchmark.statistics.stability import Step, fits_better_than_a_trend, trend_z
 from inference_benchmark.statistics.stability import step as find_step
 from inference_benchmark.statistics.stopping import stop_words
 
-# Twice the 1 % within which two results count as the same: beyond it a trend or a step over the runs
-# decides verdicts.
+# Twice the 1 % within which two results count as the same: beyond it a trend, a step over the runs or
+# their order decides verdicts.
 MAX_DRIFT = 0.02
 # Two-sided 5 % for the tests of a trend and of a step. Each has to hold together with MAX_DRIFT, so
 # a false alarm takes noise that is both ordered and large.
@@ -18,6 +21,7 @@ DRIFT_Z = 1.96
 STEP_P = 0.05
 # A median this uncertain can't be told to be the same as itself by the 2 % between sessions.
 MAX_HALF_WIDTH = 0.02
+ORDER_P = 0.01  # by the rank test, which needs ten runs for it
 MAX_FIRST_RUN_EXCESS = 0.05  # well over run-to-run noise; lazy initialisation costs more than that
 FIRST_RUN_ERRORS = 4  # and as many robust standard deviations, where runs scatter by more than that
 
@@ -68,6 +72,30 @@ def _step(times: Sequence[float]) -> Step | None:
     if candidate is None or candidate.p_value >= STEP_P or abs(candidate.change) <= MAX_DRIFT:
         return None
     return candidate if fits_better_than_a_trend(times, candidate) else None
+
+
+def order(evidence: Evidence) -> Reason | None:
+    """What ran before a cell changes its times: the order of the cells reverses from round to round."""
+    effects = {name: _order_effect(times) for name, times in evidence.times.items()}
+    name, worst = max(effects.items(), key=lambda item: item[1], default=("", 0.0))
+    if not evidence.takes_turns or worst <= MAX_DRIFT:
+        return None
+    return Reason(
+        "order",
+        "suspect",
+        f"{name} differs by {worst:.1%} between rounds of either order (at most "
+        f"{MAX_DRIFT:.0%}): what runs before it changes it (power, clocks, caches).",
+        "Measure longer runs (more output tokens, a larger batch), or this cell alone.",
+    )
+
+
+def _order_effect(times: Sequence[float]) -> float:
+    """By how much the slower half of the rounds, one in two, is above the other; 0 if by chance."""
+    halves = np.asarray(times[::2]), np.asarray(times[1::2])
+    if len(times) < MIN_RUNS or mann_whitney(*halves) >= ORDER_P:
+        return 0.0
+    fast, slow = sorted(float(np.median(half)) for half in halves)
+    return slow / fast - 1
 
 
 def scatter(evidence: Evidence) -> Reason | None:
@@ -144,6 +172,7 @@ def too_few_runs(evidence: Evidence) -> Reason | None:
 SAMPLE_RULES: tuple[Rule, ...] = (
     drift,
     step,
+    order,
     scatter,
     first_run_slow,
     target_not_reached,

@@ -15,6 +15,7 @@ from inference_benchmark.analysis.validity import (
 
 STEADY = (1.00, 1.01, 0.99, 1.00, 1.01, 0.99, 1.00, 1.01, 0.99)
 STEP = (*[1.0, 1.001, 0.999, 1.0] * 2, *[1.06, 1.061, 1.059, 1.06] * 2)
+ALTERNATING = (1.0001, 1.0281, 1.0, 1.0279, 1.0002, 1.0283, 0.9999, 1.028, 1.0003, 1.0278)
 RISING = (1.000, 1.004, 1.008, 1.012, 1.016, 1.020, 1.024, 1.028, 1.032)
 
 CLEAN_STATE = {
@@ -236,6 +237,23 @@ CASES = {
         {"samples": {"TTFT": STEP}, "target_ci": 0.1},
         {"samples": {"TTFT": tuple(1 + (time - 1) / 4 for time in STEP)}, "target_ci": 0.1},
         "TTFT changed by +6.0% after run 8 of 16",
+    ),
+    "every other run": (
+        "order",
+        "suspect",
+        {"samples": {"TBOT": ALTERNATING}, "takes_turns": True},
+        {"samples": {"TBOT": ALTERNATING}, "takes_turns": False},
+        "TBOT differs by 2.8% between rounds of either order (at most 2%)",
+    ),
+    "every other run, a little": (
+        "order",
+        "suspect",
+        {"samples": {"TBOT": ALTERNATING}, "takes_turns": True},
+        {
+            "samples": {"TBOT": tuple(1 + (time - 1) / 3 for time in ALTERNATING)},
+            "takes_turns": True,
+        },
+        "2.8%",
     ),
     "scatter of a fixed number of runs": (
         "scatter",
