@@ -17,7 +17,7 @@ from inference_benchmark.kernels.rope_decode import rope_decode
 from inference_benchmark.kernels.routed_experts import routed_experts
 from inference_benchmark.model.attention.causal import cached_causal_attention, causal_attention
 from inference_benchmark.model.cache import write_cache
-from inference_benchmark.model.linear import linear_functions
+from inference_benchmark.model.linear import linear_functions, swiglu_functions
 from inference_benchmark.parallel.collectives import (
     all_gather,
     all_reduce,
@@ -63,7 +63,7 @@ def _register_operators():
     def like_both(update, *rest):
         return TensorProxy(like=update), TensorProxy(like=update)
 
-    def like_swiglu(x, weight):
+    def like_swiglu(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0] // 2))
 
     def like_context(qkv, cos, sin, k_cache, *rest):
@@ -102,6 +102,7 @@ def _register_operators():
         (push_all_reduce_norm, like_both, keep),
         (all_gather, like_gathered, keep),
         *((function, like_linear, None) for function in linear_functions()),
+        *((function, like_swiglu, None) for function in swiglu_functions()),
     ):
         executor.register_operator(
             function.__name__, meta=meta, fn=function, tags=tags, replaces=function

@@ -24,6 +24,12 @@ from inference_benchmark.kernels.fp8_few_rows import (
     launch_few_rows_bytes,
     launch_scale_rows,
 )
+from inference_benchmark.kernels.row_swiglu import (
+    fake_swiglu,
+    matrix_rows,
+    store_rows,
+    with_swiglu,
+)
 
 VECTOR = 8  # weights that a thread loads at a time, and as many 2-byte values of x: 16 bytes
 
@@ -60,6 +66,14 @@ def fp8_linear(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> t
     return _operator(x, values, scales)
 
 
+def fp8_swiglu(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up, the halves of what fp8_linear makes of one row: [..., width], rounded once.
+
+    values, scales: of [2 * width, in_features].
+    """
+    return _swiglu(x, values, scales)
+
+
 def fp8_linear_reference(
     x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor
 ) -> torch.Tensor:
@@ -78,19 +92,22 @@ def _fp8_gemv_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     VECTOR: tl.constexpr,
+    SWIGLU: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    first_row = tl.program_id(0) * ROWS
+    rows = first_row + tl.arange(0, ROWS)
     inside_rows = (rows < out_features)[None, :, None]
+    places = matrix_rows(rows, out_features, SWIGLU)
     vectors = tl.arange(0, COLUMNS // VECTOR)
     columns = vectors[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
     # [vectors, rows, VECTOR]: Triton then gives neighbouring threads neighbouring vectors of a row.
-    weights = values_ptr + rows.to(tl.int64)[None, :, None] * IN_FEATURES + columns[:, None, :]
+    weights = values_ptr + places.to(tl.int64)[None, :, None] * IN_FEATURES + columns[:, None, :]
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
     inside = inside_rows & (columns < IN_FEATURES)[:, None, :]
     tile = tl.load(weights, mask=inside, other=0.0, eviction_policy="evict_first")
-    scales = tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)
+    scales = tl.load(scales_ptr + places, mask=rows < out_features, other=0.0)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     total = tl.zeros((COLUMNS // VECTOR, ROWS), dtype=tl.float32)
@@ -107,20 +124,24 @@ def _fp8_gemv_kernel(
         x = tl.load(x_ptr + start + columns, mask=start + columns < IN_FEATURES, other=0.0)
         total += tl.sum(current.to(tl.float32) * x.to(tl.float32)[:, None, :], axis=2)
     result = tl.sum(total, axis=0) * scales
-    tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
+    store_rows(out_ptr, result, first_row, out_features, ROWS, SWIGLU)
 
 
 def launch_fp8_gemv(
-    x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor, plan: Plan | None = None
+    x: torch.Tensor,
+    values: torch.Tensor,
+    scales: torch.Tensor,
+    plan: Plan | None = None,
+    swiglu: bool = False,
 ) -> torch.Tensor:
-    """The Triton kernel, on the current device and stream."""
+    """The Triton kernel, on the current device and stream; swiglu: silu(gate) * up of the halves."""
     out_features, in_features = values.shape
     if x.numel() != in_features or x.shape[-1] != in_features:
         raise ValueError(f"fp8_gemv: x {tuple(x.shape)} is not one row of {in_features} values")
     if not (x.is_contiguous() and values.is_contiguous() and scales.is_contiguous()):
         raise ValueError("fp8_gemv: x, values and scales must be contiguous")
     plan = plan or choose_plan(out_features, in_features)
-    out = _fake(x, values, scales)
+    out = (fake_swiglu if swiglu else _fake)(x, values, scales)
     programmatic = programmatic_launch(x.device)
     _fp8_gemv_kernel[((out_features + plan.rows - 1) // plan.rows,)](
         x,
@@ -132,6 +153,7 @@ def launch_fp8_gemv(
         ROWS=plan.rows,
         COLUMNS=plan.columns,
         VECTOR=VECTOR,
+        SWIGLU=swiglu,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         launch_pdl=programmatic,
@@ -153,4 +175,11 @@ def _fake(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.
     return torch.empty((*x.shape[:-1], values.shape[0]), dtype=x.dtype, device=x.device)
 
 
+def _launch_swiglu(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    return launch_fp8_gemv(x.contiguous(), values, scales, swiglu=True)
+
+
 _operator = register_operator("fp8_linear", fp8_linear_reference, _launch, _fake)
+_swiglu = register_operator(
+    "fp8_swiglu", with_swiglu(fp8_linear_reference), _launch_swiglu, fake_swiglu
+)

@@ -13,6 +13,7 @@ from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
 from inference_benchmark.kernels.integer_gemv import DTYPES, launch_integer_gemv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import launch_unpack
+from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
 
 GROUP = 128
 SYMMETRIC_ZERO = 8  # what the value 0 is stored as where groups have no zero points
@@ -35,6 +36,16 @@ def int4_linear(
         16-bit fixed point, for prompts the weights are rounded to x's dtype first.
     """
     return _operator(x, words, scales, zeros)
+
+
+def int4_swiglu(
+    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> torch.Tensor:
+    """silu(gate) * up, the halves of what int4_linear makes of one row: [..., width], rounded once.
+
+    words, scales, zeros: of [2 * width, in_features].
+    """
+    return _swiglu(x, words, scales, zeros)
 
 
 def pack_int4(values: torch.Tensor) -> torch.Tensor:
@@ -64,11 +75,17 @@ def int4_linear_reference(
     return F.linear(x, matrix[:, : x.shape[-1]].to(x.dtype))
 
 
+def _packed(
+    words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
+) -> PackedMatrix:
+    return PackedMatrix("int4" if zeros is None else "int4_zeros", words, scales, zeros)
+
+
 def _launch(
     x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
 ) -> torch.Tensor:
     x = x.contiguous()
-    packed = PackedMatrix("int4" if zeros is None else "int4_zeros", words, scales, zeros)
+    packed = _packed(words, scales, zeros)
     num_rows = x.numel() // x.shape[-1]
     if num_rows == 1 and x.dtype in DTYPES:
         return launch_integer_gemv(x, packed)
@@ -81,4 +98,13 @@ def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor | None) -
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 
+def _launch_swiglu(x: torch.Tensor, *tensors: torch.Tensor | None) -> torch.Tensor:
+    if x.dtype not in DTYPES:
+        return with_swiglu(_launch)(x, *tensors)
+    return launch_integer_gemv(x.contiguous(), _packed(*tensors), swiglu=True)
+
+
 _operator = register_operator("int4_linear", int4_linear_reference, _launch, _fake)
+_swiglu = register_operator(
+    "int4_swiglu", with_swiglu(int4_linear_reference), _launch_swiglu, fake_swiglu
+)

@@ -13,6 +13,7 @@ from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
 from inference_benchmark.kernels.integer_gemv import DTYPES, launch_integer_gemv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import launch_unpack
+from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
 
 BLOCK = 64  # columns: 16 words of 32 bits
 ZERO = 128  # what the value 0 is stored as
@@ -32,6 +33,14 @@ def int8_linear(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> t
         16-bit fixed point, for prompts the weights are rounded to x's dtype first.
     """
     return _operator(x, words, scales)
+
+
+def int8_swiglu(x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up, the halves of what int8_linear makes of one row: [..., width], rounded once.
+
+    words, scales: of [2 * width, in_features].
+    """
+    return _swiglu(x, words, scales)
 
 
 def pack_int8(values: torch.Tensor) -> torch.Tensor:
@@ -68,4 +77,13 @@ def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> torch
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 
+def _launch_swiglu(x: torch.Tensor, *tensors: torch.Tensor) -> torch.Tensor:
+    if x.dtype not in DTYPES:
+        return with_swiglu(_launch)(x, *tensors)
+    return launch_integer_gemv(x.contiguous(), PackedMatrix("int8", *tensors), swiglu=True)
+
+
 _operator = register_operator("int8_linear", int8_linear_reference, _launch, _fake)
+_swiglu = register_operator(
+    "int8_swiglu", with_swiglu(int8_linear_reference), _launch_swiglu, fake_swiglu
+)

@@ -29,6 +29,7 @@ from inference_benchmark.kernels.packed_matrix import (
     RowPlan,
 )
 from inference_benchmark.kernels.packed_words import load_pairs
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 
 DTYPES = (torch.bfloat16, torch.float16)  # of x
 
@@ -130,10 +131,11 @@ def _dots(words, high0, low0, high1, low1, FORMAT: tl.constexpr, BY_HAND: tl.con
 @jit
 def _load_tile(
     words_ptr, scales_ptr, zeros_ptr, rows, blocks, lanes, out_features,
-    ROW_BLOCKS: tl.constexpr, FORMAT: tl.constexpr,
+    ROW_BLOCKS: tl.constexpr, FORMAT: tl.constexpr, SWIGLU: tl.constexpr,
 ):  # fmt: skip
     """Words [blocks, rows, 16], and what their blocks have beside them [blocks, rows]."""
     inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
+    rows = matrix_rows(rows, out_features, SWIGLU)
     numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
     # In this order Triton gives neighbouring threads neighbouring words of a row.
     words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
@@ -153,7 +155,7 @@ def _integer_gemv_kernel(
     words_ptr,  # [out_features, ROW_BLOCKS * 16]
     scales_ptr,
     zeros_ptr,
-    out_ptr,  # [out_features]
+    out_ptr,  # [out_features], with SWIGLU half of that
     out_features,
     IN_FEATURES: tl.constexpr,
     ROW_BLOCKS: tl.constexpr,
@@ -161,6 +163,7 @@ def _integer_gemv_kernel(
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    SWIGLU: tl.constexpr,
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -172,7 +175,7 @@ def _integer_gemv_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     tile, scales, zeros = _load_tile(
         words_ptr, scales_ptr, zeros_ptr, first_row + row_numbers, blocks, lanes, out_features,
-        ROW_BLOCKS, FORMAT,
+        ROW_BLOCKS, FORMAT, SWIGLU,
     )  # fmt: skip
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
@@ -191,31 +194,33 @@ def _integer_gemv_kernel(
     for number in tl.range(0, TILES):
         words = tile.to(tl.uint32, bitcast=True)
         now, zero = scales, zeros
-        rows = first_row + number * ROWS + row_numbers
+        start = first_row + number * ROWS
+        rows = start + row_numbers
         following = tl.where(number + 1 < TILES, rows + ROWS, out_features)
         tile, scales, zeros = _load_tile(
             words_ptr, scales_ptr, zeros_ptr, following, blocks, lanes, out_features,
-            ROW_BLOCKS, FORMAT,
+            ROW_BLOCKS, FORMAT, SWIGLU,
         )  # fmt: skip
         sums = tl.sum(_dots(words, high0, low0, high1, low1, FORMAT, BY_HAND), axis=2)
         if FORMAT == "int8":
             sums = (sums - 128 * x_sums).to(tl.float32) * inverses[:, None]
             result = tl.sum(sums, axis=0)
-            result *= tl.load(scales_ptr + rows, mask=rows < out_features, other=0.0)
+            places = matrix_rows(rows, out_features, SWIGLU)
+            result *= tl.load(scales_ptr + places, mask=rows < out_features, other=0.0)
         else:
             if FORMAT == "int4_zeros":
                 sums -= zero.to(tl.int32) * x_sums
             else:
                 sums -= 8 * x_sums
             result = tl.sum(sums.to(tl.float32) * (now.to(tl.float32) * inverses[:, None]), axis=0)
-        tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
+        store_rows(out_ptr, result, start, out_features, ROWS, SWIGLU)
 
 
 def launch_integer_gemv(
-    x: torch.Tensor, packed: PackedMatrix, plan: RowPlan | None = None
+    x: torch.Tensor, packed: PackedMatrix, plan: RowPlan | None = None, swiglu: bool = False
 ) -> torch.Tensor:
-    """x [..., in_features] of one row times packed words of int8 or int4, on the current device and
-    stream."""
+    """x [..., in_features] of one row times packed words of int8 or int4, or silu(gate) * up of its
+    halves, on the current device and stream."""
     packed.check_fits(x)
     in_features, out_features = x.shape[-1], packed.out_features
     if x.numel() != in_features or x.dtype not in DTYPES:
@@ -223,7 +228,7 @@ def launch_integer_gemv(
             f"{packed.weight_format} gemv: x {tuple(x.shape)} is not one row of bf16 or fp16"
         )
     plan = plan or choose_plan(packed)
-    out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
+    out = x.new_empty((*x.shape[:-1], out_features // 2 if swiglu else out_features))
     programmatic = programmatic_launch(x.device)
     _integer_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
         x,
@@ -236,6 +241,7 @@ def launch_integer_gemv(
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
+        SWIGLU=swiglu,
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,

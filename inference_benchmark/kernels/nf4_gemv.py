@@ -26,6 +26,7 @@ from inference_benchmark.kernels.packed_matrix import (
     RowPlan,
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 
 DTYPES = (torch.bfloat16, torch.float16)  # of x
 _TABLES = byte_tables()
@@ -140,11 +141,12 @@ def _sum_fourths(tensor, BLOCKS: tl.constexpr):
 @jit
 def _load_tile(
     words_ptr, scales_ptr, scale_scales_ptr, rows, blocks, lanes, out_features,
-    ROW_BLOCKS: tl.constexpr, SCALE_BLOCK: tl.constexpr,
+    ROW_BLOCKS: tl.constexpr, SCALE_BLOCK: tl.constexpr, SWIGLU: tl.constexpr,
 ):  # fmt: skip
     """Words [blocks, rows, 16]; of both groups of a block their scales, of a block the scale of
     these, [blocks, rows]."""
     inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
+    rows = matrix_rows(rows, out_features, SWIGLU)
     numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
     # In this order Triton gives neighbouring threads neighbouring words of a row.
     words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
@@ -163,7 +165,7 @@ def _nf4_gemv_kernel(
     scale_scales_ptr,
     scale_mean_ptr,
     levels_ptr,
-    out_ptr,  # [out_features]
+    out_ptr,  # [out_features], with SWIGLU half of that
     out_features,
     IN_FEATURES: tl.constexpr,
     ROW_BLOCKS: tl.constexpr,
@@ -175,6 +177,7 @@ def _nf4_gemv_kernel(
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    SWIGLU: tl.constexpr,
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -186,7 +189,7 @@ def _nf4_gemv_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     tile, first, second, of_both = _load_tile(
         words_ptr, scales_ptr, scale_scales_ptr, first_row + row_numbers, blocks, lanes,
-        out_features, ROW_BLOCKS, SCALE_BLOCK,
+        out_features, ROW_BLOCKS, SCALE_BLOCK, SWIGLU,
     )  # fmt: skip
     mean = tl.load(scale_mean_ptr)
     if BY_HAND:
@@ -214,11 +217,11 @@ def _nf4_gemv_kernel(
         words = tile.to(tl.uint32, bitcast=True)
         scales0 = (first.to(tl.float32) * of_both + mean) * inverses
         scales1 = (second.to(tl.float32) * of_both + mean) * inverses
-        rows = first_row + number * ROWS + row_numbers
-        following = tl.where(number + 1 < TILES, rows + ROWS, out_features)
+        start = first_row + number * ROWS
+        following = tl.where(number + 1 < TILES, start + ROWS + row_numbers, out_features)
         tile, first, second, of_both = _load_tile(
             words_ptr, scales_ptr, scale_scales_ptr, following, blocks, lanes,
-            out_features, ROW_BLOCKS, SCALE_BLOCK,
+            out_features, ROW_BLOCKS, SCALE_BLOCK, SWIGLU,
         )  # fmt: skip
         w0, w1, w2, w3 = _fourths(words, BLOCKS, ROWS)
         if BY_HAND:
@@ -235,19 +238,20 @@ def _nf4_gemv_kernel(
         sums1 = (sums1 - excess1).to(tl.float32)
         parts = sums0 * scales0[:, :, None] + sums1 * scales1[:, :, None]
         result = tl.sum(tl.sum(parts, axis=2), axis=0)
-        tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < out_features)
+        store_rows(out_ptr, result, start, out_features, ROWS, SWIGLU)
 
 
 def launch_nf4_gemv(
-    x: torch.Tensor, packed: PackedMatrix, plan: RowPlan | None = None
+    x: torch.Tensor, packed: PackedMatrix, plan: RowPlan | None = None, swiglu: bool = False
 ) -> torch.Tensor:
-    """x [..., in_features] of one row times packed words of nf4, on the current device and stream."""
+    """x [..., in_features] of one row times packed words of nf4, or silu(gate) * up of its halves, on
+    the current device and stream."""
     packed.check_fits(x)
     in_features, out_features = x.shape[-1], packed.out_features
     if x.numel() != in_features or x.dtype not in DTYPES:
         raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row of bf16 or fp16")
     plan = plan or choose_plan(packed)
-    out = torch.empty((*x.shape[:-1], out_features), dtype=x.dtype, device=x.device)
+    out = x.new_empty((*x.shape[:-1], out_features // 2 if swiglu else out_features))
     programmatic = programmatic_launch(x.device)
     _nf4_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
         x,
@@ -268,6 +272,7 @@ def launch_nf4_gemv(
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
+        SWIGLU=swiglu,
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,

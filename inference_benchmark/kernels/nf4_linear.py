@@ -15,6 +15,7 @@ from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
 from inference_benchmark.kernels.nf4_gemv import DTYPES, launch_nf4_gemv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
+from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
 
 GROUP = 64
 BLOCK = 128  # columns: two groups, 16 words of 32 bits
@@ -40,6 +41,14 @@ def nf4_linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
         weights are.
     """
     return _operator(x, *weights)
+
+
+def nf4_swiglu(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up, the halves of what nf4_linear makes of one row: [..., width], rounded once.
+
+    weights: of [2 * width, in_features].
+    """
+    return _swiglu(x, *weights)
 
 
 def pack_nf4(values: torch.Tensor) -> torch.Tensor:
@@ -80,9 +89,12 @@ def nf4_linear_reference(
     return F.linear(x, matrix[:, : x.shape[-1]].to(x.dtype))
 
 
-def _launch(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
-    scales, *rest = further
-    x, packed = x.contiguous(), PackedMatrix("nf4", words, scales, None, *rest)
+def _packed(words: torch.Tensor, scales: torch.Tensor, *further: torch.Tensor) -> PackedMatrix:
+    return PackedMatrix("nf4", words, scales, None, *further)
+
+
+def _launch(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    x, packed = x.contiguous(), _packed(*weights)
     num_rows = x.numel() // x.shape[-1]
     if num_rows == 1 and x.dtype in DTYPES:
         return launch_nf4_gemv(x, packed)
@@ -95,4 +107,13 @@ def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> torch
     return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
 
 
+def _launch_swiglu(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+    if x.dtype not in DTYPES:
+        return with_swiglu(_launch)(x, *weights)
+    return launch_nf4_gemv(x.contiguous(), _packed(*weights), swiglu=True)
+
+
 _operator = register_operator("nf4_linear", nf4_linear_reference, _launch, _fake)
+_swiglu = register_operator(
+    "nf4_swiglu", with_swiglu(nf4_linear_reference), _launch_swiglu, fake_swiglu
+)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inference_benchmark.kernels.few_rows_linear import few_rows_linear
-from inference_benchmark.kernels.gemv import gemv
+from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.model.kernel_choice import FEW_ROWS
 from inference_benchmark.model.weight_format import QUANTIZED, WeightFormat
 
@@ -37,15 +37,38 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
             return gemv(x, weight)
         return few_rows_linear(x, weight) if rows <= FEW_ROWS else F.linear(x, weight, None)
 
-    if weight_format is not None and weight_format.module is not None:
+    if not is_plain(weight_format):
         return _format_linear(import_module(weight_format.module), backend)
     return few_rows if backend == "gemv" else linear
 
 
 def linear_functions() -> list[Callable]:
     """What this project's weight formats compute with: x, then the tensors of a matrix."""
-    modules = [import_module(quantized.module) for quantized in QUANTIZED.values()]
-    return list(dict.fromkeys(f for module in modules for f in (module.plain, module.fast)))
+    return list(dict.fromkeys(f for m in _modules() for f in (m.plain, m.fast)))
+
+
+def swiglu_functions() -> list[Callable]:
+    """The same of a single row, with SwiGLU behind it."""
+    functions = (getattr(module, "fast_swiglu", None) for module in _modules())
+    return list(dict.fromkeys(filter(None, functions)))
+
+
+def _modules() -> list[ModuleType]:
+    return [import_module(quantized.module) for quantized in QUANTIZED.values()]
+
+
+def make_row_swiglu(weight_format: WeightFormat | None) -> Linear | None:
+    """silu(gate) * up of a single row, the halves of the linear layer's result, by our kernel; None
+    where the format has none."""
+    if is_plain(weight_format):
+        return gemv_swiglu
+    function = getattr(import_module(weight_format.module), "fast_swiglu", None)
+    return function and (lambda x, weights: function(x, *weights))
+
+
+def is_plain(weight_format: WeightFormat | None) -> bool:
+    """Whether a linear layer's weights are its matrix."""
+    return weight_format is None or weight_format.module is None
 
 
 def _format_linear(module: ModuleType, backend: str) -> Linear:

@@ -3,7 +3,8 @@ linear layer.
 
 PyTorch's operators one by one, for a compiler to fuse as it can; with "gemv" and a single row, not
 too wide, kernels of ours: one that adds and normalises and one for the linear layer, SwiGLU behind it
-included. On several ranks with "push" one sums, adds and normalises.
+included, of plain matrices and of this project's formats. On several ranks with "push" one sums, adds
+and normalises.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inference_benchmark.kernels.add_norm import MAX_FEATURES, add_norm
-from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.push_all_reduce import is_served as is_pushed
-from inference_benchmark.model.linear import LinearWeights, make_linear, number_of_rows
+from inference_benchmark.model.linear import (
+    Linear,
+    LinearWeights,
+    make_linear,
+    make_row_swiglu,
+    number_of_rows,
+)
 from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.collectives import make_all_reduce, push_all_reduce_norm
@@ -51,7 +57,7 @@ def make_normed_linear(
     """The linear layer of rms_norm(residual + update); backend and format as for make_linear,
     all_reduce as for make_add_norm."""
     linear = make_linear(backend, weight_format)
-    return _make_normed(linear, gemv, backend, eps, weight_format, all_reduce)
+    return _make_normed(linear, linear, backend, eps, all_reduce)
 
 
 def make_normed_swiglu(
@@ -64,19 +70,14 @@ def make_normed_swiglu(
         gate, up = linear(x, weights).chunk(2, dim=-1)
         return F.silu(gate) * up
 
-    return _make_normed(swiglu, gemv_swiglu, backend, eps, weight_format, all_reduce)
+    row_swiglu = make_row_swiglu(weight_format) or swiglu
+    return _make_normed(swiglu, row_swiglu, backend, eps, all_reduce)
 
 
 def _make_normed(
-    product: Callable[[Tensor, LinearWeights], Tensor],
-    row_product: Callable[[Tensor, LinearWeights], Tensor],
-    backend: str,
-    eps: float,
-    weight_format: WeightFormat | None,
-    all_reduce: str,
+    product: Linear, row_product: Linear, backend: str, eps: float, all_reduce: str
 ) -> NormedLinear:
-    """With "gemv" and plain matrices a single row by row_product: matrices of formats have kernels
-    of their own."""
+    """With "gemv" a single row by row_product, its norm by our kernel."""
     norm = make_add_norm(eps, all_reduce)
     norm_of_row = make_add_norm(eps, all_reduce, one_row=True)
 
@@ -90,5 +91,4 @@ def _make_normed(
         normalised, total = norm_of_row(update, residual, norm_weight)
         return row_product(normalised, weights), total
 
-    is_plain = weight_format is None or weight_format.module is None
-    return normed_row if backend == "gemv" and is_plain else normed
+    return normed_row if backend == "gemv" else normed

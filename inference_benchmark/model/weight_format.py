@@ -14,6 +14,7 @@ A format of several tensors names the Python module that has its two functions:
 To add one, write that module and `register` the format (examples/weight_format_int8.py): then
 --precision names it. QUANTIZED are this project's own, which --quantize names: several of them are
 made of one model, each beside the others, and held against it. Their modules are in weight_formats/.
+Each has `plain` of PyTorch's operators, `fast` of our kernels and perhaps `fast_swiglu`, of one row.
 A name with a package behind a colon is a format as that package makes and multiplies it, with
 +kernels too.
 """

@@ -20,6 +20,7 @@ from kernel_checks import (
     same_bits,
     starts_interpreter,
 )
+from torch.nn import functional as F
 
 from inference_benchmark.kernels import (
     few_rows,
@@ -74,6 +75,11 @@ def check(out: torch.Tensor, x: torch.Tensor, case: Case, roundings: float = 0.0
     assert_close(out, x.double() @ case.matrix.T, x.dtype, roundings)
 
 
+def check_swiglu(out: torch.Tensor, x: torch.Tensor, case: Case) -> None:
+    gate, up = (x.double() @ case.matrix.T).chunk(2, dim=-1)
+    assert_close(out, F.silu(gate) * up, x.dtype)
+
+
 # Through Triton's interpreter.
 
 
@@ -112,6 +118,22 @@ def test_interpreted_fp8(rows: int, columns: int, poisoned_memory: None) -> None
     check(fp8_few_rows.launch_few_rows_bytes(x, *case.weights, plan), x, case)
     matrix = fp8_few_rows.launch_scale_rows(*case.weights, torch.float32)
     assert torch.equal(matrix, fp8.dequantize(case.weights, columns, torch.float32))
+
+
+@interpreted_only
+@pytest.mark.parametrize("name", [*PACKED, "fp8"])
+def test_interpreted_swiglu(name: str, poisoned_memory: None) -> None:
+    """Pairs of rows that end within a tile."""
+    torch.manual_seed(3)
+    case = Case.of(PACKED.get(name, fp8), 14, 200, torch.float32)
+    x = x_rows(case, 1, torch.bfloat16).to(torch.float16)
+    if name == "fp8":
+        plan = fp8_linear.Plan(rows=4, columns=256, num_warps=2)
+        out = fp8_linear.launch_fp8_gemv(x, *case.weights, plan, swiglu=True)
+    else:
+        launch = nf4_gemv.launch_nf4_gemv if name == "nf4" else integer_gemv.launch_integer_gemv
+        out = launch(x, case.packed, RowPlan(4, 2, num_warps=2, by_hand=True), swiglu=True)
+    check_swiglu(out, x, case)
 
 
 class TestInterpreter:
@@ -168,8 +190,9 @@ def translate(kernel, pointers: dict[str, str], **constants) -> None:
 class TestTranslation:
     pytestmark = starts_interpreter
 
+    @pytest.mark.parametrize("swiglu", [False, True])
     @pytest.mark.parametrize("name", PACKED)
-    def test_packed_kernels(self, name: str) -> None:
+    def test_packed_kernels(self, name: str, swiglu: bool) -> None:
         places = 16 // BITS[name]
         blocks = 4096 // (32 * places)
         pointers = _PACKED_POINTERS | {"scales_ptr": _SCALES.get(name, "*bf16")}
@@ -177,6 +200,7 @@ class TestTranslation:
         further = {
             "BLOCKS": blocks,
             "TILES": 2,
+            "SWIGLU": swiglu,
             "PROGRAMMATIC": True,
             "BY_HAND": False,
             "UNIT": nf4_levels.UNIT,
@@ -197,7 +221,8 @@ class TestTranslation:
         common = {"IN_FEATURES": 4096, "ROWS": 16, "COLUMNS": 256}
         translate(fp8_few_rows._few_rows_bytes_kernel, _BYTES_POINTERS, X_ROWS=16, **common)
         common |= {"VECTOR": 8, "PROGRAMMATIC": True}
-        translate(fp8_linear._fp8_gemv_kernel, _BYTES_POINTERS, **common)
+        for swiglu in (False, True):
+            translate(fp8_linear._fp8_gemv_kernel, _BYTES_POINTERS, SWIGLU=swiglu, **common)
         constants = {"IN_FEATURES": 4096, "COLUMNS": 256}
         translate(fp8_few_rows._scale_rows_kernel, _BYTES_POINTERS, **constants)
 
@@ -227,11 +252,12 @@ def test_pairs_of_columns_lie_at_the_places_of_a_word(name, place_bits: int, odd
 def test_operators_are_registered_correctly() -> None:
     operators = getattr(torch.ops, NAMESPACE)
     for name, module in (("int8", int8), ("int4", int4_asymmetric), ("nf4", nf4), ("fp8", fp8)):
-        weights = module.quantize(torch.randn(3, 40))
-        operator = getattr(operators, f"{name}_linear").default
+        weights = module.quantize(torch.randn(4, 40))
         # PyTorch can't compare floats of 8 bits, as its test of schemas would.
         checks = ("test_autograd_registration", "test_faketensor", "test_aot_dispatch_static")
-        torch.library.opcheck(operator, (torch.randn(2, 40), *weights), test_utils=checks)
+        for operator in (f"{name}_linear", f"{name}_swiglu"):
+            call = getattr(operators, operator).default
+            torch.library.opcheck(call, (torch.randn(1, 40), *weights), test_utils=checks)
 
 
 def test_a_row_that_does_not_fit_is_refused() -> None:
@@ -283,6 +309,13 @@ class TestOnGpu:
             case = Case.of(module, rows, columns, torch.bfloat16)
             x = x_rows(case, count, torch.bfloat16)
             check(module.fast(x, *case.weights), x, case)
+
+    @pytest.mark.parametrize("module", [*PACKED.values(), fp8], ids=lambda module: module.__name__)
+    def test_swiglu(self, module: ModuleType, poisoned_memory: None) -> None:
+        for rows, columns in ((1024, 4096), (96, 1000), (200, 14336), (28672, 4096)):
+            case = Case.of(module, rows, columns, torch.bfloat16)
+            x = x_rows(case, 1, torch.bfloat16)
+            check_swiglu(module.fast_swiglu(x, *case.weights), x, case)
 
     @pytest.mark.parametrize("name", PACKED)
     def test_unpacking_is_exact(self, name: str) -> None:

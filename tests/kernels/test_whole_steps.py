@@ -11,6 +11,7 @@ from kernel_checks import interpreted_only, run_in_interpreter, starts_interpret
 from mixture_models import SHALLOW_DEEPSEEK
 from step_engines import make_engine
 
+from inference_benchmark.kernels import fp8_linear
 from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.kernels.add_norm import launch_add_norm
 from inference_benchmark.kernels.few_rows_linear import launch_few_rows_linear
@@ -21,15 +22,18 @@ from inference_benchmark.kernels.group_limited_route import launch_group_limited
 from inference_benchmark.kernels.latent_decode import launch_latent_decode
 from inference_benchmark.kernels.rope_cache import launch_rope_and_cache
 from inference_benchmark.kernels.rope_decode import launch_rope_decode
-from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.model.parts import DenseFeedForward, GroupedQueryAttention
+from inference_benchmark.model.quantized import build_decoders
 from inference_benchmark.model.weights import build_decoder
 from inference_benchmark.models import MODELS
 
 LAUNCHES = {
     "add_norm": launch_add_norm,
     "few_rows_linear": launch_few_rows_linear,
+    "fp8_linear": fp8_linear._launch,
+    "fp8_swiglu": fp8_linear._launch_swiglu,
     "flash_decode": launch_flash_decode,
     "gemv": launch_gemv,
     "gemv_swiglu": launch_gemv_swiglu,
@@ -99,7 +103,19 @@ def test_interpreted_steps(
     poisoned_memory: None,
 ) -> None:
     torch.manual_seed(0)
-    decoder = build_decoder(config, "fp32", "cpu", CACHE)
+    check(build_decoder(config, "fp32", "cpu", CACHE), batch, expected, launched)
+
+
+@interpreted_only
+@pytest.mark.filterwarnings("ignore:.*operators may also be overridden")
+def test_interpreted_steps_of_a_format(launched: dict[str, int], poisoned_memory: None) -> None:
+    stored = Precision.quantized("fp32", "fp8")
+    made = build_decoders(DENSE, [stored], False, "cpu", CACHE, 0)
+    kernels = "add_norm fp8_linear fp8_swiglu gemv rope_decode"
+    check(made.decoders[stored.name], 1, kernels, launched)
+
+
+def check(decoder, batch: int, expected: str, launched: dict[str, int]) -> None:
     plain = generate(decoder, batch, KernelConfig())
     assert not set(launched) & set(LAUNCHES)
     ours = generate(decoder, batch, OURS)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.fp8_linear import fp8_linear
+from inference_benchmark.kernels.fp8_linear import fp8_linear, fp8_swiglu
 from inference_benchmark.model.weight_formats.rows import by_rows
 
 MOST = 448.0
@@ -36,4 +36,4 @@ def fp8_plain(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
     return F.linear(x, dequantize((values, scales), x.shape[-1], x.dtype))
 
 
-plain, fast = fp8_plain, fp8_linear
+plain, fast, fast_swiglu = fp8_plain, fp8_linear, fp8_swiglu

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.fp8_linear import fp8_linear
+from inference_benchmark.kernels.fp8_linear import fp8_linear, fp8_swiglu
 from inference_benchmark.model.weight_formats.fp8 import dequantize, quantize, quantize_rows
 
 _ALIGNMENT = 16  # of both features, of the products on a GPU
@@ -50,5 +50,5 @@ def _product(
     return (sums * row_scales.to(wide) * scales.t().to(wide)).to(dtype)
 
 
-plain, fast = fp8_dynamic_plain, fp8_dynamic_linear
-__all__ = ["dequantize", "fast", "plain", "quantize", "quantize_rows"]
+plain, fast, fast_swiglu = fp8_dynamic_plain, fp8_dynamic_linear, fp8_swiglu
+__all__ = ["dequantize", "fast", "fast_swiglu", "plain", "quantize", "quantize_rows"]

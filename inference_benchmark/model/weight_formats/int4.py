@@ -13,6 +13,7 @@ from inference_benchmark.kernels.int4_linear import (
     SYMMETRIC_ZERO,
     dequantize_int4,
     int4_linear,
+    int4_swiglu,
     pack_int4,
 )
 from inference_benchmark.model.weight_formats.rows import by_rows
@@ -52,4 +53,4 @@ def int4_plain(x: Tensor, words: Tensor, scales: Tensor) -> Tensor:
     return F.linear(x, dequantize((words, scales), x.shape[-1], x.dtype))
 
 
-plain, fast = int4_plain, int4_linear
+plain, fast, fast_swiglu = int4_plain, int4_linear, int4_swiglu

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.int4_linear import int4_linear, pack_int4
+from inference_benchmark.kernels.int4_linear import int4_linear, int4_swiglu, pack_int4
 from inference_benchmark.model.weight_formats.int4 import (
     LARGEST,
     LEAST_SCALE,
@@ -38,5 +38,5 @@ def int4_asymmetric_plain(x: Tensor, words: Tensor, scales: Tensor, zeros: Tenso
     return F.linear(x, dequantize((words, scales, zeros), x.shape[-1], x.dtype))
 
 
-plain, fast = int4_asymmetric_plain, int4_linear
-__all__ = ["dequantize", "fast", "plain", "quantize"]
+plain, fast, fast_swiglu = int4_asymmetric_plain, int4_linear, int4_swiglu
+__all__ = ["dequantize", "fast", "fast_swiglu", "plain", "quantize"]

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.int8_linear import int8_linear, pack_int8, unpack_int8
+from inference_benchmark.kernels.int8_linear import (
+    int8_linear,
+    int8_swiglu,
+    pack_int8,
+    unpack_int8,
+)
 from inference_benchmark.model.weight_formats.rows import by_rows
 
 LARGEST = 127
@@ -41,4 +46,4 @@ def int8_plain(x: Tensor, words: Tensor, scales: Tensor) -> Tensor:
     return F.linear(x, dequantize((words, scales), x.shape[-1], x.dtype))
 
 
-plain, fast = int8_plain, int8_linear
+plain, fast, fast_swiglu = int8_plain, int8_linear, int8_swiglu

@@ -16,6 +16,7 @@ from inference_benchmark.kernels.nf4_linear import (
     dequantize_nf4,
     group_scales,
     nf4_linear,
+    nf4_swiglu,
     pack_nf4,
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK
@@ -68,4 +69,4 @@ def nf4_plain(x: Tensor, *weights: Tensor) -> Tensor:
     return F.linear(x, dequantize(weights, x.shape[-1], x.dtype))
 
 
-plain, fast = nf4_plain, nf4_linear
+plain, fast, fast_swiglu = nf4_plain, nf4_linear, nf4_swiglu

@@ -1,0 +1,54 @@
+"""SwiGLU behind the product of one row with weights of a format.
+
+Its kernels take gate's and up's rows in turn, so that a program has both of a pair: the halves of
+the product are never written, and the next product, which is launched early, waits for one kernel
+less.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from inference_benchmark.kernels._registration import jit, tl
+
+
+def with_swiglu(linear: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """(x, tensors of a matrix) -> silu(gate) * up, of the halves of what linear makes of the same."""
+
+    @functools.wraps(linear)
+    def swiglu(x, *weights):
+        gate, up = linear(x, *weights).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    return swiglu
+
+
+def fake_swiglu(x: Tensor, values: Tensor, *further: Tensor | None) -> Tensor:
+    """The shape of the result for a compiler."""
+    return torch.empty((*x.shape[:-1], values.shape[0] // 2), dtype=x.dtype, device=x.device)
+
+
+@jit
+def matrix_rows(rows, out_features, SWIGLU: tl.constexpr):
+    """Where the rows of a program stand in a matrix of out_features rows."""
+    return rows // 2 + rows % 2 * (out_features // 2) if SWIGLU else rows
+
+
+@jit
+def store_rows(out_ptr, result, first_row, out_features, ROWS: tl.constexpr, SWIGLU: tl.constexpr):
+    """result [ROWS] in fp32, of the rows from first_row on, or of their pairs."""
+    if SWIGLU:
+        gate, up = tl.split(tl.reshape(result, (ROWS // 2, 2)))
+        values = gate * tl.sigmoid(gate) * up
+        places = first_row // 2 + tl.arange(0, ROWS // 2)
+        inside = places < out_features // 2
+    else:
+        values = result
+        places = first_row + tl.arange(0, ROWS)
+        inside = places < out_features
+    tl.store(out_ptr + places, values.to(out_ptr.dtype.element_ty), mask=inside)
