@@ -21,7 +21,7 @@ from inference_benchmark.errors import CannotRun
 from inference_benchmark.model.cache import LayerCache, write_cache
 from inference_benchmark.model.decoder import Decoder, DecoderLayer
 from inference_benchmark.model.families.llama import is_llama
-from inference_benchmark.model.feed_forward.dense import swiglu
+from inference_benchmark.model.feed_forward.dense import make_network
 from inference_benchmark.model.norm import rms_norm
 from inference_benchmark.model.rope import apply_rope
 
@@ -110,6 +110,7 @@ class Network(nn.Module):
     def forward(self, tokens: Tensor, cos: Tensor, sin: Tensor, mask=None, *caches: Tensor):
         """tokens [batch, length]; of a single one mask [slots], fp32, and all layers' caches."""
         decoder, eps = self.decoder, self.decoder.config.norm_eps
+        feed_forward = make_network("torch")
         x, written = F.embedding(tokens, decoder.embed_tokens.weight), []
         for index, layer in enumerate(decoder.layers):
             cache = caches[2 * index : 2 * index + 2]
@@ -120,7 +121,7 @@ class Network(nn.Module):
             x = x + F.linear(context.transpose(1, 2).flatten(2), layer.o_proj.weight)
             hidden = rms_norm(x, layer.post_attention_layernorm.weight, eps)
             weights = layer.gate_up_proj.weight, layer.down_proj.weight
-            x = x + swiglu(hidden, weights, F.linear)
+            x = x + feed_forward(hidden, weights)
         last = rms_norm(x[:, -1], decoder.norm.weight, eps)
         return F.linear(last, decoder.lm_head.weight), *written
 

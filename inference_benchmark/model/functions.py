@@ -112,7 +112,7 @@ def make_finish_all(
     head_format: WeightFormat | None = None,
 ) -> Callable:
     """As make_finish, for the logits of all positions; nothing is chosen."""
-    add_norm = make_add_norm(norm_eps, all_reduce)
+    add_norm = make_add_norm(norm_eps, linear_backend, all_reduce)
     linear = make_linear(linear_backend, head_format)
     all_gather = make_all_gather(all_reduce, num_ranks)
 

@@ -42,6 +42,28 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
     return few_rows if backend == "gemv" else linear
 
 
+def make_swiglu(backend: str, weight_format: WeightFormat | None = None) -> Linear:
+    """silu(gate) * up, the halves of what make_linear's function makes; of a single row with "gemv" by
+    one kernel, where the format has it."""
+    linear = make_linear(backend, weight_format)
+    of_row = _row_swiglu(weight_format) if backend == "gemv" else None
+
+    def swiglu(x, weights):
+        if of_row is not None and number_of_rows(x) == 1:
+            return of_row(x, weights)
+        gate, up = linear(x, weights).chunk(2, dim=-1)
+        return F.silu(gate) * up
+
+    return swiglu
+
+
+def _row_swiglu(weight_format: WeightFormat | None) -> Linear | None:
+    if is_plain(weight_format):
+        return gemv_swiglu
+    function = getattr(import_module(weight_format.module), "fast_swiglu", None)
+    return function and (lambda x, weights: function(x, *weights))
+
+
 def linear_functions() -> list[Callable]:
     """What this project's weight formats compute with: x, then the tensors of a matrix."""
     return list(dict.fromkeys(f for m in _modules() for f in (m.plain, m.fast)))
@@ -55,15 +77,6 @@ def swiglu_functions() -> list[Callable]:
 
 def _modules() -> list[ModuleType]:
     return [import_module(quantized.module) for quantized in QUANTIZED.values()]
-
-
-def make_row_swiglu(weight_format: WeightFormat | None) -> Linear | None:
-    """silu(gate) * up of a single row, the halves of the linear layer's result, by our kernel; None
-    where the format has none."""
-    if is_plain(weight_format):
-        return gemv_swiglu
-    function = getattr(import_module(weight_format.module), "fast_swiglu", None)
-    return function and (lambda x, weights: function(x, *weights))
 
 
 def is_plain(weight_format: WeightFormat | None) -> bool:

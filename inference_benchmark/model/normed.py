@@ -10,7 +10,6 @@ and normalises.
 from collections.abc import Callable
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from inference_benchmark.kernels.add_norm import MAX_FEATURES, add_norm
 from inference_benchmark.kernels.push_all_reduce import is_served as is_pushed
@@ -18,7 +17,7 @@ from inference_benchmark.model.linear import (
     Linear,
     LinearWeights,
     make_linear,
-    make_row_swiglu,
+    make_swiglu,
     number_of_rows,
 )
 from inference_benchmark.model.norm import rms_norm
@@ -32,13 +31,14 @@ AddNorm = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 NormedLinear = Callable[[Tensor, Tensor, Tensor, LinearWeights], tuple[Tensor, Tensor]]
 
 
-def make_add_norm(eps: float, all_reduce: str = "none", one_row: bool = False) -> AddNorm:
-    """all_reduce: how the ranks' updates are summed before, as in KernelConfig.
-    one_row: by our kernel, for a single row."""
+def make_add_norm(eps: float, backend: str = "torch", all_reduce: str = "none") -> AddNorm:
+    """backend: "gemv" is our kernel for a single row, "torch" never.
+    all_reduce: how the ranks' updates are summed before, as in KernelConfig."""
     reduce = make_all_reduce(all_reduce)
 
     def summed(update, residual, norm_weight):
-        if one_row:
+        is_row = number_of_rows(residual) == 1 and residual.shape[-1] <= MAX_FEATURES
+        if backend == "gemv" and is_row:
             return add_norm(reduce(update), residual, norm_weight, eps)
         total = residual + reduce(update)
         return rms_norm(total, norm_weight, eps), total
@@ -56,39 +56,19 @@ def make_normed_linear(
 ) -> NormedLinear:
     """The linear layer of rms_norm(residual + update); backend and format as for make_linear,
     all_reduce as for make_add_norm."""
-    linear = make_linear(backend, weight_format)
-    return _make_normed(linear, linear, backend, eps, all_reduce)
+    return _behind(make_add_norm(eps, backend, all_reduce), make_linear(backend, weight_format))
 
 
 def make_normed_swiglu(
     backend: str, eps: float, weight_format: WeightFormat | None = None, all_reduce: str = "none"
 ) -> NormedLinear:
     """The same with silu(gate) * up behind it, the halves of what the linear layer makes."""
-    linear = make_linear(backend, weight_format)
-
-    def swiglu(x, weights):
-        gate, up = linear(x, weights).chunk(2, dim=-1)
-        return F.silu(gate) * up
-
-    row_swiglu = make_row_swiglu(weight_format) or swiglu
-    return _make_normed(swiglu, row_swiglu, backend, eps, all_reduce)
+    return _behind(make_add_norm(eps, backend, all_reduce), make_swiglu(backend, weight_format))
 
 
-def _make_normed(
-    product: Linear, row_product: Linear, backend: str, eps: float, all_reduce: str
-) -> NormedLinear:
-    """With "gemv" a single row by row_product, its norm by our kernel."""
-    norm = make_add_norm(eps, all_reduce)
-    norm_of_row = make_add_norm(eps, all_reduce, one_row=True)
-
+def _behind(add_norm: AddNorm, product: Linear) -> NormedLinear:
     def normed(update, residual, norm_weight, weights):
-        normalised, total = norm(update, residual, norm_weight)
+        normalised, total = add_norm(update, residual, norm_weight)
         return product(normalised, weights), total
 
-    def normed_row(update, residual, norm_weight, weights):
-        if number_of_rows(residual) > 1 or residual.shape[-1] > MAX_FEATURES:
-            return normed(update, residual, norm_weight, weights)
-        normalised, total = norm_of_row(update, residual, norm_weight)
-        return row_product(normalised, weights), total
-
-    return normed_row if backend == "gemv" else normed
+    return normed

@@ -28,7 +28,7 @@ def inputs(rows: int, features: int = 12) -> tuple[torch.Tensor, ...]:
         ("torch", 1, 12, [], []),
         ("gemv", 1, 12, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
         ("gemv", 1, MAX_FEATURES, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
-        ("gemv", 1, MAX_FEATURES + 2, ["gemv"], ["gemv"]),
+        ("gemv", 1, MAX_FEATURES + 2, ["gemv"], ["gemv_swiglu"]),
         ("gemv", 3, 12, ["few_rows_linear"], ["few_rows_linear"]),
     ],
 )
@@ -51,11 +51,23 @@ def test_both_ways_are_the_same_function(backend, rows, features, linear, swiglu
         assert torch.equal(residual, before)
 
 
-def test_quantised_matrices_keep_the_kernels_of_their_format():
+@pytest.mark.parametrize(
+    ("make", "rows", "seen"),
+    [
+        (make_normed_linear, 1, ["add_norm", "int8_linear"]),
+        (make_normed_swiglu, 1, ["add_norm", "int8_swiglu"]),
+        (make_normed_swiglu, 2, ["int8_linear"]),
+    ],
+)
+def test_quantised_matrices_have_the_kernels_of_their_format(make, rows, seen):
     from inference_benchmark.model.weight_formats import int8
 
-    update, residual, norm_weight, weight = (tensor.float() for tensor in inputs(1, 64))
+    update, residual, norm_weight, weight = (tensor.float() for tensor in inputs(rows, 64))
     weights = int8.quantize(weight)
     with Operators() as operators:
-        make_normed_linear("gemv", EPS, QUANTIZED["int8"])(update, residual, norm_weight, weights)
-    assert operators.seen == ["int8_linear"]
+        result, _ = make("gemv", EPS, QUANTIZED["int8"])(update, residual, norm_weight, weights)
+    assert operators.seen == seen
+    plain, _ = make("torch", EPS)(
+        update, residual, norm_weight, int8.dequantize(weights, 64, torch.float32)
+    )
+    torch.testing.assert_close(result, plain)

@@ -117,11 +117,11 @@ class FeedForwardProblem(Problem):
 
     def function(self, kernels: KernelConfig) -> FeedForwardFunction:
         """(hidden, weights, chosen experts) -> (output,) or (output, chosen experts)."""
-        linear = make_linear(kernels.linear)
         if self.is_classic:
+            linear = make_linear(kernels.linear)
             return lambda hidden, weights, chosen=None: (gelu_network(hidden, weights, linear),)
         part = self.layer.feed_forward
-        return file_of(part).make_function(part, kernels, linear)
+        return file_of(part).make_function(part, kernels)
 
 
 def _kept(problem: Problem) -> range:

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inference_benchmark.model.checkpoint_layout import Layout, Target
 from inference_benchmark.model.feed_forward.dense_config import DenseFeedForward
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import Linear, make_linear
+from inference_benchmark.model.linear import LinearWeights, make_linear, make_swiglu
 from inference_benchmark.model.normed import make_normed_swiglu
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import RowRange, Shard, WeightShard, WeightShards
@@ -65,9 +64,10 @@ def swiglu_tensors(
 
 
 def make_function(
-    config: DenseFeedForward, kernels: KernelConfig, linear: Linear
+    config: DenseFeedForward, kernels: KernelConfig, weight_format: WeightFormat | None = None
 ) -> FeedForwardFunction:
-    return lambda hidden, weights, chosen: (swiglu(hidden, weights, linear),)
+    network = make_network(kernels.linear, weight_format)
+    return lambda hidden, weights, chosen: (network(hidden, weights),)
 
 
 def make_normed_function(
@@ -88,7 +88,14 @@ def make_normed_function(
     return feed
 
 
-def swiglu(hidden: Tensor, weights: tuple[Tensor, Tensor], linear: Linear) -> Tensor:
-    gate_up_weight, down_weight = weights
-    gate, up = linear(hidden, gate_up_weight).chunk(2, dim=-1)
-    return linear(F.silu(gate) * up, down_weight)
+def make_network(
+    backend: str, weight_format: WeightFormat | None = None
+) -> Callable[[Tensor, tuple[LinearWeights, LinearWeights]], Tensor]:
+    """(hidden, weights of gate and up and of down) -> update; arguments as make_linear's."""
+    swiglu, linear = make_swiglu(backend, weight_format), make_linear(backend, weight_format)
+
+    def network(hidden, weights):
+        gate_up_weight, down_weight = weights
+        return linear(swiglu(hidden, gate_up_weight), down_weight)
+
+    return network

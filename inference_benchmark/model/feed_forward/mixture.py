@@ -28,7 +28,7 @@ from inference_benchmark.model.checkpoint_layout import Layout, Target, transpos
 from inference_benchmark.model.feed_forward.dense import (
     FeedForwardFunction,
     NormedFunction,
-    swiglu,
+    make_network,
     swiglu_modules,
     swiglu_shards,
     swiglu_tensors,
@@ -38,7 +38,7 @@ from inference_benchmark.model.feed_forward.mixture_config import (
     MixtureOfExperts,
 )
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import Linear, make_linear
+from inference_benchmark.model.linear import make_linear
 from inference_benchmark.model.normed import make_add_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
@@ -160,12 +160,13 @@ def _of_one_expert(shard: WeightShard | None) -> WeightShard | None:
 
 
 def make_function(
-    config: MixtureOfExperts, kernels: KernelConfig, linear: Linear
+    config: MixtureOfExperts, kernels: KernelConfig, weight_format: WeightFormat | None = None
 ) -> FeedForwardFunction:
     run_experts, run_quantized = _EXPERT_BACKENDS[kernels.experts]
     by_groups = isinstance(config.router, GroupLimitedRouter)
     route = (_make_group_limited_route if by_groups else _make_route_by_input)(kernels)
     gates_input = config.router.gates_input
+    shared_expert = make_network(kernels.linear, weight_format)
 
     def mixture(hidden, weights, chosen):
         *router, gate_up, down, shared_gate_up, shared_down = weights
@@ -177,7 +178,7 @@ def make_function(
             routed = run_quantized(tokens, used, shares, *gate_up, *down, gates_input)
         else:
             routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
-        update = swiglu(hidden, (shared_gate_up, shared_down), linear)
+        update = shared_expert(hidden, (shared_gate_up, shared_down))
         return update + routed.view(batch, length, width), choice
 
     return mixture
@@ -190,8 +191,8 @@ def make_normed_function(
     weight_format: WeightFormat | None = None,
 ) -> NormedFunction:
     """The same of the residual stream: the addition to it and the norm come first."""
-    mixture = make_function(config, kernels, make_linear(kernels.linear, weight_format))
-    add_norm = make_add_norm(norm_eps, kernels.all_reduce)
+    mixture = make_function(config, kernels, weight_format)
+    add_norm = make_add_norm(norm_eps, kernels.linear, kernels.all_reduce)
 
     def feed(update, residual, norm_weight, weights, chosen):
         hidden, residual = add_norm(update, residual, norm_weight)
