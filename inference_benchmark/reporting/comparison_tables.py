@@ -7,18 +7,19 @@ import os
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 
 from inference_benchmark.errors import printable
 from inference_benchmark.reporting.comparison import Report
 from inference_benchmark.reporting.conditions import GPU_UUIDS, Difference
+from inference_benchmark.reporting.figures import shown_unit, value_text
 from inference_benchmark.reporting.judging import Measured, Row
 from inference_benchmark.reporting.saving import finite
 from inference_benchmark.reporting.units import (
     UNKNOWN,
     dollars,
     gigabytes,
-    milliseconds,
     rate,
     significant,
 )
@@ -233,19 +234,20 @@ def _consequence(difference: Difference) -> str:
 
 
 def _cells(row: Row) -> Iterator[tuple[str, ...]]:
-    for measured in row.metrics.values():
-        title, text = _column(measured)
+    for name, measured in row.metrics.items():
+        title, text = _column(name, measured)
         values = (text(measured.baseline), text(measured.value))
         yield (title, *values, *_judgement(measured))
 
 
-def _column(measured: Measured) -> tuple[str, Text]:
+def _column(name: str, measured: Measured) -> tuple[str, Text]:
     """Its title with the unit, and how its values are written."""
     if measured.unit == "s":
         largest = max(measured.baseline or 0.0, measured.value or 0.0)
-        if largest < _MS_BELOW_S:
-            return f"{measured.title}, ms", milliseconds
-        return f"{measured.title}, s", _plain
+        if largest >= _MS_BELOW_S:
+            return f"{measured.title}, s", _plain
+        metric = {"name": name, "unit": "s"}
+        return f"{measured.title}, {shown_unit(metric)}", partial(value_text, metric=metric)
     if measured.unit == "bytes":
         return f"{measured.title}, GB", gigabytes
     known: dict[str, Text] = {"1/s": rate, "$": dollars}

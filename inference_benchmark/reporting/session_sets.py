@@ -6,12 +6,13 @@ from statistics import median
 
 import numpy as np
 
+from inference_benchmark.reporting.figures import titled_unit, value_text
 from inference_benchmark.reporting.labels import session_label
 from inference_benchmark.reporting.layout import table, wrap
-from inference_benchmark.reporting.units import UNKNOWN, milliseconds
+from inference_benchmark.reporting.units import UNKNOWN
 from inference_benchmark.statistics.intervals import log_mean_interval
 
-_HEADERS = ("cell", "metric, ms", "sessions", "median", "deviation", "95 % interval")
+_HEADERS = ("cell", "metric", "sessions", "median", "deviation", "95 % interval")
 _NOTE = (
     "The unit is the session: medians of each, their median, standard deviation and Student's "
     "interval. For a comparison: compare_results.py --before ... --after ..."
@@ -52,9 +53,9 @@ def _row(label: str, metric: dict, medians: list[float]) -> Iterable[Sequence[st
     deviation = float(np.log(medians).std(ddof=1)) if len(medians) > 1 else math.nan
     yield (
         label,
-        metric["title"],
+        titled_unit(metric),
         str(len(medians)),
-        milliseconds(median(medians)),
+        value_text(median(medians), metric),
         UNKNOWN if math.isnan(deviation) else f"{deviation:.2%}",
-        " .. ".join(map(milliseconds, interval)) if interval else UNKNOWN,
+        " .. ".join(value_text(bound, metric) for bound in interval) if interval else UNKNOWN,
     )
