@@ -28,6 +28,7 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
+from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def gemv_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def gemv_swiglu_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The same in plain PyTorch."""
-    gate, up = F.linear(x, weight).chunk(2, dim=-1)
-    return F.silu(gate) * up
+    return swiglu_of_halves(F.linear(x, weight))
 
 
 @jit

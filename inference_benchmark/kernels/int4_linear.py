@@ -9,10 +9,13 @@ import torch
 from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
-from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
-from inference_benchmark.kernels.integer_gemv import DTYPES, launch_integer_gemv
+from inference_benchmark.kernels.integer_gemv import launch_integer_gemv
+from inference_benchmark.kernels.packed_linear import (
+    fake_linear,
+    launch_packed,
+    launch_packed_swiglu,
+)
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
-from inference_benchmark.kernels.packed_words import launch_unpack
 from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
 
 GROUP = 128
@@ -81,30 +84,15 @@ def _packed(
     return PackedMatrix("int4" if zeros is None else "int4_zeros", words, scales, zeros)
 
 
-def _launch(
-    x: torch.Tensor, words: torch.Tensor, scales: torch.Tensor, zeros: torch.Tensor | None = None
-) -> torch.Tensor:
-    x = x.contiguous()
-    packed = _packed(words, scales, zeros)
-    num_rows = x.numel() // x.shape[-1]
-    if num_rows == 1 and x.dtype in DTYPES:
-        return launch_integer_gemv(x, packed)
-    if num_rows <= MAX_ROWS:
-        return launch_few_rows(x, packed)
-    return F.linear(x, launch_unpack(packed, x.shape[-1], x.dtype))
-
-
-def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor | None) -> torch.Tensor:
-    return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
+def _launch(x: torch.Tensor, *tensors: torch.Tensor | None) -> torch.Tensor:
+    return launch_packed(x, _packed(*tensors), launch_integer_gemv)
 
 
 def _launch_swiglu(x: torch.Tensor, *tensors: torch.Tensor | None) -> torch.Tensor:
-    if x.dtype not in DTYPES:
-        return with_swiglu(_launch)(x, *tensors)
-    return launch_integer_gemv(x.contiguous(), _packed(*tensors), swiglu=True)
+    return launch_packed_swiglu(x, _packed(*tensors), launch_integer_gemv)
 
 
-_operator = register_operator("int4_linear", int4_linear_reference, _launch, _fake)
+_operator = register_operator("int4_linear", int4_linear_reference, _launch, fake_linear)
 _swiglu = register_operator(
     "int4_swiglu", with_swiglu(int4_linear_reference), _launch_swiglu, fake_swiglu
 )

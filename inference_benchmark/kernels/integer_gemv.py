@@ -23,6 +23,7 @@ from inference_benchmark.kernels.fixed_point import (
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
+    ROW_DTYPES,
     WORDS,
     WORDS_PER_WARP,
     PackedMatrix,
@@ -30,8 +31,6 @@ from inference_benchmark.kernels.packed_matrix import (
 )
 from inference_benchmark.kernels.packed_words import load_pairs
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
-
-DTYPES = (torch.bfloat16, torch.float16)  # of x
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
@@ -223,7 +222,7 @@ def launch_integer_gemv(
     halves, on the current device and stream."""
     packed.check_fits(x)
     in_features, out_features = x.shape[-1], packed.out_features
-    if x.numel() != in_features or x.dtype not in DTYPES:
+    if x.numel() != in_features or x.dtype not in ROW_DTYPES:
         raise ValueError(
             f"{packed.weight_format} gemv: x {tuple(x.shape)} is not one row of bf16 or fp16"
         )

@@ -20,6 +20,7 @@ from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
+    ROW_DTYPES,
     WORDS,
     WORDS_PER_WARP,
     PackedMatrix,
@@ -28,7 +29,6 @@ from inference_benchmark.kernels.packed_matrix import (
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 
-DTYPES = (torch.bfloat16, torch.float16)  # of x
 _TABLES = byte_tables()
 
 
@@ -248,7 +248,7 @@ def launch_nf4_gemv(
     the current device and stream."""
     packed.check_fits(x)
     in_features, out_features = x.shape[-1], packed.out_features
-    if x.numel() != in_features or x.dtype not in DTYPES:
+    if x.numel() != in_features or x.dtype not in ROW_DTYPES:
         raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row of bf16 or fp16")
     plan = plan or choose_plan(packed)
     out = x.new_empty((*x.shape[:-1], out_features // 2 if swiglu else out_features))

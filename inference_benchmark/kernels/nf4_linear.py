@@ -11,10 +11,14 @@ import torch
 from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
-from inference_benchmark.kernels.few_rows import MAX_ROWS, launch_few_rows
-from inference_benchmark.kernels.nf4_gemv import DTYPES, launch_nf4_gemv
+from inference_benchmark.kernels.nf4_gemv import launch_nf4_gemv
+from inference_benchmark.kernels.packed_linear import (
+    fake_linear,
+    launch_packed,
+    launch_packed_swiglu,
+)
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
-from inference_benchmark.kernels.packed_words import SCALE_BLOCK, launch_unpack
+from inference_benchmark.kernels.packed_words import SCALE_BLOCK
 from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
 
 GROUP = 64
@@ -94,26 +98,14 @@ def _packed(words: torch.Tensor, scales: torch.Tensor, *further: torch.Tensor) -
 
 
 def _launch(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-    x, packed = x.contiguous(), _packed(*weights)
-    num_rows = x.numel() // x.shape[-1]
-    if num_rows == 1 and x.dtype in DTYPES:
-        return launch_nf4_gemv(x, packed)
-    if num_rows <= MAX_ROWS:
-        return launch_few_rows(x, packed)
-    return F.linear(x, launch_unpack(packed, x.shape[-1], x.dtype))
-
-
-def _fake(x: torch.Tensor, words: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
-    return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)
+    return launch_packed(x, _packed(*weights), launch_nf4_gemv)
 
 
 def _launch_swiglu(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-    if x.dtype not in DTYPES:
-        return with_swiglu(_launch)(x, *weights)
-    return launch_nf4_gemv(x.contiguous(), _packed(*weights), swiglu=True)
+    return launch_packed_swiglu(x, _packed(*weights), launch_nf4_gemv)
 
 
-_operator = register_operator("nf4_linear", nf4_linear_reference, _launch, _fake)
+_operator = register_operator("nf4_linear", nf4_linear_reference, _launch, fake_linear)
 _swiglu = register_operator(
     "nf4_swiglu", with_swiglu(nf4_linear_reference), _launch_swiglu, fake_swiglu
 )

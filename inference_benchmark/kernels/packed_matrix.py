@@ -25,7 +25,8 @@ PAIR_COLUMNS = 2 * WORDS  # columns that stand at the same place of a block's wo
 BITS = {"int8": 8, "int4": 4, "int4_zeros": 4, "nf4": 4}
 
 
-# Of a kernel for one row: words that a warp loads at once, 16 bytes for each thread.
+# Of a kernel for one row: the types of x, and words that a warp loads at once, 16 bytes for each thread.
+ROW_DTYPES = (torch.bfloat16, torch.float16)
 WORDS_PER_WARP = 128
 MOST_WARPS = 16
 

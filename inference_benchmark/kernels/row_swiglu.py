@@ -17,13 +17,18 @@ from torch.nn import functional as F
 from inference_benchmark.kernels._registration import jit, tl
 
 
+def swiglu_of_halves(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up of [..., gate and up] -> [..., width]"""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.silu(gate) * up
+
+
 def with_swiglu(linear: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """(x, tensors of a matrix) -> silu(gate) * up, of the halves of what linear makes of the same."""
+    """(x, tensors of a matrix) -> swiglu_of_halves of what linear makes of the same."""
 
     @functools.wraps(linear)
     def swiglu(x, *weights):
-        gate, up = linear(x, *weights).chunk(2, dim=-1)
-        return F.silu(gate) * up
+        return swiglu_of_halves(linear(x, *weights))
 
     return swiglu
 

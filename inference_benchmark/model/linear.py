@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels.few_rows_linear import few_rows_linear
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
+from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 from inference_benchmark.model.kernel_choice import FEW_ROWS
 from inference_benchmark.model.weight_format import QUANTIZED, WeightFormat
 
@@ -51,8 +52,7 @@ def make_swiglu(backend: str, weight_format: WeightFormat | None = None) -> Line
     def swiglu(x, weights):
         if of_row is not None and number_of_rows(x) == 1:
             return of_row(x, weights)
-        gate, up = linear(x, weights).chunk(2, dim=-1)
-        return F.silu(gate) * up
+        return swiglu_of_halves(linear(x, weights))
 
     return swiglu
 
