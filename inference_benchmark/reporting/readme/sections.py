@@ -48,7 +48,7 @@ from inference_benchmark.reporting.workload_tables import (
     whole_steps,
 )
 
-HEADLINES = ("as_shipped", "three_sessions", "models", "four_gpus")  # what the README itself shows
+HEADLINES = ("as_shipped", "models", "four_gpus")  # what the README itself shows
 RESULT_FOLDERS = (
     "three_sessions",
     "as_shipped",
