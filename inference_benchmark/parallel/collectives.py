@@ -85,19 +85,19 @@ def push_all_reduce_norm(
     return _push_norm_operator(update, residual, norm_weight, eps)
 
 
-def share_memory(names: tuple[str, ...]) -> None:
-    """Prepare these of SHARED_SUMS; collective, between GPUs of one host.
+def share_memory(name: str) -> None:
+    """Prepare one of SHARED_SUMS; collective, between GPUs of one host.
 
     Raises:
         RuntimeError: these GPUs can't read each other's memory.
     """
     # Rendezvous would set multicast up although no kernel here uses it.
     os.environ.setdefault("TORCH_SYMM_MEM_DISABLE_MULTICAST", "1")
-    if "one_shot" in names:
-        for dtype in _ONE_SHOT_DTYPES:
-            _symmetric[dtype], _ = _shared(ONE_SHOT_BYTES // dtype.itemsize, dtype)
-    if "push" in names:
+    if name == "push":
         _inboxes[:] = [_open_inboxes()]
+        return
+    for dtype in _ONE_SHOT_DTYPES:
+        _symmetric[dtype], _ = _shared(ONE_SHOT_BYTES // dtype.itemsize, dtype)
 
 
 def _open_inboxes() -> Inboxes:
@@ -120,9 +120,8 @@ def _shared(count: int, dtype: torch.dtype) -> tuple[Tensor, object]:
     return buffer, symmetric_memory.rendezvous(buffer, dist.group.WORLD)
 
 
-def disable_shared_memory() -> None:
-    _symmetric.clear()
-    _inboxes.clear()
+def give_up_memory(name: str) -> None:
+    (_inboxes if name == "push" else _symmetric).clear()
 
 
 def _sum(x: torch.Tensor, one_shot: bool) -> torch.Tensor:
