@@ -121,6 +121,7 @@ FILES = {
         "between_sessions": lambda: between_sessions("three_sessions"),
         "cold_start": lambda: cold_starts("cold_start"),
         "power": lambda: power("power_limit"),
+        "power_of_modes": lambda: power("as_shipped"),
         "one_row_ways": one_row_ways,
         "all_reduces": all_reduces,
         "audit_summary": lambda: audit_summary(audits()),
