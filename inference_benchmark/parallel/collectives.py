@@ -76,10 +76,7 @@ def push_all_reduce(x: Tensor) -> Tensor:
 
 
 def push_all_reduce_norm(
-    update: Tensor,
-    residual: Tensor,
-    norm_weight: Tensor,
-    eps: float,
+    update: Tensor, residual: Tensor, norm_weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """rms_norm(total) and total = residual + the sum of all ranks' update, for such rows."""
     return _push_norm_operator(update, residual, norm_weight, eps)
@@ -153,19 +150,13 @@ def _push_reference(x: torch.Tensor) -> torch.Tensor:
 
 
 def _push_norm(
-    update: torch.Tensor,
-    residual: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return launch_push_all_reduce_norm(update, residual, norm_weight, eps, *_inboxes)
 
 
 def _push_norm_reference(
-    update: torch.Tensor,
-    residual: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     total = residual + _sum(update, False)
     return F.rms_norm(total, total.shape[-1:], norm_weight, eps), total
@@ -176,10 +167,7 @@ def _push_fake(x: torch.Tensor) -> torch.Tensor:
 
 
 def _push_norm_fake(
-    update: torch.Tensor,
-    residual: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return _sum_fake(update, False), _sum_fake(update, False)
 
