@@ -18,9 +18,9 @@ from inference_benchmark.reporting.readme.files import PUBLISHED, ROOT, fill
 PAGES = ROOT / "results" / "pages"
 README = ROOT / "README.md"
 # Page by page, the folders of results/published that it is made from.
-FOLDERS = {"batch_sizes": ("batch_sizes",)}
+FOLDERS = {"batch_sizes": ("batch_sizes",), "depth": ("depth",)}
 # What README.md shows: (page, picture).
-SHOWN = (("batch_sizes", "pareto"), ("batch_sizes", "kernels-decode"))
+SHOWN = (("batch_sizes", "pareto"), ("batch_sizes", "kernels-decode"), ("depth", "depth"))
 
 
 def main() -> None:

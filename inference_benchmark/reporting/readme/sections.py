@@ -57,6 +57,7 @@ RESULT_FOLDERS = (
     "first_token_before",
     "first_token_after",
     "batch_sizes",
+    "depth",
     "session",
     "main_job",
     "limits",
