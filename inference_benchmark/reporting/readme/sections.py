@@ -82,7 +82,7 @@ def audits() -> list[Audit]:
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
-        "peers": lambda: peers(HEADLINES),
+        "peers": lambda: peers((*HEADLINES, "engines")),
         "summary": summary,
         "scenarios": scenarios,
         "models": models,
