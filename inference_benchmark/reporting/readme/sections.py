@@ -38,6 +38,7 @@ from inference_benchmark.reporting.readme.sessions import (
     cold_starts,
     extrapolation_check,
     one_row_ways,
+    persistent_layers,
     power,
     summary,
 )
@@ -124,6 +125,7 @@ FILES = {
         "power": lambda: power("power_limit"),
         "power_of_modes": lambda: power("as_shipped"),
         "one_row_ways": one_row_ways,
+        "persistent_layers": persistent_layers,
         "all_reduces": all_reduces,
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),

@@ -102,6 +102,28 @@ def all_reduces() -> str:
     return markdown([f"us, {trial['ranks']} x {trial['gpu']}", *ways], rows)
 
 
+def persistent_layers() -> str:
+    """Microseconds a layer of one kernel for all layers, by its plan, beside a chain of kernels."""
+    trial = _trial("persistent_layers")
+    times = ("us_per_layer", "without_waits_us_per_layer", "waits_alone_us_per_layer")
+    rows = [
+        [
+            "limit: the matrices read once",
+            *[UNKNOWN] * 5,
+            significant(trial["limit_us_per_layer"], 3),
+        ],
+        ["a chain of kernels", *[UNKNOWN] * 5, significant(trial["chain"]["us_per_layer"], 3)],
+    ]
+    rows = [[*row, UNKNOWN, UNKNOWN] for row in rows]
+    for run in trial["persistent"]:
+        rows.append(
+            ["one kernel", *map(str, run["plan"]), *(significant(run[time], 3) for time in times)]
+        )
+    headers = ["way", "programs per multiprocessor", "warps", "KiB in a step", "steps in flight"]
+    headers += ["requested early", f"us a layer, {trial['gpu']}", "no waits", "waits alone"]
+    return markdown(headers, rows)
+
+
 def _trial(name: str) -> dict:
     return json.loads((PUBLISHED.parent / "trials" / f"{name}.json").read_text())
 
