@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import tabulate as _tabulate
 
@@ -11,7 +12,8 @@ WIDTH = TERMINAL - 1
 _GAP = 2  # columns between columns of a table
 _NARROW_GAP = 1
 _LABEL_WIDTH = 20  # of broken labels, at least
-_LEAST_LABEL_WIDTH = 14  # where the other columns are as narrow as they can be
+_LEAST_LABEL_WIDTH = 14  # where the other columns are as narrow as their words
+_NARROWEST_LABEL = 10  # where headers are broken too
 # Where a label may be broken: before " ", "+", "@" and "[", and behind ":" and ",".
 _LABEL_BREAK = re.compile(r"(?<=[:,])|(?=[ +@[])")
 _tabulate.MIN_PADDING = 0  # by default headers are padded by two columns each
@@ -26,15 +28,19 @@ def table(
     numbers: bool = True,
     gap: int = _GAP,
 ) -> str:
-    """The first column to the left; the others to the right where they hold numbers."""
+    """The first column to the left; the others to the right where they hold numbers. Headers may be
+    of several lines."""
     others = "right" if numbers else "left"
-    return _tabulate.tabulate(
-        rows if max_widths is None else _broken(rows, max_widths),
-        headers,
+    first, *further = zip_longest(*(header.split("\n") for header in headers), fillvalue="")
+    lines = _tabulate.tabulate(
+        [*further, *(rows if max_widths is None else _broken(rows, max_widths))],
+        first,
         tablefmt=_format(gap),
         disable_numparse=True,
         colalign=["left"] + [others] * (len(headers) - 1),
-    )
+    ).split("\n")
+    rule = lines.pop(1)
+    return "\n".join([*lines[: 1 + len(further)], rule, *lines[1 + len(further) :]])
 
 
 def _format(gap: int) -> _tabulate.TableFormat:
@@ -78,7 +84,7 @@ def label_lines(label: str, width: int) -> list[str]:
 def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
     """In 80 columns: a line per row where that fits, with gaps of two or of one; else labels are
     broken over lines, and if that leaves them too little, the columns named in widths as well, down
-    to their words."""
+    to their words, and at last the headers."""
     natural = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     for gap in (_GAP, _NARROW_GAP):
         if sum(natural) + gap * (len(natural) - 1) <= TERMINAL:
@@ -88,13 +94,21 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
     if room >= min(_LABEL_WIDTH, natural[0]):
         limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
         return table(rows, headers, limits, gap=_NARROW_GAP)
-    for narrowed in (widths, {name: _longest_word(rows, headers, name) for name in widths}):
+    words = {name: _longest_word(rows, headers, name) for name in widths}
+    shown = list(headers)
+    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH), (words, None)):
+        if least is None:
+            shown = [header.replace(" ", "\n") for header in headers]
+            natural = [
+                max(map(len, [*header.split("\n"), *column]))
+                for header, *column in zip(shown, *rows, strict=True)
+            ]
         limits = [narrowed.get(header) for header in headers[1:]]
         taken = [min(size, most or size) for size, most in zip(natural[1:], limits, strict=True)]
         room = TERMINAL - gaps - sum(taken)
-        if room >= _LABEL_WIDTH:
+        if least is not None and room >= least:
             break
-    return table(rows, headers, [max(_LEAST_LABEL_WIDTH, room), *limits], gap=_NARROW_GAP)
+    return table(rows, shown, [max(_NARROWEST_LABEL, room), *limits], gap=_NARROW_GAP)
 
 
 def _longest_word(rows: Rows, headers: Sequence[str], name: str) -> int | None:

@@ -250,7 +250,7 @@ def _total_cost(cells: list[dict]) -> str:
     for cell in cells:
         cost = of_summary(cell, "cost_per_million_tokens") or {}
         if _OUTPUT_TOKENS in cost and cost.get("total"):
-            lines.append(f"{cell['label']}: $/M total tokens {dollar_range(cost['total'])}")
+            lines.append(wrap(f"{cell['label']}: $/M total tokens {dollar_range(cost['total'])}"))
         energy = of_summary(cell, "energy_per_token_j")
         if energy is not None:
             lines.append(f"{cell['label']}: {significant(energy)} J per token")

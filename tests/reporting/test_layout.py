@@ -50,3 +50,18 @@ def test_numbers_stand_beside_the_first_line_of_a_label():
     for line in set(lines[2:]) - set(starts):  # the rest of a label, and nothing else
         assert any(line.strip() in label for label in LABELS)
         assert len(line.rstrip()) < column
+
+
+def test_headers_are_broken_where_nothing_else_is_left_to_narrow():
+    numbers = ["100.00±0.30", "10.000±0.020", "32%", "36,000", "213", "1.52x faster", "UNVERIFIED"]
+    headers = ["cell", "prefill", "TBOT", "limit", "prefill tok/s", "decode tok/s", "speed-up"]
+    headers.append("verdict")
+    text = fitted([[label, *numbers] for label in LABELS], headers, {"speed-up": 12, "verdict": 10})
+    first, second, rule, row, *_ = text.splitlines()
+    assert max(map(len, text.splitlines())) <= TERMINAL
+    assert first.split() == ["cell", "prefill", "TBOT", "limit", "prefill", "decode"] + headers[-2:]
+    assert second.split() == ["tok/s", "tok/s"]
+    assert set(rule) == {"-", " "}
+    place = second.index("tok/s") + len("tok/s")
+    assert row[:place].endswith("36,000")
+    assert first[:place].endswith("prefill")
