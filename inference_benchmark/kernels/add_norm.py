@@ -34,7 +34,7 @@ def add_norm(
     """rms_norm(residual + update) and the sum residual + update.
 
     Args:
-        update, residual: [..., features] with 1 to MAX_ROWS rows in all, contiguous.
+        update, residual: [..., features] with 1 to MAX_ROWS rows in all.
         norm_weight: [features]; all of one dtype.
         eps: is added to the mean of squares.
 
@@ -88,12 +88,12 @@ def launch_add_norm(
     """The Triton kernel, on the current device and stream."""
     features = norm_weight.numel()
     rows = residual.numel() // features
-    tensors = update, residual, norm_weight
+    tensors = update.contiguous(), residual.contiguous(), norm_weight
     if update.shape != residual.shape or residual.shape[-1] != features or rows > MAX_ROWS:
         shapes = [tuple(tensor.shape) for tensor in tensors]
         raise ValueError(f"add_norm: {shapes} are not up to {MAX_ROWS} rows of {features} values")
-    if any(t.dtype != update.dtype or not t.is_contiguous() for t in tensors):
-        raise ValueError("add_norm: all tensors must be contiguous and of one dtype")
+    if any(tensor.dtype != update.dtype for tensor in tensors):
+        raise ValueError("add_norm: all tensors must be of one dtype")
     out, total = _fake(*tensors, eps)
     programmatic = programmatic_launch(update.device)
     _add_norm_kernel[(rows,)](
