@@ -27,7 +27,7 @@ from inference_benchmark.kernels.packed_matrix import (
     RowPlan,
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
-from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, sum_tiles
 
 _TABLES = byte_tables()
 
@@ -139,22 +139,41 @@ def _sum_fourths(tensor, BLOCKS: tl.constexpr):
 
 
 @jit
+def _load(pointers, inside, TYPE: tl.constexpr, REGISTER: tl.constexpr, BY_HAND: tl.constexpr):
+    """What these point to, zero outside; by the threads that need it: a load of Triton's would be spread
+    over all of them, and then handed round in shared memory."""
+    if BY_HAND:
+        values = tl.load(pointers, mask=inside, other=0.0)
+    else:
+        values = tl.inline_asm_elementwise(
+            "{ .reg .pred p; setp.ne.b32 p, $2, 0; mov." + TYPE + " $0, 0; "
+            "@p ld.global.nc." + TYPE + " $0, [$1]; }",
+            "=" + REGISTER + ",l,r",
+            [pointers.to(tl.int64), inside.to(tl.int32)],
+            dtype=pointers.dtype.element_ty,
+            is_pure=True,
+            pack=1,
+        )
+    return values
+
+
+@jit
+def _scale_of(byte, of_both, mean):
+    return byte.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32) * of_both + mean
+
+
+@jit
 def _load_tile(
-    words_ptr, scales_ptr, scale_scales_ptr, rows, blocks, lanes, out_features,
-    ROW_BLOCKS: tl.constexpr, SCALE_BLOCK: tl.constexpr, SWIGLU: tl.constexpr,
+    words_at, scales_at, scale_scales_ptr, numbers, inside,
+    OFFSET: tl.constexpr, SCALE_BLOCK: tl.constexpr, BY_HAND: tl.constexpr,
 ):  # fmt: skip
-    """Words [blocks, rows, 16]; of both groups of a block their scales, of a block the scale of
-    these, [blocks, rows]."""
-    inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
-    rows = matrix_rows(rows, out_features, SWIGLU)
-    numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
-    # In this order Triton gives neighbouring threads neighbouring words of a row.
-    words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
-    words = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
-    first = tl.load(scales_ptr + 2 * numbers, mask=inside, other=0.0)
-    second = tl.load(scales_ptr + 2 * numbers + 1, mask=inside, other=0.0)
-    of_both = tl.load(scale_scales_ptr + 2 * numbers // SCALE_BLOCK, mask=inside, other=0.0)
-    return words, first, second, of_both
+    """Of the tile whose blocks stand OFFSET behind those of the first one: words [blocks, rows, 16]; for
+    each of the four threads of a block the scales of its two groups, side by side, and the scale of
+    these, [blocks, rows, 4]."""
+    words = tl.load(words_at + OFFSET * 16, mask=inside, other=0, eviction_policy="evict_first")
+    pairs = _load(scales_at + OFFSET, inside, "b16", "h", BY_HAND)
+    of_both_at = scale_scales_ptr + 2 * (numbers + OFFSET) // SCALE_BLOCK
+    return words, pairs, _load(of_both_at, inside, "b32", "r", BY_HAND)
 
 
 @jit
@@ -184,12 +203,19 @@ def _nf4_gemv_kernel(
     blocks = tl.arange(0, BLOCKS)
     lanes = tl.arange(0, 16)
     first_row = tl.program_id(0) * (ROWS * TILES)
-    row_numbers = tl.arange(0, ROWS)
+    rows = first_row + tl.arange(0, ROWS)
+    numbers = matrix_rows(rows, out_features, SWIGLU)[None, :] * ROW_BLOCKS + blocks[:, None]
+    # In this order Triton gives neighbouring threads neighbouring words of a row.
+    words_at = words_ptr + (numbers[:, :, None] * 16 + lanes[None, None, :])
+    numbers = numbers[:, :, None] + tl.zeros((1, 1, 4), dtype=tl.int32)
+    scales_at = scales_ptr.to(tl.pointer_type(tl.int16)) + numbers
+    of_row = (blocks < ROW_BLOCKS)[:, None, None]
+    TILE: tl.constexpr = (ROWS // 2 if SWIGLU else ROWS) * ROW_BLOCKS  # blocks of the matrix
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, first, second, of_both = _load_tile(
-        words_ptr, scales_ptr, scale_scales_ptr, first_row + row_numbers, blocks, lanes,
-        out_features, ROW_BLOCKS, SCALE_BLOCK, SWIGLU,
+    tile, pairs_of_scales, of_both = _load_tile(
+        words_at, scales_at, scale_scales_ptr, numbers, of_row & (rows < out_features)[None, :, None],
+        0, SCALE_BLOCK, BY_HAND,
     )  # fmt: skip
     mean = tl.load(scale_mean_ptr)
     if BY_HAND:
@@ -211,18 +237,19 @@ def _nf4_gemv_kernel(
     v0, v1, v2, v3 = _fourths(upper1[:, None, :], BLOCKS, 1)
     m0, m1, m2, m3 = _fourths(lower1[:, None, :], BLOCKS, 1)
     excess0, excess1 = _sum_fourths(excess0, BLOCKS), _sum_fourths(excess1, BLOCKS)
-    inverses = inverses[:, None] * (128.0 / UNIT)
+    inverses = inverses[:, None, None] * (128.0 / UNIT)
 
-    for number in tl.range(0, TILES):
+    results = ()
+    for number in tl.static_range(TILES):
         words = tile.to(tl.uint32, bitcast=True)
-        scales0 = (first.to(tl.float32) * of_both + mean) * inverses
-        scales1 = (second.to(tl.float32) * of_both + mean) * inverses
-        start = first_row + number * ROWS
-        following = tl.where(number + 1 < TILES, start + ROWS + row_numbers, out_features)
-        tile, first, second, of_both = _load_tile(
-            words_ptr, scales_ptr, scale_scales_ptr, following, blocks, lanes,
-            out_features, ROW_BLOCKS, SCALE_BLOCK, SWIGLU,
-        )  # fmt: skip
+        scales0 = _scale_of(pairs_of_scales & 255, of_both, mean) * inverses
+        scales1 = _scale_of((pairs_of_scales >> 8) & 255, of_both, mean) * inverses
+        if number + 1 < TILES:
+            inside = of_row & (rows + (number + 1) * ROWS < out_features)[None, :, None]
+            tile, pairs_of_scales, of_both = _load_tile(
+                words_at, scales_at, scale_scales_ptr, numbers, inside,
+                (number + 1) * TILE, SCALE_BLOCK, BY_HAND,
+            )  # fmt: skip
         w0, w1, w2, w3 = _fourths(words, BLOCKS, ROWS)
         if BY_HAND:
             sums0 = _sum_by_hand(w0, u0, l0, levels) + _sum_by_hand(w1, u1, l1, levels)
@@ -236,9 +263,10 @@ def _nf4_gemv_kernel(
             )
         sums0 = (sums0 - excess0).to(tl.float32)
         sums1 = (sums1 - excess1).to(tl.float32)
-        parts = sums0 * scales0[:, :, None] + sums1 * scales1[:, :, None]
-        result = tl.sum(tl.sum(parts, axis=2), axis=0)
-        store_rows(out_ptr, result, start, out_features, ROWS, SWIGLU)
+        parts = sums0 * scales0 + sums1 * scales1
+        results = results + (parts,)
+    result = sum_tiles(results, TILES)
+    store_rows(out_ptr, result, first_row, out_features, ROWS * TILES, SWIGLU)
 
 
 def launch_nf4_gemv(
