@@ -12,9 +12,14 @@ _LIMIT_UNCERTAINTY = {"measured": 0.02}
 
 
 def evidence_of(
-    cell: MeasuredCell, result: dict, alike: Sequence[dict], facts: SessionFacts
+    cell: MeasuredCell,
+    result: dict,
+    alike: Sequence[dict],
+    facts: SessionFacts,
+    takes_turns: bool = False,
 ) -> Evidence:
-    """alike: results of the other cells that do the same work, which this one is held against."""
+    """alike: results of the other cells that do the same work, which this one is held against.
+    takes_turns: whether its rounds have other cells too."""
     record, workload, request = cell.record, cell.plan.workload, facts.request
     times = cell.times()
     others = [other["gpu_state"] for other in alike if _has_clock(other)]
@@ -28,7 +33,7 @@ def evidence_of(
         samples={metric.title: tuple(times[metric.name]) for metric in shown},
         gpu_state=result["gpu_state"],
         other_cells_gpu_state=tuple(others),
-        takes_turns=cell.plan.interleaved and bool(alike),
+        takes_turns=takes_turns,
         recompilations=record.recompilations,
         allocator_retries=record.memory.get("allocator_retries"),
         timer_disagreement=_timer_disagreement(cell),

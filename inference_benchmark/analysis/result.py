@@ -43,7 +43,9 @@ def make_result(facts: SessionFacts, cells: Sequence[MeasuredCell]) -> dict:
             for other, other_result in zip(cells, measured, strict=True)
             if other is not cell and other.plan.like(cell.plan)
         ]
-        result["validity"] = judge(evidence_of(cell, result, alike, facts))
+        others = [other.plan for other in cells if other is not cell]
+        takes_turns = any(map(cell.plan.takes_turns_with, others))
+        result["validity"] = judge(evidence_of(cell, result, alike, facts, takes_turns))
     for cell, result in zip(estimates, results[: len(estimates)], strict=True):
         sources = [
             other["validity"]

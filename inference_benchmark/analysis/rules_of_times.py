@@ -21,7 +21,7 @@ DRIFT_Z = 1.96
 STEP_P = 0.05
 # A median this uncertain can't be told to be the same as itself by the 2 % between sessions.
 MAX_HALF_WIDTH = 0.02
-ORDER_P = 0.01  # by the rank test, which needs ten runs for it
+ORDER_P = 0.01  # by the rank test, which needs ten different times for it
 MAX_FIRST_RUN_EXCESS = 0.05  # well over run-to-run noise; lazy initialisation costs more than that
 FIRST_RUN_ERRORS = 4  # and as many robust standard deviations, where runs scatter by more than that
 

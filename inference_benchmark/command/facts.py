@@ -55,10 +55,11 @@ def session_facts(
 
 
 def _fallback(cells: Iterable[LiveCell], ranks: Ranks) -> list[str]:
-    """Why modes that would sum over ranks by PyTorch's kernel do not."""
+    """Why modes that would sum small messages over ranks by a kernel do so by NCCL, or by another."""
     if ranks.no_shared_sums is None or all(cell.plan.spec.is_plain for cell in cells):
         return []
-    return [f"all-reduce by NCCL, not by a kernel for small messages: {ranks.no_shared_sums}"]
+    other = " or ".join(["NCCL", *(f"{name} alone" for name in sorted(ranks.shared_sums))])
+    return [f"all-reduce of small messages by {other}: {ranks.no_shared_sums}"]
 
 
 def _ceilings(

@@ -106,11 +106,11 @@ class Network(nn.Module):
     def __init__(self, decoder: Decoder) -> None:
         super().__init__()
         self.decoder = decoder
+        self.feed_forward = make_network("torch")
 
     def forward(self, tokens: Tensor, cos: Tensor, sin: Tensor, mask=None, *caches: Tensor):
         """tokens [batch, length]; of a single one mask [slots], fp32, and all layers' caches."""
         decoder, eps = self.decoder, self.decoder.config.norm_eps
-        feed_forward = make_network("torch")
         x, written = F.embedding(tokens, decoder.embed_tokens.weight), []
         for index, layer in enumerate(decoder.layers):
             cache = caches[2 * index : 2 * index + 2]
@@ -121,7 +121,7 @@ class Network(nn.Module):
             x = x + F.linear(context.transpose(1, 2).flatten(2), layer.o_proj.weight)
             hidden = rms_norm(x, layer.post_attention_layernorm.weight, eps)
             weights = layer.gate_up_proj.weight, layer.down_proj.weight
-            x = x + feed_forward(hidden, weights)
+            x = x + self.feed_forward(hidden, weights)
         last = rms_norm(x[:, -1], decoder.norm.weight, eps)
         return F.linear(last, decoder.lm_head.weight), *written
 

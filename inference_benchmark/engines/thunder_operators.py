@@ -1,4 +1,7 @@
-"""This project's functions as opaque operators of thunder, in an executor of their own."""
+"""thunder, and this project's functions as opaque operators of it, in an executor of their own.
+
+Whoever needs thunder imports it from here, where it finds its fuser under either of its names.
+"""
 
 import sys
 import warnings

@@ -8,6 +8,7 @@ tensors. Compilers see the operator from outside only: a shape function and the 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,7 +64,9 @@ def register_operator(
     reference, fake returns empty tensors of the right shapes, mutates_args names the arguments that
     are updated in place.
     """
-    schema = torch.library.infer_schema(reference, mutates_args=tuple(mutates_args))
+    # Of what a wrapper wraps, whose annotations have names of its own file.
+    annotated = inspect.unwrap(reference)
+    schema = torch.library.infer_schema(annotated, mutates_args=tuple(mutates_args))
     _LIBRARY.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
     _LIBRARY.impl(name, reference, "CPU")
     _LIBRARY.impl(name, launch if triton is not None else _without_triton(name), "CUDA")

@@ -24,12 +24,8 @@ from inference_benchmark.kernels.fp8_few_rows import (
     launch_few_rows_bytes,
     launch_scale_rows,
 )
-from inference_benchmark.kernels.row_swiglu import (
-    fake_swiglu,
-    matrix_rows,
-    store_rows,
-    with_swiglu,
-)
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, with_swiglu
 
 VECTOR = 8  # weights that a thread loads at a time, and as many 2-byte values of x: 16 bytes
 
@@ -141,7 +137,7 @@ def launch_fp8_gemv(
     if not (x.is_contiguous() and values.is_contiguous() and scales.is_contiguous()):
         raise ValueError("fp8_gemv: x, values and scales must be contiguous")
     plan = plan or choose_plan(out_features, in_features)
-    out = (fake_swiglu if swiglu else _fake)(x, values, scales)
+    out = (fake_swiglu if swiglu else fake_linear)(x, values)
     programmatic = programmatic_launch(x.device)
     _fp8_gemv_kernel[((out_features + plan.rows - 1) // plan.rows,)](
         x,
@@ -171,15 +167,11 @@ def _launch(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torc
     return F.linear(x, launch_scale_rows(values, scales, x.dtype))
 
 
-def _fake(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    return torch.empty((*x.shape[:-1], values.shape[0]), dtype=x.dtype, device=x.device)
-
-
 def _launch_swiglu(x: torch.Tensor, values: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     return launch_fp8_gemv(x.contiguous(), values, scales, swiglu=True)
 
 
-_operator = register_operator("fp8_linear", fp8_linear_reference, _launch, _fake)
+_operator = register_operator("fp8_linear", fp8_linear_reference, _launch, fake_linear)
 _swiglu = register_operator(
     "fp8_swiglu", with_swiglu(fp8_linear_reference), _launch_swiglu, fake_swiglu
 )

@@ -28,6 +28,7 @@ from inference_benchmark.kernels._registration import (
     register_operator,
     tl,
 )
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 
 
@@ -152,7 +153,7 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, swiglu: bool, plan: Plan | No
         raise ValueError("gemv: x and weight must be contiguous and of one dtype")
     plan = plan or choose_plan(out_features, in_features)
     rows = plan.pairs * (1 if swiglu else 2)
-    out = x.new_empty((*x.shape[:-1], out_features))
+    out = (fake_swiglu if swiglu else fake_linear)(x, weight)
     programmatic = programmatic_launch(x.device)
     _gemv_kernel[((out_features + rows - 1) // rows,)](
         x,
@@ -182,15 +183,7 @@ def launch_gemv_swiglu(
     return _launch(x, weight, True, plan)
 
 
-def _fake(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0]))
-
-
-def _fake_swiglu(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    return x.new_empty((*x.shape[:-1], weight.shape[0] // 2))
-
-
-_gemv = register_operator("gemv", gemv_reference, launch_gemv, _fake)
+_gemv = register_operator("gemv", gemv_reference, launch_gemv, fake_linear)
 _gemv_swiglu = register_operator(
-    "gemv_swiglu", gemv_swiglu_reference, launch_gemv_swiglu, _fake_swiglu
+    "gemv_swiglu", gemv_swiglu_reference, launch_gemv_swiglu, fake_swiglu
 )

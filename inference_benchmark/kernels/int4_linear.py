@@ -10,13 +10,10 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.integer_gemv import launch_integer_gemv
-from inference_benchmark.kernels.packed_linear import (
-    fake_linear,
-    launch_packed,
-    launch_packed_swiglu,
-)
+from inference_benchmark.kernels.packed_linear import launch_packed, launch_packed_swiglu
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
-from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
+from inference_benchmark.kernels.row_swiglu import with_swiglu
 
 GROUP = 128
 SYMMETRIC_ZERO = 8  # what the value 0 is stored as where groups have no zero points

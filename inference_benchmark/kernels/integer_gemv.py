@@ -30,6 +30,7 @@ from inference_benchmark.kernels.packed_matrix import (
     RowPlan,
 )
 from inference_benchmark.kernels.packed_words import load_pairs
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 
 
@@ -227,7 +228,7 @@ def launch_integer_gemv(
             f"{packed.weight_format} gemv: x {tuple(x.shape)} is not one row of bf16 or fp16"
         )
     plan = plan or choose_plan(packed)
-    out = x.new_empty((*x.shape[:-1], out_features // 2 if swiglu else out_features))
+    out = (fake_swiglu if swiglu else fake_linear)(x, packed.words)
     programmatic = programmatic_launch(x.device)
     _integer_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
         x,

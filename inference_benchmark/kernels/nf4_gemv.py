@@ -27,6 +27,7 @@ from inference_benchmark.kernels.packed_matrix import (
     RowPlan,
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, sum_tiles
 
 _TABLES = byte_tables()
@@ -279,7 +280,7 @@ def launch_nf4_gemv(
     if x.numel() != in_features or x.dtype not in ROW_DTYPES:
         raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row of bf16 or fp16")
     plan = plan or choose_plan(packed)
-    out = x.new_empty((*x.shape[:-1], out_features // 2 if swiglu else out_features))
+    out = (fake_swiglu if swiglu else fake_linear)(x, packed.words)
     programmatic = programmatic_launch(x.device)
     _nf4_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
         x,

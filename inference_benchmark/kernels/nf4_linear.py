@@ -12,14 +12,11 @@ from torch.nn import functional as F
 
 from inference_benchmark.kernels._registration import register_operator
 from inference_benchmark.kernels.nf4_gemv import launch_nf4_gemv
-from inference_benchmark.kernels.packed_linear import (
-    fake_linear,
-    launch_packed,
-    launch_packed_swiglu,
-)
+from inference_benchmark.kernels.packed_linear import launch_packed, launch_packed_swiglu
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, pack, unpack
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK
-from inference_benchmark.kernels.row_swiglu import fake_swiglu, with_swiglu
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
+from inference_benchmark.kernels.row_swiglu import with_swiglu
 
 GROUP = 64
 BLOCK = 128  # columns: two groups, 16 words of 32 bits

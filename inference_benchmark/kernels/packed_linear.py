@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -33,8 +32,3 @@ def launch_packed_swiglu(
     if x.numel() == x.shape[-1] and x.dtype in ROW_DTYPES:
         return launch_row(x.contiguous(), packed, swiglu=True)
     return swiglu_of_halves(launch_packed(x, packed, launch_row))
-
-
-def fake_linear(x: Tensor, words: Tensor, *further: Tensor | None) -> Tensor:
-    """The shape of the result for a compiler."""
-    return torch.empty((*x.shape[:-1], words.shape[0]), dtype=x.dtype, device=x.device)

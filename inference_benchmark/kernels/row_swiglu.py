@@ -1,6 +1,6 @@
-"""SwiGLU behind the product of one row with weights of a format.
+"""SwiGLU behind a product: of its halves, or within the kernels of one row.
 
-Its kernels take gate's and up's rows in turn, so that a program has both of a pair: the halves of
+Those over weights of a format take gate's and up's rows in turn, so that a program has both of a pair: the halves of
 the product are never written, and the next product, which is launched early, waits for one kernel
 less.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,11 +30,6 @@ def with_swiglu(linear: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return swiglu_of_halves(linear(x, *weights))
 
     return swiglu
-
-
-def fake_swiglu(x: Tensor, values: Tensor, *further: Tensor | None) -> Tensor:
-    """The shape of the result for a compiler."""
-    return torch.empty((*x.shape[:-1], values.shape[0] // 2), dtype=x.dtype, device=x.device)
 
 
 @jit

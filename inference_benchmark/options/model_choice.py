@@ -6,7 +6,7 @@ from inference_benchmark.engines.spec import (
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import CheckpointError, UnknownModel, read_model
-from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.extrapolation import Extrapolation, choose
 from inference_benchmark.models import MODELS
 from inference_benchmark.options import parts
@@ -96,7 +96,7 @@ def check_context(model: ModelConfig, depth: int, input_length: int, output_leng
 
 
 def check_ranks(arguments, model: ModelConfig, device: str, ranks: int) -> list[str]:
-    all_reduce, precision = arguments.all_reduce, arguments.precision
+    all_reduce, precision = arguments.all_reduce, Precision.of(arguments.precision).base
     known = SHARED_SUMS.get(all_reduce)
     if known and device == "cpu":
         raise CannotRun(f"--all-reduce {all_reduce} is a GPU kernel; leave it at auto on a CPU")

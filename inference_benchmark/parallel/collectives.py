@@ -76,28 +76,25 @@ def push_all_reduce(x: Tensor) -> Tensor:
 
 
 def push_all_reduce_norm(
-    update: Tensor,
-    residual: Tensor,
-    norm_weight: Tensor,
-    eps: float,
+    update: Tensor, residual: Tensor, norm_weight: Tensor, eps: float
 ) -> tuple[Tensor, Tensor]:
     """rms_norm(total) and total = residual + the sum of all ranks' update, for such rows."""
     return _push_norm_operator(update, residual, norm_weight, eps)
 
 
-def share_memory(names: tuple[str, ...]) -> None:
-    """Prepare these of SHARED_SUMS; collective, between GPUs of one host.
+def share_memory(name: str) -> None:
+    """Prepare one of SHARED_SUMS; collective, between GPUs of one host.
 
     Raises:
         RuntimeError: these GPUs can't read each other's memory.
     """
     # Rendezvous would set multicast up although no kernel here uses it.
     os.environ.setdefault("TORCH_SYMM_MEM_DISABLE_MULTICAST", "1")
-    if "one_shot" in names:
-        for dtype in _ONE_SHOT_DTYPES:
-            _symmetric[dtype], _ = _shared(ONE_SHOT_BYTES // dtype.itemsize, dtype)
-    if "push" in names:
+    if name == "push":
         _inboxes[:] = [_open_inboxes()]
+        return
+    for dtype in _ONE_SHOT_DTYPES:
+        _symmetric[dtype], _ = _shared(ONE_SHOT_BYTES // dtype.itemsize, dtype)
 
 
 def _open_inboxes() -> Inboxes:
@@ -120,9 +117,8 @@ def _shared(count: int, dtype: torch.dtype) -> tuple[Tensor, object]:
     return buffer, symmetric_memory.rendezvous(buffer, dist.group.WORLD)
 
 
-def disable_shared_memory() -> None:
-    _symmetric.clear()
-    _inboxes.clear()
+def give_up_memory(name: str) -> None:
+    (_inboxes if name == "push" else _symmetric).clear()
 
 
 def _sum(x: torch.Tensor, one_shot: bool) -> torch.Tensor:
@@ -154,19 +150,13 @@ def _push_reference(x: torch.Tensor) -> torch.Tensor:
 
 
 def _push_norm(
-    update: torch.Tensor,
-    residual: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return launch_push_all_reduce_norm(update, residual, norm_weight, eps, *_inboxes)
 
 
 def _push_norm_reference(
-    update: torch.Tensor,
-    residual: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     total = residual + _sum(update, False)
     return F.rms_norm(total, total.shape[-1:], norm_weight, eps), total
@@ -177,10 +167,7 @@ def _push_fake(x: torch.Tensor) -> torch.Tensor:
 
 
 def _push_norm_fake(
-    update: torch.Tensor,
-    residual: torch.Tensor,
-    norm_weight: torch.Tensor,
-    eps: float,
+    update: torch.Tensor, residual: torch.Tensor, norm_weight: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     return _sum_fake(update, False), _sum_fake(update, False)
 

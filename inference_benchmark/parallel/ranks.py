@@ -226,8 +226,6 @@ def _own_device(device: str, local_rank: int, local_size: int) -> torch.device |
 
 def _share_memory(group: Group, device: str, wanted: str) -> None:
     """What the group can use of the kernels that are wanted: the same on all ranks."""
-    from inference_benchmark.parallel import collectives
-
     if wanted == "nccl" or device != "cuda":
         return
     problem = None
@@ -237,18 +235,29 @@ def _share_memory(group: Group, device: str, wanted: str) -> None:
         problem = "these GPUs can't read each other's memory"
     else:
         names = tuple(SHARED_SUMS) if wanted == "auto" else (wanted,)
-        try:
-            collectives.share_memory(names)
-        except (RuntimeError, ImportError, AttributeError) as error:
-            problem = str(error).splitlines()[0]
-        problem = next(filter(None, group.all_gather(problem)), None)
+        problems = {name: _share(group, name) for name in names}
+        group.shared_sums = frozenset(name for name, why in problems.items() if why is None)
+        problem = next(filter(None, problems.values()), None)
     if problem is None:
-        group.shared_sums = frozenset(names)
         return
-    collectives.disable_shared_memory()
     if wanted != "auto":
         raise CannotRun(f"--all-reduce {wanted}: {problem}")
     group.no_shared_sums = problem
+
+
+def _share(group: Group, name: str) -> str | None:
+    """Prepare one of SHARED_SUMS, on all ranks or on none; why not."""
+    from inference_benchmark.parallel import collectives
+
+    problem = None
+    try:
+        collectives.share_memory(name)
+    except (RuntimeError, ImportError, AttributeError) as error:
+        problem = str(error).splitlines()[0]
+    problem = next(filter(None, group.all_gather(problem)), None)
+    if problem is not None:
+        collectives.give_up_memory(name)
+    return problem
 
 
 def _reaches_all_peers(local_size: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from inference_benchmark.reporting.figures import (
     has_times,
     headlines,
+    is_smoke,
     main_metric,
     measured_text,
     named,
@@ -14,6 +15,7 @@ from inference_benchmark.reporting.figures import (
     runs,
     speedup_of,
     summary_of,
+    verdict_words,
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import model_label, variant
@@ -62,7 +64,7 @@ def engine_table(result: dict) -> str:
 def measured_engines(results: Sequence[dict]) -> str:
     """A Markdown row for each cell of several sessions: times, start, memory, clock, check."""
     headers = ["model", "batch", "engine", "TTFT ms", "TBOT ms", "tok/s", "load s", "cold ms", "GB"]
-    headers += ["memory of", "KV type", "clock", "checked", "version", "n"]
+    headers += ["memory of", "KV type", "clock", "checked", "version", "n", "verdict"]
     return markdown(headers, [_measured(r, cell) for r in results for cell in r["cells"]])
 
 
@@ -84,6 +86,7 @@ def _measured(result: dict, cell: dict) -> list[str]:
         evidence if has_times(cell) else cell["status"],
         version,
         str(runs(cell)),
+        ", ".join(verdict_words(cell, is_smoke(result))),
     ]
 
 

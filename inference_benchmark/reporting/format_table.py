@@ -6,11 +6,13 @@ from inference_benchmark.model.weight_format import BASE_TYPES
 from inference_benchmark.reporting.accuracy import accuracy_texts
 from inference_benchmark.reporting.figures import (
     headlines,
+    is_smoke,
     main_metric,
     measured_text,
     median,
     reached,
     runs,
+    verdict_words,
 )
 from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import model_label
@@ -21,7 +23,7 @@ _HEADERS = ["model", "GPUs", "tokens", "batch", "weights", "TTFT ms", "TBOT ms",
 
 def measured_formats(results: Sequence[dict]) -> str:
     """A Markdown row for each cell of sessions with --quantize."""
-    headers = [*_HEADERS, "of the limit", "KL", "top-1", "n"]
+    headers = [*_HEADERS, "of the limit", "KL", "top-1", "n", "verdict"]
     return markdown(headers, [_row(r, cell) for r in results for cell in r["cells"]])
 
 
@@ -39,6 +41,7 @@ def _row(result: dict, cell: dict) -> list[str]:
         percent(reached(cell, main)),
         *accuracy_texts(cell),
         str(runs(cell)),
+        ", ".join(verdict_words(cell, is_smoke(result))),
     ]
 
 

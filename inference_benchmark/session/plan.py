@@ -109,6 +109,14 @@ class CellPlan:
     def is_estimate(self) -> bool:
         return self.extrapolation is not None
 
+    def takes_turns_with(self, other: "CellPlan") -> bool:
+        """Whether both are measured in the same rounds."""
+        ours, others = (
+            (cell.interleaved, cell.batch_size, cell.length, cell.context_depth)
+            for cell in (self, other)
+        )
+        return self.interleaved and ours == others
+
     def like(self, other: "CellPlan") -> bool:
         """Whether both do the same work, so that their times can be held against each other."""
         ours, others = (

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from inference_benchmark.engines.base import EnginePlan
 from inference_benchmark.engines.spec import ModeSpec, parse_options
-from inference_benchmark.model.config import ModelConfig
+from inference_benchmark.model.config import ModelConfig, Precision
 from inference_benchmark.model.implementation import Implementation
 from inference_benchmark.model.kernel_choice import KernelConfig
 from inference_benchmark.options.request import Request
@@ -169,7 +169,8 @@ def _choose_all_reduce(request: Request, named: KernelConfig, shared_sums: Colle
     name = named.all_reduce
     if name not in SHARED_SUMS:
         return name
+    base = Precision.of(request.precision).base
     for candidate in dict.fromkeys((name, "one_shot")):
-        if candidate in shared_sums and request.precision in SHARED_SUMS[candidate]:
+        if candidate in shared_sums and base in SHARED_SUMS[candidate]:
             return candidate
     return "nccl"

@@ -126,7 +126,8 @@ def main() -> None:
     output = parser.parse_args().output
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl", device_id=torch.device("cuda", torch.cuda.current_device()))
-    collectives.share_memory(("push", "one_shot"))
+    for name in ("push", "one_shot"):
+        collectives.share_memory(name)
     size = dist.get_world_size()
     with torch.inference_mode():
         measured = measure(size)

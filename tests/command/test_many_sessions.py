@@ -104,7 +104,7 @@ def test_the_table_has_the_session_as_its_unit(program, tmp_path, capfd):
     lines = capfd.readouterr().out.splitlines()
     (row,) = [line.split() for line in lines if line.startswith("thunder b1") and "TTFT" in line]
     # 20 ms, 20.2 and 20.402: steps of ln 1.01; Student's t of 2 degrees times 0.995 % / sqrt(3)
-    assert row == ["thunder", "b1", "TTFT", "3", "20.20", "1.00%", "19.71", "..", "20.71"]
+    assert row == ["thunder", "b1", "TTFT", "ms", "3", "20.20", "1.00%", "19.71", "..", "20.71"]
 
 
 def test_a_single_session_has_no_deviation(program, tmp_path, capfd):

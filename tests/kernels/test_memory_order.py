@@ -16,8 +16,12 @@ from kernel_checks import starts_interpreter
 from inference_benchmark.kernels.add_norm import _add_norm_kernel
 from inference_benchmark.kernels.few_rows_linear import _few_rows_linear_kernel
 from inference_benchmark.kernels.flash_decode import _flash_decode_kernel
+from inference_benchmark.kernels.fp8_linear import _fp8_gemv_kernel
 from inference_benchmark.kernels.gemv import _gemv_kernel
 from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
+from inference_benchmark.kernels.integer_gemv import _integer_gemv_kernel
+from inference_benchmark.kernels.nf4_gemv import _TABLES, _nf4_gemv_kernel
+from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO
 from inference_benchmark.kernels.peer_words import ptx_that_waits
 from inference_benchmark.kernels.push_all_reduce import _push_all_reduce_kernel
 from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
@@ -36,6 +40,11 @@ POINTERS = {
     "eps": "fp32",
     "addresses_ptr": "*i64",
     "calls_ptr": "*i32",
+    "values_ptr": "*fp8e4nv",
+    "words_ptr": "*i32",
+    "scale_scales_ptr": "*fp32",
+    "scale_mean_ptr": "*fp32",
+    "levels_ptr": "*fp32",
 }
 ATTENTION = {
     "KV_HEADS": 8,
@@ -67,6 +76,24 @@ PUSH = {
     "NORM": True,
     "WAIT": ptx_that_waits(512, 2),
 }
+PACKED = {
+    "IN_FEATURES": 4096,
+    "ROW_BLOCKS": 32,
+    "BLOCKS": 32,
+    "ROWS": 4,
+    "TILES": 2,
+    "SWIGLU": True,
+    "BY_HAND": False,
+}
+INT8 = PACKED | {"FORMAT": "int8", "ROW_BLOCKS": 64, "BLOCKS": 64}
+NF4 = PACKED | {
+    "SCALE_BLOCK": 256,
+    "UNIT": UNIT,
+    "ZERO": ZERO,
+    "MEAN_LOWER": MEAN_LOWER,
+    "TABLES": _TABLES,
+}
+FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights or addresses, which nothing
 # writes, or from L2 what an earlier step wrote.
@@ -79,7 +106,14 @@ EARLY = {
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
     "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
+    "int8_swiglu": (_integer_gemv_kernel, INT8, {"ld.evict_first"}),
+    "int4_swiglu": (_integer_gemv_kernel, PACKED | {"FORMAT": "int4"}, {"ld.evict_first", "ld"}),
+    "nf4_swiglu": (_nf4_gemv_kernel, NF4, {"ld.evict_first", "ld"}),
+    "fp8_swiglu": (_fp8_gemv_kernel, FP8, {"ld.evict_first", "ld"}),
 }
+# How often plain loads stand before the wait: of scales, and of nf4 their mean. One more would be of x.
+SCALES = {"int4_swiglu": 1, "nf4_swiglu": 4, "fp8_swiglu": 4}
+SCALE_TYPES = {"int8_swiglu": "*fp32", "fp8_swiglu": "*fp32", "nf4_swiglu": "*fp8e4nv"}
 COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
 _MEMORY = re.compile(
     r"(griddepcontrol\.wait|bar\.sync|prefetch|atom\S*acq_rel|(?:cp\.async|ld|st|red|atom)\S*\.global\S*)"
@@ -95,7 +129,7 @@ def operations(name: str) -> list[str]:
     kernel, constants, _ = EARLY[name]
     constants = constants | {"PROGRAMMATIC": True}
     signature = {
-        argument: "constexpr" if argument in constants else _type_of(argument)
+        argument: "constexpr" if argument in constants else _type_of(argument, name)
         for argument in kernel.arg_names
     }
     source = ASTSource(kernel, signature, constants)
@@ -104,7 +138,9 @@ def operations(name: str) -> list[str]:
     return [_short(found) for found in _MEMORY.findall(compiled.asm["ptx"])]
 
 
-def _type_of(argument: str) -> str:
+def _type_of(argument: str, name: str) -> str:
+    if argument == "scales_ptr" and name in SCALE_TYPES:
+        return SCALE_TYPES[name]
     return POINTERS.get(argument, "*bf16" if argument.endswith("_ptr") else "i32")
 
 
@@ -124,6 +160,8 @@ def test_nothing_that_another_kernel_writes_is_touched_before_the_wait(name):
     assert done.count("wait") == 1
     before = set(done[: done.index("wait")])
     assert before == EARLY[name][2]
+    if name in SCALES:
+        assert done[: done.index("wait")].count("ld") == SCALES[name]
 
 
 @pytest.mark.parametrize("name", COUNTS_ARRIVALS)

@@ -108,7 +108,7 @@ def main() -> None:
     rank = int(os.environ["RANK"])
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl", device_id=torch.device("cuda", torch.cuda.current_device()))
-    collectives.share_memory(("push",))
+    collectives.share_memory("push")
     check_sums(rank)
     for rows in (1, 5, 32):
         check_replays(rank, rows)

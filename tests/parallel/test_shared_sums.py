@@ -96,7 +96,7 @@ def pair(monkeypatch) -> Group:
 
 def test_what_works_on_all_ranks_is_used(monkeypatch, pair):
     shared = []
-    monkeypatch.setattr(collectives, "share_memory", lambda names: shared.extend(names))
+    monkeypatch.setattr(collectives, "share_memory", shared.append)
     ranks._share_memory(pair, "cuda", "auto")
     assert (pair.shared_sums, pair.no_shared_sums) == ({"push", "one_shot"}, None)
     ranks._share_memory(pair, "cuda", "push")
@@ -104,8 +104,16 @@ def test_what_works_on_all_ranks_is_used(monkeypatch, pair):
     assert shared == ["push", "one_shot", "push"]
 
 
-def fails(names) -> None:
+def fails(name: str) -> None:
     raise RuntimeError("no handle\nand a trace")
+
+
+def test_one_kernel_that_fails_leaves_the_other(monkeypatch, pair):
+    monkeypatch.setattr(
+        collectives, "share_memory", lambda name: fails(name) if name == "push" else None
+    )
+    ranks._share_memory(pair, "cuda", "auto")
+    assert (pair.shared_sums, pair.no_shared_sums) == ({"one_shot"}, "no handle")
 
 
 @pytest.mark.parametrize(
@@ -131,10 +139,12 @@ def test_why_it_does_not_work_is_said(monkeypatch, pair, change, reason):
             request = resolved_for_a_gpu(monkeypatch, "--mode", mode)
             self.plan = plan_cells(request)[0][0]
 
-    said = f"all-reduce by NCCL, not by a kernel for small messages: {reason}"
+    said = f"all-reduce of small messages by NCCL: {reason}"
     assert _fallback([Cell("eager"), Cell("inductor")], pair) == [said]
     assert _fallback([Cell("eager")], pair) == []
     assert _fallback([Cell("inductor")], Ranks()) == []
+    pair.shared_sums = frozenset({"one_shot"})
+    assert "by NCCL or one_shot alone: " in _fallback([Cell("inductor")], pair)[0]
 
 
 @pytest.fixture

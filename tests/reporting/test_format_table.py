@@ -19,6 +19,7 @@ def cell(weights: str, tbot_ms: float, batch_size: int = 1, accuracy: dict | Non
         "status": "ok",
         "output_check": {"passed": True},
         "estimated": False,
+        "validity": {"verdict": "suspect", "reasons": []},
         "extrapolation": None,
         "limit": {"basis": "datasheet", "metrics": {"ttft_s": 0.01, "tbot_s": 0.001}},
         "samples": {"round": [*range(10)]},
@@ -55,7 +56,7 @@ def test_each_format_stands_beside_the_weights_as_they_are():
     rows = [[text.strip() for text in line.strip("|").split("|")] for line in lines[2:]]
     assert [row[4] for row in rows] == ["bf16", "int4", "int4"]
     assert [row[7] for row in rows] == ["1.00", "0.45", "-"]  # no bf16 at batch 32
-    assert rows[1][9:] == ["0.012", "87.5%", "10"]
+    assert rows[1][9:] == ["0.012", "87.5%", "10", "suspect"]
     assert rows[0][9:11] == ["-", "-"]
 
 

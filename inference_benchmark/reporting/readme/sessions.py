@@ -15,7 +15,7 @@ from inference_benchmark.reporting.units import UNKNOWN, milliseconds, percent, 
 
 def summary() -> str:
     """What a session prints first, as it prints it."""
-    first, *_ = results_in("three_sessions")
+    first, *_ = results_in("as_shipped")
     return f"```text\n{summary_table(first)}\n```"
 
 
