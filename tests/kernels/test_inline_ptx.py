@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_benchmark.kernels import integer_gemv, nf4_gemv, packed_words
+from inference_benchmark.kernels import fixed_point, integer_gemv, nf4_sums, packed_words
 from inference_benchmark.kernels.nf4_levels import LEVELS, UNIT, ZERO, byte_tables
 
 MASK = 0xFFFFFFFF
@@ -55,6 +55,7 @@ OPERATIONS = {
     "and": lambda a, b: a & b,
     "xor": lambda a, b: a ^ b,
     "add": lambda a, b: a + b,
+    "mad": lambda a, b, c: a * b + c,
     "shr": lambda a, b: a >> b,
     "shl": lambda a, b: a << b,
     "prmt": prmt,
@@ -116,8 +117,8 @@ def as_bytes(values: list[int]) -> int:
 
 
 def test_sums_of_levels() -> None:
-    """What is left out is the product of lower halves; a lane's number brings no table out of place."""
-    opaque, text = asm_texts(nf4_gemv)
+    """What is left out is the product of lower bytes; a lane's number brings no table out of place."""
+    opaque, text = asm_texts(nf4_sums)
     assert carry_out(opaque, [0x403A342D]) == 0x403A342D
     whole = [ZERO + round(level * UNIT) for level in LEVELS]
     generator = random.Random(4)
@@ -125,12 +126,29 @@ def test_sums_of_levels() -> None:
         [generator.randrange(16) for _ in range(16)] for _ in range(300)
     ]:
         upper = [generator.randint(-128, 127) for _ in range(16)]
-        lower = [generator.randint(-64, 127) for _ in range(16)]
+        lower = [generator.randint(-128, 127) for _ in range(16)]
+        excess = generator.randint(-(1 << 24), 1 << 24)
         words = [generator.getrandbits(16) << 16 for _ in range(4)]  # the other group's
         for place, code in enumerate(codes):
             words[place // 4] |= code << 4 * (place % 4)
         x = [as_bytes(half[at : at + 4]) for half in (upper, lower) for at in range(0, 16, 4)]
-        total = carry_out(text, [*words, *x, *byte_tables()])
+        total = carry_out(text, [*words, *x, -excess, *byte_tables()])
         levels = [whole[code] for code in codes]
-        expected = sum(v * u + (v >> 7) * w for v, u, w in zip(levels, upper, lower, strict=True))
+        products = zip(levels, upper, lower, strict=True)
+        expected = sum(v * u + ((v + 128) >> 8) * w for v, u, w in products) - excess
         assert signed(total, 32) == expected
+
+
+def test_bytes_of_x() -> None:
+    """Of numbers of 16 bits with a sign, both bytes of four at once; and sums of such bytes."""
+    permute, add_up = asm_texts(fixed_point)
+    generator = random.Random(5)
+    for _ in range(100):
+        a, b, c, d = (generator.getrandbits(32) for _ in range(4))
+        ab, cd = carry_out(permute, [a, b, 0x5410]), carry_out(permute, [c, d, 0x5410])
+        for selector, shift in ((0x7531, 8), (0x6420, 0)):
+            packed = carry_out(permute, [ab, cd, selector])
+            assert packed == as_bytes([value >> shift for value in (a, b, c, d)])
+            total = generator.randint(-1000, 1000)
+            expected = total + sum(signed(value >> shift & 255, 8) for value in (a, b, c, d))
+            assert signed(carry_out(add_up, [packed, total]), 32) == expected
