@@ -18,7 +18,7 @@ from inference_benchmark.kernels.fixed_point import (
     as_integers,
     block_powers,
     largest_of_four,
-    pack_bytes,
+    pack_both_bytes,
 )
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.packed_matrix import (
@@ -31,7 +31,13 @@ from inference_benchmark.kernels.packed_matrix import (
 )
 from inference_benchmark.kernels.packed_words import load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
-from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, sum_tiles
+from inference_benchmark.kernels.row_words import (
+    fourths,
+    inside_matrix,
+    load_where_used,
+    load_words,
+)
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
@@ -57,10 +63,13 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
 
 
 @jit
-def _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr):
-    """x of a word's columns, [blocks, 16]: two words of high bytes (signed) and two of low ones, of
-    int8 each twice, in the order in which a word of the format has its columns; and what an integer
-    stands for, [blocks]."""
+def _load_fixed_point(
+    x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr, BY_HAND: tl.constexpr
+):  # fmt: skip
+    """x of a word's columns, in the order in which a word of the format has them: of each of the four
+    words that a thread loads at a time, [blocks, 1, 4], a word of high bytes (signed) and one of low
+    ones, of 4 bits another two; and what an integer stands for, [blocks]."""
+    BLOCKS: tl.constexpr = blocks.numel
     PAIRS: tl.constexpr = 32 if FORMAT == "int8" else 64  # of a block
     pairs = blocks[:, None] * PAIRS + lanes[None, :]
     a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
@@ -74,14 +83,16 @@ def _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: t
     a0, b0 = as_integers(a0, factors), as_integers(b0, factors)
     a1, b1 = as_integers(a1, factors), as_integers(b1, factors)
     if FORMAT == "int8":
-        high0, low0 = pack_bytes(a0, a1, b0, b1, 8), pack_bytes(a0, a1, b0, b1, 0)
-        high1, low1 = high0, low0
+        high, low = pack_both_bytes(a0, a1, b0, b1, BY_HAND)
+        x = (fourths(high[:, None, :], BLOCKS, 1), fourths(low[:, None, :], BLOCKS, 1))
     else:
         a2, b2 = as_integers(a2, factors), as_integers(b2, factors)
         a3, b3 = as_integers(a3, factors), as_integers(b3, factors)
-        high0, low0 = pack_bytes(a0, a2, b0, b2, 8), pack_bytes(a0, a2, b0, b2, 0)
-        high1, low1 = pack_bytes(a1, a3, b1, b3, 8), pack_bytes(a1, a3, b1, b3, 0)
-    return high0, low0, high1, low1, inverses
+        high, low = pack_both_bytes(a0, a2, b0, b2, BY_HAND)
+        x = (fourths(high[:, None, :], BLOCKS, 1), fourths(low[:, None, :], BLOCKS, 1))
+        high, low = pack_both_bytes(a1, a3, b1, b3, BY_HAND)
+        x = x + (fourths(high[:, None, :], BLOCKS, 1), fourths(low[:, None, :], BLOCKS, 1))
+    return x, inverses
 
 
 @jit
@@ -96,57 +107,90 @@ def _dot_by_hand(bytes_of_words, high, low):
 
 
 @jit
-def _dots(words, high0, low0, high1, low1, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
-    """For each word the sum of what is stored in it, times x: int32."""
-    if BY_HAND:
+def _dots_by_hand(words, x, less, FORMAT: tl.constexpr):
+    dots = tl.zeros(words[0].shape, dtype=tl.int32) - less
+    for place in tl.static_range(4):
         if FORMAT == "int8":
-            dots = _dot_by_hand(words, high0, low0)
+            dots += _dot_by_hand(words[place], x[0][place], x[1][place])
         else:
-            dots = _dot_by_hand(words & 0x0F0F0F0F, high0, low0)
-            dots += _dot_by_hand((words >> 4) & 0x0F0F0F0F, high1, low1)
+            dots += _dot_by_hand(words[place] & 0x0F0F0F0F, x[0][place], x[1][place])
+            dots += _dot_by_hand((words[place] >> 4) & 0x0F0F0F0F, x[2][place], x[3][place])
+    return dots
+
+
+@jit
+def _dots(words, x, less, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
+    """The sum of what is stored in four words, times x, but for less: int32."""
+    if BY_HAND:
+        dots = _dots_by_hand(words, x, less, FORMAT)
     elif FORMAT == "int8":
+        w0, w1, w2, w3 = words
+        h0, h1, h2, h3 = x[0]
+        l0, l1, l2, l3 = x[1]
         dots = tl.inline_asm_elementwise(
-            "{ .reg .b32 h; dp4a.u32.s32 h, $1, $2, 0; shl.b32 h, h, 8; "
-            "dp4a.u32.u32 $0, $1, $3, h; }",
-            "=r,r,r,r",
-            [words, high0, low0],
+            "dp4a.u32.s32 $0, $1, $5, 0; dp4a.u32.s32 $0, $2, $6, $0; "
+            "dp4a.u32.s32 $0, $3, $7, $0; dp4a.u32.s32 $0, $4, $8, $0; "
+            "mad.lo.s32 $0, $0, 256, $13; "
+            "dp4a.u32.u32 $0, $1, $9, $0; dp4a.u32.u32 $0, $2, $10, $0; "
+            "dp4a.u32.u32 $0, $3, $11, $0; dp4a.u32.u32 $0, $4, $12, $0; ",
+            "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r",
+            [w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3, -less],
             dtype=tl.int32,
             is_pure=True,
             pack=1,
         )
     else:
+        w0, w1, w2, w3 = words
+        h0, h1, h2, h3 = x[0]
+        l0, l1, l2, l3 = x[1]
+        u0, u1, u2, u3 = x[2]
+        v0, v1, v2, v3 = x[3]
         dots = tl.inline_asm_elementwise(
-            "{ .reg .b32 a, b, h; and.b32 a, $1, 0x0f0f0f0f; shr.u32 b, $1, 4; "
-            "and.b32 b, b, 0x0f0f0f0f; dp4a.u32.s32 h, a, $2, 0; dp4a.u32.s32 h, b, $4, h; "
-            "shl.b32 h, h, 8; dp4a.u32.u32 h, a, $3, h; dp4a.u32.u32 $0, b, $5, h; }",
-            "=r,r,r,r,r,r",
-            [words, high0, low0, high1, low1],
+            "{ .reg .b32 a0, a1, a2, a3, b0, b1, b2, b3; "
+            "and.b32 a0, $1, 0x0f0f0f0f; shr.u32 b0, $1, 4; and.b32 b0, b0, 0x0f0f0f0f; "
+            "and.b32 a1, $2, 0x0f0f0f0f; shr.u32 b1, $2, 4; and.b32 b1, b1, 0x0f0f0f0f; "
+            "and.b32 a2, $3, 0x0f0f0f0f; shr.u32 b2, $3, 4; and.b32 b2, b2, 0x0f0f0f0f; "
+            "and.b32 a3, $4, 0x0f0f0f0f; shr.u32 b3, $4, 4; and.b32 b3, b3, 0x0f0f0f0f; "
+            "dp4a.u32.s32 $0, a0, $5, 0; dp4a.u32.s32 $0, b0, $13, $0; "
+            "dp4a.u32.s32 $0, a1, $6, $0; dp4a.u32.s32 $0, b1, $14, $0; "
+            "dp4a.u32.s32 $0, a2, $7, $0; dp4a.u32.s32 $0, b2, $15, $0; "
+            "dp4a.u32.s32 $0, a3, $8, $0; dp4a.u32.s32 $0, b3, $16, $0; "
+            "mad.lo.s32 $0, $0, 256, $21; "
+            "dp4a.u32.u32 $0, a0, $9, $0; dp4a.u32.u32 $0, b0, $17, $0; "
+            "dp4a.u32.u32 $0, a1, $10, $0; dp4a.u32.u32 $0, b1, $18, $0; "
+            "dp4a.u32.u32 $0, a2, $11, $0; dp4a.u32.u32 $0, b2, $19, $0; "
+            "dp4a.u32.u32 $0, a3, $12, $0; dp4a.u32.u32 $0, b3, $20, $0; }",
+            "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r",
+            [
+                w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3,
+                u0, u1, u2, u3, v0, v1, v2, v3, -less,
+            ],
             dtype=tl.int32,
             is_pure=True,
             pack=1,
-        )
+        )  # fmt: skip
     return dots
 
 
 @jit
-def _load_tile(
-    words_ptr, scales_ptr, zeros_ptr, rows, blocks, lanes, out_features,
-    ROW_BLOCKS: tl.constexpr, FORMAT: tl.constexpr, SWIGLU: tl.constexpr,
+def _load_beside(
+    scales_ptr, zeros_ptr, numbers, inside,
+    FORMAT: tl.constexpr, WHOLE: tl.constexpr, BY_HAND: tl.constexpr,
 ):  # fmt: skip
-    """Words [blocks, rows, 16], and what their blocks have beside them [blocks, rows]."""
-    inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
-    rows = matrix_rows(rows, out_features, SWIGLU)
-    numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
-    # In this order Triton gives neighbouring threads neighbouring words of a row.
-    words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
-    words = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
-    scales = 0.0
-    zeros = 0
+    """What blocks of 4 bits have beside their words: the scales' bits, and zeros or what is always one."""
+    scales = tl.zeros((1, 1, 1), dtype=tl.int16)
+    zeros = tl.full((1, 1, 1), 8, dtype=tl.int16)
     if FORMAT != "int8":
-        scales = tl.load(scales_ptr + numbers, mask=inside, other=0.0)
+        scales_at = scales_ptr.to(tl.pointer_type(tl.int16)) + numbers
+        scales = load_where_used(scales_at, inside, "b16", "h", not WHOLE, BY_HAND)
     if FORMAT == "int4_zeros":
-        zeros = tl.load(zeros_ptr + numbers, mask=inside, other=0)
-    return words, scales, zeros
+        zeros_at = zeros_ptr + numbers
+        if BY_HAND:
+            zeros = tl.load(zeros_at, mask=inside, other=0).to(tl.int16)
+        else:  # in a register of 16 bits
+            zeros_at = zeros_at.to(tl.pointer_type(tl.int16))
+            zeros = load_where_used(zeros_at, inside, "u8", "h", not WHOLE, BY_HAND)
+    return scales, zeros
 
 
 @jit
@@ -163,6 +207,7 @@ def _integer_gemv_kernel(
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    WHOLE: tl.constexpr,  # whether the last program has all its rows, too
     SWIGLU: tl.constexpr,
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
@@ -170,50 +215,58 @@ def _integer_gemv_kernel(
     blocks = tl.arange(0, BLOCKS)
     lanes = tl.arange(0, 16)
     first_row = tl.program_id(0) * (ROWS * TILES)
-    row_numbers = tl.arange(0, ROWS)
+    rows = tl.arange(0, ROWS)
+    # Blocks of the matrix from one tile to the next.
+    STEP: tl.constexpr = (ROWS // 2 if SWIGLU else ROWS) * ROW_BLOCKS
+    start = first_row // 2 if SWIGLU else first_row
+    first_blocks = (start + matrix_rows(rows, out_features, SWIGLU)) * ROW_BLOCKS
+    # In this order Triton gives neighbouring threads neighbouring words of a row.
+    word_numbers = (first_blocks[None, :] + blocks[:, None])[:, :, None] * 16 + lanes[None, None, :]
+    words_at = words_ptr + word_numbers
+    # For scales blocks beyond the row's end stand for its last one, times what is zero of x.
+    numbers = first_blocks[None, :] + tl.minimum(blocks, ROW_BLOCKS - 1)[:, None]
+    numbers = tl.broadcast_to(numbers[:, :, None], (BLOCKS, ROWS, 4))
+    MASKED: tl.constexpr = (not WHOLE) or BLOCKS != ROW_BLOCKS
+    rows += first_row
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, scales, zeros = _load_tile(
-        words_ptr, scales_ptr, zeros_ptr, first_row + row_numbers, blocks, lanes, out_features,
-        ROW_BLOCKS, FORMAT, SWIGLU,
-    )  # fmt: skip
+    inside = inside_matrix(blocks, rows, out_features, ROW_BLOCKS, WHOLE)
+    tile = load_words(words_at, inside, MASKED)
+    scales, zeros = _load_beside(scales_ptr, zeros_ptr, numbers, inside, FORMAT, WHOLE, BY_HAND)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
 
-    high0, low0, high1, low1, inverses = _load_fixed_point(
-        x_ptr, blocks, lanes, IN_FEATURES, FORMAT
-    )
-    if FORMAT == "int8":
-        ones = tl.full((BLOCKS, 16), 0x01010101, dtype=tl.uint32)
-    else:
-        ones = tl.full((BLOCKS, 16), 0x11111111, dtype=tl.uint32)
-    x_sums = tl.sum(_dots(ones, high0, low0, high1, low1, FORMAT, BY_HAND), axis=1)[:, None]
-    high0, low0 = high0[:, None, :], low0[:, None, :]
-    high1, low1 = high1[:, None, :], low1[:, None, :]
+    x, inverses = _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES, FORMAT, BY_HAND)
+    inverses = inverses[:, None, None]
+    ones = tl.full((BLOCKS, 1, 4), 0x01010101 if FORMAT == "int8" else 0x11111111, dtype=tl.uint32)
+    nothing = tl.zeros((BLOCKS, 1, 4), dtype=tl.int32)
+    x_sums = _dots((ones, ones, ones, ones), x, nothing, FORMAT, BY_HAND)
+    excess = x_sums * (128 if FORMAT == "int8" else 8)
 
-    for number in tl.range(0, TILES):
+    results = ()
+    for number in tl.static_range(TILES):
         words = tile.to(tl.uint32, bitcast=True)
-        now, zero = scales, zeros
-        start = first_row + number * ROWS
-        rows = start + row_numbers
-        following = tl.where(number + 1 < TILES, rows + ROWS, out_features)
-        tile, scales, zeros = _load_tile(
-            words_ptr, scales_ptr, zeros_ptr, following, blocks, lanes, out_features,
-            ROW_BLOCKS, FORMAT, SWIGLU,
-        )  # fmt: skip
-        sums = tl.sum(_dots(words, high0, low0, high1, low1, FORMAT, BY_HAND), axis=2)
-        if FORMAT == "int8":
-            sums = (sums - 128 * x_sums).to(tl.float32) * inverses[:, None]
-            result = tl.sum(sums, axis=0)
-            places = matrix_rows(rows, out_features, SWIGLU)
-            result *= tl.load(scales_ptr + places, mask=rows < out_features, other=0.0)
-        else:
-            if FORMAT == "int4_zeros":
-                sums -= zero.to(tl.int32) * x_sums
-            else:
-                sums -= 8 * x_sums
-            result = tl.sum(sums.to(tl.float32) * (now.to(tl.float32) * inverses[:, None]), axis=0)
-        store_rows(out_ptr, result, start, out_features, ROWS, SWIGLU)
+        factors = inverses
+        if FORMAT != "int8":
+            factors *= scales.to(tl.bfloat16, bitcast=True).to(tl.float32)
+        if FORMAT == "int4_zeros":
+            excess = x_sums * zeros.to(tl.int32)
+        if number + 1 < TILES:
+            further = (number + 1) * STEP
+            next_rows = rows + (number + 1) * ROWS
+            inside = inside_matrix(blocks, next_rows, out_features, ROW_BLOCKS, WHOLE)
+            tile = load_words(words_at + further * 16, inside, MASKED)
+            scales, zeros = _load_beside(
+                scales_ptr, zeros_ptr, numbers + further, inside, FORMAT, WHOLE, BY_HAND
+            )
+        dots = _dots(fourths(words, BLOCKS, ROWS), x, excess, FORMAT, BY_HAND)
+        results = results + (dots.to(tl.float32) * factors,)
+    result = sum_tiles(results, TILES)
+    if FORMAT == "int8":
+        rows = first_row + tl.arange(0, ROWS * TILES)
+        places = matrix_rows(rows, out_features, SWIGLU)
+        result *= tl.load(scales_ptr + places, mask=rows < out_features, other=0.0)
+    store_rows(out_ptr, result, first_row, out_features, ROWS * TILES, SWIGLU)
 
 
 def launch_integer_gemv(
@@ -241,6 +294,7 @@ def launch_integer_gemv(
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
+        WHOLE=out_features % (plan.rows * plan.tiles) == 0,
         SWIGLU=swiglu,
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,

@@ -20,7 +20,6 @@ from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
 from inference_benchmark.kernels.nf4_scales import (
     load_scale_scales,
-    load_where_used,
     rows_of_a_scale,
     scale_of,
 )
@@ -36,6 +35,12 @@ from inference_benchmark.kernels.packed_matrix import (
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, sum_tiles
+from inference_benchmark.kernels.row_words import (
+    fourths,
+    inside_matrix,
+    load_where_used,
+    load_words,
+)
 
 _TABLES = byte_tables()
 
@@ -60,33 +65,6 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
 
 
 @jit
-def _fourths(tensor, BLOCKS: tl.constexpr, ROWS: tl.constexpr):
-    """[BLOCKS, ROWS, 16] -> four of [BLOCKS, ROWS, 4]: of the words that a thread loads at a time the
-    first, second, third and fourth."""
-    even, odd = tl.split(tl.reshape(tensor, (BLOCKS, ROWS, 4, 2, 2)))
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
-    return first, second, third, fourth
-
-
-@jit
-def _inside(blocks, rows, out_features, ROW_BLOCKS: tl.constexpr, WHOLE: tl.constexpr):
-    inside = (blocks < ROW_BLOCKS)[:, None, None]
-    if not WHOLE:
-        inside = inside & (rows < out_features)[None, :, None]
-    return inside
-
-
-@jit
-def _load_words(words_at, inside, MASKED: tl.constexpr):
-    if MASKED:
-        words = tl.load(words_at, mask=inside, other=0, eviction_policy="evict_first")
-    else:
-        words = tl.load(words_at, eviction_policy="evict_first")
-    return words
-
-
-@jit
 def _load_x(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, BY_HAND: tl.constexpr):
     """x of words' halves: for each of the four words that a thread loads at a time a word of upper bytes
     and one of lower ones, [blocks, 1, 4] each, four times two for both groups of a block; and what a
@@ -104,8 +82,8 @@ def _load_x(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, BY_HAND: tl.constex
     inverses *= 256 / (2 * 255)
     upper0, lower0 = signed_bytes(a0, b0, a1, b1, factors, BY_HAND)
     upper1, lower1 = signed_bytes(a2, b2, a3, b3, factors, BY_HAND)
-    first = (_fourths(upper0[:, None, :], BLOCKS, 1), _fourths(lower0[:, None, :], BLOCKS, 1))
-    second = (_fourths(upper1[:, None, :], BLOCKS, 1), _fourths(lower1[:, None, :], BLOCKS, 1))
+    first = (fourths(upper0[:, None, :], BLOCKS, 1), fourths(lower0[:, None, :], BLOCKS, 1))
+    second = (fourths(upper1[:, None, :], BLOCKS, 1), fourths(lower1[:, None, :], BLOCKS, 1))
     return first, second, inverses
 
 
@@ -154,8 +132,8 @@ def _nf4_gemv_kernel(
     rows += first_row
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    inside = _inside(blocks, rows, out_features, ROW_BLOCKS, WHOLE)
-    tile = _load_words(words_at, inside, MASKED)
+    inside = inside_matrix(blocks, rows, out_features, ROW_BLOCKS, WHOLE)
+    tile = load_words(words_at, inside, MASKED)
     pairs_of_scales = load_where_used(scales_at, inside, "b16", "h", not WHOLE, BY_HAND)
     of_both = load_scale_scales(
         scale_scales_ptr, start, out_features // 2, in_tile, numbers, inside,
@@ -182,8 +160,8 @@ def _nf4_gemv_kernel(
         if number + 1 < TILES:
             further = (number + 1) * TILE_ROWS
             next_rows = rows + (number + 1) * ROWS
-            inside = _inside(blocks, next_rows, out_features, ROW_BLOCKS, WHOLE)
-            tile = _load_words(words_at + further * ROW_BLOCKS * 16, inside, MASKED)
+            inside = inside_matrix(blocks, next_rows, out_features, ROW_BLOCKS, WHOLE)
+            tile = load_words(words_at + further * ROW_BLOCKS * 16, inside, MASKED)
             pairs_of_scales = load_where_used(
                 scales_at + further * ROW_BLOCKS, inside, "b16", "h", not WHOLE, BY_HAND
             )
@@ -191,7 +169,7 @@ def _nf4_gemv_kernel(
                 scale_scales_ptr, start + further, out_features // 2, in_tile,
                 numbers + further * ROW_BLOCKS, inside, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
             )  # fmt: skip
-        w0, w1, w2, w3 = _fourths(words, BLOCKS, ROWS)
+        w0, w1, w2, w3 = fourths(words, BLOCKS, ROWS)
         v0, v1, v2, v3 = w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16
         if BY_HAND:
             sums0 = group_sums_by_hand(w0, w1, w2, w3, x0[0], x0[1], excess0, levels)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from inference_benchmark.kernels._registration import jit, tl
 from inference_benchmark.kernels.packed_matrix import PackedMatrix, RowPlan
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK
+from inference_benchmark.kernels.row_words import load_where_used
 
 
 def rows_of_a_scale(packed: PackedMatrix, plan: RowPlan, whole: bool, swiglu: bool) -> int:
@@ -19,37 +20,6 @@ def rows_of_a_scale(packed: PackedMatrix, plan: RowPlan, whole: bool, swiglu: bo
     shared, rows = of_scale // packed.row_blocks, plan.rows // 2 if swiglu else plan.rows
     even = shared % rows == 0 or rows % shared == 0
     return shared if even and (not swiglu or packed.out_features // 2 % shared == 0) else 0
-
-
-@jit
-def load_where_used(
-    pointers, inside,
-    TYPE: tl.constexpr, REGISTER: tl.constexpr, MASKED: tl.constexpr, BY_HAND: tl.constexpr,
-):  # fmt: skip
-    """What these point to, zero outside; by the threads that need it: a load of Triton's would be spread
-    over all of them, and then handed round in shared memory."""
-    if BY_HAND:
-        values = tl.load(pointers, mask=inside, other=0.0)
-    elif MASKED:
-        values = tl.inline_asm_elementwise(
-            "{ .reg .pred p; setp.ne.b32 p, $2, 0; mov." + TYPE + " $0, 0; "
-            "@p ld.global.nc." + TYPE + " $0, [$1]; }",
-            "=" + REGISTER + ",l,r",
-            [pointers.to(tl.int64), inside.to(tl.int32)],
-            dtype=pointers.dtype.element_ty,
-            is_pure=True,
-            pack=1,
-        )
-    else:
-        values = tl.inline_asm_elementwise(
-            "ld.global.nc." + TYPE + " $0, [$1];",
-            "=" + REGISTER + ",l",
-            [pointers.to(tl.int64)],
-            dtype=pointers.dtype.element_ty,
-            is_pure=True,
-            pack=1,
-        )
-    return values
 
 
 @jit

@@ -85,23 +85,24 @@ def carry_out(text: str, operands: list[int]) -> int:
 @pytest.mark.parametrize("bits", [8, 4])
 def test_sums_of_bytes(bits: int) -> None:
     text = asm_texts(integer_gemv)[0 if bits == 8 else 1]
-    assert "dp4a" in text
     generator = random.Random(bits)
-    for _ in range(500):
-        word = generator.getrandbits(32)
-        x = [generator.choice((-(1 << 14), 1 << 14, generator.randint(-(1 << 14), 1 << 14)))
-             for _ in range(32 // bits)]  # fmt: skip
-        parts = [x[i : i + 4] for i in range(0, len(x), 4)]
-        halves = [
-            sum((value >> shift & 255) << 8 * byte for byte, value in enumerate(part))
-            for part in parts
-            for shift in (8, 0)
-        ]
-        stored = [word >> 8 * byte & (1 << bits) - 1 for byte in range(4)]
-        if bits == 4:
-            stored += [word >> 8 * byte + 4 & 15 for byte in range(4)]
-        expected = sum(weight * value for weight, value in zip(stored, x, strict=True))
-        assert signed(carry_out(text, [word, *halves]), 32) == expected
+    for _ in range(200):
+        words = [generator.getrandbits(32) for _ in range(4)]
+        less = generator.randint(-(1 << 24), 1 << 24)
+        halves, expected = [], -less
+        for word in words:
+            x = [generator.choice((-(1 << 14), 1 << 14, generator.randint(-(1 << 14), 1 << 14)))
+                 for _ in range(32 // bits)]  # fmt: skip
+            parts = [x[at : at + 4] for at in range(0, len(x), 4)]
+            halves.append(
+                [as_bytes([v >> shift for v in part]) for part in parts for shift in (8, 0)]
+            )
+            stored = [word >> 8 * byte & (1 << bits) - 1 for byte in range(4)]
+            if bits == 4:
+                stored += [word >> 8 * byte + 4 & 15 for byte in range(4)]
+            expected += sum(weight * value for weight, value in zip(stored, x, strict=True))
+        operands = [half for same in zip(*halves, strict=True) for half in same]
+        assert signed(carry_out(text, [*words, *operands, -less]), 32) == expected
 
 
 def test_bytes_at_a_place_of_both_halves() -> None:

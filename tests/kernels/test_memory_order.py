@@ -82,6 +82,7 @@ PACKED = {
     "BLOCKS": 32,
     "ROWS": 4,
     "TILES": 2,
+    "WHOLE": False,
     "SWIGLU": True,
     "BY_HAND": False,
 }
@@ -92,7 +93,6 @@ NF4 = PACKED | {
     "ZERO": ZERO,
     "MEAN_LOWER": MEAN_LOWER,
     "TABLES": _TABLES,
-    "WHOLE": False,
     "SCALE_ROWS": 0,
 }
 FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
@@ -114,7 +114,7 @@ EARLY = {
     "fp8_swiglu": (_fp8_gemv_kernel, FP8, {"ld.evict_first", "ld"}),
 }
 # How often plain loads stand before the wait: of scales, and of nf4 their mean. One more would be of x.
-SCALES = {"int4_swiglu": 1, "nf4_swiglu": 6, "fp8_swiglu": 4}
+SCALES = {"int4_swiglu": 4, "nf4_swiglu": 6, "fp8_swiglu": 4}
 SCALE_TYPES = {"int8_swiglu": "*fp32", "fp8_swiglu": "*fp32", "nf4_swiglu": "*fp8e4nv"}
 COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
 _MEMORY = re.compile(
