@@ -20,6 +20,7 @@ from inference_benchmark.kernels.fixed_point import (
     largest_of_four,
     pack_both_bytes,
 )
+from inference_benchmark.kernels.integer_dots import integer_dots
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
@@ -31,7 +32,8 @@ from inference_benchmark.kernels.packed_matrix import (
 )
 from inference_benchmark.kernels.packed_words import load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
-from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, sum_tiles
+from inference_benchmark.kernels.row_sums import sum_threads, sum_tiles
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 from inference_benchmark.kernels.row_words import (
     fourths,
     inside_matrix,
@@ -42,7 +44,7 @@ from inference_benchmark.kernels.row_words import (
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
     """Nearly the best of up to 14 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
-    time of their bytes at 4.36 TB/s:
+    time of their bytes at 4.36 TB/s, of a kernel with a third more instructions than this one:
 
         matrix    [out, in]     int4  zeros  bytes  plan       int8  bytes  plan
         qkv       6144, 4096     5.3    5.6    3.0  16, 1, 4    8.5    5.8  4, 2, 8
@@ -96,83 +98,6 @@ def _load_fixed_point(
 
 
 @jit
-def _dot_by_hand(bytes_of_words, high, low):
-    total = tl.zeros(bytes_of_words.shape, dtype=tl.int32)
-    for place in tl.static_range(4):
-        weights = ((bytes_of_words >> (8 * place)) & 255).to(tl.int32)
-        x_high = (high << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
-        x_low = ((low >> (8 * place)) & 255).to(tl.int32)
-        total += weights * (x_high * 256 + x_low)
-    return total
-
-
-@jit
-def _dots_by_hand(words, x, less, FORMAT: tl.constexpr):
-    dots = tl.zeros(words[0].shape, dtype=tl.int32) - less
-    for place in tl.static_range(4):
-        if FORMAT == "int8":
-            dots += _dot_by_hand(words[place], x[0][place], x[1][place])
-        else:
-            dots += _dot_by_hand(words[place] & 0x0F0F0F0F, x[0][place], x[1][place])
-            dots += _dot_by_hand((words[place] >> 4) & 0x0F0F0F0F, x[2][place], x[3][place])
-    return dots
-
-
-@jit
-def _dots(words, x, less, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
-    """The sum of what is stored in four words, times x, but for less: int32."""
-    if BY_HAND:
-        dots = _dots_by_hand(words, x, less, FORMAT)
-    elif FORMAT == "int8":
-        w0, w1, w2, w3 = words
-        h0, h1, h2, h3 = x[0]
-        l0, l1, l2, l3 = x[1]
-        dots = tl.inline_asm_elementwise(
-            "dp4a.u32.s32 $0, $1, $5, 0; dp4a.u32.s32 $0, $2, $6, $0; "
-            "dp4a.u32.s32 $0, $3, $7, $0; dp4a.u32.s32 $0, $4, $8, $0; "
-            "mad.lo.s32 $0, $0, 256, $13; "
-            "dp4a.u32.u32 $0, $1, $9, $0; dp4a.u32.u32 $0, $2, $10, $0; "
-            "dp4a.u32.u32 $0, $3, $11, $0; dp4a.u32.u32 $0, $4, $12, $0; ",
-            "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r",
-            [w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3, -less],
-            dtype=tl.int32,
-            is_pure=True,
-            pack=1,
-        )
-    else:
-        w0, w1, w2, w3 = words
-        h0, h1, h2, h3 = x[0]
-        l0, l1, l2, l3 = x[1]
-        u0, u1, u2, u3 = x[2]
-        v0, v1, v2, v3 = x[3]
-        dots = tl.inline_asm_elementwise(
-            "{ .reg .b32 a0, a1, a2, a3, b0, b1, b2, b3; "
-            "and.b32 a0, $1, 0x0f0f0f0f; shr.u32 b0, $1, 4; and.b32 b0, b0, 0x0f0f0f0f; "
-            "and.b32 a1, $2, 0x0f0f0f0f; shr.u32 b1, $2, 4; and.b32 b1, b1, 0x0f0f0f0f; "
-            "and.b32 a2, $3, 0x0f0f0f0f; shr.u32 b2, $3, 4; and.b32 b2, b2, 0x0f0f0f0f; "
-            "and.b32 a3, $4, 0x0f0f0f0f; shr.u32 b3, $4, 4; and.b32 b3, b3, 0x0f0f0f0f; "
-            "dp4a.u32.s32 $0, a0, $5, 0; dp4a.u32.s32 $0, b0, $13, $0; "
-            "dp4a.u32.s32 $0, a1, $6, $0; dp4a.u32.s32 $0, b1, $14, $0; "
-            "dp4a.u32.s32 $0, a2, $7, $0; dp4a.u32.s32 $0, b2, $15, $0; "
-            "dp4a.u32.s32 $0, a3, $8, $0; dp4a.u32.s32 $0, b3, $16, $0; "
-            "mad.lo.s32 $0, $0, 256, $21; "
-            "dp4a.u32.u32 $0, a0, $9, $0; dp4a.u32.u32 $0, b0, $17, $0; "
-            "dp4a.u32.u32 $0, a1, $10, $0; dp4a.u32.u32 $0, b1, $18, $0; "
-            "dp4a.u32.u32 $0, a2, $11, $0; dp4a.u32.u32 $0, b2, $19, $0; "
-            "dp4a.u32.u32 $0, a3, $12, $0; dp4a.u32.u32 $0, b3, $20, $0; }",
-            "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r",
-            [
-                w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3,
-                u0, u1, u2, u3, v0, v1, v2, v3, -less,
-            ],
-            dtype=tl.int32,
-            is_pure=True,
-            pack=1,
-        )  # fmt: skip
-    return dots
-
-
-@jit
 def _load_beside(
     scales_ptr, zeros_ptr, numbers, inside,
     FORMAT: tl.constexpr, WHOLE: tl.constexpr, BY_HAND: tl.constexpr,
@@ -209,6 +134,7 @@ def _integer_gemv_kernel(
     TILES: tl.constexpr,
     WHOLE: tl.constexpr,  # whether the last program has all its rows, too
     SWIGLU: tl.constexpr,
+    EXCHANGED: tl.constexpr,  # as sum_threads has it
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -240,7 +166,7 @@ def _integer_gemv_kernel(
     inverses = inverses[:, None, None]
     ones = tl.full((BLOCKS, 1, 4), 0x01010101 if FORMAT == "int8" else 0x11111111, dtype=tl.uint32)
     nothing = tl.zeros((BLOCKS, 1, 4), dtype=tl.int32)
-    x_sums = _dots((ones, ones, ones, ones), x, nothing, FORMAT, BY_HAND)
+    x_sums = integer_dots((ones, ones, ones, ones), x, nothing, FORMAT, BY_HAND)
     excess = x_sums * (128 if FORMAT == "int8" else 8)
 
     results = ()
@@ -259,8 +185,8 @@ def _integer_gemv_kernel(
             scales, zeros = _load_beside(
                 scales_ptr, zeros_ptr, numbers + further, inside, FORMAT, WHOLE, BY_HAND
             )
-        dots = _dots(fourths(words, BLOCKS, ROWS), x, excess, FORMAT, BY_HAND)
-        results = results + (dots.to(tl.float32) * factors,)
+        dots = integer_dots(fourths(words, BLOCKS, ROWS), x, excess, FORMAT, BY_HAND)
+        results = results + (sum_threads(dots.to(tl.float32) * factors, EXCHANGED),)
     result = sum_tiles(results, TILES)
     if FORMAT == "int8":
         rows = first_row + tl.arange(0, ROWS * TILES)
@@ -296,6 +222,7 @@ def launch_integer_gemv(
         TILES=plan.tiles,
         WHOLE=out_features % (plan.rows * plan.tiles) == 0,
         SWIGLU=swiglu,
+        EXCHANGED=plan.fills_warps(packed.padded_row_blocks),
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,

@@ -1,10 +1,8 @@
 """One row times nf4's weights, read once: sums of whole numbers.
 
 As in integer_gemv an instruction multiplies four bytes with four others and adds them up. The levels
-of nf4 are whole numbers too, of 14 bits; four of them are looked up at once, their upper and their
-lower halves, by permuting bytes that registers hold (nf4_levels). Of the products of halves that of
-the lower ones is left out, but for x's lower halves times the mean of the levels': what remains is
-noise of 2^-12 of the result or less.
+of nf4 are whole numbers too, of 15 bits; four of them are looked up at once, their upper and their
+lower bytes, by permuting bytes that registers hold (nf4_levels, nf4_sums).
 
 A program keeps its part of x in registers and goes from rows to rows; the next ones are requested
 before the present ones are multiplied.
@@ -34,7 +32,8 @@ from inference_benchmark.kernels.packed_matrix import (
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
-from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows, sum_tiles
+from inference_benchmark.kernels.row_sums import sum_threads, sum_tiles
+from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 from inference_benchmark.kernels.row_words import (
     fourths,
     inside_matrix,
@@ -47,7 +46,7 @@ _TABLES = byte_tables()
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
     """Nearly the best of 6 to 12 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
-    time of their bytes at 4.36 TB/s, of a kernel with an eighth more instructions than this one:
+    time of their bytes at 4.36 TB/s, of a kernel with a third more instructions than this one:
 
         matrix    [out, in]     nf4  bytes  plan
         qkv       6144, 4096     8.0    3.0  8, 2, 4
@@ -110,6 +109,7 @@ def _nf4_gemv_kernel(
     WHOLE: tl.constexpr,  # whether the last program has all its rows, too
     SCALE_ROWS: tl.constexpr,  # that share a scale of scales, or 0
     SWIGLU: tl.constexpr,
+    EXCHANGED: tl.constexpr,  # as sum_threads has it
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
@@ -178,7 +178,7 @@ def _nf4_gemv_kernel(
             sums0 = group_sums(w0, w1, w2, w3, x0[0], x0[1], excess0, TABLES)
             sums1 = group_sums(v0, v1, v2, v3, x1[0], x1[1], excess1, TABLES)
         parts = sums0.to(tl.float32) * scales0 + sums1.to(tl.float32) * scales1
-        results = results + (parts,)
+        results = results + (sum_threads(parts, EXCHANGED),)
     result = sum_tiles(results, TILES)
     store_rows(out_ptr, result, first_row, out_features, ROWS * TILES, SWIGLU)
 
@@ -218,6 +218,7 @@ def launch_nf4_gemv(
         WHOLE=whole,
         SCALE_ROWS=rows_of_a_scale(packed, plan, whole, swiglu),
         SWIGLU=swiglu,
+        EXCHANGED=plan.fills_warps(packed.padded_row_blocks),
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,

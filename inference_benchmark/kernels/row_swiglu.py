@@ -39,30 +39,6 @@ def matrix_rows(rows, out_features, SWIGLU: tl.constexpr):
 
 
 @jit
-def sum_tiles(tiles, TILES: tl.constexpr):
-    """Parts [blocks, rows, threads of a block] of 1, 2, 4 or 8 tiles -> sums [TILES * rows], tile after
-    tile.
-
-    All at once: if each tile were summed in its turn, the warps would wait for each other every time.
-    """
-    if TILES == 1:
-        sums = tl.sum(tl.sum(tiles[0], axis=2), axis=0)
-    elif TILES == 2:
-        parts = tl.join(tiles[0], tiles[1])
-        sums = tl.permute(tl.sum(tl.sum(parts, axis=2), axis=0), (1, 0))
-    elif TILES == 4:
-        parts = tl.join(tl.join(tiles[0], tiles[2]), tl.join(tiles[1], tiles[3]))
-        sums = tl.permute(tl.sum(tl.sum(parts, axis=2), axis=0), (1, 2, 0))
-    else:
-        tl.static_assert(TILES == 8)
-        even = tl.join(tl.join(tiles[0], tiles[4]), tl.join(tiles[2], tiles[6]))
-        odd = tl.join(tl.join(tiles[1], tiles[5]), tl.join(tiles[3], tiles[7]))
-        sums = tl.sum(tl.sum(tl.join(even, odd), axis=2), axis=0)
-        sums = tl.permute(sums, (1, 2, 3, 0))
-    return tl.reshape(sums, (sums.numel,))
-
-
-@jit
 def store_rows(out_ptr, result, first_row, out_features, ROWS: tl.constexpr, SWIGLU: tl.constexpr):
     """result [ROWS] in fp32, of the rows from first_row on, or of their pairs."""
     if SWIGLU:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_benchmark.kernels import fixed_point, integer_gemv, nf4_sums, packed_words
+from inference_benchmark.kernels import fixed_point, integer_dots, nf4_sums, packed_words, row_sums
 from inference_benchmark.kernels.nf4_levels import LEVELS, UNIT, ZERO, byte_tables
 
 MASK = 0xFFFFFFFF
@@ -59,13 +59,15 @@ OPERATIONS = {
     "shr": lambda a, b: a >> b,
     "shl": lambda a, b: a << b,
     "prmt": prmt,
+    "setp": lambda a, b: a != b,
+    "selp": lambda a, b, predicate: a if predicate else b,
 }
 
 
-def carry_out(text: str, operands: list[int]) -> int:
+def carry_out(text: str, operands: list[int], lane: int = 31) -> int:
     """$0, where $1 and on are operands."""
     values = {f"${index + 1}": value for index, value in enumerate(operands)}
-    values["%laneid"] = 31
+    values["%laneid"] = lane
 
     def read(name: str) -> int:
         return values[name] if name in values else int(name, 0)
@@ -84,7 +86,7 @@ def carry_out(text: str, operands: list[int]) -> int:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_sums_of_bytes(bits: int) -> None:
-    text = asm_texts(integer_gemv)[0 if bits == 8 else 1]
+    text = asm_texts(integer_dots)[0 if bits == 8 else 1]
     generator = random.Random(bits)
     for _ in range(200):
         words = [generator.getrandbits(32) for _ in range(4)]
@@ -153,3 +155,20 @@ def test_bytes_of_x() -> None:
             total = generator.randint(-1000, 1000)
             expected = total + sum(signed(value >> shift & 255, 8) for value in (a, b, c, d))
             assert signed(carry_out(add_up, [packed, total]), 32) == expected
+
+
+def test_four_lanes_have_a_row_each() -> None:
+    """After two exchanges, of the four parts of four rows that each had; numbers stand for parts."""
+    text = asm_texts(row_sums)[0]
+    before, after = text.split("shfl")
+    assert after == ".sync.bfly.b32 s, s, $3, 0x1f, 0xffffffff; add.f32 $0, k, s; }"
+
+    def exchange(even: list[int], odd: list[int], bit: int) -> list[int]:
+        def register(name: str, lane: int) -> int:
+            return carry_out(f"{before} mov.b32 $0, {name}; }}", [even[lane], odd[lane], bit], lane)
+
+        return [register("k", lane) + register("s", lane ^ bit) for lane in range(4)]
+
+    parts = [[10**row * (lane + 1) for lane in range(4)] for row in range(4)]
+    pairs = exchange(parts[0], parts[1], 1), exchange(parts[2], parts[3], 1)
+    assert exchange(*pairs, 2) == [10 * 10**row for row in range(4)]

@@ -83,6 +83,7 @@ PACKED = {
     "ROWS": 4,
     "TILES": 2,
     "WHOLE": False,
+    "EXCHANGED": True,
     "SWIGLU": True,
     "BY_HAND": False,
 }

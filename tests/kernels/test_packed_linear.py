@@ -215,6 +215,7 @@ class TestTranslation:
             "BLOCKS": blocks,
             "TILES": 2,
             "WHOLE": False,
+            "EXCHANGED": False,
             "SCALE_ROWS": 0,
             "SWIGLU": swiglu,
             "PROGRAMMATIC": True,
@@ -228,7 +229,7 @@ class TestTranslation:
         if name != "nf4":
             kernel = integer_gemv._integer_gemv_kernel
         translate(kernel, pointers, **common | further)
-        whole = {"WHOLE": True, "SCALE_ROWS": 2}
+        whole = {"WHOLE": True, "EXCHANGED": True, "SCALE_ROWS": 2}
         translate(kernel, pointers, **common | further | whole)
         common |= {"PLACES": places, "BLOCKS": 2}
         further = {"ROWS": 16, "X_ROWS": 8, "LOOKUP": "table", "PROGRAMMATIC": True}
