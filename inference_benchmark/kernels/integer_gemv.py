@@ -53,14 +53,15 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
         down      4096, 14336   11.3   11.5    6.9  4, 4, 8    17.2   13.5  2, 8, 16
     """
     warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, WORDS_PER_WARP))
+    is_tall = packed.out_features > 8192
     if packed.weight_format == "int8":
-        if warps > 8:
-            return RowPlan(rows=2, tiles=8, num_warps=MOST_WARPS)
-        return RowPlan(rows=4, tiles=2, num_warps=warps)
+        if warps > 8:  # of 16 words for each thread
+            return RowPlan(rows=2, tiles=8, num_warps=min(warps // 4, MOST_WARPS))
+        return RowPlan(rows=4, tiles=4 if is_tall else 2, num_warps=warps)
     if warps > 8:  # of 8 words or more for each thread
-        return RowPlan(rows=4, tiles=4, num_warps=min(warps // 2, MOST_WARPS))
-    if packed.out_features > 8192:
-        return RowPlan(rows=4, tiles=4, num_warps=warps)
+        return RowPlan(rows=2, tiles=8, num_warps=min(warps // 2, MOST_WARPS))
+    if is_tall:
+        return RowPlan(rows=4, tiles=8, num_warps=warps)
     return RowPlan(rows=16, tiles=1, num_warps=warps)
 
 

@@ -28,9 +28,9 @@ PLANS = [
     ("nf4", 32, RowPlan(8, 1, 4)),
     ("nf4", 112, RowPlan(2, 8, 8)),
     ("int4", 32, RowPlan(16, 1, 4)),
-    ("int4", 112, RowPlan(4, 4, 8)),
+    ("int4", 112, RowPlan(2, 8, 8)),
     ("int8", 64, RowPlan(4, 2, 8)),
-    ("int8", 224, RowPlan(2, 8, 16)),
+    ("int8", 224, RowPlan(2, 8, 8)),
 ]
 
 
