@@ -83,6 +83,8 @@ PACKED = {
     "BLOCKS": 32,
     "ROWS": 4,
     "TILES": 2,
+    "WHOLE": False,
+    "EXCHANGED": True,
     "SWIGLU": True,
     "BY_HAND": False,
 }
@@ -93,6 +95,7 @@ NF4 = PACKED | {
     "ZERO": ZERO,
     "MEAN_LOWER": MEAN_LOWER,
     "TABLES": _TABLES,
+    "SCALE_ROWS": 0,
 }
 FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
@@ -114,7 +117,7 @@ EARLY = {
     "fp8_swiglu": (_fp8_gemv_kernel, FP8, {"ld.evict_first", "ld"}),
 }
 # How often plain loads stand before the wait: of scales, and of nf4 their mean. One more would be of x.
-SCALES = {"int4_swiglu": 1, "nf4_swiglu": 4, "fp8_swiglu": 4}
+SCALES = {"int4_swiglu": 4, "nf4_swiglu": 6, "fp8_swiglu": 4}
 SCALE_TYPES = {"int8_swiglu": "*fp32", "fp8_swiglu": "*fp32", "nf4_swiglu": "*fp8e4nv"}
 COUNTS_ARRIVALS = (
     "few_rows_linear",
