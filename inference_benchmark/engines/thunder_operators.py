@@ -8,7 +8,7 @@ import warnings
 from importlib.util import find_spec
 
 from inference_benchmark.kernels.add_norm import add_norm
-from inference_benchmark.kernels.few_rows_linear import few_rows_linear
+from inference_benchmark.kernels.few_rows_linear import few_rows_linear, few_rows_swiglu
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.greedy_token import greedy_token
@@ -96,6 +96,7 @@ def _register_operators():
         (gemv, like_linear, None),
         (gemv_swiglu, like_swiglu, None),
         (few_rows_linear, like_linear, None),
+        (few_rows_swiglu, like_swiglu, None),
         (greedy_token, like_token, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),

@@ -1,8 +1,8 @@
-"""The update of a residual stream and the RMS norm behind it, of one row.
+"""The update of a residual stream and the RMS norm behind it, of one row or a few.
 
-Kilobytes, which one program adds, squares and scales: what takes time is to wait for the kernel
-before and to be waited for. So this one is launched while its predecessor still runs, and lets the
-next one start at once, which requests its weights meanwhile.
+Kilobytes, of which a program adds, squares and scales a row: what takes time is to wait for the
+kernel before and to be waited for. So this one is launched while its predecessor still runs, and
+lets the next one start at once, which requests its weights meanwhile.
 
 Inside the kernel of the next product it would save a launch, but all of that kernel's programs would
 add and normalise. At batch 1 a large model runs near a GPU's power limit, where instructions cost
@@ -25,6 +25,7 @@ from inference_benchmark.kernels.integers import next_power_of_2
 
 NUM_WARPS = 16
 MAX_FEATURES = 8192  # of which a thread has 16
+MAX_ROWS = 32
 
 
 def add_norm(
@@ -33,7 +34,7 @@ def add_norm(
     """rms_norm(residual + update) and the sum residual + update.
 
     Args:
-        update, residual: [..., features] with one row in all, contiguous.
+        update, residual: [..., features] with 1 to MAX_ROWS rows in all.
         norm_weight: [features]; all of one dtype.
         eps: is added to the mean of squares.
 
@@ -53,11 +54,11 @@ def add_norm_reference(
 
 @jit
 def _add_norm_kernel(
-    update_ptr,
-    residual_ptr,
-    norm_weight_ptr,
-    out_ptr,
-    sum_ptr,
+    update_ptr,  # [rows, FEATURES]
+    residual_ptr,  # [rows, FEATURES]
+    norm_weight_ptr,  # [FEATURES]
+    out_ptr,  # [rows, FEATURES]
+    sum_ptr,  # [rows, FEATURES]
     eps,
     FEATURES: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -70,14 +71,15 @@ def _add_norm_kernel(
     scale = tl.load(norm_weight_ptr + columns, mask=inside, other=0.0)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
-    residual = tl.load(residual_ptr + columns, mask=inside, other=0.0).to(tl.float32)
-    update = tl.load(update_ptr + columns, mask=inside, other=0.0).to(tl.float32)
+    places = tl.program_id(0) * FEATURES + columns
+    residual = tl.load(residual_ptr + places, mask=inside, other=0.0).to(tl.float32)
+    update = tl.load(update_ptr + places, mask=inside, other=0.0).to(tl.float32)
     total = (residual + update).to(sum_ptr.dtype.element_ty)
-    tl.store(sum_ptr + columns, total, mask=inside)
+    tl.store(sum_ptr + places, total, mask=inside)
     wide = total.to(tl.float32)
     factor = tl.rsqrt(tl.sum(wide * wide, axis=0) / FEATURES + eps)
     out = wide * factor * scale.to(tl.float32)
-    tl.store(out_ptr + columns, out.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + places, out.to(out_ptr.dtype.element_ty), mask=inside)
 
 
 def launch_add_norm(
@@ -85,16 +87,17 @@ def launch_add_norm(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The Triton kernel, on the current device and stream."""
     features = norm_weight.numel()
-    vectors = update, residual, norm_weight
-    if any(vector.numel() != features for vector in vectors):
-        shapes = [tuple(vector.shape) for vector in vectors]
-        raise ValueError(f"add_norm: {shapes} are not single rows of {features} values")
-    if any(v.dtype != update.dtype or not v.is_contiguous() for v in vectors):
-        raise ValueError("add_norm: all tensors must be contiguous and of one dtype")
-    out, total = _fake(*vectors, eps)
+    rows = residual.numel() // features
+    tensors = update.contiguous(), residual.contiguous(), norm_weight
+    if update.shape != residual.shape or residual.shape[-1] != features or rows > MAX_ROWS:
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        raise ValueError(f"add_norm: {shapes} are not up to {MAX_ROWS} rows of {features} values")
+    if any(tensor.dtype != update.dtype for tensor in tensors):
+        raise ValueError("add_norm: all tensors must be of one dtype")
+    out, total = _fake(*tensors, eps)
     programmatic = programmatic_launch(update.device)
-    _add_norm_kernel[(1,)](
-        *vectors,
+    _add_norm_kernel[(rows,)](
+        *tensors,
         out,
         total,
         eps,

@@ -6,6 +6,9 @@ pipelines are full, and what they cut along the inputs a second kernel adds up. 
 one block of outputs, each with a part of the inputs, leave their sums in L2, where the last of them
 adds them up; the first weights are requested while the kernel before this one still runs, since they
 depend on nothing.
+
+With SwiGLU behind it a block has half its rows of the gate, half of up, eight by eight: the rows of
+the matrix units' results that one thread holds in pairs.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from inference_benchmark.kernels._registration import (
 )
 from inference_benchmark.kernels.arrivals import arrival_counters, is_last
 from inference_benchmark.kernels.fp8_few_rows import x_tile
-from inference_benchmark.kernels.result_shapes import fake_linear
+from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
+from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 
 # Up to which it was measured: at 32 rows an H200 reads the matrices of Llama 3.1 8B 5 to 14 % faster
 # than the library does, but for the one of queries, keys and values, where both are equal.
@@ -38,7 +42,7 @@ _LEAST_SPLITS = 4
 class Plan:
     """How one matrix [out_features, in_features] is cut."""
 
-    outputs: int  # rows of the matrix per program
+    outputs: int  # rows of the matrix per program; a power of two, 16 or more
     columns: int  # of the matrix per step
     splits: int  # programs that share a block of outputs, each with a part of the columns
     num_warps: int = 4
@@ -69,15 +73,59 @@ def few_rows_linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return _operator(x, weight)
 
 
+def few_rows_swiglu(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """silu(gate) * up, where gate and up are the halves of x @ weight.T: [..., width].
+
+    weight: [2 * width, in_features]; the rest as for few_rows_linear, rounded once at the end.
+    """
+    return _swiglu_operator(x, weight)
+
+
 def few_rows_linear_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """The same in plain PyTorch."""
     return F.linear(x, weight)
 
 
+def few_rows_swiglu_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The same in plain PyTorch."""
+    return swiglu_of_halves(F.linear(x, weight))
+
+
+@jit
+def _matrix_rows(block, out_features, OUTPUTS: tl.constexpr, SWIGLU: tl.constexpr):
+    """Rows of the matrix that a block multiplies: [OUTPUTS], of out_features results. Beyond the last
+    one it is read again, which costs nothing and needs no mask."""
+    numbers = tl.arange(0, OUTPUTS)
+    if SWIGLU:
+        outputs = block * (OUTPUTS // 2) + numbers // 16 * 8 + numbers % 8
+        return tl.minimum(outputs, out_features - 1) + numbers // 8 % 2 * out_features
+    return tl.minimum(block * OUTPUTS + numbers, out_features - 1)
+
+
+@jit
+def _store_results(
+    out_ptr, total, block, out_features, x_rows, x_inside,
+    OUTPUTS: tl.constexpr, X_ROWS: tl.constexpr, SWIGLU: tl.constexpr,
+):  # fmt: skip
+    """total: sums [OUTPUTS, X_ROWS] of the rows of _matrix_rows."""
+    if SWIGLU:
+        RESULTS: tl.constexpr = OUTPUTS // 2
+        halves = tl.reshape(total, (OUTPUTS // 16, 2, 8, X_ROWS))
+        gate, up = tl.split(tl.permute(halves, (0, 2, 3, 1)))
+        values = tl.reshape(gate * tl.sigmoid(gate) * up, (RESULTS, X_ROWS))
+    else:
+        RESULTS: tl.constexpr = OUTPUTS
+        values = total
+    outputs = block * RESULTS + tl.arange(0, RESULTS)[:, None]
+    out = out_ptr + x_rows.to(tl.int64)[None, :] * out_features + outputs
+    inside = (outputs < out_features) & x_inside
+    tl.store(out, values.to(out_ptr.dtype.element_ty), mask=inside)
+
+
 @jit
 def _few_rows_linear_kernel(
     x_ptr,  # [num_rows, IN_FEATURES]
-    weight_ptr,  # [out_features, IN_FEATURES]
+    weight_ptr,  # [out_features, IN_FEATURES], with SWIGLU twice as many rows
     out_ptr,  # [num_rows, out_features]
     partial_ptr,  # [blocks, SPLITS, OUTPUTS, X_ROWS]
     arrivals_ptr,  # [blocks]
@@ -91,14 +139,12 @@ def _few_rows_linear_kernel(
     PART: tl.constexpr,  # columns per split
     AHEAD: tl.constexpr,
     STAGES: tl.constexpr,
+    SWIGLU: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
     block = tl.program_id(0)
     split = tl.program_id(1)
-    outputs = block * OUTPUTS + tl.arange(0, OUTPUTS)
-    inside_outputs = (outputs < out_features)[:, None]
-    # Beyond the last output the last one is read again, which costs nothing and needs no mask.
-    rows = tl.minimum(outputs, out_features - 1).to(tl.int64)[:, None]
+    rows = _matrix_rows(block, out_features, OUTPUTS, SWIGLU).to(tl.int64)[:, None]
     x_rows = tl.arange(0, X_ROWS)
     columns = tl.arange(0, COLUMNS)
     begin = split * PART
@@ -119,9 +165,10 @@ def _few_rows_linear_kernel(
         w = tl.load(weights + (start + columns)[None, :], mask=inside[None, :], other=0.0)
         x = tl.load(x_at + (start + columns)[:, None], mask=inside[:, None] & x_inside, other=0.0)
         total = tl.dot(w, x, total, input_precision="ieee")
-    out = out_ptr + x_rows.to(tl.int64)[None, :] * out_features + outputs[:, None]
     if SPLITS == 1:
-        tl.store(out, total.to(out_ptr.dtype.element_ty), mask=inside_outputs & x_inside)
+        _store_results(
+            out_ptr, total, block, out_features, x_rows, x_inside, OUTPUTS, X_ROWS, SWIGLU
+        )
     else:
         tile = tl.arange(0, OUTPUTS)[:, None] * X_ROWS + x_rows[None, :]
         first = partial_ptr + block.to(tl.int64) * (SPLITS * OUTPUTS * X_ROWS) + tile
@@ -131,14 +178,27 @@ def _few_rows_linear_kernel(
             for other in tl.static_range(SPLITS):
                 # .cg: other multiprocessors wrote these; read them where they meet, in L2.
                 total += tl.load(first + other * (OUTPUTS * X_ROWS), cache_modifier=".cg")
-            tl.store(out, total.to(out_ptr.dtype.element_ty), mask=inside_outputs & x_inside)
+            _store_results(
+                out_ptr, total, block, out_features, x_rows, x_inside, OUTPUTS, X_ROWS, SWIGLU
+            )
 
 
 def launch_few_rows_linear(
     x: torch.Tensor, weight: torch.Tensor, plan: Plan | None = None
 ) -> torch.Tensor:
     """The Triton kernel, on the current device and stream. plan None: the one of choose_plan."""
-    out_features, in_features = weight.shape
+    return _launch(x, weight, plan, False)
+
+
+def launch_few_rows_swiglu(
+    x: torch.Tensor, weight: torch.Tensor, plan: Plan | None = None
+) -> torch.Tensor:
+    """The same, with SwiGLU behind the product."""
+    return _launch(x, weight, plan, True)
+
+
+def _launch(x: torch.Tensor, weight: torch.Tensor, plan: Plan | None, swiglu: bool) -> torch.Tensor:
+    matrix_rows, in_features = weight.shape
     num_rows = x.numel() // in_features
     if x.shape[-1] != in_features or num_rows > MAX_ROWS:
         raise ValueError(
@@ -147,13 +207,13 @@ def launch_few_rows_linear(
     if x.dtype != weight.dtype or not weight.is_contiguous():
         raise ValueError("few_rows_linear: x and weight must be of one dtype, weight contiguous")
     x = x.contiguous()
-    plan = plan or choose_plan(out_features, in_features, multiprocessor_count(x.device))
-    blocks = -(-out_features // plan.outputs)
+    plan = plan or choose_plan(matrix_rows, in_features, multiprocessor_count(x.device))
+    blocks = -(-matrix_rows // plan.outputs)
     steps = -(-in_features // plan.columns)
     part = -(-steps // plan.splits) * plan.columns
     splits = -(-in_features // part)
     rows = x_tile(num_rows)
-    out = fake_linear(x, weight)
+    out = (fake_swiglu if swiglu else fake_linear)(x, weight)
     partial = None
     if splits > 1:
         shape = (blocks, splits, plan.outputs, rows)
@@ -166,7 +226,7 @@ def launch_few_rows_linear(
         partial,
         None if splits == 1 else arrival_counters("few_rows_linear", x.device, blocks),
         num_rows,
-        out_features,
+        out.shape[-1],
         IN_FEATURES=in_features,
         X_ROWS=rows,
         OUTPUTS=plan.outputs,
@@ -175,6 +235,7 @@ def launch_few_rows_linear(
         PART=part,
         AHEAD=plan.ahead,
         STAGES=plan.num_stages,
+        SWIGLU=swiglu,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         num_stages=plan.num_stages,
@@ -185,4 +246,7 @@ def launch_few_rows_linear(
 
 _operator = register_operator(
     "few_rows_linear", few_rows_linear_reference, launch_few_rows_linear, fake_linear
+)
+_swiglu_operator = register_operator(
+    "few_rows_swiglu", few_rows_swiglu_reference, launch_few_rows_swiglu, fake_swiglu
 )

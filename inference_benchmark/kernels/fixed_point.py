@@ -49,22 +49,58 @@ def pack_bytes(a, b, c, d, SHIFT: tl.constexpr):
 
 
 @jit
-def halves(a, b, c, d, factors, ZERO: tl.constexpr, MEAN_LOWER: tl.constexpr):
-    """Of four values their upper halves, -128 to 127, and their lower ones, about -64 to 64, each
-    four bytes of a word; and by how much a sum is too large of x times levels that are stored
-    ZERO larger, and without the products of lower halves."""
-    a, b, c, d = _whole(a, factors), _whole(b, factors), _whole(c, factors), _whole(d, factors)
-    upper_a, upper_b = tl.minimum((a + 64) >> 7, 127), tl.minimum((b + 64) >> 7, 127)
-    upper_c, upper_d = tl.minimum((c + 64) >> 7, 127), tl.minimum((d + 64) >> 7, 127)
-    upper = pack_bytes(upper_a, upper_b, upper_c, upper_d, 0)
-    a, b, c, d = a - 128 * upper_a, b - 128 * upper_b, c - 128 * upper_c, d - 128 * upper_d
-    lower = pack_bytes(a, b, c, d, 0)
-    lowers = a + b + c + d
-    wholes = 128 * (upper_a + upper_b + upper_c + upper_d) + lowers
-    excess = wholes * (ZERO // 128) - (lowers * MEAN_LOWER * (1 / 128)).to(tl.int32)
-    return upper.to(tl.uint32, bitcast=True), lower.to(tl.uint32, bitcast=True), excess
+def signed_bytes(a, b, c, d, factors, BY_HAND: tl.constexpr):
+    """Four values times factors, rounded, as 256 times one byte plus another, -128 to 127 both: the
+    words of the upper bytes and of the lower ones. Of 16 bits: the largest is to stay below 32639.5."""
+    a, b = (
+        a * factors + 12583040.0,
+        b * factors + 12583040.0,
+    )  # 1.5 * 2^23, and the lower bytes' 128
+    c, d = c * factors + 12583040.0, d * factors + 12583040.0
+    a, b = a.to(tl.uint32, bitcast=True), b.to(tl.uint32, bitcast=True)
+    c, d = c.to(tl.uint32, bitcast=True), d.to(tl.uint32, bitcast=True)
+    upper, lower = pack_both_bytes(a, b, c, d, BY_HAND)
+    return upper, lower ^ 0x80808080
 
 
 @jit
-def _whole(x, factors):
-    return as_integers(x, factors).to(tl.int32, bitcast=True) - 0x4B400000  # of 1.5 * 2^23
+def pack_both_bytes(a, b, c, d, BY_HAND: tl.constexpr):
+    """Of the last two bytes of each of four the upper ones in one word, and the lower ones."""
+    if BY_HAND:
+        upper, lower = pack_bytes(a, b, c, d, 8), pack_bytes(a, b, c, d, 0)
+    else:
+        ab, cd = _permute_bytes(a, b, 0x5410), _permute_bytes(c, d, 0x5410)
+        upper, lower = _permute_bytes(ab, cd, 0x7531), _permute_bytes(ab, cd, 0x6420)
+    return upper, lower
+
+
+@jit
+def _permute_bytes(a, b, SELECTOR: tl.constexpr):
+    """Of eight bytes those that the digits of SELECTOR name, in one instruction: of masks and shifts
+    seven are made."""
+    return tl.inline_asm_elementwise(
+        "prmt.b32 $0, $1, $2, $3;",
+        "=r,r,r,r",
+        [a, b, tl.full((1, 1), SELECTOR, dtype=tl.uint32)],
+        dtype=tl.uint32,
+        is_pure=True,
+        pack=1,
+    )
+
+
+@jit
+def sum_bytes(word, total, BY_HAND: tl.constexpr):
+    """total plus the four signed bytes of word: int32."""
+    if BY_HAND:
+        for place in tl.static_range(4):
+            total += (word << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
+    else:
+        total = tl.inline_asm_elementwise(
+            "dp4a.s32.s32 $0, $1, 0x01010101, $2;",
+            "=r,r,r",
+            [word, total],
+            dtype=tl.int32,
+            is_pure=True,
+            pack=1,
+        )
+    return total

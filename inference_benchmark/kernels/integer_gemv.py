@@ -18,8 +18,9 @@ from inference_benchmark.kernels.fixed_point import (
     as_integers,
     block_powers,
     largest_of_four,
-    pack_bytes,
+    pack_both_bytes,
 )
+from inference_benchmark.kernels.integer_dots import integer_dots
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
@@ -31,12 +32,19 @@ from inference_benchmark.kernels.packed_matrix import (
 )
 from inference_benchmark.kernels.packed_words import load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
+from inference_benchmark.kernels.row_sums import sum_threads, sum_tiles
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
+from inference_benchmark.kernels.row_words import (
+    fourths,
+    inside_matrix,
+    load_where_used,
+    load_words,
+)
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
     """Nearly the best of up to 14 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
-    time of their bytes at 4.36 TB/s:
+    time of their bytes at 4.36 TB/s, of a kernel with a third more instructions than this one:
 
         matrix    [out, in]     int4  zeros  bytes  plan       int8  bytes  plan
         qkv       6144, 4096     5.3    5.6    3.0  16, 1, 4    8.5    5.8  4, 2, 8
@@ -45,22 +53,26 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
         down      4096, 14336   11.3   11.5    6.9  4, 4, 8    17.2   13.5  2, 8, 16
     """
     warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, WORDS_PER_WARP))
+    is_tall = packed.out_features > 8192
     if packed.weight_format == "int8":
-        if warps > 8:
-            return RowPlan(rows=2, tiles=8, num_warps=MOST_WARPS)
-        return RowPlan(rows=4, tiles=2, num_warps=warps)
+        if warps > 8:  # of 16 words for each thread
+            return RowPlan(rows=2, tiles=8, num_warps=min(warps // 4, MOST_WARPS))
+        return RowPlan(rows=4, tiles=4 if is_tall else 2, num_warps=warps)
     if warps > 8:  # of 8 words or more for each thread
-        return RowPlan(rows=4, tiles=4, num_warps=min(warps // 2, MOST_WARPS))
-    if packed.out_features > 8192:
-        return RowPlan(rows=4, tiles=4, num_warps=warps)
+        return RowPlan(rows=2, tiles=8, num_warps=min(warps // 2, MOST_WARPS))
+    if is_tall:
+        return RowPlan(rows=4, tiles=8, num_warps=warps)
     return RowPlan(rows=16, tiles=1, num_warps=warps)
 
 
 @jit
-def _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr):
-    """x of a word's columns, [blocks, 16]: two words of high bytes (signed) and two of low ones, of
-    int8 each twice, in the order in which a word of the format has its columns; and what an integer
-    stands for, [blocks]."""
+def _load_fixed_point(
+    x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: tl.constexpr, BY_HAND: tl.constexpr
+):  # fmt: skip
+    """x of a word's columns, in the order in which a word of the format has them: of each of the four
+    words that a thread loads at a time, [blocks, 1, 4], a word of high bytes (signed) and one of low
+    ones, of 4 bits another two; and what an integer stands for, [blocks]."""
+    BLOCKS: tl.constexpr = blocks.numel
     PAIRS: tl.constexpr = 32 if FORMAT == "int8" else 64  # of a block
     pairs = blocks[:, None] * PAIRS + lanes[None, :]
     a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
@@ -74,79 +86,37 @@ def _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, FORMAT: t
     a0, b0 = as_integers(a0, factors), as_integers(b0, factors)
     a1, b1 = as_integers(a1, factors), as_integers(b1, factors)
     if FORMAT == "int8":
-        high0, low0 = pack_bytes(a0, a1, b0, b1, 8), pack_bytes(a0, a1, b0, b1, 0)
-        high1, low1 = high0, low0
+        high, low = pack_both_bytes(a0, a1, b0, b1, BY_HAND)
+        x = (fourths(high[:, None, :], BLOCKS, 1), fourths(low[:, None, :], BLOCKS, 1))
     else:
         a2, b2 = as_integers(a2, factors), as_integers(b2, factors)
         a3, b3 = as_integers(a3, factors), as_integers(b3, factors)
-        high0, low0 = pack_bytes(a0, a2, b0, b2, 8), pack_bytes(a0, a2, b0, b2, 0)
-        high1, low1 = pack_bytes(a1, a3, b1, b3, 8), pack_bytes(a1, a3, b1, b3, 0)
-    return high0, low0, high1, low1, inverses
+        high, low = pack_both_bytes(a0, a2, b0, b2, BY_HAND)
+        x = (fourths(high[:, None, :], BLOCKS, 1), fourths(low[:, None, :], BLOCKS, 1))
+        high, low = pack_both_bytes(a1, a3, b1, b3, BY_HAND)
+        x = x + (fourths(high[:, None, :], BLOCKS, 1), fourths(low[:, None, :], BLOCKS, 1))
+    return x, inverses
 
 
 @jit
-def _dot_by_hand(bytes_of_words, high, low):
-    total = tl.zeros(bytes_of_words.shape, dtype=tl.int32)
-    for place in tl.static_range(4):
-        weights = ((bytes_of_words >> (8 * place)) & 255).to(tl.int32)
-        x_high = (high << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
-        x_low = ((low >> (8 * place)) & 255).to(tl.int32)
-        total += weights * (x_high * 256 + x_low)
-    return total
-
-
-@jit
-def _dots(words, high0, low0, high1, low1, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
-    """For each word the sum of what is stored in it, times x: int32."""
-    if BY_HAND:
-        if FORMAT == "int8":
-            dots = _dot_by_hand(words, high0, low0)
-        else:
-            dots = _dot_by_hand(words & 0x0F0F0F0F, high0, low0)
-            dots += _dot_by_hand((words >> 4) & 0x0F0F0F0F, high1, low1)
-    elif FORMAT == "int8":
-        dots = tl.inline_asm_elementwise(
-            "{ .reg .b32 h; dp4a.u32.s32 h, $1, $2, 0; shl.b32 h, h, 8; "
-            "dp4a.u32.u32 $0, $1, $3, h; }",
-            "=r,r,r,r",
-            [words, high0, low0],
-            dtype=tl.int32,
-            is_pure=True,
-            pack=1,
-        )
-    else:
-        dots = tl.inline_asm_elementwise(
-            "{ .reg .b32 a, b, h; and.b32 a, $1, 0x0f0f0f0f; shr.u32 b, $1, 4; "
-            "and.b32 b, b, 0x0f0f0f0f; dp4a.u32.s32 h, a, $2, 0; dp4a.u32.s32 h, b, $4, h; "
-            "shl.b32 h, h, 8; dp4a.u32.u32 h, a, $3, h; dp4a.u32.u32 $0, b, $5, h; }",
-            "=r,r,r,r,r,r",
-            [words, high0, low0, high1, low1],
-            dtype=tl.int32,
-            is_pure=True,
-            pack=1,
-        )
-    return dots
-
-
-@jit
-def _load_tile(
-    words_ptr, scales_ptr, zeros_ptr, rows, blocks, lanes, out_features,
-    ROW_BLOCKS: tl.constexpr, FORMAT: tl.constexpr, SWIGLU: tl.constexpr,
+def _load_beside(
+    scales_ptr, zeros_ptr, numbers, inside,
+    FORMAT: tl.constexpr, WHOLE: tl.constexpr, BY_HAND: tl.constexpr,
 ):  # fmt: skip
-    """Words [blocks, rows, 16], and what their blocks have beside them [blocks, rows]."""
-    inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
-    rows = matrix_rows(rows, out_features, SWIGLU)
-    numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
-    # In this order Triton gives neighbouring threads neighbouring words of a row.
-    words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
-    words = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
-    scales = 0.0
-    zeros = 0
+    """What blocks of 4 bits have beside their words: the scales' bits, and zeros or what is always one."""
+    scales = tl.zeros((1, 1, 1), dtype=tl.int16)
+    zeros = tl.full((1, 1, 1), 8, dtype=tl.int16)
     if FORMAT != "int8":
-        scales = tl.load(scales_ptr + numbers, mask=inside, other=0.0)
+        scales_at = scales_ptr.to(tl.pointer_type(tl.int16)) + numbers
+        scales = load_where_used(scales_at, inside, "b16", "h", not WHOLE, BY_HAND)
     if FORMAT == "int4_zeros":
-        zeros = tl.load(zeros_ptr + numbers, mask=inside, other=0)
-    return words, scales, zeros
+        zeros_at = zeros_ptr + numbers
+        if BY_HAND:
+            zeros = tl.load(zeros_at, mask=inside, other=0).to(tl.int16)
+        else:  # in a register of 16 bits
+            zeros_at = zeros_at.to(tl.pointer_type(tl.int16))
+            zeros = load_where_used(zeros_at, inside, "u8", "h", not WHOLE, BY_HAND)
+    return scales, zeros
 
 
 @jit
@@ -163,57 +133,67 @@ def _integer_gemv_kernel(
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    WHOLE: tl.constexpr,  # whether the last program has all its rows, too
     SWIGLU: tl.constexpr,
+    EXCHANGED: tl.constexpr,  # as sum_threads has it
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
     blocks = tl.arange(0, BLOCKS)
     lanes = tl.arange(0, 16)
     first_row = tl.program_id(0) * (ROWS * TILES)
-    row_numbers = tl.arange(0, ROWS)
+    rows = tl.arange(0, ROWS)
+    # Blocks of the matrix from one tile to the next.
+    STEP: tl.constexpr = (ROWS // 2 if SWIGLU else ROWS) * ROW_BLOCKS
+    start = first_row // 2 if SWIGLU else first_row
+    first_blocks = (start + matrix_rows(rows, out_features, SWIGLU)) * ROW_BLOCKS
+    # In this order Triton gives neighbouring threads neighbouring words of a row.
+    word_numbers = (first_blocks[None, :] + blocks[:, None])[:, :, None] * 16 + lanes[None, None, :]
+    words_at = words_ptr + word_numbers
+    # For scales blocks beyond the row's end stand for its last one, times what is zero of x.
+    numbers = first_blocks[None, :] + tl.minimum(blocks, ROW_BLOCKS - 1)[:, None]
+    numbers = tl.broadcast_to(numbers[:, :, None], (BLOCKS, ROWS, 4))
+    MASKED: tl.constexpr = (not WHOLE) or BLOCKS != ROW_BLOCKS
+    rows += first_row
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, scales, zeros = _load_tile(
-        words_ptr, scales_ptr, zeros_ptr, first_row + row_numbers, blocks, lanes, out_features,
-        ROW_BLOCKS, FORMAT, SWIGLU,
-    )  # fmt: skip
+    inside = inside_matrix(blocks, rows, out_features, ROW_BLOCKS, WHOLE)
+    tile = load_words(words_at, inside, MASKED)
+    scales, zeros = _load_beside(scales_ptr, zeros_ptr, numbers, inside, FORMAT, WHOLE, BY_HAND)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
 
-    high0, low0, high1, low1, inverses = _load_fixed_point(
-        x_ptr, blocks, lanes, IN_FEATURES, FORMAT
-    )
-    if FORMAT == "int8":
-        ones = tl.full((BLOCKS, 16), 0x01010101, dtype=tl.uint32)
-    else:
-        ones = tl.full((BLOCKS, 16), 0x11111111, dtype=tl.uint32)
-    x_sums = tl.sum(_dots(ones, high0, low0, high1, low1, FORMAT, BY_HAND), axis=1)[:, None]
-    high0, low0 = high0[:, None, :], low0[:, None, :]
-    high1, low1 = high1[:, None, :], low1[:, None, :]
+    x, inverses = _load_fixed_point(x_ptr, blocks, lanes, IN_FEATURES, FORMAT, BY_HAND)
+    inverses = inverses[:, None, None]
+    ones = tl.full((BLOCKS, 1, 4), 0x01010101 if FORMAT == "int8" else 0x11111111, dtype=tl.uint32)
+    nothing = tl.zeros((BLOCKS, 1, 4), dtype=tl.int32)
+    x_sums = integer_dots((ones, ones, ones, ones), x, nothing, FORMAT, BY_HAND)
+    excess = x_sums * (128 if FORMAT == "int8" else 8)
 
-    for number in tl.range(0, TILES):
+    results = ()
+    for number in tl.static_range(TILES):
         words = tile.to(tl.uint32, bitcast=True)
-        now, zero = scales, zeros
-        start = first_row + number * ROWS
-        rows = start + row_numbers
-        following = tl.where(number + 1 < TILES, rows + ROWS, out_features)
-        tile, scales, zeros = _load_tile(
-            words_ptr, scales_ptr, zeros_ptr, following, blocks, lanes, out_features,
-            ROW_BLOCKS, FORMAT, SWIGLU,
-        )  # fmt: skip
-        sums = tl.sum(_dots(words, high0, low0, high1, low1, FORMAT, BY_HAND), axis=2)
-        if FORMAT == "int8":
-            sums = (sums - 128 * x_sums).to(tl.float32) * inverses[:, None]
-            result = tl.sum(sums, axis=0)
-            places = matrix_rows(rows, out_features, SWIGLU)
-            result *= tl.load(scales_ptr + places, mask=rows < out_features, other=0.0)
-        else:
-            if FORMAT == "int4_zeros":
-                sums -= zero.to(tl.int32) * x_sums
-            else:
-                sums -= 8 * x_sums
-            result = tl.sum(sums.to(tl.float32) * (now.to(tl.float32) * inverses[:, None]), axis=0)
-        store_rows(out_ptr, result, start, out_features, ROWS, SWIGLU)
+        factors = inverses
+        if FORMAT != "int8":
+            factors *= scales.to(tl.bfloat16, bitcast=True).to(tl.float32)
+        if FORMAT == "int4_zeros":
+            excess = x_sums * zeros.to(tl.int32)
+        if number + 1 < TILES:
+            further = (number + 1) * STEP
+            next_rows = rows + (number + 1) * ROWS
+            inside = inside_matrix(blocks, next_rows, out_features, ROW_BLOCKS, WHOLE)
+            tile = load_words(words_at + further * 16, inside, MASKED)
+            scales, zeros = _load_beside(
+                scales_ptr, zeros_ptr, numbers + further, inside, FORMAT, WHOLE, BY_HAND
+            )
+        dots = integer_dots(fourths(words, BLOCKS, ROWS), x, excess, FORMAT, BY_HAND)
+        results = results + (sum_threads(dots.to(tl.float32) * factors, EXCHANGED),)
+    result = sum_tiles(results, TILES)
+    if FORMAT == "int8":
+        rows = first_row + tl.arange(0, ROWS * TILES)
+        places = matrix_rows(rows, out_features, SWIGLU)
+        result *= tl.load(scales_ptr + places, mask=rows < out_features, other=0.0)
+    store_rows(out_ptr, result, first_row, out_features, ROWS * TILES, SWIGLU)
 
 
 def launch_integer_gemv(
@@ -241,7 +221,9 @@ def launch_integer_gemv(
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
+        WHOLE=out_features % (plan.rows * plan.tiles) == 0,
         SWIGLU=swiglu,
+        EXCHANGED=plan.fills_warps(packed.padded_row_blocks),
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,

@@ -1,10 +1,8 @@
 """One row times nf4's weights, read once: sums of whole numbers.
 
 As in integer_gemv an instruction multiplies four bytes with four others and adds them up. The levels
-of nf4 are whole numbers too, of 14 bits; four of them are looked up at once, their upper and their
-lower halves, by permuting bytes that registers hold (nf4_levels). Of the products of halves that of
-the lower ones is left out, but for x's lower halves times the mean of the levels': what remains is
-noise of 2^-12 of the result or less.
+of nf4 are whole numbers too, of 15 bits; four of them are looked up at once, their upper and their
+lower bytes, by permuting bytes that registers hold (nf4_levels, nf4_sums).
 
 A program keeps its part of x in registers and goes from rows to rows; the next ones are requested
 before the present ones are multiplied.
@@ -15,9 +13,15 @@ from __future__ import annotations
 import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
-from inference_benchmark.kernels.fixed_point import block_powers, halves, largest_of_four
+from inference_benchmark.kernels.fixed_point import block_powers, largest_of_four, signed_bytes
 from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
+from inference_benchmark.kernels.nf4_scales import (
+    load_scale_scales,
+    rows_of_a_scale,
+    scale_of,
+)
+from inference_benchmark.kernels.nf4_sums import excess_of, group_sums, group_sums_by_hand
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
     ROW_DTYPES,
@@ -28,14 +32,21 @@ from inference_benchmark.kernels.packed_matrix import (
 )
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
+from inference_benchmark.kernels.row_sums import sum_threads, sum_tiles
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
+from inference_benchmark.kernels.row_words import (
+    fourths,
+    inside_matrix,
+    load_where_used,
+    load_words,
+)
 
 _TABLES = byte_tables()
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
     """Nearly the best of 6 to 12 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
-    time of their bytes at 4.36 TB/s, of a kernel with an eighth more instructions than this one:
+    time of their bytes at 4.36 TB/s, of a kernel with a third more instructions than this one:
 
         matrix    [out, in]     nf4  bytes  plan
         qkv       6144, 4096     8.0    3.0  8, 2, 4
@@ -53,109 +64,26 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
 
 
 @jit
-def _in_register(VALUE: tl.constexpr):
-    """VALUE, in a register of each thread. Of two constants an instruction takes one as it is; the
-    other would be brought from a uniform register every time. So this one depends on the thread."""
-    return tl.inline_asm_elementwise(
-        "{ .reg .b32 l; mov.u32 l, %laneid; shr.u32 l, l, 5; add.u32 $0, l, $1; }",
-        "=r,r",
-        [tl.full((1, 1, 1), VALUE, dtype=tl.uint32)],
-        dtype=tl.uint32,
-        is_pure=True,
-        pack=1,
-    )
-
-
-@jit
-def _group_sums(
-    w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3, TABLES: tl.constexpr
-):  # fmt: skip
-    """Of the last 16 bits of four words, the sum of their 16 levels as whole numbers, times x, over 128:
-    int32. u, l: x's upper and lower halves for each of these words."""
-    return tl.inline_asm_elementwise(
-        "{ .reg .b32 a, b0, b1, b2, b3, h0, h1, h2, h3; "
-        "xor.b32 b0, $1, 0x88888888; xor.b32 b1, $2, 0x88888888; "
-        "xor.b32 b2, $3, 0x88888888; xor.b32 b3, $4, 0x88888888; "
-        "prmt.b32 h0, $13, $14, $1; prmt.b32 a, $15, $16, b0; add.u32 h0, h0, a; "
-        "prmt.b32 h1, $13, $14, $2; prmt.b32 a, $15, $16, b1; add.u32 h1, h1, a; "
-        "prmt.b32 h2, $13, $14, $3; prmt.b32 a, $15, $16, b2; add.u32 h2, h2, a; "
-        "prmt.b32 h3, $13, $14, $4; prmt.b32 a, $15, $16, b3; add.u32 h3, h3, a; "
-        "dp4a.u32.s32 $0, h0, $5, 0; dp4a.u32.s32 $0, h1, $6, $0; "
-        "dp4a.u32.s32 $0, h2, $7, $0; dp4a.u32.s32 $0, h3, $8, $0; shl.b32 $0, $0, 7; "
-        "dp4a.u32.s32 $0, h0, $9, $0; dp4a.u32.s32 $0, h1, $10, $0; "
-        "dp4a.u32.s32 $0, h2, $11, $0; dp4a.u32.s32 $0, h3, $12, $0; "
-        "prmt.b32 h0, $17, $18, $1; prmt.b32 a, $19, $20, b0; add.u32 h0, h0, a; "
-        "prmt.b32 h1, $17, $18, $2; prmt.b32 a, $19, $20, b1; add.u32 h1, h1, a; "
-        "prmt.b32 h2, $17, $18, $3; prmt.b32 a, $19, $20, b2; add.u32 h2, h2, a; "
-        "prmt.b32 h3, $17, $18, $4; prmt.b32 a, $19, $20, b3; add.u32 h3, h3, a; "
-        "dp4a.u32.s32 $0, h0, $5, $0; dp4a.u32.s32 $0, h1, $6, $0; "
-        "dp4a.u32.s32 $0, h2, $7, $0; dp4a.u32.s32 $0, h3, $8, $0; }",
-        "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r",
-        [
-            w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3,
-            _in_register(TABLES[0]),
-            tl.full((1, 1, 1), TABLES[1], dtype=tl.uint32),
-            _in_register(TABLES[2]),
-            tl.full((1, 1, 1), TABLES[3], dtype=tl.uint32),
-            _in_register(TABLES[4]),
-            tl.full((1, 1, 1), TABLES[5], dtype=tl.uint32),
-            _in_register(TABLES[6]),
-            tl.full((1, 1, 1), TABLES[7], dtype=tl.uint32),
-        ],
-        dtype=tl.int32,
-        is_pure=True,
-        pack=1,
-    )  # fmt: skip
-
-
-@jit
-def _sum_by_hand(words, upper, lower, levels):
-    """The same of one word; levels: [16], whole numbers."""
-    total = tl.zeros(words.shape, dtype=tl.int32)
-    for place in tl.static_range(4):
-        codes = ((words >> (4 * place)) & 15).to(tl.int32)
-        flat = tl.reshape(codes, (codes.numel,))
-        weights = tl.reshape(tl.gather(levels, flat, 0), codes.shape)
-        x_upper = (upper << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
-        x_lower = (lower << (24 - 8 * place)).to(tl.int32, bitcast=True) >> 24
-        total += weights * x_upper + (weights >> 7) * x_lower
-    return total
-
-
-@jit
-def _fourths(tensor, BLOCKS: tl.constexpr, ROWS: tl.constexpr):
-    """[BLOCKS, ROWS, 16] -> four of [BLOCKS, ROWS, 4]: of the words that a thread loads at a time the
-    first, second, third and fourth."""
-    even, odd = tl.split(tl.reshape(tensor, (BLOCKS, ROWS, 4, 2, 2)))
-    first, third = tl.split(even)
-    second, fourth = tl.split(odd)
-    return first, second, third, fourth
-
-
-@jit
-def _sum_fourths(tensor, BLOCKS: tl.constexpr):
-    """[BLOCKS, 16] -> [BLOCKS, 1, 4]"""
-    first, second, third, fourth = _fourths(tensor[:, None, :], BLOCKS, 1)
-    return first + second + third + fourth
-
-
-@jit
-def _load_tile(
-    words_ptr, scales_ptr, scale_scales_ptr, rows, blocks, lanes, out_features,
-    ROW_BLOCKS: tl.constexpr, SCALE_BLOCK: tl.constexpr, SWIGLU: tl.constexpr,
-):  # fmt: skip
-    """Words [blocks, rows, 16]; of both groups of a block their scales, of a block the scale of
-    these, [blocks, rows]."""
-    inside = (rows < out_features)[None, :] & (blocks < ROW_BLOCKS)[:, None]
-    rows = matrix_rows(rows, out_features, SWIGLU)
-    numbers = rows.to(tl.int64)[None, :] * ROW_BLOCKS + blocks[:, None]
-    # In this order Triton gives neighbouring threads neighbouring words of a row.
-    words_at = words_ptr + numbers[:, :, None] * 16 + lanes[None, None, :]
-    words = tl.load(words_at, mask=inside[:, :, None], other=0, eviction_policy="evict_first")
-    first = tl.load(scales_ptr + 2 * numbers, mask=inside, other=0.0)
-    second = tl.load(scales_ptr + 2 * numbers + 1, mask=inside, other=0.0)
-    of_both = tl.load(scale_scales_ptr + 2 * numbers // SCALE_BLOCK, mask=inside, other=0.0)
-    return words, first, second, of_both
+def _load_x(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, BY_HAND: tl.constexpr):
+    """x of words' halves: for each of the four words that a thread loads at a time a word of upper bytes
+    and one of lower ones, [blocks, 1, 4] each, four times two for both groups of a block; and what a
+    whole number of x stands for, [blocks]."""
+    BLOCKS: tl.constexpr = blocks.numel
+    pairs = blocks[:, None] * 64 + lanes[None, :]
+    a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
+    a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
+    a2, b2 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
+    a3, b3 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
+    largest = largest_of_four(a0, b0, a1, b1)
+    factors, inverses = block_powers(tl.maximum(largest, largest_of_four(a2, b2, a3, b3)))
+    # Up to 2^15, but for what keeps the largest, rounded, within two bytes with signs.
+    factors *= 2 * 255 / 256
+    inverses *= 256 / (2 * 255)
+    upper0, lower0 = signed_bytes(a0, b0, a1, b1, factors, BY_HAND)
+    upper1, lower1 = signed_bytes(a2, b2, a3, b3, factors, BY_HAND)
+    first = (fourths(upper0[:, None, :], BLOCKS, 1), fourths(lower0[:, None, :], BLOCKS, 1))
+    second = (fourths(upper1[:, None, :], BLOCKS, 1), fourths(lower1[:, None, :], BLOCKS, 1))
+    return first, second, inverses
 
 
 @jit
@@ -178,19 +106,38 @@ def _nf4_gemv_kernel(
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
     TILES: tl.constexpr,
+    WHOLE: tl.constexpr,  # whether the last program has all its rows, too
+    SCALE_ROWS: tl.constexpr,  # that share a scale of scales, or 0
     SWIGLU: tl.constexpr,
+    EXCHANGED: tl.constexpr,  # as sum_threads has it
     BY_HAND: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
 ):
     blocks = tl.arange(0, BLOCKS)
     lanes = tl.arange(0, 16)
     first_row = tl.program_id(0) * (ROWS * TILES)
-    row_numbers = tl.arange(0, ROWS)
+    rows = tl.arange(0, ROWS)
+    TILE_ROWS: tl.constexpr = ROWS // 2 if SWIGLU else ROWS  # side by side in the matrix
+    start = first_row // 2 if SWIGLU else first_row
+    first_blocks = (start + matrix_rows(rows, out_features, SWIGLU)) * ROW_BLOCKS
+    # In this order Triton gives neighbouring threads neighbouring words of a row.
+    word_numbers = (first_blocks[None, :] + blocks[:, None])[:, :, None] * 16 + lanes[None, None, :]
+    words_at = words_ptr + word_numbers
+    # For scales blocks beyond the row's end stand for its last one, times what is zero of x.
+    numbers = first_blocks[None, :] + tl.minimum(blocks, ROW_BLOCKS - 1)[:, None]
+    numbers = tl.broadcast_to(numbers[:, :, None], (BLOCKS, ROWS, 4))
+    in_tile = tl.broadcast_to(rows[None, :, None], (BLOCKS, ROWS, 4))
+    scales_at = scales_ptr.to(tl.pointer_type(tl.int16)) + numbers
+    MASKED: tl.constexpr = (not WHOLE) or BLOCKS != ROW_BLOCKS
+    rows += first_row
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, first, second, of_both = _load_tile(
-        words_ptr, scales_ptr, scale_scales_ptr, first_row + row_numbers, blocks, lanes,
-        out_features, ROW_BLOCKS, SCALE_BLOCK, SWIGLU,
+    inside = inside_matrix(blocks, rows, out_features, ROW_BLOCKS, WHOLE)
+    tile = load_words(words_at, inside, MASKED)
+    pairs_of_scales = load_where_used(scales_at, inside, "b16", "h", not WHOLE, BY_HAND)
+    of_both = load_scale_scales(
+        scale_scales_ptr, start, out_features // 2, in_tile, numbers, inside,
+        ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
     )  # fmt: skip
     mean = tl.load(scale_mean_ptr)
     if BY_HAND:
@@ -198,48 +145,42 @@ def _nf4_gemv_kernel(
         levels = tl.floor(levels * UNIT + 0.5).to(tl.int32) + ZERO
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
-    pairs = blocks[:, None] * 64 + lanes[None, :]
-    a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
-    a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
-    a2, b2 = load_pairs(x_ptr, pairs + 32, IN_FEATURES)
-    a3, b3 = load_pairs(x_ptr, pairs + 48, IN_FEATURES)
-    largest = largest_of_four(a0, b0, a1, b1)
-    factors, inverses = block_powers(tl.maximum(largest, largest_of_four(a2, b2, a3, b3)))
-    upper0, lower0, excess0 = halves(a0, b0, a1, b1, factors, ZERO, MEAN_LOWER)
-    upper1, lower1, excess1 = halves(a2, b2, a3, b3, factors, ZERO, MEAN_LOWER)
-    u0, u1, u2, u3 = _fourths(upper0[:, None, :], BLOCKS, 1)
-    l0, l1, l2, l3 = _fourths(lower0[:, None, :], BLOCKS, 1)
-    v0, v1, v2, v3 = _fourths(upper1[:, None, :], BLOCKS, 1)
-    m0, m1, m2, m3 = _fourths(lower1[:, None, :], BLOCKS, 1)
-    excess0, excess1 = _sum_fourths(excess0, BLOCKS), _sum_fourths(excess1, BLOCKS)
-    inverses = inverses[:, None] * (128.0 / UNIT)
+    x0, x1, inverses = _load_x(x_ptr, blocks, lanes, IN_FEATURES, BY_HAND)
+    excess0 = excess_of(x0[0], x0[1], ZERO, MEAN_LOWER, BY_HAND)
+    excess1 = excess_of(x1[0], x1[1], ZERO, MEAN_LOWER, BY_HAND)
+    inverses = inverses[:, None, None] * (256.0 / UNIT)
+    mean *= inverses
 
-    for number in tl.range(0, TILES):
+    results = ()
+    for number in tl.static_range(TILES):
         words = tile.to(tl.uint32, bitcast=True)
-        scales0 = (first.to(tl.float32) * of_both + mean) * inverses
-        scales1 = (second.to(tl.float32) * of_both + mean) * inverses
-        start = first_row + number * ROWS
-        following = tl.where(number + 1 < TILES, start + ROWS + row_numbers, out_features)
-        tile, first, second, of_both = _load_tile(
-            words_ptr, scales_ptr, scale_scales_ptr, following, blocks, lanes,
-            out_features, ROW_BLOCKS, SCALE_BLOCK, SWIGLU,
-        )  # fmt: skip
-        w0, w1, w2, w3 = _fourths(words, BLOCKS, ROWS)
-        if BY_HAND:
-            sums0 = _sum_by_hand(w0, u0, l0, levels) + _sum_by_hand(w1, u1, l1, levels)
-            sums0 += _sum_by_hand(w2, u2, l2, levels) + _sum_by_hand(w3, u3, l3, levels)
-            sums1 = _sum_by_hand(w0 >> 16, v0, m0, levels) + _sum_by_hand(w1 >> 16, v1, m1, levels)
-            sums1 += _sum_by_hand(w2 >> 16, v2, m2, levels) + _sum_by_hand(w3 >> 16, v3, m3, levels)
-        else:
-            sums0 = _group_sums(w0, w1, w2, w3, u0, u1, u2, u3, l0, l1, l2, l3, TABLES)
-            sums1 = _group_sums(
-                w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16, v0, v1, v2, v3, m0, m1, m2, m3, TABLES
+        of_both *= inverses
+        scales0 = scale_of(pairs_of_scales & 255, of_both, mean)
+        scales1 = scale_of((pairs_of_scales >> 8) & 255, of_both, mean)
+        if number + 1 < TILES:
+            further = (number + 1) * TILE_ROWS
+            next_rows = rows + (number + 1) * ROWS
+            inside = inside_matrix(blocks, next_rows, out_features, ROW_BLOCKS, WHOLE)
+            tile = load_words(words_at + further * ROW_BLOCKS * 16, inside, MASKED)
+            pairs_of_scales = load_where_used(
+                scales_at + further * ROW_BLOCKS, inside, "b16", "h", not WHOLE, BY_HAND
             )
-        sums0 = (sums0 - excess0).to(tl.float32)
-        sums1 = (sums1 - excess1).to(tl.float32)
-        parts = sums0 * scales0[:, :, None] + sums1 * scales1[:, :, None]
-        result = tl.sum(tl.sum(parts, axis=2), axis=0)
-        store_rows(out_ptr, result, start, out_features, ROWS, SWIGLU)
+            of_both = load_scale_scales(
+                scale_scales_ptr, start + further, out_features // 2, in_tile,
+                numbers + further * ROW_BLOCKS, inside, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
+            )  # fmt: skip
+        w0, w1, w2, w3 = fourths(words, BLOCKS, ROWS)
+        v0, v1, v2, v3 = w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16
+        if BY_HAND:
+            sums0 = group_sums_by_hand(w0, w1, w2, w3, x0[0], x0[1], excess0, levels)
+            sums1 = group_sums_by_hand(v0, v1, v2, v3, x1[0], x1[1], excess1, levels)
+        else:
+            sums0 = group_sums(w0, w1, w2, w3, x0[0], x0[1], excess0, TABLES)
+            sums1 = group_sums(v0, v1, v2, v3, x1[0], x1[1], excess1, TABLES)
+        parts = sums0.to(tl.float32) * scales0 + sums1.to(tl.float32) * scales1
+        results = results + (sum_threads(parts, EXCHANGED),)
+    result = sum_tiles(results, TILES)
+    store_rows(out_ptr, result, first_row, out_features, ROWS * TILES, SWIGLU)
 
 
 def launch_nf4_gemv(
@@ -253,6 +194,7 @@ def launch_nf4_gemv(
         raise ValueError(f"nf4 gemv: x {tuple(x.shape)} is not one row of bf16 or fp16")
     plan = plan or choose_plan(packed)
     out = (fake_swiglu if swiglu else fake_linear)(x, packed.words)
+    whole = out_features % (plan.rows * plan.tiles) == 0
     programmatic = programmatic_launch(x.device)
     _nf4_gemv_kernel[(cdiv(out_features, plan.rows * plan.tiles),)](
         x,
@@ -273,7 +215,10 @@ def launch_nf4_gemv(
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
         TILES=plan.tiles,
+        WHOLE=whole,
+        SCALE_ROWS=rows_of_a_scale(packed, plan, whole, swiglu),
         SWIGLU=swiglu,
+        EXCHANGED=plan.fills_warps(packed.padded_row_blocks),
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,

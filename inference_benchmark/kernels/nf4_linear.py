@@ -38,7 +38,7 @@ def nf4_linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
 
     Returns:
         [..., out_features] of x's dtype, rounded once. For one row x and the levels are whole numbers
-        of 15 and of 14 bits; for a few the levels are rounded to x's dtype first, for prompts the
+        of 16 and of 15 bits; for a few the levels are rounded to x's dtype first, for prompts the
         weights are.
     """
     return _operator(x, *weights)

@@ -40,6 +40,11 @@ class RowPlan:
     num_warps: int
     by_hand: bool = False  # without the instructions that the interpreter does not know
 
+    def fills_warps(self, padded_row_blocks: int) -> bool:
+        """Whether a row's words are enough for all threads, four of which share a block: then a thread has
+        rows, and neighbouring lanes words of the same one."""
+        return not self.by_hand and padded_row_blocks * WORDS >= self.num_warps * WORDS_PER_WARP
+
 
 class PackedMatrix(NamedTuple):
     """A matrix [out_features, in_features] in a format of BITS.

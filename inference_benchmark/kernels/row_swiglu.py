@@ -42,9 +42,12 @@ def matrix_rows(rows, out_features, SWIGLU: tl.constexpr):
 def store_rows(out_ptr, result, first_row, out_features, ROWS: tl.constexpr, SWIGLU: tl.constexpr):
     """result [ROWS] in fp32, of the rows from first_row on, or of their pairs."""
     if SWIGLU:
-        gate, up = tl.split(tl.reshape(result, (ROWS // 2, 2)))
+        # Every thread has all sums. What is gathered is spread over threads, so that no two of them
+        # compute the same.
+        pairs = tl.arange(0, ROWS // 2)
+        gate, up = tl.gather(result, 2 * pairs, 0), tl.gather(result, 2 * pairs + 1, 0)
         values = gate * tl.sigmoid(gate) * up
-        places = first_row // 2 + tl.arange(0, ROWS // 2)
+        places = first_row // 2 + pairs
         inside = places < out_features // 2
     else:
         values = result

@@ -13,9 +13,9 @@ class KernelConfig:
     """
     attention: decode attention: "sdpa", "matmul" and "flex" are PyTorch's (attention/over_slots.py),
         "flash_decode" our kernels, which also rotate queries and keys and write the cache.
-    linear: linear layers of up to FEW_ROWS rows: "torch", or "gemv", our kernels, of a single row
-        with the norm before and SwiGLU behind, and for the greedy choice. Of quantised weights
-        "gemv" are our kernels, "dequantized" is the product with the matrix that they stand for.
+    linear: linear layers of up to FEW_ROWS rows: "torch", or "gemv", our kernels, with the norm
+        before and SwiGLU behind, and for the greedy choice. Of quantised weights "gemv" are our
+        kernels, "dequantized" is the product with the matrix that they stand for.
     fills_cache: with "flash_decode", whether our kernel also rotates and caches the keys of a
         prompt. Off where a compiler fuses these operations itself.
     shared_heads: whether prefill attention reads a KV head once for all query heads that share it.

@@ -11,7 +11,7 @@ from types import ModuleType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.few_rows_linear import few_rows_linear
+from inference_benchmark.kernels.few_rows_linear import few_rows_linear, few_rows_swiglu
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 from inference_benchmark.model.kernel_choice import FEW_ROWS
@@ -44,14 +44,18 @@ def make_linear(backend: str, weight_format: WeightFormat | None = None) -> Line
 
 
 def make_swiglu(backend: str, weight_format: WeightFormat | None = None) -> Linear:
-    """silu(gate) * up, the halves of what make_linear's function makes; of a single row with "gemv" by
-    one kernel, where the format has it."""
+    """silu(gate) * up, the halves of what make_linear's function makes; with "gemv" by one kernel, of a
+    single row where the format has it, of a few where there is no format."""
     linear = make_linear(backend, weight_format)
     of_row = _row_swiglu(weight_format) if backend == "gemv" else None
+    few_rows = FEW_ROWS if backend == "gemv" and is_plain(weight_format) else 0
 
     def swiglu(x, weights):
-        if of_row is not None and number_of_rows(x) == 1:
+        rows = number_of_rows(x)
+        if of_row is not None and rows == 1:
             return of_row(x, weights)
+        if rows <= few_rows:
+            return few_rows_swiglu(x, weights)
         return swiglu_of_halves(linear(x, weights))
 
     return swiglu

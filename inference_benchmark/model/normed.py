@@ -1,17 +1,17 @@
 """What stands before and behind a norm: the sum over ranks, the addition to the residual stream, the
 linear layer.
 
-PyTorch's operators one by one, for a compiler to fuse as it can; with "gemv" and a single row, not
-too wide, kernels of ours: one that adds and normalises and one for the linear layer, SwiGLU behind it
-included, of plain matrices and of this project's formats. On several ranks with "push" one sums, adds
-and normalises.
+PyTorch's operators one by one, for a compiler to fuse as it can; with "gemv" and few rows, not too
+wide, kernels of ours: one that adds and normalises and one for the linear layer, SwiGLU behind it
+included, of plain matrices and for a single row of this project's formats. On several ranks with
+"push" one sums, adds and normalises.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
-from inference_benchmark.kernels.add_norm import MAX_FEATURES, add_norm
+from inference_benchmark.kernels.add_norm import MAX_FEATURES, MAX_ROWS, add_norm
 from inference_benchmark.kernels.push_all_reduce import is_served as is_pushed
 from inference_benchmark.model.linear import (
     Linear,
@@ -32,13 +32,13 @@ NormedLinear = Callable[[Tensor, Tensor, Tensor, LinearWeights], tuple[Tensor, T
 
 
 def make_add_norm(eps: float, backend: str = "torch", all_reduce: str = "none") -> AddNorm:
-    """backend: "gemv" is our kernel for a single row, "torch" never.
+    """backend: "gemv" is our kernel for few rows, "torch" never.
     all_reduce: how the ranks' updates are summed before, as in KernelConfig."""
     reduce = make_all_reduce(all_reduce)
 
     def summed(update, residual, norm_weight):
-        is_row = number_of_rows(residual) == 1 and residual.shape[-1] <= MAX_FEATURES
-        if backend == "gemv" and is_row:
+        fits = number_of_rows(residual) <= MAX_ROWS and residual.shape[-1] <= MAX_FEATURES
+        if backend == "gemv" and fits:
             return add_norm(reduce(update), residual, norm_weight, eps)
         total = residual + reduce(update)
         return rms_norm(total, norm_weight, eps), total

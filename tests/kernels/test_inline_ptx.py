@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from inference_benchmark.kernels import integer_gemv, nf4_gemv, packed_words
+from inference_benchmark.kernels import fixed_point, integer_dots, nf4_sums, packed_words, row_sums
 from inference_benchmark.kernels.nf4_levels import LEVELS, UNIT, ZERO, byte_tables
 
 MASK = 0xFFFFFFFF
@@ -55,16 +55,19 @@ OPERATIONS = {
     "and": lambda a, b: a & b,
     "xor": lambda a, b: a ^ b,
     "add": lambda a, b: a + b,
+    "mad": lambda a, b, c: a * b + c,
     "shr": lambda a, b: a >> b,
     "shl": lambda a, b: a << b,
     "prmt": prmt,
+    "setp": lambda a, b: a != b,
+    "selp": lambda a, b, predicate: a if predicate else b,
 }
 
 
-def carry_out(text: str, operands: list[int]) -> int:
+def carry_out(text: str, operands: list[int], lane: int = 31) -> int:
     """$0, where $1 and on are operands."""
     values = {f"${index + 1}": value for index, value in enumerate(operands)}
-    values["%laneid"] = 31
+    values["%laneid"] = lane
 
     def read(name: str) -> int:
         return values[name] if name in values else int(name, 0)
@@ -83,24 +86,25 @@ def carry_out(text: str, operands: list[int]) -> int:
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_sums_of_bytes(bits: int) -> None:
-    text = asm_texts(integer_gemv)[0 if bits == 8 else 1]
-    assert "dp4a" in text
+    text = asm_texts(integer_dots)[0 if bits == 8 else 1]
     generator = random.Random(bits)
-    for _ in range(500):
-        word = generator.getrandbits(32)
-        x = [generator.choice((-(1 << 14), 1 << 14, generator.randint(-(1 << 14), 1 << 14)))
-             for _ in range(32 // bits)]  # fmt: skip
-        parts = [x[i : i + 4] for i in range(0, len(x), 4)]
-        halves = [
-            sum((value >> shift & 255) << 8 * byte for byte, value in enumerate(part))
-            for part in parts
-            for shift in (8, 0)
-        ]
-        stored = [word >> 8 * byte & (1 << bits) - 1 for byte in range(4)]
-        if bits == 4:
-            stored += [word >> 8 * byte + 4 & 15 for byte in range(4)]
-        expected = sum(weight * value for weight, value in zip(stored, x, strict=True))
-        assert signed(carry_out(text, [word, *halves]), 32) == expected
+    for _ in range(200):
+        words = [generator.getrandbits(32) for _ in range(4)]
+        less = generator.randint(-(1 << 24), 1 << 24)
+        halves, expected = [], -less
+        for word in words:
+            x = [generator.choice((-(1 << 14), 1 << 14, generator.randint(-(1 << 14), 1 << 14)))
+                 for _ in range(32 // bits)]  # fmt: skip
+            parts = [x[at : at + 4] for at in range(0, len(x), 4)]
+            halves.append(
+                [as_bytes([v >> shift for v in part]) for part in parts for shift in (8, 0)]
+            )
+            stored = [word >> 8 * byte & (1 << bits) - 1 for byte in range(4)]
+            if bits == 4:
+                stored += [word >> 8 * byte + 4 & 15 for byte in range(4)]
+            expected += sum(weight * value for weight, value in zip(stored, x, strict=True))
+        operands = [half for same in zip(*halves, strict=True) for half in same]
+        assert signed(carry_out(text, [*words, *operands, -less]), 32) == expected
 
 
 def test_bytes_at_a_place_of_both_halves() -> None:
@@ -116,8 +120,8 @@ def as_bytes(values: list[int]) -> int:
 
 
 def test_sums_of_levels() -> None:
-    """What is left out is the product of lower halves; a lane's number brings no table out of place."""
-    opaque, text = asm_texts(nf4_gemv)
+    """What is left out is the product of lower bytes; a lane's number brings no table out of place."""
+    opaque, text = asm_texts(nf4_sums)
     assert carry_out(opaque, [0x403A342D]) == 0x403A342D
     whole = [ZERO + round(level * UNIT) for level in LEVELS]
     generator = random.Random(4)
@@ -125,12 +129,46 @@ def test_sums_of_levels() -> None:
         [generator.randrange(16) for _ in range(16)] for _ in range(300)
     ]:
         upper = [generator.randint(-128, 127) for _ in range(16)]
-        lower = [generator.randint(-64, 127) for _ in range(16)]
+        lower = [generator.randint(-128, 127) for _ in range(16)]
+        excess = generator.randint(-(1 << 24), 1 << 24)
         words = [generator.getrandbits(16) << 16 for _ in range(4)]  # the other group's
         for place, code in enumerate(codes):
             words[place // 4] |= code << 4 * (place % 4)
         x = [as_bytes(half[at : at + 4]) for half in (upper, lower) for at in range(0, 16, 4)]
-        total = carry_out(text, [*words, *x, *byte_tables()])
+        total = carry_out(text, [*words, *x, -excess, *byte_tables()])
         levels = [whole[code] for code in codes]
-        expected = sum(v * u + (v >> 7) * w for v, u, w in zip(levels, upper, lower, strict=True))
+        products = zip(levels, upper, lower, strict=True)
+        expected = sum(v * u + ((v + 128) >> 8) * w for v, u, w in products) - excess
         assert signed(total, 32) == expected
+
+
+def test_bytes_of_x() -> None:
+    """Of numbers of 16 bits with a sign, both bytes of four at once; and sums of such bytes."""
+    permute, add_up = asm_texts(fixed_point)
+    generator = random.Random(5)
+    for _ in range(100):
+        a, b, c, d = (generator.getrandbits(32) for _ in range(4))
+        ab, cd = carry_out(permute, [a, b, 0x5410]), carry_out(permute, [c, d, 0x5410])
+        for selector, shift in ((0x7531, 8), (0x6420, 0)):
+            packed = carry_out(permute, [ab, cd, selector])
+            assert packed == as_bytes([value >> shift for value in (a, b, c, d)])
+            total = generator.randint(-1000, 1000)
+            expected = total + sum(signed(value >> shift & 255, 8) for value in (a, b, c, d))
+            assert signed(carry_out(add_up, [packed, total]), 32) == expected
+
+
+def test_four_lanes_have_a_row_each() -> None:
+    """After two exchanges, of the four parts of four rows that each had; numbers stand for parts."""
+    text = asm_texts(row_sums)[0]
+    before, after = text.split("shfl")
+    assert after == ".sync.bfly.b32 s, s, $3, 0x1f, 0xffffffff; add.f32 $0, k, s; }"
+
+    def exchange(even: list[int], odd: list[int], bit: int) -> list[int]:
+        def register(name: str, lane: int) -> int:
+            return carry_out(f"{before} mov.b32 $0, {name}; }}", [even[lane], odd[lane], bit], lane)
+
+        return [register("k", lane) + register("s", lane ^ bit) for lane in range(4)]
+
+    parts = [[10**row * (lane + 1) for lane in range(4)] for row in range(4)]
+    pairs = exchange(parts[0], parts[1], 1), exchange(parts[2], parts[3], 1)
+    assert exchange(*pairs, 2) == [10 * 10**row for row in range(4)]

@@ -65,6 +65,7 @@ FEW_ROWS = {
     "PART": 256,
     "AHEAD": 2,
     "STAGES": 3,
+    "SWIGLU": False,
 }
 GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 512, "SWIGLU": False}
 PUSH = {
@@ -82,6 +83,8 @@ PACKED = {
     "BLOCKS": 32,
     "ROWS": 4,
     "TILES": 2,
+    "WHOLE": False,
+    "EXCHANGED": True,
     "SWIGLU": True,
     "BY_HAND": False,
 }
@@ -92,6 +95,7 @@ NF4 = PACKED | {
     "ZERO": ZERO,
     "MEAN_LOWER": MEAN_LOWER,
     "TABLES": _TABLES,
+    "SCALE_ROWS": 0,
 }
 FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
@@ -102,6 +106,7 @@ EARLY = {
     "gemv_swiglu": (_gemv_kernel, GEMV | {"SWIGLU": True}, {"ld.evict_first"}),
     "add_norm": (_add_norm_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
+    "few_rows_swiglu": (_few_rows_linear_kernel, FEW_ROWS | {"SWIGLU": True}, {"prefetch"}),
     "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
@@ -112,9 +117,15 @@ EARLY = {
     "fp8_swiglu": (_fp8_gemv_kernel, FP8, {"ld.evict_first", "ld"}),
 }
 # How often plain loads stand before the wait: of scales, and of nf4 their mean. One more would be of x.
-SCALES = {"int4_swiglu": 1, "nf4_swiglu": 4, "fp8_swiglu": 4}
+SCALES = {"int4_swiglu": 4, "nf4_swiglu": 6, "fp8_swiglu": 4}
 SCALE_TYPES = {"int8_swiglu": "*fp32", "fp8_swiglu": "*fp32", "nf4_swiglu": "*fp8e4nv"}
-COUNTS_ARRIVALS = ("few_rows_linear", "rope_decode", "flash_decode", "greedy_token")
+COUNTS_ARRIVALS = (
+    "few_rows_linear",
+    "few_rows_swiglu",
+    "rope_decode",
+    "flash_decode",
+    "greedy_token",
+)
 _MEMORY = re.compile(
     r"(griddepcontrol\.wait|bar\.sync|prefetch|atom\S*acq_rel|(?:cp\.async|ld|st|red|atom)\S*\.global\S*)"
 )

@@ -1,4 +1,4 @@
-"""Kernels of a single row: a product with a matrix, SwiGLU behind it, the norm before it."""
+"""Kernels of a single row: a product with a matrix, SwiGLU behind it; the norm before it, of a few too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ from kernel_checks import (
 )
 
 from inference_benchmark.kernels._registration import NAMESPACE
-from inference_benchmark.kernels.add_norm import add_norm, add_norm_reference, launch_add_norm
+from inference_benchmark.kernels.add_norm import (
+    MAX_ROWS,
+    add_norm,
+    add_norm_reference,
+    launch_add_norm,
+)
 from inference_benchmark.kernels.gemv import (
     Plan,
     gemv_reference,
@@ -53,11 +58,11 @@ def check_product(
     return out
 
 
-def check_add_norm(features: int, dtype: torch.dtype, compute: Callable) -> None:
+def check_add_norm(rows: int, features: int, dtype: torch.dtype, compute: Callable) -> None:
     torch.manual_seed(0)
     update, residual, weight = (
         torch.randn(shape, device=DEVICE).to(dtype)
-        for shape in ((1, 1, features), (1, 1, features), (features,))
+        for shape in ((rows, 1, features), (rows, 1, features), (features,))
     )
     before = residual.clone()
     out, total = compute(update, residual, weight, EPS)
@@ -91,8 +96,11 @@ def test_what_does_not_fit_is_refused() -> None:
     x, weight = torch.zeros(2, 8), torch.zeros(4, 8)
     with pytest.raises(ValueError, match="not one row of 8"):
         launch_gemv_swiglu(x, weight)
-    with pytest.raises(ValueError, match="not single rows of 8"):
-        launch_add_norm(x, x, weight[0], EPS)
+    many = torch.zeros(MAX_ROWS + 1, 8)
+    with pytest.raises(ValueError, match=f"not up to {MAX_ROWS} rows of 8"):
+        launch_add_norm(many, many, weight[0], EPS)
+    with pytest.raises(ValueError, match="not up to"):
+        launch_add_norm(x, x[:1], weight[0], EPS)
     with pytest.raises(ValueError, match="of one dtype"):
         launch_add_norm(x[:1], x[:1], weight[0].half(), EPS)
 
@@ -113,9 +121,11 @@ def test_interpreted_products(
 
 @interpreted_only
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("features", [1024, 1000, 2500])
-def test_interpreted_add_norm(features: int, dtype: torch.dtype, poisoned_memory: None) -> None:
-    check_add_norm(features, dtype, launch_add_norm)
+@pytest.mark.parametrize(("rows", "features"), [(1, 1024), (1, 2500), (3, 1000)])
+def test_interpreted_add_norm(
+    rows: int, features: int, dtype: torch.dtype, poisoned_memory: None
+) -> None:
+    check_add_norm(rows, features, dtype, launch_add_norm)
 
 
 class TestInterpreter:
@@ -152,9 +162,12 @@ class TestOnGpu:
         check_product(name, shape, dtype)
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize("rows", [1, 7, MAX_ROWS])
     @pytest.mark.parametrize("features", [4096, 2048, 5120, 100])
-    def test_add_norm(self, features: int, dtype: torch.dtype, poisoned_memory: None) -> None:
-        check_add_norm(features, dtype, add_norm)
+    def test_add_norm(
+        self, features: int, rows: int, dtype: torch.dtype, poisoned_memory: None
+    ) -> None:
+        check_add_norm(rows, features, dtype, add_norm)
 
     def test_a_chain_of_kernels_gives_the_same_bits(self, poisoned_memory: None) -> None:
         """Each is launched before its predecessor has ended; what is read too early differs."""

@@ -29,6 +29,7 @@ from inference_benchmark.kernels import (
     integer_gemv,
     nf4_gemv,
     nf4_levels,
+    nf4_scales,
     packed_words,
 )
 from inference_benchmark.kernels._registration import NAMESPACE
@@ -136,6 +137,19 @@ def test_interpreted_swiglu(name: str, poisoned_memory: None) -> None:
     check_swiglu(out, x, case)
 
 
+@interpreted_only
+@pytest.mark.parametrize("swiglu", [False, True])
+def test_interpreted_rows_that_share_a_scale_of_scales(swiglu: bool, poisoned_memory: None) -> None:
+    """Two rows; a program's four (or four pairs) have two, and tiles begin with one of their own."""
+    torch.manual_seed(4)
+    case = Case.of(nf4, 16, 8192, torch.float32)
+    plan = RowPlan(8 if swiglu else 4, 2, num_warps=2, by_hand=True)
+    assert nf4_scales.rows_of_a_scale(case.packed, plan, whole=True, swiglu=swiglu) == 2
+    x = x_rows(case, 1, torch.bfloat16).to(torch.float16)
+    out = nf4_gemv.launch_nf4_gemv(x, case.packed, plan, swiglu=swiglu)
+    (check_swiglu if swiglu else check)(out, x, case)
+
+
 class TestInterpreter:
     pytestmark = starts_interpreter
 
@@ -200,6 +214,9 @@ class TestTranslation:
         further = {
             "BLOCKS": blocks,
             "TILES": 2,
+            "WHOLE": False,
+            "EXCHANGED": False,
+            "SCALE_ROWS": 0,
             "SWIGLU": swiglu,
             "PROGRAMMATIC": True,
             "BY_HAND": False,
@@ -212,6 +229,8 @@ class TestTranslation:
         if name != "nf4":
             kernel = integer_gemv._integer_gemv_kernel
         translate(kernel, pointers, **common | further)
+        whole = {"WHOLE": True, "EXCHANGED": True, "SCALE_ROWS": 2}
+        translate(kernel, pointers, **common | further | whole)
         common |= {"PLACES": places, "BLOCKS": 2}
         further = {"ROWS": 16, "X_ROWS": 8, "LOOKUP": "table", "PROGRAMMATIC": True}
         translate(few_rows._few_rows_kernel, pointers, **common | further)
@@ -281,8 +300,8 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "plans"),
     [
-        ("int8", {256: (4, 2, 1), 4096: (4, 2, 8), 14336: (2, 8, 16), 53248: (2, 8, 16)}),
-        ("int4", {256: (16, 1, 1), 4096: (16, 1, 4), 14336: (4, 4, 8), 53248: (4, 4, 16)}),
+        ("int8", {256: (4, 2, 1), 4096: (4, 2, 8), 14336: (2, 8, 8), 53248: (2, 8, 16)}),
+        ("int4", {256: (16, 1, 1), 4096: (16, 1, 4), 14336: (2, 8, 8), 53248: (2, 8, 16)}),
         ("int4_zeros", {4096: (16, 1, 4)}),
         ("nf4", {256: (8, 1, 1), 4096: (8, 1, 4), 14336: (2, 8, 8), 53248: (2, 8, 16)}),
     ],

@@ -24,7 +24,10 @@ from inference_benchmark.kernels.few_rows_linear import (
     choose_plan,
     few_rows_linear,
     few_rows_linear_reference,
+    few_rows_swiglu,
+    few_rows_swiglu_reference,
     launch_few_rows_linear,
+    launch_few_rows_swiglu,
 )
 from inference_benchmark.kernels.greedy_token import (
     BLOCK,
@@ -35,15 +38,24 @@ from inference_benchmark.kernels.greedy_token import (
 
 
 def check_linear(
-    rows: int, out_features: int, in_features: int, dtype: torch.dtype, multiply: Callable
+    rows: int,
+    out_features: int,
+    in_features: int,
+    dtype: torch.dtype,
+    multiply: Callable,
+    swiglu: bool = False,
 ) -> None:
+    """out_features: of the matrix; of swiglu half of them are the gate's."""
     torch.manual_seed(0)
     x = torch.randn(rows, 1, in_features, device=DEVICE).to(dtype)
     weight = torch.randn(out_features, in_features, device=DEVICE) / math.sqrt(in_features)
     weight = weight.to(dtype)
     out = multiply(x, weight)
-    assert out.shape == (rows, 1, out_features)
-    assert_close(out, few_rows_linear_reference(x.double(), weight.double()), dtype)
+    assert out.shape == (rows, 1, out_features // 2 if swiglu else out_features)
+    reference = few_rows_swiglu_reference if swiglu else few_rows_linear_reference
+    # A product of two sums that may nearly cancel.
+    roundings = 5e-6 if swiglu else 0.0
+    assert_close(out, reference(x.double(), weight.double()), dtype, roundings)
 
 
 def check_choice(batch: int, vocab: int, dtype: torch.dtype, choose: Callable) -> None:
@@ -72,6 +84,7 @@ def test_the_references_on_a_cpu() -> None:
     x, weight = torch.randn(3, 1, 40), torch.randn(5, 40)
     torch.library.opcheck(operators.few_rows_linear.default, (x, weight))
     torch.testing.assert_close(few_rows_linear_reference(x, weight), x @ weight.T)
+    torch.library.opcheck(operators.few_rows_swiglu.default, (x, weight[:4].clone()))
     logits = torch.randn(3, 50)
     torch.library.opcheck(operators.greedy_token.default, (logits,))
     assert greedy_token_reference(logits).tolist() == [[row.argmax()] for row in logits]
@@ -122,6 +135,20 @@ def test_interpreted_linear(
 
 @interpreted_only
 @pytest.mark.parametrize(
+    ("rows", "width", "in_features", "plan"),
+    [(2, 40, 300, Plan(16, 64, 3)), (5, 33, 256, Plan(64, 64, 1)), (MAX_ROWS, 32, 1000, None)],
+)
+def test_interpreted_swiglu(
+    rows: int, width: int, in_features: int, plan: Plan | None, poisoned_memory: None
+) -> None:
+    def multiply(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return launch_few_rows_swiglu(x, weight, plan)
+
+    check_linear(rows, 2 * width, in_features, torch.float16, multiply, swiglu=True)
+
+
+@interpreted_only
+@pytest.mark.parametrize(
     ("batch", "vocab"), [(1, 100), (3, BLOCK), (2, BLOCK + 1), (5, 10_000), (5, 50)]
 )
 def test_interpreted_choice(batch: int, vocab: int, poisoned_memory: None) -> None:
@@ -152,6 +179,14 @@ class TestOnGpu:
         poisoned_memory: None,
     ) -> None:
         check_linear(rows, out_features, in_features, dtype, few_rows_linear)
+
+    @pytest.mark.parametrize("dtype", list(TOLERANCE))
+    @pytest.mark.parametrize("rows", [2, 17, MAX_ROWS])
+    @pytest.mark.parametrize(("width", "in_features"), [(14336, 4096), (1000, 1376), (33, 100)])
+    def test_swiglu(
+        self, width: int, in_features: int, rows: int, dtype: torch.dtype, poisoned_memory: None
+    ) -> None:
+        check_linear(rows, 2 * width, in_features, dtype, few_rows_swiglu, swiglu=True)
 
     @pytest.mark.parametrize("dtype", list(TOLERANCE))
     @pytest.mark.parametrize(("batch", "vocab"), [(1, 128_256), (1, 97), (33, 50_000)])

@@ -14,7 +14,10 @@ from step_engines import make_engine
 from inference_benchmark.kernels import fp8_linear
 from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.kernels.add_norm import launch_add_norm
-from inference_benchmark.kernels.few_rows_linear import launch_few_rows_linear
+from inference_benchmark.kernels.few_rows_linear import (
+    launch_few_rows_linear,
+    launch_few_rows_swiglu,
+)
 from inference_benchmark.kernels.flash_decode import launch_flash_decode
 from inference_benchmark.kernels.gemv import launch_gemv, launch_gemv_swiglu
 from inference_benchmark.kernels.greedy_token import launch_greedy_token
@@ -32,6 +35,7 @@ from inference_benchmark.models import MODELS
 LAUNCHES = {
     "add_norm": launch_add_norm,
     "few_rows_linear": launch_few_rows_linear,
+    "few_rows_swiglu": launch_few_rows_swiglu,
     "fp8_linear": fp8_linear._launch,
     "fp8_swiglu": fp8_linear._launch_swiglu,
     "flash_decode": launch_flash_decode,
@@ -90,7 +94,7 @@ def generate(decoder, batch: int, kernels: KernelConfig) -> tuple[torch.Tensor, 
     ("config", "batch", "expected"),
     [
         (DENSE, 1, "add_norm gemv gemv_swiglu greedy_token rope_decode rope_and_cache"),
-        (DENSE, 3, "few_rows_linear greedy_token rope_decode rope_and_cache"),
+        (DENSE, 3, "add_norm few_rows_linear few_rows_swiglu greedy_token rope_decode"),
         (SHALLOW_DEEPSEEK, 3, "few_rows_linear greedy_token group_limited_route latent_decode"),
     ],
     ids=lambda value: getattr(value, "name", None),

@@ -5,7 +5,7 @@ import torch
 from dispatched import Operators
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.add_norm import MAX_FEATURES
+from inference_benchmark.kernels.add_norm import MAX_FEATURES, MAX_ROWS
 from inference_benchmark.model.normed import (
     make_normed_linear,
     make_normed_swiglu,
@@ -29,7 +29,8 @@ def inputs(rows: int, features: int = 12) -> tuple[torch.Tensor, ...]:
         ("gemv", 1, 12, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
         ("gemv", 1, MAX_FEATURES, ["add_norm", "gemv"], ["add_norm", "gemv_swiglu"]),
         ("gemv", 1, MAX_FEATURES + 2, ["gemv"], ["gemv_swiglu"]),
-        ("gemv", 3, 12, ["few_rows_linear"], ["few_rows_linear"]),
+        ("gemv", 3, 12, ["add_norm", "few_rows_linear"], ["add_norm", "few_rows_swiglu"]),
+        ("gemv", MAX_ROWS + 1, 12, [], []),
     ],
 )
 def test_both_ways_are_the_same_function(backend, rows, features, linear, swiglu):
@@ -56,7 +57,7 @@ def test_both_ways_are_the_same_function(backend, rows, features, linear, swiglu
     [
         (make_normed_linear, 1, ["add_norm", "int8_linear"]),
         (make_normed_swiglu, 1, ["add_norm", "int8_swiglu"]),
-        (make_normed_swiglu, 2, ["int8_linear"]),
+        (make_normed_swiglu, 2, ["add_norm", "int8_linear"]),
     ],
 )
 def test_quantised_matrices_have_the_kernels_of_their_format(make, rows, seen):

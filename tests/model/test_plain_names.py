@@ -49,12 +49,16 @@ def test_a_plain_name_has_no_kernel_of_ours(model, mode, batch):
         (
             1,
             {},
-            "rope_and_cache rope_decode few_rows_linear gemv add_norm gemv_swiglu greedy_token",
+            "rope_and_cache rope_decode few_rows_linear few_rows_swiglu gemv add_norm gemv_swiglu greedy_token",
         ),
-        (4, {}, "rope_and_cache rope_decode few_rows_linear greedy_token"),
+        (4, {}, "rope_and_cache rope_decode add_norm few_rows_linear few_rows_swiglu greedy_token"),
         (FEW_ROWS + 1, {}, "rope_and_cache rope_decode greedy_token"),
         (1, {"linear": "torch"}, "rope_and_cache rope_decode"),
-        (1, {"attention": "sdpa"}, "few_rows_linear gemv add_norm gemv_swiglu greedy_token"),
+        (
+            1,
+            {"attention": "sdpa"},
+            "few_rows_linear few_rows_swiglu gemv add_norm gemv_swiglu greedy_token",
+        ),
     ],
 )
 def test_kernels_are_those_that_the_flags_leave(batch, others, expected):

@@ -184,7 +184,12 @@ def test_thunder_takes_it_too():
     [
         ("torch", 1, ["push_all_reduce_norm"], ["push_all_reduce_norm"]),
         ("gemv", 1, ["push_all_reduce_norm", "gemv"], ["push_all_reduce_norm", "gemv_swiglu"]),
-        ("gemv", 3, *(2 * [["push_all_reduce_norm", "few_rows_linear"]])),
+        (
+            "gemv",
+            3,
+            ["push_all_reduce_norm", "few_rows_linear"],
+            ["push_all_reduce_norm", "few_rows_swiglu"],
+        ),
         ("gemv", MAX_ROWS + 1, ["all_reduce"], ["all_reduce"]),
     ],
 )
