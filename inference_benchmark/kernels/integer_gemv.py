@@ -43,25 +43,25 @@ from inference_benchmark.kernels.row_words import (
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
-    """Nearly the best of up to 14 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
-    time of their bytes at 4.36 TB/s, of a kernel with a third more instructions than this one:
+    """The best of 4 to 7 plans on an H200, or nearly, on the matrices of Llama 3.1 8B
+    (results/trials/packed_rows.json); in us, beside the time of their bytes at 4.36 TB/s:
 
-        matrix    [out, in]     int4  zeros  bytes  plan       int8  bytes  plan
-        qkv       6144, 4096     5.3    5.6    3.0  16, 1, 4    8.5    5.8  4, 2, 8
-        o         4096, 4096     4.3    4.5    2.0  16, 1, 4    5.5    3.9  4, 2, 8
-        gate, up  28672, 4096   17.5   17.2   13.9  4, 4, 4    29.5   27.0  4, 2, 8
-        down      4096, 14336   11.3   11.5    6.9  4, 4, 8    17.2   13.5  2, 8, 16
+        matrix    [out, in]     int4  bytes  plan       int8  bytes  plan
+        qkv       6144, 4096     4.5    3.0  4, 2, 4     7.1    5.8  8, 2, 8
+        o         4096, 4096     4.0    2.0  16, 1, 4    5.1    3.9  4, 2, 8
+        gate, up  28672, 4096   16.9   13.9  4, 2, 4    28.9   27.0  8, 2, 8
+        down      4096, 14336   11.0    6.9  2, 8, 8    17.4   13.5  2, 4, 16
     """
     warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, WORDS_PER_WARP))
-    is_tall = packed.out_features > 8192
+    is_tall = packed.out_features > 4096
     if packed.weight_format == "int8":
-        if warps > 8:  # of 16 words for each thread
-            return RowPlan(rows=2, tiles=8, num_warps=min(warps // 4, MOST_WARPS))
-        return RowPlan(rows=4, tiles=4 if is_tall else 2, num_warps=warps)
+        if warps > 8:
+            return RowPlan(rows=2, tiles=4, num_warps=MOST_WARPS)
+        return RowPlan(rows=8 if is_tall else 4, tiles=2, num_warps=warps)
     if warps > 8:  # of 8 words or more for each thread
         return RowPlan(rows=2, tiles=8, num_warps=min(warps // 2, MOST_WARPS))
     if is_tall:
-        return RowPlan(rows=4, tiles=8, num_warps=warps)
+        return RowPlan(rows=4, tiles=2, num_warps=warps)
     return RowPlan(rows=16, tiles=1, num_warps=warps)
 
 

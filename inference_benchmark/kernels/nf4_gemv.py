@@ -45,22 +45,22 @@ _TABLES = byte_tables()
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
-    """Nearly the best of 6 to 12 plans on an H200, on the matrices of Llama 3.1 8B; in us, beside the
-    time of their bytes at 4.36 TB/s, of a kernel with a third more instructions than this one:
+    """The best of 8 plans on an H200, on the matrices of Llama 3.1 8B (results/trials/packed_rows.json);
+    in us, beside the time of their bytes at 4.36 TB/s:
 
         matrix    [out, in]     nf4  bytes  plan
-        qkv       6144, 4096     8.0    3.0  8, 2, 4
-        o         4096, 4096     5.9    2.0  8, 1, 4
-        gate, up  28672, 4096   27.4   13.9  4, 8, 4
-        down      4096, 14336   18.7    6.9  2, 8, 8
+        qkv       6144, 4096     6.8    3.0  4, 2, 4
+        o         4096, 4096     5.5    2.0  8, 1, 4
+        gate, up  28672, 4096   25.3   13.9  8, 2, 4
+        down      4096, 14336   15.3    6.9  2, 8, 8
     """
     words = packed.padded_row_blocks * WORDS
     warps = max(1, min(words // WORDS_PER_WARP, MOST_WARPS))
     if warps == MOST_WARPS:  # of 8 words or more for each thread
         return RowPlan(rows=2, tiles=8, num_warps=8 if words == 16 * WORDS_PER_WARP else MOST_WARPS)
-    if packed.out_features > 8192:
-        return RowPlan(rows=4, tiles=8, num_warps=warps)
-    return RowPlan(rows=8, tiles=1 if packed.out_features <= 4096 else 2, num_warps=warps)
+    if packed.out_features <= 4096:
+        return RowPlan(rows=8, tiles=1, num_warps=warps)
+    return RowPlan(rows=8 if packed.out_features > 8192 else 4, tiles=2, num_warps=warps)
 
 
 @jit

@@ -24,13 +24,13 @@ NF4 = {
 }
 # Format, blocks of a row, plan: of those that choose_plan has, each number of rows.
 PLANS = [
-    ("nf4", 32, RowPlan(4, 8, 4)),
-    ("nf4", 32, RowPlan(8, 1, 4)),
+    ("nf4", 32, RowPlan(8, 2, 4)),
+    ("nf4", 32, RowPlan(4, 2, 4)),
     ("nf4", 112, RowPlan(2, 8, 8)),
     ("int4", 32, RowPlan(16, 1, 4)),
     ("int4", 112, RowPlan(2, 8, 8)),
-    ("int8", 64, RowPlan(4, 2, 8)),
-    ("int8", 224, RowPlan(2, 8, 8)),
+    ("int8", 64, RowPlan(8, 2, 8)),
+    ("int8", 224, RowPlan(2, 4, 16)),
 ]
 
 

@@ -124,6 +124,24 @@ def persistent_layers() -> str:
     return markdown(headers, rows)
 
 
+def packed_rows() -> str:
+    """Microseconds of one row times a packed matrix: of each format the best cut and the worst."""
+    trial = _trial("packed_rows")
+    rows = []
+    for matrix, formats in trial["matrices"].items():
+        for name, timed in formats.items():
+            best, *_, worst = sorted(timed["cuts"], key=lambda cut: cut["us"])
+            rate = timed["bytes"] / best["us"] / 1e6
+            rows.append([matrix, name, f"{timed['bytes'] / 1e6:.1f}", *_cut(best), f"{rate:.2f}"])
+            rows[-1] += _cut(worst)
+    headers = ["matrix", "format", "MB", "best: rows, tiles, warps", "us", "TB/s"]
+    return markdown([*headers, "worst: rows, tiles, warps", "us"], rows)
+
+
+def _cut(timed: dict) -> tuple[str, str]:
+    return ", ".join(map(str, timed["cut"])), significant(timed["us"], 3)
+
+
 def _trial(name: str) -> dict:
     return json.loads((PUBLISHED.parent / "trials" / f"{name}.json").read_text())
 
