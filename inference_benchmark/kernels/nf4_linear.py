@@ -73,8 +73,15 @@ def group_scales(
 def dequantize_nf4(words: torch.Tensor, *further: torch.Tensor) -> torch.Tensor:
     """The matrix [rows, groups * 64], fp32; further as nf4_linear's."""
     *scales, levels = further
-    values = levels[unpack_nf4(words)].view(*scales[0].shape, GROUP)
-    return (values * group_scales(*scales)[:, :, None]).flatten(1)
+    return scaled_levels(words, group_scales(*scales), levels)
+
+
+def scaled_levels(
+    words: torch.Tensor, of_groups: torch.Tensor, levels: torch.Tensor
+) -> torch.Tensor:
+    """The same of the groups' scales themselves, [rows, groups]."""
+    values = levels[unpack_nf4(words)].view(*of_groups.shape, GROUP)
+    return (values * of_groups[:, :, None]).flatten(1)
 
 
 def nf4_linear_reference(

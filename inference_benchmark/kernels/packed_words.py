@@ -139,8 +139,9 @@ def _unpack_kernel(
     scale_scales_ptr,
     scale_mean_ptr,
     levels_ptr,
-    out_ptr,  # [out_features, IN_FEATURES]
-    out_features,
+    out_ptr,  # [end_row - first_row, IN_FEATURES]
+    first_row,
+    end_row,
     IN_FEATURES: tl.constexpr,
     ROW_BLOCKS: tl.constexpr,
     FORMAT: tl.constexpr,
@@ -150,8 +151,8 @@ def _unpack_kernel(
     ROWS: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    inside_rows = rows < out_features
+    rows = first_row + tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    inside_rows = rows < end_row
     blocks = tl.program_id(1) * BLOCKS + tl.arange(0, BLOCKS)
     inside = inside_rows[:, None] & (blocks < ROW_BLOCKS)[None, :]
     numbers = rows.to(tl.int64)[:, None] * ROW_BLOCKS + blocks[None, :]
@@ -182,21 +183,28 @@ def _unpack_kernel(
             weights = weights * 2.0**33 - zero
         weights = tl.reshape(weights, (ROWS, BLOCKS, 32)) * scales
         columns = (blocks[:, None] * PLACES + place) * 32 + tl.arange(0, 32)[None, :]
-        out = out_ptr + rows.to(tl.int64)[:, None, None] * IN_FEATURES + columns[None, :, :]
+        out_rows = (rows - first_row).to(tl.int64)[:, None, None]
+        out = out_ptr + out_rows * IN_FEATURES + columns[None, :, :]
         mask = inside_rows[:, None, None] & (columns < IN_FEATURES)[None, :, :]
         tl.store(out, weights.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 def launch_unpack(
-    packed: PackedMatrix, in_features: int, dtype: torch.dtype, lookup: str = "shuffle"
+    packed: PackedMatrix,
+    in_features: int,
+    dtype: torch.dtype,
+    lookup: str = "shuffle",
+    rows: range | None = None,
 ) -> torch.Tensor:
-    """The matrix [out_features, in_features] that packed words stand for."""
-    words = packed.words
-    out = torch.empty((packed.out_features, in_features), dtype=dtype, device=words.device)
-    _unpack_kernel[(cdiv(packed.out_features, _ROWS), cdiv(packed.row_blocks, _BLOCKS))](
+    """The matrix [out_features, in_features] that packed words stand for, or these rows of it."""
+    first_row, end_row = (0, packed.out_features) if rows is None else (rows.start, rows.stop)
+    num_rows = end_row - first_row
+    out = torch.empty((num_rows, in_features), dtype=dtype, device=packed.words.device)
+    _unpack_kernel[(cdiv(num_rows, _ROWS), cdiv(packed.row_blocks, _BLOCKS))](
         *packed.pointers,
         out,
-        packed.out_features,
+        first_row,
+        end_row,
         IN_FEATURES=in_features,
         ROW_BLOCKS=packed.row_blocks,
         FORMAT=packed.weight_format,

@@ -4,7 +4,7 @@ those of weight formats.
 A linear layer's weights are its matrix, or in a format of several tensors a tuple of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from types import ModuleType
 
@@ -112,15 +112,22 @@ def number_of_rows(x: Tensor) -> int:
     return rows
 
 
-class QuantizedLinear(nn.Module):
-    """A linear layer's weights in a format of several tensors."""
+class StoredTensors(nn.Module):
+    """Weights in a format of several tensors."""
 
-    def __init__(self, matrix: Tensor, weight_format: WeightFormat) -> None:
-        """matrix [out, in] in the base type; it is not kept."""
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()
-        for index, tensor in enumerate(import_module(weight_format.module).quantize(matrix)):
+        for index, tensor in enumerate(tensors):
             self.register_parameter(f"tensor_{index}", nn.Parameter(tensor, requires_grad=False))
 
     @property
     def weight(self) -> tuple[Tensor, ...]:
         return tuple(self.parameters())
+
+
+class QuantizedLinear(StoredTensors):
+    """A linear layer's weights."""
+
+    def __init__(self, matrix: Tensor, weight_format: WeightFormat) -> None:
+        """matrix [out, in] in the base type; it is not kept."""
+        super().__init__(import_module(weight_format.module).quantize(matrix))

@@ -54,7 +54,8 @@ class WeightFormat:
     matrix_bits: stored once for each matrix.
     module: the Python module of a format of several tensors; None: one matrix, multiplied as it is.
     made_by_engine: an engine quantises the base type's weights itself, into a copy of its own.
-    stores_experts: the experts of a mixture too; each row has its own bytes and its own scale.
+    experts: as what the experts of a mixture are stored, by a name of kernels.stored_experts; None:
+        not at all.
     package: that makes and multiplies it, which pip installs by the same name; None: this project.
     base_types: of --precision that it takes.
     rows_of, columns_of: matrices must have a multiple of so many rows and columns.
@@ -71,7 +72,7 @@ class WeightFormat:
     columns_multiple: int = 1
     scales_per_block: int | None = None
     matrix_bits: int = 0
-    stores_experts: bool = False
+    experts: str | None = None
     package: str | None = None
     base_types: tuple[str, ...] = ("bf16", "fp16", "fp32")
     rows_of: int = 1
@@ -80,14 +81,15 @@ class WeightFormat:
     description: str = ""
 
     def matrix_bytes(self, matrix: Matrix) -> float:
-        """Bytes of the matrix and of its scales."""
+        """Bytes of the matrix and of its scales. Several, the same one of all experts, are stored as
+        one matrix."""
         columns = -(-matrix.columns // self.columns_multiple) * self.columns_multiple
         groups = 1 if self.group_size is None else -(-columns // self.group_size)
         bits_per_row = columns * self.storage_bits + groups * self.scale_bits
-        further = self.matrix_bits
+        rows, further = matrix.count * matrix.rows, self.matrix_bits
         if self.scales_per_block is not None:
-            further += -(-matrix.rows * groups // self.scales_per_block) * _BLOCK_SCALE_BITS
-        return matrix.count * (matrix.rows * -(-bits_per_row // 8) + further / 8)
+            further += -(-rows * groups // self.scales_per_block) * _BLOCK_SCALE_BITS
+        return rows * -(-bits_per_row // 8) + further / 8
 
     def record(self) -> dict:
         """For the result file; of a package with its version."""
@@ -119,33 +121,33 @@ _TABLE = (
 
 _QUANTIZED = (
     WeightFormat(
-        "int8", 8, "base", scale_bits=32, columns_multiple=64, stores_experts=True,
+        "int8", 8, "base", scale_bits=32, columns_multiple=64, experts="bytes",
         module="inference_benchmark.model.weight_formats.int8",
         description="a scale per row",
     ),
     WeightFormat(
         "int4", 4, "base", group_size=128, scale_bits=16, columns_multiple=128,
-        module="inference_benchmark.model.weight_formats.int4",
+        experts="int4", module="inference_benchmark.model.weight_formats.int4",
         description="symmetric groups of 128",
     ),
     WeightFormat(
         "int4-asymmetric", 4, "base", group_size=128, scale_bits=24, columns_multiple=128,
-        module="inference_benchmark.model.weight_formats.int4_asymmetric",
+        experts="int4", module="inference_benchmark.model.weight_formats.int4_asymmetric",
         description="the same with zero points",
     ),
     WeightFormat(
         "nf4", 4, "base", group_size=64, scale_bits=8, columns_multiple=128,
         scales_per_block=256, matrix_bits=17 * 32,
-        module="inference_benchmark.model.weight_formats.nf4",
+        experts="nf4", module="inference_benchmark.model.weight_formats.nf4",
         description="QLoRA's, double quantisation",
     ),
     WeightFormat(
-        "fp8", 8, "base", scale_bits=32, stores_experts=True,
+        "fp8", 8, "base", scale_bits=32, experts="bytes",
         module="inference_benchmark.model.weight_formats.fp8",
         description="e4m3, a scale per row",
     ),
     WeightFormat(
-        "fp8-dynamic", 8, "fp8", scale_bits=32, stores_experts=True, base_types=("bf16",),
+        "fp8-dynamic", 8, "fp8", scale_bits=32, experts="bytes", base_types=("bf16",),
         module="inference_benchmark.model.weight_formats.fp8_dynamic",
         description="the same, and activations of prompts too",
     ),

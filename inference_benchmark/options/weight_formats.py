@@ -100,7 +100,7 @@ def check_format_packages(arguments, model: ModelConfig, ranks: int, device: str
 
 
 def _stores_experts(name: str) -> bool:
-    return name == "none" or QUANTIZED[name].stores_experts
+    return name == "none" or QUANTIZED[name].experts is not None
 
 
 def check_weight_formats(

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mixture_models import DEEPSEEK, LLAMA4
 from step_engines import make_engine
 from test_checkpoint import llama
 
@@ -294,47 +293,3 @@ def test_compilers_take_quantised_layers(mode, name, linear):
     expected = logits(decoder, kernels=KernelConfig(linear=linear))
     computed = logits(decoder, mode, KernelConfig(linear=linear))
     assert (computed - expected).norm() / expected.norm() < 0.01
-
-
-# Mixtures and latent attention
-
-
-@pytest.mark.parametrize("model", [DEEPSEEK, LLAMA4], ids=lambda model: model.name)
-@pytest.mark.parametrize("name", ["int8", "fp8"])
-def test_experts_are_stored_and_routers_are_not(name, model):
-    precision = Precision.quantized("bf16", name)
-    made = built([precision], model)
-    base, layer = made.base.layers[1], made.decoders[name].layers[1]
-    assert layer.router is base.router
-    values, scales = layer.expert_down_proj.weight
-    assert values.shape == base.expert_down_proj.weight.shape
-    assert values.element_size() == 1
-    matrix = base.expert_down_proj.weight[3]
-    stored = values[3].float() * scales[3]
-    # half a step of int8 is a 254th of the largest, of e4m3 a 16th of the value itself
-    step = scales[3] / 2 if name == "int8" else matrix.float().abs() / 16 + scales[3] / 1024
-    assert ((stored - matrix.float()).abs() <= step * 1.001).all()
-    if model is DEEPSEEK:
-        assert layer.kv_b_proj is base.kv_b_proj
-        assert isinstance(layer.o_proj.weight, tuple)
-    if name == "fp8":  # whose rows are not filled up
-        tensors = {tensor.data_ptr(): tensor for tensor in made.decoders[name].parameters()}
-        held = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        assert held == model.weight_bytes(precision)
-
-
-@pytest.mark.parametrize("model", [DEEPSEEK, LLAMA4], ids=lambda model: model.name)
-def test_a_mixture_computes_what_its_bytes_stand_for(model):
-    decoder = built([Precision.quantized("fp32", "int8")], model).decoders["int8"]
-    expected = logits(decoder, kernels=KernelConfig(linear="dequantized", experts="loop"))
-    for experts in ("grouped", "fused"):
-        found = logits(decoder, kernels=KernelConfig(linear="torch", experts=experts))
-        assert (found - expected).norm() / expected.norm() < 1e-5
-
-
-def test_a_mixture_that_nobody_runs_as_it_is_gives_its_experts_up():
-    made = built([Precision.quantized("bf16", "fp8")], DEEPSEEK, keeps_base=False)
-    assert all(layer.expert_gate_up_proj.weight.is_meta for layer in list(made.base.layers)[1:])
-    assert not made.base.layers[1].router.weight.is_meta
-    kept = built([Precision.quantized("bf16", "fp8")], DEEPSEEK)
-    assert torch.equal(logits(made.decoders["fp8"]), logits(kept.decoders["fp8"]))

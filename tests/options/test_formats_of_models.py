@@ -13,12 +13,33 @@ def resolved(*arguments: str):
     return resolve(parser.parse_args([*arguments, *lengths, "--device", "cpu", "--mode", "eager"]))
 
 
-@pytest.mark.parametrize("name", ["int4", "int4-asymmetric", "nf4"])
+@pytest.mark.parametrize("name", ["int8:torchao", "int4:torchao", "nf4:bitsandbytes"])
 @pytest.mark.parametrize("model", ["deepseekv3-670b", "llama4-scout"])
-def test_experts_have_no_formats_of_4_bits(name, model):
-    message = f"--quantize {name} would leave the experts .* int8, fp8, fp8-dynamic store them"
+def test_packages_store_no_experts(name, model):
+    names = "int8, int4, int4-asymmetric, nf4, fp8, fp8-dynamic"
+    message = (
+        f"--quantize {name} would leave the experts of {model} as they are: {names} store them"
+    )
     with pytest.raises(CannotRun, match=message):
         resolved("--model-name", model, "--quantize", "none", name)
+
+
+def test_experts_are_stored_in_4_bits():
+    for model in ("deepseekv3-670b", "llama4-scout", "llama4-maverick"):
+        request = resolved(
+            "--model-name", model, "--quantize", "none", "int4", "int4-asymmetric", "nf4"
+        )
+        sizes = [request.model.linear_bytes(request.precision_of(s)) for s in request.specs]
+        kept = sum(
+            2 * matrix.parameters
+            for layer in request.model.layers
+            for part in (layer.attention, layer.feed_forward)
+            for matrix in part.matrices(request.model.hidden_size)
+            if matrix.keeps_base_type
+        )
+        plain, *stored = ((size - kept) * 8 for size in sizes)
+        bits = [16 * size / plain for size in stored]
+        assert bits == pytest.approx([4 + 16 / 128, 4 + 24 / 128, 4 + 8 / 64 + 32 / 64 / 256], 1e-5)
 
 
 def test_experts_are_stored_in_bytes():
@@ -48,5 +69,3 @@ def test_what_kernels_of_packages_do_not_take():
         resolved("--model-name", "llama-tiny", "--precision", "fp16", "--quantize", "int4:torchao")
     with pytest.raises(RequestError, match="fp8-dynamic needs --precision bf16; fp8 takes any"):
         resolved("--model-name", "llama-tiny", "--precision", "fp16", "--quantize", "fp8-dynamic")
-    with pytest.raises(CannotRun, match="int8:torchao would leave the experts"):
-        resolved("--model-name", "llama4-scout", "--quantize", "int8:torchao")

@@ -38,17 +38,17 @@ from inference_benchmark.model.feed_forward.mixture_config import (
     MixtureOfExperts,
 )
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import make_linear
+from inference_benchmark.model.linear import StoredTensors, make_linear
 from inference_benchmark.model.normed import make_add_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
 
 
-def _routed_experts_fused(*arguments: Tensor | bool) -> Tensor:
+def _routed_experts_fused(*arguments) -> Tensor:
     return routed_experts(*arguments, fused=True)
 
 
-def _quantized_experts_fused(*arguments: Tensor | bool) -> Tensor:
+def _quantized_experts_fused(*arguments) -> Tensor:
     return quantized_experts(*arguments, fused=True)
 
 
@@ -88,23 +88,14 @@ class Experts(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_experts, out_features, in_features))
 
 
-class QuantizedExperts(nn.Module):
-    """The same in a weight format: a byte for each weight, a scale for each row."""
+class QuantizedExperts(StoredTensors):
+    """The same in a weight format, as kernels.stored_experts describes it."""
 
     def __init__(self, weight: Tensor, weight_format: WeightFormat) -> None:
         """weight [num_experts, out_features, in_features] in the base type; it is not kept."""
-        super().__init__()
-        quantize_rows = import_module(weight_format.module).quantize_rows
-        for index, expert in enumerate(weight):
-            for name, tensor in zip(("values", "scales"), quantize_rows(expert), strict=True):
-                if not index:
-                    empty = tensor.new_empty(len(weight), *tensor.shape)
-                    setattr(self, name, nn.Parameter(empty, requires_grad=False))
-                getattr(self, name)[index].copy_(tensor)
-
-    @property
-    def weight(self) -> tuple[Tensor, Tensor]:
-        return self.values, self.scales
+        tensors = import_module(weight_format.module).quantize_experts(weight.flatten(0, 1))
+        of_rows = weight.shape[:2]
+        super().__init__(t.view(*of_rows, -1) if t.dim() == 2 else t for t in tensors)
 
 
 def modules(config: MixtureOfExperts, hidden_size: int) -> dict[str, nn.Module]:
@@ -167,6 +158,7 @@ def make_function(
     route = (_make_group_limited_route if by_groups else _make_route_by_input)(kernels)
     gates_input = config.router.gates_input
     shared_expert = make_network(kernels.linear, weight_format)
+    stored_as = weight_format and weight_format.experts
 
     def mixture(hidden, weights, chosen):
         *router, gate_up, down, shared_gate_up, shared_down = weights
@@ -174,10 +166,11 @@ def make_function(
         tokens = hidden.reshape(batch * length, width)
         choice, shares = route(config, tokens, router, chosen)
         used = choice if chosen is None else chosen
-        if isinstance(gate_up, tuple):  # in a weight format
-            routed = run_quantized(tokens, used, shares, *gate_up, *down, gates_input)
+        pairs = tokens, used, shares
+        if stored_as:
+            routed = run_quantized(*pairs, gates_input, stored_as, *gate_up, *down)
         else:
-            routed = run_experts(tokens, used, shares, gate_up, down, gates_input)
+            routed = run_experts(*pairs, gate_up, down, gates_input)
         update = shared_expert(hidden, (shared_gate_up, shared_down))
         return update + routed.view(batch, length, width), choice
 

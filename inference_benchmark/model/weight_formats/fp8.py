@@ -37,3 +37,4 @@ def fp8_plain(x: Tensor, values: Tensor, scales: Tensor) -> Tensor:
 
 
 plain, fast, fast_swiglu = fp8_plain, fp8_linear, fp8_swiglu
+quantize_experts = quantize

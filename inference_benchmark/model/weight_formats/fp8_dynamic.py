@@ -10,7 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inference_benchmark.kernels.fp8_linear import fp8_linear, fp8_swiglu
-from inference_benchmark.model.weight_formats.fp8 import dequantize, quantize, quantize_rows
+from inference_benchmark.model.weight_formats.fp8 import (
+    dequantize,
+    quantize,
+    quantize_experts,
+    quantize_rows,
+)
 
 _ALIGNMENT = 16  # of both features, of the products on a GPU
 # Rows of x up to which reading the weights is all that takes time.
@@ -51,4 +56,4 @@ def _product(
 
 
 plain, fast, fast_swiglu = fp8_dynamic_plain, fp8_dynamic_linear, fp8_swiglu
-__all__ = ["dequantize", "fast", "fast_swiglu", "plain", "quantize", "quantize_rows"]
+__all__ = ["dequantize", "fast", "fast_swiglu", "plain", "quantize", "quantize_experts"]

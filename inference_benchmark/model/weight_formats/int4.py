@@ -54,3 +54,4 @@ def int4_plain(x: Tensor, words: Tensor, scales: Tensor) -> Tensor:
 
 
 plain, fast, fast_swiglu = int4_plain, int4_linear, int4_swiglu
+quantize_experts = quantize

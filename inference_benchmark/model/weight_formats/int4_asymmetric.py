@@ -39,4 +39,5 @@ def int4_asymmetric_plain(x: Tensor, words: Tensor, scales: Tensor, zeros: Tenso
 
 
 plain, fast, fast_swiglu = int4_asymmetric_plain, int4_linear, int4_swiglu
+quantize_experts = quantize
 __all__ = ["dequantize", "fast", "fast_swiglu", "plain", "quantize"]

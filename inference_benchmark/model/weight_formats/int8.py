@@ -24,8 +24,13 @@ def quantize(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return by_rows(_quantize, matrix)
 
 
+def quantize_experts(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, not packed: values [out, in], int8, and scales."""
+    return by_rows(quantize_rows, matrix)
+
+
 def quantize_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """As quantize, all rows at once, and not packed: values [out, in], int8."""
+    """As quantize_experts, all rows at once."""
     values = matrix.float()
     scales = (values.abs().amax(dim=1, keepdim=True) / LARGEST).clamp(min=_LEAST_SCALE)
     return torch.round(values / scales).to(torch.int8), scales

@@ -70,3 +70,4 @@ def nf4_plain(x: Tensor, *weights: Tensor) -> Tensor:
 
 
 plain, fast, fast_swiglu = nf4_plain, nf4_linear, nf4_swiglu
+quantize_experts = quantize

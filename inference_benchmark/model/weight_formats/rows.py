@@ -3,17 +3,23 @@ than what is kept."""
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 _WEIGHTS_AT_A_TIME = 1 << 25
 
 
-def by_rows(quantize: Callable[[Tensor], tuple[Tensor, ...]], *matrices: Tensor):
-    """The tuple of tensors that `quantize` would make of all rows of the matrices at once."""
-    first = matrices[0]
-    count = max(1, _WEIGHTS_AT_A_TIME // first.shape[1])
-    parts = [quantize(*block) for block in zip(*(m.split(count) for m in matrices), strict=True)]
-    if len(parts) == 1:
-        return parts[0]
-    return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+def by_rows(quantize: Callable[..., tuple[Tensor, ...]], *matrices: Tensor) -> tuple[Tensor, ...]:
+    """The tuple of tensors that `quantize` would make of all rows of the matrices at once; no tensor
+    of it exists twice."""
+    rows, columns = matrices[0].shape[:2]
+    count = max(1, _WEIGHTS_AT_A_TIME // columns)
+    if rows <= count:
+        return quantize(*matrices)
+    whole: tuple[Tensor, ...] = ()
+    for first in range(0, rows, count):
+        block = slice(first, first + count)
+        parts = quantize(*(matrix[block] for matrix in matrices))
+        whole = whole or tuple(part.new_empty(rows, *part.shape[1:]) for part in parts)
+        for tensor, part in zip(whole, parts, strict=True):
+            tensor[block].copy_(part)
+    return whole
