@@ -24,7 +24,6 @@ WORDS = 16  # of 32 bits, in a block of a row
 PAIR_COLUMNS = 2 * WORDS  # columns that stand at the same place of a block's words
 BITS = {"int8": 8, "int4": 4, "int4_zeros": 4, "nf4": 4}
 
-
 # Of a kernel for one row: the types of x, and words that a warp loads at once, 16 bytes for each thread.
 ROW_DTYPES = (torch.bfloat16, torch.float16)
 WORDS_PER_WARP = 128
@@ -76,6 +75,11 @@ class PackedMatrix(NamedTuple):
     def padded_row_blocks(self) -> int:
         """A power of two that covers them, as kernels count that read whole rows."""
         return max(next_power_of_2(self.row_blocks), 2)
+
+    @property
+    def row_warps(self) -> int:
+        """Of how many warps each thread has as much of a row as it loads at once: a power of two."""
+        return max(1, self.padded_row_blocks * WORDS // WORDS_PER_WARP)
 
     @property
     def places(self) -> int:
