@@ -95,20 +95,23 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
         limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
         return table(rows, headers, limits, gap=_NARROW_GAP)
     words = {name: _longest_word(rows, headers, name) for name in widths}
-    shown = list(headers)
-    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH), (words, None)):
-        if least is None:
-            shown = [header.replace(" ", "\n") for header in headers]
-            natural = [
-                max(map(len, [*header.split("\n"), *column]))
-                for header, *column in zip(shown, *rows, strict=True)
-            ]
+    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH)):
         limits = [narrowed.get(header) for header in headers[1:]]
-        taken = [min(size, most or size) for size, most in zip(natural[1:], limits, strict=True)]
-        room = TERMINAL - gaps - sum(taken)
-        if least is not None and room >= least:
-            break
-    return table(rows, shown, [max(_NARROWEST_LABEL, room), *limits], gap=_NARROW_GAP)
+        room = TERMINAL - gaps - _taken(natural[1:], limits)
+        if room >= least:
+            return table(rows, headers, [room, *limits], gap=_NARROW_GAP)
+    broken = [header.replace(" ", "\n") for header in headers]
+    natural = [
+        max(map(len, [*header.split("\n"), *column]))
+        for header, *column in zip(broken, *rows, strict=True)
+    ]
+    room = max(_NARROWEST_LABEL, TERMINAL - gaps - _taken(natural[1:], limits))
+    return table(rows, broken, [room, *limits], gap=_NARROW_GAP)
+
+
+def _taken(sizes: Sequence[int], limits: Sequence[int | None]) -> int:
+    """By columns of these sizes, none wider than its limit."""
+    return sum(min(size, most or size) for size, most in zip(sizes, limits, strict=True))
 
 
 def _longest_word(rows: Rows, headers: Sequence[str], name: str) -> int | None:
