@@ -94,7 +94,8 @@ class PackedMatrix(NamedTuple):
     def check_fits(self, x: Tensor) -> None:
         """
         Raises:
-            ValueError: x [..., in_features] has another number of blocks, or has gaps.
+            ValueError: x [..., in_features] has another number of blocks, or has gaps; words do not
+                begin where a thread can load 16 bytes.
         """
         columns = PAIR_COLUMNS * self.places
         if -(-x.shape[-1] // columns) != self.row_blocks:
@@ -104,6 +105,8 @@ class PackedMatrix(NamedTuple):
             )
         if not (x.is_contiguous() and self.words.is_contiguous()):
             raise ValueError(f"{self.weight_format}: x and words must be contiguous")
+        if self.words.data_ptr() % 16:  # lanes would have other words than row_sums takes them to have
+            raise ValueError(f"{self.weight_format}: words must begin at a multiple of 16 bytes")
 
 
 def places(weight_format: str) -> int:

@@ -284,6 +284,9 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
     for x in (torch.zeros(2, 100, dtype=torch.bfloat16), torch.zeros(1, 100)):
         with pytest.raises(ValueError, match="is not one row of bf16 or fp16"):
             integer_gemv.launch_integer_gemv(x, packed)
+    late = torch.zeros(4 * 32 + 1, dtype=torch.int32)[1:].view(4, 32)
+    with pytest.raises(ValueError, match="words must begin at a multiple of 16 bytes"):
+        integer_gemv.launch_integer_gemv(torch.zeros(1, 100), packed._replace(words=late))
     with pytest.raises(ValueError, match="does not fit rows of 2 blocks of 64 columns"):
         few_rows.launch_few_rows(torch.zeros(1, 129), packed)
     words, scales, *further = nf4.quantize(torch.randn(4, 100))
