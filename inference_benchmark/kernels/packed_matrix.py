@@ -105,7 +105,9 @@ class PackedMatrix(NamedTuple):
             )
         if not (x.is_contiguous() and self.words.is_contiguous()):
             raise ValueError(f"{self.weight_format}: x and words must be contiguous")
-        if self.words.data_ptr() % 16:  # lanes would have other words than row_sums takes them to have
+        if (
+            self.words.data_ptr() % 16
+        ):  # lanes would have other words than row_sums takes them to have
             raise ValueError(f"{self.weight_format}: words must begin at a multiple of 16 bytes")
 
 

@@ -310,11 +310,28 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
     ],
 )
 def test_plans_keep_x_in_registers(name, plans: dict[int, tuple[int, int, int]]) -> None:
-    kernels = nf4_gemv if name == "nf4" else integer_gemv
     for columns, expected in plans.items():
-        words = torch.empty(4096, -(-columns * BITS[name] // 512) * 16, device="meta")
-        plan = kernels.choose_plan(PackedMatrix(name, words, words))
-        assert (plan.rows, plan.tiles, plan.num_warps) == expected
+        assert plan_of(name, 4096, columns) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "plans"),
+    [
+        ("int8", {6144: (8, 2, 8), 28672: (8, 2, 8)}),
+        ("int4", {6144: (4, 2, 4), 28672: (4, 2, 4)}),
+        ("nf4", {6144: (4, 2, 4), 28672: (8, 2, 4)}),
+    ],
+)
+def test_plans_of_tall_matrices(name, plans: dict[int, tuple[int, int, int]]) -> None:
+    for rows, expected in plans.items():
+        assert plan_of(name, rows, 4096) == expected
+
+
+def plan_of(name: str, rows: int, columns: int) -> tuple[int, int, int]:
+    words = torch.empty(rows, -(-columns * BITS[name] // 512) * 16, device="meta")
+    kernels = nf4_gemv if name == "nf4" else integer_gemv
+    plan = kernels.choose_plan(PackedMatrix(name, words, words))
+    return plan.rows, plan.tiles, plan.num_warps
 
 
 # On a GPU.
@@ -327,7 +344,7 @@ class TestOnGpu:
     @pytest.mark.parametrize("module", [*PACKED.values(), fp8], ids=lambda module: module.__name__)
     def test_operator(self, module: ModuleType, count: int, poisoned_memory: None) -> None:
         """All ways through an operator: one row, a few, a prompt."""
-        for rows, columns in ((512, 4096), (96, 1000), (200, 14336)):
+        for rows, columns in ((512, 4096), (6144, 4096), (96, 1000), (200, 14336)):
             case = Case.of(module, rows, columns, torch.bfloat16)
             x = x_rows(case, count, torch.bfloat16)
             check(module.fast(x, *case.weights), x, case)
