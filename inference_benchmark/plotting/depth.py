@@ -12,6 +12,7 @@ from inference_benchmark.reporting.figures import bases, headline_rates
 from inference_benchmark.reporting.units import UNKNOWN, percent, rate
 
 _LOG_FROM = 6  # the ratio of the largest value to the least from which an axis is logarithmic
+_MARGIN = 1.15  # factor beside the first and the last depth
 
 Readings = list[tuple[PlottedCell, Reading]]
 
@@ -59,6 +60,7 @@ def _draw(subject: Subject, read: list[tuple[RateAxis, Readings]]):
     depths = sorted({context_depth(plotted) for plotted, _ in read[0][1]})
     positive = [depth for depth in depths if depth]
     axes[-1][0].set_xscale("symlog", base=2, linthresh=positive[0], linscale=0.6)
+    axes[-1][0].set_xlim(depths[0] / _MARGIN or -positive[0] / 6, depths[-1] * _MARGIN)
     axes[-1][0].set_xticks(depths, list(map(_short, depths)))
     axes[-1][0].minorticks_off()
     axes[-1][0].set_xlabel("tokens in the cache before the run, per sequence")

@@ -97,6 +97,17 @@ def test_interpreted_gemv(name, gates_input: bool) -> None:
     assert_close(out, expected_of(arguments, gates_input), torch.float32)
 
 
+@interpreted_only
+@pytest.mark.parametrize("name", MODULES)
+def test_interpreted_widening_of_all_experts(name, monkeypatch, poisoned_memory: None) -> None:
+    monkeypatch.setattr(kernel, "_CHUNK", 4)
+    arguments = inputs(MODULES[name], 12, 6, 2)
+    pairs, (gate_up, gate_up_scales, down, down_scales) = arguments[:3], arguments[3:]
+    matrices = (gate_up, gate_up_scales), (down, down_scales)
+    out = kernel._sorted_experts(pairs, *matrices, True, kernel._widen_by_kernel)
+    assert_close(out, expected_of(arguments, True), torch.float32)
+
+
 class TestInterpreter:
     pytestmark = starts_interpreter
 
