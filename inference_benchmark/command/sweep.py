@@ -6,6 +6,7 @@ an interrupted sweep is resumed by the same command. Imports no torch.
 
 import os
 import sys
+import textwrap
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from inference_benchmark.options.flags import make_parser
 from inference_benchmark.options.request import Request
 from inference_benchmark.options.resolution import resolve
 from inference_benchmark.options.sweep_file import fields_of, read_sweep
+from inference_benchmark.reporting.layout import WIDTH
 from inference_benchmark.reporting.sweep_table import sweep_table
 from inference_benchmark.system.environment import git_commit, gpu_name
 
@@ -172,9 +174,10 @@ class _Sweep:
         return about(self.clock.corrected(sum(session.expected_s for session in missing)))
 
     def _say_next(self, number: int, missing: list[_Session]) -> None:
+        words = f"session {number + 1} of {len(missing)}, {self._left(missing[number:])} left: "
+        words += " ".join(missing[number].words)
         self._say(
-            f"\nsession {number + 1} of {len(missing)}: {' '.join(missing[number].words)} "
-            f"({self._left(missing[number:])} left)"
+            "\n" + textwrap.fill(words, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         )
 
     def _say(self, text: str) -> None:

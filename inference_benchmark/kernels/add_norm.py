@@ -25,7 +25,7 @@ from inference_benchmark.kernels.integers import next_power_of_2
 
 NUM_WARPS = 16
 MAX_FEATURES = 8192  # of which a thread has 16
-MAX_ROWS = 32
+MAX_ROWS = 32  # up to which linear layers have a kernel of ours (few_rows_linear)
 
 
 def add_norm(
@@ -88,7 +88,7 @@ def launch_add_norm(
     """The Triton kernel, on the current device and stream."""
     features = norm_weight.numel()
     rows = residual.numel() // features
-    tensors = update.contiguous(), residual.contiguous(), norm_weight
+    tensors = update.contiguous(), residual.contiguous(), norm_weight.contiguous()
     if update.shape != residual.shape or residual.shape[-1] != features or rows > MAX_ROWS:
         shapes = [tuple(tensor.shape) for tensor in tensors]
         raise ValueError(f"add_norm: {shapes} are not up to {MAX_ROWS} rows of {features} values")

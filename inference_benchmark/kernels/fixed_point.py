@@ -52,10 +52,8 @@ def pack_bytes(a, b, c, d, SHIFT: tl.constexpr):
 def signed_bytes(a, b, c, d, factors, BY_HAND: tl.constexpr):
     """Four values times factors, rounded, as 256 times one byte plus another, -128 to 127 both: the
     words of the upper bytes and of the lower ones. Of 16 bits: the largest is to stay below 32639.5."""
-    a, b = (
-        a * factors + 12583040.0,
-        b * factors + 12583040.0,
-    )  # 1.5 * 2^23, and the lower bytes' 128
+    # 12583040: 1.5 * 2^23, and the lower bytes' 128.
+    a, b = a * factors + 12583040.0, b * factors + 12583040.0
     c, d = c * factors + 12583040.0, d * factors + 12583040.0
     a, b = a.to(tl.uint32, bitcast=True), b.to(tl.uint32, bitcast=True)
     c, d = c.to(tl.uint32, bitcast=True), d.to(tl.uint32, bitcast=True)

@@ -17,8 +17,8 @@ def _dot_by_hand(bytes_of_words, high, low):
 
 
 @jit
-def _dots_by_hand(words, x, less, FORMAT: tl.constexpr):
-    dots = tl.zeros(words[0].shape, dtype=tl.int32) - less
+def _dots_by_hand(words, x, excess, FORMAT: tl.constexpr):
+    dots = tl.zeros(words[0].shape, dtype=tl.int32) - excess
     for place in tl.static_range(4):
         if FORMAT == "int8":
             dots += _dot_by_hand(words[place], x[0][place], x[1][place])
@@ -29,10 +29,11 @@ def _dots_by_hand(words, x, less, FORMAT: tl.constexpr):
 
 
 @jit
-def integer_dots(words, x, less, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
-    """The sum of what is stored in four words, times x, but for less: int32."""
+def integer_dots(words, x, excess, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
+    """The sum of what is stored in four words, times x, less excess: int32. x: for each word its high and
+    its low bytes, of 4 bits those of the words' lower halves of bytes first."""
     if BY_HAND:
-        dots = _dots_by_hand(words, x, less, FORMAT)
+        dots = _dots_by_hand(words, x, excess, FORMAT)
     elif FORMAT == "int8":
         w0, w1, w2, w3 = words
         h0, h1, h2, h3 = x[0]
@@ -44,7 +45,7 @@ def integer_dots(words, x, less, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
             "dp4a.u32.u32 $0, $1, $9, $0; dp4a.u32.u32 $0, $2, $10, $0; "
             "dp4a.u32.u32 $0, $3, $11, $0; dp4a.u32.u32 $0, $4, $12, $0; ",
             "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r",
-            [w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3, -less],
+            [w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3, -excess],
             dtype=tl.int32,
             is_pure=True,
             pack=1,
@@ -73,7 +74,7 @@ def integer_dots(words, x, less, FORMAT: tl.constexpr, BY_HAND: tl.constexpr):
             "=&r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r,r",
             [
                 w0, w1, w2, w3, h0, h1, h2, h3, l0, l1, l2, l3,
-                u0, u1, u2, u3, v0, v1, v2, v3, -less,
+                u0, u1, u2, u3, v0, v1, v2, v3, -excess,
             ],
             dtype=tl.int32,
             is_pure=True,

@@ -21,12 +21,10 @@ from inference_benchmark.kernels.fixed_point import (
     pack_both_bytes,
 )
 from inference_benchmark.kernels.integer_dots import integer_dots
-from inference_benchmark.kernels.integers import cdiv, next_power_of_2
+from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
     ROW_DTYPES,
-    WORDS,
-    WORDS_PER_WARP,
     PackedMatrix,
     RowPlan,
 )
@@ -46,13 +44,13 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
     """The best of 4 to 7 plans on an H200, or nearly, on the matrices of Llama 3.1 8B
     (results/trials/packed_rows.json); in us, beside the time of their bytes at 4.36 TB/s:
 
-        matrix    [out, in]     int4  bytes  plan       int8  bytes  plan
-        qkv       6144, 4096     4.5    3.0  4, 2, 4     7.1    5.8  8, 2, 8
-        o         4096, 4096     4.0    2.0  16, 1, 4    5.1    3.9  4, 2, 8
-        gate, up  28672, 4096   16.9   13.9  4, 2, 4    28.9   27.0  8, 2, 8
-        down      4096, 14336   11.0    6.9  2, 8, 8    17.4   13.5  2, 4, 16
+        matrix            [out, in]     int4  bytes  plan       int8  bytes  plan
+        qkv               6144, 4096     4.5    3.0  4, 2, 4     7.1    5.8  8, 2, 8
+        o                 4096, 4096     4.0    2.0  16, 1, 4    5.1    3.9  4, 2, 8
+        gate, up, SwiGLU  28672, 4096   16.9   13.9  4, 2, 4    28.9   27.0  8, 2, 8
+        down              4096, 14336   11.0    6.9  2, 8, 8    17.4   13.5  2, 4, 16
     """
-    warps = next_power_of_2(cdiv(packed.row_blocks * WORDS, WORDS_PER_WARP))
+    warps = packed.row_warps
     is_tall = packed.out_features > 4096
     if packed.weight_format == "int8":
         if warps > 8:

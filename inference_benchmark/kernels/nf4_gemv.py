@@ -25,8 +25,6 @@ from inference_benchmark.kernels.nf4_sums import excess_of, group_sums, group_su
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
     ROW_DTYPES,
-    WORDS,
-    WORDS_PER_WARP,
     PackedMatrix,
     RowPlan,
 )
@@ -48,16 +46,15 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
     """The best of 8 plans on an H200, on the matrices of Llama 3.1 8B (results/trials/packed_rows.json);
     in us, beside the time of their bytes at 4.36 TB/s:
 
-        matrix    [out, in]     nf4  bytes  plan
-        qkv       6144, 4096     6.8    3.0  4, 2, 4
-        o         4096, 4096     5.5    2.0  8, 1, 4
-        gate, up  28672, 4096   25.3   13.9  8, 2, 4
-        down      4096, 14336   15.3    6.9  2, 8, 8
+        matrix            [out, in]     nf4  bytes  plan
+        qkv               6144, 4096     6.8    3.0  4, 2, 4
+        o                 4096, 4096     5.5    2.0  8, 1, 4
+        gate, up, SwiGLU  28672, 4096   25.3   13.9  8, 2, 4
+        down              4096, 14336   15.3    6.9  2, 8, 8
     """
-    words = packed.padded_row_blocks * WORDS
-    warps = max(1, min(words // WORDS_PER_WARP, MOST_WARPS))
-    if warps == MOST_WARPS:  # of 8 words or more for each thread
-        return RowPlan(rows=2, tiles=8, num_warps=8 if words == 16 * WORDS_PER_WARP else MOST_WARPS)
+    warps = packed.row_warps
+    if warps > 8:  # of 8 words or more for each thread
+        return RowPlan(rows=2, tiles=8, num_warps=min(warps // 2, MOST_WARPS))
     if packed.out_features <= 4096:
         return RowPlan(rows=8, tiles=1, num_warps=warps)
     return RowPlan(rows=8 if packed.out_features > 8192 else 4, tiles=2, num_warps=warps)
@@ -84,6 +81,25 @@ def _load_x(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, BY_HAND: tl.constex
     first = (fourths(upper0[:, None, :], BLOCKS, 1), fourths(lower0[:, None, :], BLOCKS, 1))
     second = (fourths(upper1[:, None, :], BLOCKS, 1), fourths(lower1[:, None, :], BLOCKS, 1))
     return first, second, inverses
+
+
+@jit
+def _load_tile(
+    words_at, scales_at, scale_scales_ptr, start, half, in_tile, numbers, inside,
+    FURTHER: tl.constexpr, ROW_BLOCKS: tl.constexpr, MASKED: tl.constexpr, WHOLE: tl.constexpr,
+    ROWS: tl.constexpr, SCALE_ROWS: tl.constexpr, SCALE_BLOCK: tl.constexpr, SWIGLU: tl.constexpr,
+    BY_HAND: tl.constexpr,
+):  # fmt: skip
+    """Of the tile that begins FURTHER rows behind the first one (whose places and numbers these are) the
+    words, both scales of each block in 16 bits, and what these are multiplied by."""
+    words = load_words(words_at + FURTHER * ROW_BLOCKS * 16, inside, MASKED)
+    scales_at += FURTHER * ROW_BLOCKS
+    scales = load_where_used(scales_at, inside, "b16", "h", not WHOLE, BY_HAND)
+    scale_scales = load_scale_scales(
+        scale_scales_ptr, start + FURTHER, half, in_tile, numbers + FURTHER * ROW_BLOCKS, inside,
+        ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
+    )  # fmt: skip
+    return words, scales, scale_scales
 
 
 @jit
@@ -133,11 +149,9 @@ def _nf4_gemv_kernel(
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
     inside = inside_matrix(blocks, rows, out_features, ROW_BLOCKS, WHOLE)
-    tile = load_words(words_at, inside, MASKED)
-    pairs_of_scales = load_where_used(scales_at, inside, "b16", "h", not WHOLE, BY_HAND)
-    of_both = load_scale_scales(
-        scale_scales_ptr, start, out_features // 2, in_tile, numbers, inside,
-        ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
+    tile, scales, scale_scales = _load_tile(
+        words_at, scales_at, scale_scales_ptr, start, out_features // 2, in_tile, numbers, inside,
+        0, ROW_BLOCKS, MASKED, WHOLE, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, BY_HAND,
     )  # fmt: skip
     mean = tl.load(scale_mean_ptr)
     if BY_HAND:
@@ -154,20 +168,16 @@ def _nf4_gemv_kernel(
     results = ()
     for number in tl.static_range(TILES):
         words = tile.to(tl.uint32, bitcast=True)
-        of_both *= inverses
-        scales0 = scale_of(pairs_of_scales & 255, of_both, mean)
-        scales1 = scale_of((pairs_of_scales >> 8) & 255, of_both, mean)
+        scale_scales *= inverses
+        scales0 = scale_of(scales & 255, scale_scales, mean)
+        scales1 = scale_of((scales >> 8) & 255, scale_scales, mean)
         if number + 1 < TILES:
-            further = (number + 1) * TILE_ROWS
             next_rows = rows + (number + 1) * ROWS
             inside = inside_matrix(blocks, next_rows, out_features, ROW_BLOCKS, WHOLE)
-            tile = load_words(words_at + further * ROW_BLOCKS * 16, inside, MASKED)
-            pairs_of_scales = load_where_used(
-                scales_at + further * ROW_BLOCKS, inside, "b16", "h", not WHOLE, BY_HAND
-            )
-            of_both = load_scale_scales(
-                scale_scales_ptr, start + further, out_features // 2, in_tile,
-                numbers + further * ROW_BLOCKS, inside, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
+            tile, scales, scale_scales = _load_tile(
+                words_at, scales_at, scale_scales_ptr, start, out_features // 2, in_tile, numbers,
+                inside, (number + 1) * TILE_ROWS,
+                ROW_BLOCKS, MASKED, WHOLE, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, BY_HAND,
             )  # fmt: skip
         w0, w1, w2, w3 = fourths(words, BLOCKS, ROWS)
         v0, v1, v2, v3 = w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16

@@ -14,18 +14,18 @@ from inference_benchmark.kernels.row_words import load_where_used
 
 def rows_of_a_scale(packed: PackedMatrix, plan: RowPlan, whole: bool, swiglu: bool) -> int:
     """How many rows share a scale of scales, if rows of a tile do so evenly, or 0."""
-    of_scale = SCALE_BLOCK // 2  # blocks
-    if not whole or of_scale % packed.row_blocks:
+    scale_blocks = SCALE_BLOCK // 2  # of two groups
+    if not whole or scale_blocks % packed.row_blocks:
         return 0
-    shared, rows = of_scale // packed.row_blocks, plan.rows // 2 if swiglu else plan.rows
+    shared, rows = scale_blocks // packed.row_blocks, plan.rows // 2 if swiglu else plan.rows
     even = shared % rows == 0 or rows % shared == 0
     return shared if even and (not swiglu or packed.out_features // 2 % shared == 0) else 0
 
 
 @jit
-def scale_of(byte, of_both, mean):
+def scale_of(byte, scale_scales, mean):
     """Of the last 8 bits in e4m3."""
-    return byte.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32) * of_both + mean
+    return byte.to(tl.uint8).to(tl.float8e4nv, bitcast=True).to(tl.float32) * scale_scales + mean
 
 
 @jit

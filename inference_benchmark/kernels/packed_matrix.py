@@ -24,7 +24,6 @@ WORDS = 16  # of 32 bits, in a block of a row
 PAIR_COLUMNS = 2 * WORDS  # columns that stand at the same place of a block's words
 BITS = {"int8": 8, "int4": 4, "int4_zeros": 4, "nf4": 4}
 
-
 # Of a kernel for one row: the types of x, and words that a warp loads at once, 16 bytes for each thread.
 ROW_DTYPES = (torch.bfloat16, torch.float16)
 WORDS_PER_WARP = 128
@@ -78,6 +77,11 @@ class PackedMatrix(NamedTuple):
         return max(next_power_of_2(self.row_blocks), 2)
 
     @property
+    def row_warps(self) -> int:
+        """Of how many warps each thread has as much of a row as it loads at once: a power of two."""
+        return max(1, self.padded_row_blocks * WORDS // WORDS_PER_WARP)
+
+    @property
     def places(self) -> int:
         """Pairs in a word."""
         return places(self.weight_format)
@@ -90,7 +94,8 @@ class PackedMatrix(NamedTuple):
     def check_fits(self, x: Tensor) -> None:
         """
         Raises:
-            ValueError: x [..., in_features] has another number of blocks, or has gaps.
+            ValueError: x [..., in_features] has another number of blocks, or has gaps; words do not
+                begin where a thread can load 16 bytes.
         """
         columns = PAIR_COLUMNS * self.places
         if -(-x.shape[-1] // columns) != self.row_blocks:
@@ -100,6 +105,10 @@ class PackedMatrix(NamedTuple):
             )
         if not (x.is_contiguous() and self.words.is_contiguous()):
             raise ValueError(f"{self.weight_format}: x and words must be contiguous")
+        if (
+            self.words.data_ptr() % 16
+        ):  # lanes would have other words than row_sums takes them to have
+            raise ValueError(f"{self.weight_format}: words must begin at a multiple of 16 bytes")
 
 
 def places(weight_format: str) -> int:

@@ -23,8 +23,6 @@ from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.packed_matrix import PackedMatrix
 
 SCALE_BLOCK = 256  # nf4: groups, in the order of memory, that share a scale of scales
-# Weights of integer formats come out divided by so much: what the numbers of bf16 allow.
-UNIT = 64.0
 _ROWS, _BLOCKS, _COLUMNS = 8, 16, 1024  # of a program that writes a matrix
 
 

@@ -1,8 +1,8 @@
 """SwiGLU behind a product: of its halves, or within the kernels of one row.
 
-Those over weights of a format take gate's and up's rows in turn, so that a program has both of a pair: the halves of
-the product are never written, and the next product, which is launched early, waits for one kernel
-less.
+Those over weights of a format take gate's and up's rows in turn, so that a program has both of a
+pair: the halves of the product are never written, and the next product, which is launched early,
+waits for one kernel less.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ def load_where_used(
     pointers, inside,
     TYPE: tl.constexpr, REGISTER: tl.constexpr, MASKED: tl.constexpr, BY_HAND: tl.constexpr,
 ):  # fmt: skip
-    """What these point to, zero outside; by the threads that need it: a load of Triton's would be spread
-    over all of them, and then handed round in shared memory."""
+    """What these point to, where MASKED zero outside; by the threads that need it: a load of Triton's would
+    be spread over all of them, and then handed round in shared memory."""
     if BY_HAND:
         values = tl.load(pointers, mask=inside, other=0)
     elif MASKED:

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, for a README: a row per cell, a column per kind of kernel."""
+"""Where the time of a phase goes, for a README: a row per cell, a column per kind of kernel."""
 
 from collections.abc import Sequence
 
@@ -20,15 +20,14 @@ def time_by_kind(results: Sequence[dict]) -> str:
     ]
     if not profiled:
         return NOTHING_PUBLISHED
-    kinds = list(dict.fromkeys(kind for *_, phase in profiled for kind in phase["by_kind"]))
-    kinds.sort(key=lambda kind: -max(phase["by_kind"].get(kind, 0.0) for *_, phase in profiled))
+    kinds = _kinds([phase for *_, phase in profiled])
     several = len({_conditions(result) for result, *_ in profiled}) > 1
     rows = [
         [
             model_label(result["config"], cell),
             *([_conditions(result)] if several else []),
             variant(cell),
-            *(_of_kind(cell, phase, kind) for kind in kinds),
+            *(_of_kind(phase, kind, median(cell, phase["metric"])) for kind in kinds),
             _idle(cell, phase),
             f"{phase['kernels']:,.0f}",
         ]
@@ -39,17 +38,52 @@ def time_by_kind(results: Sequence[dict]) -> str:
     return markdown(headers, rows)
 
 
+def decode_by_kind(results: Sequence[dict]) -> str:
+    """Of decode steps: ms of each kind of kernel and its share of all kernels' time, in brackets the
+    time at the limit. All of it behind the contexts that were profiled, at the start of a generation,
+    so that the median over a generation, whose contexts grow, is no sum of these."""
+    profiled = [
+        (result, cell, phase)
+        for result in results
+        for cell in result["cells"]
+        if is_sound(cell)
+        and (phase := (cell["profile"] or {}).get("decode"))
+        and "limit_s" in phase  # which files of before have not
+    ]
+    if not profiled:
+        return NOTHING_PUBLISHED
+    kinds = _kinds([phase for *_, phase in profiled])
+    rows = [
+        [
+            model_label(result["config"], cell),
+            variant(cell),
+            str(cell["batch_size"]),
+            *(_of_kind(phase, kind, phase["kernel_s"]) for kind in kinds),
+            f"{milliseconds(phase['kernel_s'])} [{milliseconds(phase['limit_s'])}]",
+            f"{phase['kernels']:,.0f}",
+        ]
+        for result, cell, phase in profiled
+    ]
+    headers = ["model", "mode", "batch", *(f"{kind} ms" for kind in kinds), "all ms", "kernels"]
+    return markdown(headers, rows)
+
+
+def _kinds(phases: Sequence[dict]) -> list[str]:
+    """The costliest first."""
+    kinds = dict.fromkeys(kind for phase in phases for kind in phase["by_kind"])
+    return sorted(kinds, key=lambda kind: -max(phase["by_kind"].get(kind, 0.0) for phase in phases))
+
+
 def _conditions(result: dict) -> str:
     return ", ".join(result["workload"].get("conditions", ()))
 
 
-def _of_kind(cell: dict, phase: dict, kind: str) -> str:
+def _of_kind(phase: dict, kind: str, whole: float | None) -> str:
     seconds = phase["by_kind"].get(kind)
     if seconds is None:
         return UNKNOWN
     limit_s = (phase.get("limit_by_kind") or {}).get(kind)
     limit = "" if limit_s is None else f" [{milliseconds(limit_s)}]"
-    whole = median(cell, phase["metric"])
     share = f", {percent(seconds / whole)}" if whole else ""
     return f"{milliseconds(seconds)}{share}{limit}"
 

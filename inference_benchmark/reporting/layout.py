@@ -84,7 +84,7 @@ def label_lines(label: str, width: int) -> list[str]:
 def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
     """In 80 columns: a line per row where that fits, with gaps of two or of one; else labels are
     broken over lines, and if that leaves them too little, the columns named in widths as well, down
-    to their words, and at last the headers."""
+    to their words, then the headers, and at last values and what they are uncertain by."""
     natural = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
     for gap in (_GAP, _NARROW_GAP):
         if sum(natural) + gap * (len(natural) - 1) <= TERMINAL:
@@ -95,20 +95,38 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
         limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
         return table(rows, headers, limits, gap=_NARROW_GAP)
     words = {name: _longest_word(rows, headers, name) for name in widths}
-    shown = list(headers)
-    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH), (words, None)):
-        if least is None:
-            shown = [header.replace(" ", "\n") for header in headers]
-            natural = [
-                max(map(len, [*header.split("\n"), *column]))
-                for header, *column in zip(shown, *rows, strict=True)
-            ]
+    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH)):
         limits = [narrowed.get(header) for header in headers[1:]]
-        taken = [min(size, most or size) for size, most in zip(natural[1:], limits, strict=True)]
-        room = TERMINAL - gaps - sum(taken)
-        if least is not None and room >= least:
-            break
-    return table(rows, shown, [max(_NARROWEST_LABEL, room), *limits], gap=_NARROW_GAP)
+        room = TERMINAL - gaps - _taken(natural[1:], limits)
+        if room >= least:
+            return table(rows, headers, [room, *limits], gap=_NARROW_GAP)
+    broken = [header.replace(" ", "\n") for header in headers]
+    natural = [
+        max(map(len, [*header.split("\n"), *column]))
+        for header, *column in zip(broken, *rows, strict=True)
+    ]
+    room = TERMINAL - gaps - _taken(natural[1:], limits)
+    if room < _NARROWEST_LABEL:
+        rows, limits = _with_broken_intervals(rows, headers, limits)
+    return table(rows, broken, [max(_NARROWEST_LABEL, room), *limits], gap=_NARROW_GAP)
+
+
+def _taken(sizes: Sequence[int], limits: Sequence[int | None]) -> int:
+    """By columns of these sizes, none wider than its limit."""
+    return sum(min(size, most or size) for size, most in zip(sizes, limits, strict=True))
+
+
+def _with_broken_intervals(
+    rows: Rows, headers: Sequence[str], limits: list[int | None]
+) -> tuple[Rows, list[int | None]]:
+    """Values stand above what they are uncertain by: the rows, and the widths of their columns."""
+    apart = [[label, *(text.replace("±", " ±") for text in row)] for label, *row in rows]
+    columns = list(zip(*rows, strict=True))[1:]
+    widths = [
+        _longest_word(apart, headers, header) if "±" in "".join(column) else limit
+        for header, column, limit in zip(headers[1:], columns, limits, strict=True)
+    ]
+    return apart, widths
 
 
 def _longest_word(rows: Rows, headers: Sequence[str], name: str) -> int | None:

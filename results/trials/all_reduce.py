@@ -26,6 +26,7 @@ from inference_benchmark.parallel.collectives import (
     push_all_reduce,
     push_all_reduce_norm,
 )
+from inference_benchmark.system.environment import git_commit
 
 EPS = 1e-5
 HIDDEN, QKV, LAYERS = 4096, 6144, 12  # of Llama 3.1 8B; layers of other weights than L2 holds
@@ -132,6 +133,7 @@ def main() -> None:
     with torch.inference_mode():
         measured = measure(size)
     facts = {"gpu": torch.cuda.get_device_name(), "ranks": size, "torch": torch.__version__}
+    facts["git_commit"] = git_commit()
     if dist.get_rank() == 0:
         output.write_text(json.dumps(facts | measured, indent=1) + "\n")
     dist.destroy_process_group()

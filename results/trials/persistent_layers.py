@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from inference_benchmark.kernels._registration import prefetch
 from inference_benchmark.kernels.add_norm import add_norm
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
+from inference_benchmark.system.environment import git_commit
 
 LAYERS, HIDDEN, QKV, WIDTH, EPS = 16, 2048, 3072, 8192, 1e-5
 # programs per multiprocessor, warps, KiB of weights in a step, steps in flight, steps requested early
@@ -293,6 +294,7 @@ def main() -> None:
     result = {
         "gpu": properties.name,
         "torch": torch.__version__,
+        "git_commit": git_commit(),
         "triton": triton.__version__,
         "layers": LAYERS,
         "bytes": num_bytes,

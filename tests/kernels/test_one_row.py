@@ -128,6 +128,18 @@ def test_interpreted_add_norm(
     check_add_norm(rows, features, dtype, launch_add_norm)
 
 
+@interpreted_only
+def test_interpreted_add_norm_of_rows_that_lie_apart(poisoned_memory: None) -> None:
+    """As those of the last tokens of prompts do."""
+    update, residual = (torch.randn(3, 5, 100)[:, -1:] for _ in range(2))
+    weight = torch.randn(200)[::2]
+    results = launch_add_norm(update, residual, weight, EPS)
+    for result, expected in zip(
+        results, add_norm_reference(update, residual, weight, EPS), strict=True
+    ):
+        torch.testing.assert_close(result, expected)
+
+
 class TestInterpreter:
     pytestmark = starts_interpreter
 

@@ -284,6 +284,9 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
     for x in (torch.zeros(2, 100, dtype=torch.bfloat16), torch.zeros(1, 100)):
         with pytest.raises(ValueError, match="is not one row of bf16 or fp16"):
             integer_gemv.launch_integer_gemv(x, packed)
+    late = torch.zeros(4 * 32 + 1, dtype=torch.int32)[1:].view(4, 32)
+    with pytest.raises(ValueError, match="words must begin at a multiple of 16 bytes"):
+        integer_gemv.launch_integer_gemv(torch.zeros(1, 100), packed._replace(words=late))
     with pytest.raises(ValueError, match="does not fit rows of 2 blocks of 64 columns"):
         few_rows.launch_few_rows(torch.zeros(1, 129), packed)
     words, scales, *further = nf4.quantize(torch.randn(4, 100))
@@ -307,11 +310,28 @@ def test_a_row_that_does_not_fit_is_refused() -> None:
     ],
 )
 def test_plans_keep_x_in_registers(name, plans: dict[int, tuple[int, int, int]]) -> None:
-    kernels = nf4_gemv if name == "nf4" else integer_gemv
     for columns, expected in plans.items():
-        words = torch.empty(4096, -(-columns * BITS[name] // 512) * 16, device="meta")
-        plan = kernels.choose_plan(PackedMatrix(name, words, words))
-        assert (plan.rows, plan.tiles, plan.num_warps) == expected
+        assert plan_of(name, 4096, columns) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "plans"),
+    [
+        ("int8", {6144: (8, 2, 8), 28672: (8, 2, 8)}),
+        ("int4", {6144: (4, 2, 4), 28672: (4, 2, 4)}),
+        ("nf4", {6144: (4, 2, 4), 28672: (8, 2, 4)}),
+    ],
+)
+def test_plans_of_tall_matrices(name, plans: dict[int, tuple[int, int, int]]) -> None:
+    for rows, expected in plans.items():
+        assert plan_of(name, rows, 4096) == expected
+
+
+def plan_of(name: str, rows: int, columns: int) -> tuple[int, int, int]:
+    words = torch.empty(rows, -(-columns * BITS[name] // 512) * 16, device="meta")
+    kernels = nf4_gemv if name == "nf4" else integer_gemv
+    plan = kernels.choose_plan(PackedMatrix(name, words, words))
+    return plan.rows, plan.tiles, plan.num_warps
 
 
 # On a GPU.
@@ -324,7 +344,7 @@ class TestOnGpu:
     @pytest.mark.parametrize("module", [*PACKED.values(), fp8], ids=lambda module: module.__name__)
     def test_operator(self, module: ModuleType, count: int, poisoned_memory: None) -> None:
         """All ways through an operator: one row, a few, a prompt."""
-        for rows, columns in ((512, 4096), (96, 1000), (200, 14336)):
+        for rows, columns in ((512, 4096), (6144, 4096), (96, 1000), (200, 14336)):
             case = Case.of(module, rows, columns, torch.bfloat16)
             x = x_rows(case, count, torch.bfloat16)
             check(module.fast(x, *case.weights), x, case)

@@ -28,8 +28,10 @@ PLANS = [
     ("nf4", 32, RowPlan(4, 2, 4)),
     ("nf4", 112, RowPlan(2, 8, 8)),
     ("int4", 32, RowPlan(16, 1, 4)),
+    ("int4", 32, RowPlan(4, 2, 4)),
     ("int4", 112, RowPlan(2, 8, 8)),
     ("int8", 64, RowPlan(8, 2, 8)),
+    ("int8", 64, RowPlan(4, 2, 8)),
     ("int8", 224, RowPlan(2, 4, 16)),
 ]
 

@@ -1,6 +1,6 @@
 """Where the time of a step goes, in a README's table."""
 
-from inference_benchmark.reporting.kinds_table import time_by_kind
+from inference_benchmark.reporting.kinds_table import decode_by_kind, time_by_kind
 from inference_benchmark.reporting.units import NOTHING_PUBLISHED
 
 
@@ -59,3 +59,19 @@ def test_rows_of_several_conditions_can_be_told_apart():
     headers, _, *rows = entries(result(eager), result(eager, conditions=("4 lengths",)))
     assert headers[:3] == ["model", "training", "mode"]
     assert [row[:3] for row in rows] == [["m", "", "eager"], ["m", "4 lengths", "eager"]]
+
+
+def test_decode_steps_are_shares_of_their_kernels_and_older_files_are_left_out():
+    timed = cell("inductor", 0.010, {"attention": 0.002, "matmul": 0.006})
+    timed |= {"batch_size": 8, "profile": {"decode": timed["profile"]["forward"]}}
+    older = {**timed, "profile": {"decode": dict(timed["profile"]["decode"])}}
+    timed["profile"]["decode"]["limit_s"] = 0.005
+    text = decode_by_kind([result(timed, older, cell("eager", 0.01, {"matmul": 0.006}))])
+    headers, _, *rows = [
+        [e.strip() for e in line.strip("|").split("|")] for line in text.splitlines()
+    ]
+    assert headers == ["model", "mode", "batch", "matmul ms", "attention ms", "all ms", "kernels"]
+    assert rows == [
+        ["m", "inductor", "8", "6.000, 75% [4.000]", "2.000, 25%", "8.000 [5.000]", "12"]
+    ]
+    assert decode_by_kind([result(older)]) == NOTHING_PUBLISHED

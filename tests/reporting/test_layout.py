@@ -65,3 +65,14 @@ def test_headers_are_broken_where_nothing_else_is_left_to_narrow():
     place = second.index("tok/s") + len("tok/s")
     assert row[:place].endswith("36,000")
     assert first[:place].endswith("prefill")
+
+
+def test_values_stand_above_their_intervals_where_headers_are_not_enough():
+    numbers = ["1,466±340", "3,065±1,225", "4,521±1,571", "0.08976", "0.002848", "0.97x slower"]
+    headers = ["cell", "forward", "backward", "ffn", "TFLOP/s", "TB/s", "speed-up", "verdict"]
+    rows = [[label, *numbers, "UNVERIFIED"] for label in ("eager b1 s32", "inductor b1 s32")]
+    lines = fitted(rows, headers, {"speed-up": 12}).splitlines()
+    assert max(map(len, lines)) <= TERMINAL
+    first, second = lines[2], lines[3]
+    assert first.split()[2:8] == ["1,466", "3,065", "4,521", "0.08976", "0.002848", "0.97x"]
+    assert "±340 ±1,225 ±1,571" in " ".join(second.split())

@@ -7,7 +7,7 @@ from inference_benchmark.reporting.audit_tables import (
     audit_limits,
     audit_summary,
 )
-from inference_benchmark.reporting.kinds_table import time_by_kind
+from inference_benchmark.reporting.kinds_table import decode_by_kind, time_by_kind
 from inference_benchmark.reporting.readme.files import (
     PUBLISHED,
     ROOT,
@@ -81,6 +81,12 @@ def audits() -> list[Audit]:
     return [Audit.read(*(folder / f"{name}.json" for name in names)) for names in AUDITS]
 
 
+def larger_batches(folder: str) -> list[dict]:
+    """The files of a folder without batch 1."""
+    results = results_in(folder)
+    return [r for r in results if all(cell["batch_size"] > 1 for cell in r["cells"])]
+
+
 FILES = {
     ROOT / "README.md": {
         "measured": lambda: published(*HEADLINES),
@@ -128,6 +134,9 @@ FILES = {
         "one_row_ways": one_row_ways,
         "persistent_layers": persistent_layers,
         "packed_rows": packed_rows,
+        "decode_kinds": lambda: decode_by_kind(
+            [*results_in("as_shipped"), *results_in("models"), *larger_batches("engines")]
+        ),
         "all_reduces": all_reduces,
         "audit_summary": lambda: audit_summary(audits()),
         "audit_faults": lambda: audit_faults(audits()),

@@ -116,9 +116,8 @@ def persistent_layers() -> str:
     ]
     rows = [[*row, UNKNOWN, UNKNOWN] for row in rows]
     for run in trial["persistent"]:
-        rows.append(
-            ["one kernel", *map(str, run["plan"]), *(significant(run[time], 3) for time in times)]
-        )
+        cells = (significant(run[time], 3) if time in run else UNKNOWN for time in times)
+        rows.append(["one kernel", *map(str, run["plan"]), *cells])
     headers = ["way", "programs per multiprocessor", "warps", "KiB in a step", "steps in flight"]
     headers += ["requested early", f"us a layer, {trial['gpu']}", "no waits", "waits alone"]
     return markdown(headers, rows)
@@ -130,7 +129,8 @@ def packed_rows() -> str:
     rows = []
     for matrix, formats in trial["matrices"].items():
         for name, timed in formats.items():
-            best, *_, worst = sorted(timed["cuts"], key=lambda cut: cut["us"])
+            right = [cut for cut in timed["cuts"] if cut["us"]]  # what is wrong has no time
+            best, *_, worst = sorted(right, key=lambda cut: cut["us"])
             rate = timed["bytes"] / best["us"] / 1e6
             rows.append([matrix, name, f"{timed['bytes'] / 1e6:.1f}", *_cut(best), f"{rate:.2f}"])
             rows[-1] += _cut(worst)
