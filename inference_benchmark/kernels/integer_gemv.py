@@ -33,6 +33,7 @@ from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_sums import sum_threads, sum_tiles
 from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
 from inference_benchmark.kernels.row_words import (
+    first_tile,
     fourths,
     inside_matrix,
     load_where_used,
@@ -143,14 +144,9 @@ def _integer_gemv_kernel(
     rows = tl.arange(0, ROWS)
     # Blocks of the matrix from one tile to the next.
     STEP: tl.constexpr = (ROWS // 2 if SWIGLU else ROWS) * ROW_BLOCKS
-    start = first_row // 2 if SWIGLU else first_row
-    first_blocks = (start + matrix_rows(rows, out_features, SWIGLU)) * ROW_BLOCKS
-    # In this order Triton gives neighbouring threads neighbouring words of a row.
-    word_numbers = (first_blocks[None, :] + blocks[:, None])[:, :, None] * 16 + lanes[None, None, :]
-    words_at = words_ptr + word_numbers
-    # For scales blocks beyond the row's end stand for its last one, times what is zero of x.
-    numbers = first_blocks[None, :] + tl.minimum(blocks, ROW_BLOCKS - 1)[:, None]
-    numbers = tl.broadcast_to(numbers[:, :, None], (BLOCKS, ROWS, 4))
+    words_at, numbers, _ = first_tile(
+        words_ptr, first_row, rows, blocks, out_features, ROW_BLOCKS, SWIGLU
+    )
     MASKED: tl.constexpr = (not WHOLE) or BLOCKS != ROW_BLOCKS
     rows += first_row
     if PROGRAMMATIC:

@@ -31,8 +31,9 @@ from inference_benchmark.kernels.packed_matrix import (
 from inference_benchmark.kernels.packed_words import SCALE_BLOCK, load_pairs
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_sums import sum_threads, sum_tiles
-from inference_benchmark.kernels.row_swiglu import matrix_rows, store_rows
+from inference_benchmark.kernels.row_swiglu import store_rows
 from inference_benchmark.kernels.row_words import (
+    first_tile,
     fourths,
     inside_matrix,
     load_where_used,
@@ -134,14 +135,9 @@ def _nf4_gemv_kernel(
     first_row = tl.program_id(0) * (ROWS * TILES)
     rows = tl.arange(0, ROWS)
     TILE_ROWS: tl.constexpr = ROWS // 2 if SWIGLU else ROWS  # side by side in the matrix
-    start = first_row // 2 if SWIGLU else first_row
-    first_blocks = (start + matrix_rows(rows, out_features, SWIGLU)) * ROW_BLOCKS
-    # In this order Triton gives neighbouring threads neighbouring words of a row.
-    word_numbers = (first_blocks[None, :] + blocks[:, None])[:, :, None] * 16 + lanes[None, None, :]
-    words_at = words_ptr + word_numbers
-    # For scales blocks beyond the row's end stand for its last one, times what is zero of x.
-    numbers = first_blocks[None, :] + tl.minimum(blocks, ROW_BLOCKS - 1)[:, None]
-    numbers = tl.broadcast_to(numbers[:, :, None], (BLOCKS, ROWS, 4))
+    words_at, numbers, start = first_tile(
+        words_ptr, first_row, rows, blocks, out_features, ROW_BLOCKS, SWIGLU
+    )
     in_tile = tl.broadcast_to(rows[None, :, None], (BLOCKS, ROWS, 4))
     scales_at = scales_ptr.to(tl.pointer_type(tl.int16)) + numbers
     MASKED: tl.constexpr = (not WHOLE) or BLOCKS != ROW_BLOCKS

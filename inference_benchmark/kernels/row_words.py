@@ -3,6 +3,27 @@
 from __future__ import annotations
 
 from inference_benchmark.kernels._registration import jit, tl
+from inference_benchmark.kernels.row_swiglu import matrix_rows
+
+
+@jit
+def first_tile(
+    words_ptr, first_row, rows, blocks, out_features,
+    ROW_BLOCKS: tl.constexpr, SWIGLU: tl.constexpr,
+):  # fmt: skip
+    """Of a program that begins at first_row, rows [0, 1, ...] of a tile: where the tile's words stand,
+    [blocks, rows, 16]; the numbers of its blocks, for what they have beside words, [blocks, rows, 4];
+    and the matrix's row that the tile begins at."""
+    BLOCKS: tl.constexpr = blocks.numel
+    ROWS: tl.constexpr = rows.numel
+    start = first_row // 2 if SWIGLU else first_row
+    first_blocks = (start + matrix_rows(rows, out_features, SWIGLU)) * ROW_BLOCKS
+    lanes = tl.arange(0, 16)
+    # In this order Triton gives neighbouring threads neighbouring words of a row.
+    word_numbers = (first_blocks[None, :] + blocks[:, None])[:, :, None] * 16 + lanes[None, None, :]
+    # For scales blocks beyond the row's end stand for its last one, times what is zero of x.
+    numbers = first_blocks[None, :] + tl.minimum(blocks, ROW_BLOCKS - 1)[:, None]
+    return words_ptr + word_numbers, tl.broadcast_to(numbers[:, :, None], (BLOCKS, ROWS, 4)), start
 
 
 @jit
