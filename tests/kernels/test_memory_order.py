@@ -21,7 +21,7 @@ from inference_benchmark.kernels.gemv import _gemv_kernel
 from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
 from inference_benchmark.kernels.integer_gemv import _integer_gemv_kernel
 from inference_benchmark.kernels.nf4_gemv import _TABLES, _nf4_gemv_kernel
-from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO
+from inference_benchmark.kernels.nf4_levels import MEAN_ERROR, UNIT
 from inference_benchmark.kernels.peer_words import ptx_that_waits
 from inference_benchmark.kernels.push_all_reduce import _push_all_reduce_kernel
 from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
@@ -92,8 +92,7 @@ INT8 = PACKED | {"FORMAT": "int8", "ROW_BLOCKS": 64, "BLOCKS": 64}
 NF4 = PACKED | {
     "SCALE_BLOCK": 256,
     "UNIT": UNIT,
-    "ZERO": ZERO,
-    "MEAN_LOWER": MEAN_LOWER,
+    "MEAN_ERROR": MEAN_ERROR,
     "TABLES": _TABLES,
     "SCALE_ROWS": 0,
 }
