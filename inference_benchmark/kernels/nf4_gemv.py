@@ -221,6 +221,7 @@ def launch_nf4_gemv(
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
+        maxnreg=plan.most_registers,
         launch_pdl=programmatic,
     )
     return out
