@@ -67,7 +67,6 @@ class Case:
         words, scales, *further = self.weights
         return PackedMatrix(name, words, scales, *([None] if name == "nf4" else []), *further)
 
-
     def matrix_for(self, x: torch.Tensor) -> torch.Tensor:
         """As the kernels have it: of one row nf4's levels are what bytes make of them."""
         columns = self.matrix.shape[1]
