@@ -80,11 +80,17 @@ def test_our_kernels_give_the_logits_of_transformers(config, batch):
     assert_same(config, "eager", {"kernels": OURS}, batch=batch)
 
 
-@pytest.mark.parametrize(
-    "config", [SHALLOW_DEEPSEEK, SHALLOW_LLAMA4], ids=lambda config: config.name
-)
 @pytest.mark.parametrize("name", ["inductor", "thunder"])
-@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
+@pytest.mark.parametrize(
+    ("config", "kernels"),
+    [
+        (SHALLOW_DEEPSEEK, KernelConfig()),
+        (SHALLOW_LLAMA4, KernelConfig()),
+        (SHALLOW_DEEPSEEK, OURS),
+        (SHORT_LLAMA4, OURS),
+    ],
+    ids=["deepseek-torch", "llama4-torch", "deepseek-ours", "llama4-ours"],
+)
 def test_compilers_give_the_logits_of_transformers(config, name, kernels):
     """Thunder, which takes seconds for each, traces no prompt with our kernels: what is a kernel's
     there is an operator that the step has as well, or one that test_decoder.py looks at."""
