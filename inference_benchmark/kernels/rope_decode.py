@@ -141,12 +141,15 @@ def _rope_decode_kernel(
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
     if PROGRAMMATIC:
-        if SPLITS > 1:
-            lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
-            for start in range(begin, tl.minimum(end, begin + 4 * TILE_TOKENS), TILE_TOKENS):
-                row = tl.minimum(start + tokens, end - 1).to(tl.int64)
-                prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
-                prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
+        # With a program for each pair, of the many at batch 32, more than one tile gained nothing more:
+        # a layer of Llama 3.1 8B took 160.8 us on an H200 with none, 157.2, 157.5 and 158.2 with 1, 2, 4.
+        TILES_AHEAD: tl.constexpr = 4 if SPLITS > 1 else 1
+        lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
+        ahead = tl.minimum(end, begin + TILES_AHEAD * TILE_TOKENS)
+        for start in range(begin, ahead, TILE_TOKENS):
+            row = tl.minimum(start + tokens, end - 1).to(tl.int64)
+            prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
+            prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
         tl.extra.cuda.gdc_wait()
 
     token_ptr = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)

@@ -120,6 +120,7 @@ EARLY = {
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
     "few_rows_swiglu": (_few_rows_linear_kernel, FEW_ROWS | {"SWIGLU": True}, {"prefetch"}),
     "rope_decode": (_rope_decode_kernel, ROTATION, {"ld.cg", "prefetch"}),
+    "rope_decode_whole": (_rope_decode_kernel, ROTATION | {"SPLITS": 1}, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
     "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
