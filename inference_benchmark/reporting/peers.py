@@ -14,6 +14,19 @@ from inference_benchmark.reporting.units import UNKNOWN, milliseconds
 _HEADERS = ["program", "batch", "TTFT ms", "TBOT ms", "n", "date", "versions"]
 
 
+_FORMAT_HEADERS = [
+    "program",
+    "weights",
+    "kernels",
+    "batch",
+    "tokens",
+    "TTFT ms",
+    "TBOT ms",
+    "n",
+    "date",
+]
+
+
 def peers_table(
     peers: Sequence[dict], foreign: Sequence[dict], ours: Sequence[dict], model_name: str
 ) -> str:
@@ -27,6 +40,32 @@ def peers_table(
     rows += _cell_rows(foreign, model_name, has_own_loop=True)
     rows += _cell_rows(ours, model_name, has_own_loop=False)
     return markdown(_HEADERS, rows)
+
+
+def peer_formats_table(peers: Sequence[dict]) -> str:
+    """A row per weight format of those files of results/peers' scripts that have some."""
+    rows = [
+        [
+            f"{record['peer']} {record['commit']}",
+            run["options"],
+            ", ".join(run["kernels"]) or UNKNOWN,
+            str(record["batch_size"]),
+            f"{record['input_length']} -> {record['output_length']}",
+            milliseconds(median(run["ttft_s"])),
+            milliseconds(median(run["tbot_s"])),
+            str(len(run["tbot_s"])),
+            record["created"][:10],
+        ]
+        for record in peers
+        for run in record["runs"]
+        if has_formats(record)
+    ]
+    return markdown(_FORMAT_HEADERS, rows)
+
+
+def has_formats(record: dict) -> bool:
+    """Whether a peer's file is of weights in several formats."""
+    return any("weight_format" in run for run in record["runs"])
 
 
 def _peer_rows(record: dict) -> Iterable[list[str]]:

@@ -42,3 +42,12 @@ def test_filled_slots_alone_are_attended_to(attends, name, position):
     output = attends[name](q, k, v, mask, where)
     assert output.shape == q.shape
     torch.testing.assert_close(output, expected(q, k, v, position), rtol=1e-5, atol=1e-5)
+
+
+def test_flex_with_many_heads(attends):
+    """From 128 heads of all sequences on it is given a pipeline of its own."""
+    q, k, v, mask, where = (
+        x.repeat(32, *(1 for _ in x.shape[1:])) if x.shape[0] == BATCH else x for x in inputs(200)
+    )
+    output = attends["flex"](q, k, v, mask, where)
+    torch.testing.assert_close(output, expected(q, k, v, 200), rtol=1e-5, atol=1e-5)

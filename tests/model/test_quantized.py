@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from checkpoints import llama
 from step_engines import make_engine
-from test_checkpoint import llama
 
 from inference_benchmark.kernels.int4_linear import unpack_int4
 from inference_benchmark.kernels.nf4_levels import LEVELS

@@ -29,7 +29,7 @@ from inference_benchmark.reporting.labels import (
     model_label,
     variant,
 )
-from inference_benchmark.reporting.peers import peers_table
+from inference_benchmark.reporting.peers import has_formats, peer_formats_table, peers_table
 from inference_benchmark.reporting.readme.files import PUBLISHED, results_in
 from inference_benchmark.reporting.summary import medians_ratio
 from inference_benchmark.reporting.units import NOTHING_PUBLISHED, UNKNOWN, percent, rate
@@ -186,11 +186,19 @@ def engines_bare() -> str:
     return bare_loop_table(results_in("engines"), [json.loads(p.read_text()) for p in paths])
 
 
+def _peer_records() -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted((PUBLISHED / "peers").glob("*.json"))]
+
+
+def peer_formats() -> str:
+    """Other projects' kernels for weights in 8 and 4 bits."""
+    records = [record for record in _peer_records() if has_formats(record)]
+    return peer_formats_table(records) if records else NOTHING_PUBLISHED
+
+
 def peers(folders: Sequence[str]) -> str:
     """Other projects' programs beside our modes in these folders of results/published."""
-    records = [
-        json.loads(path.read_text()) for path in sorted((PUBLISHED / "peers").glob("*.json"))
-    ]
+    records = [record for record in _peer_records() if not has_formats(record)]
     engines = results_in("engines")
     if not records and not engines:
         return NOTHING_PUBLISHED

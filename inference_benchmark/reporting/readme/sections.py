@@ -20,6 +20,7 @@ from inference_benchmark.reporting.readme.measured import (
     engines_measured,
     environment_line,
     formats_measured,
+    peer_formats,
     peers,
     published,
 )
@@ -58,6 +59,7 @@ RESULT_FOLDERS = (
     "before_the_rebuild",
     "first_token_before",
     "first_token_after",
+    "captured_prompts",
     "batch_sizes",
     "depth",
     "session",
@@ -97,6 +99,7 @@ FILES = {
         "modes": modes,
         "weight formats": weight_formats,
         "formats_measured": formats_measured,
+        "formats_of_others": peer_formats,
         "executors": executors,
         "parts": lambda: parts_section(results_in("parts"), environment_line),
         "whole_step": lambda: (
