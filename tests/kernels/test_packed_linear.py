@@ -327,7 +327,7 @@ def test_plans_keep_x_in_registers(name, plans: dict[int, tuple[int, int, int]])
     [
         ("int8", {6144: (8, 2, 8), 28672: (8, 2, 8)}),
         ("int4", {6144: (4, 2, 4), 28672: (4, 2, 4)}),
-        ("nf4", {6144: (4, 2, 4), 28672: (8, 2, 4)}),
+        ("nf4", {6144: (8, 2, 4), 28672: (8, 2, 4)}),
     ],
 )
 def test_plans_of_tall_matrices(name, plans: dict[int, tuple[int, int, int]]) -> None:
