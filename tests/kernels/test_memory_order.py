@@ -14,6 +14,7 @@ import pytest
 from kernel_checks import starts_interpreter
 
 from inference_benchmark.kernels.add_norm import _add_norm_kernel
+from inference_benchmark.kernels.add_norm_scores import _add_norm_scores_kernel
 from inference_benchmark.kernels.few_rows_linear import _few_rows_linear_kernel
 from inference_benchmark.kernels.few_rows_ring import _few_rows_ring_kernel
 from inference_benchmark.kernels.flash_decode import _flash_decode_kernel
@@ -22,7 +23,11 @@ from inference_benchmark.kernels.gemv import _gemv_kernel
 from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
 from inference_benchmark.kernels.integer_gemv import _integer_gemv_kernel
 from inference_benchmark.kernels.nf4_gemv import _TABLES, _nf4_gemv_kernel
-from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO
+from inference_benchmark.kernels.nf4_levels import MEAN_ERROR, UNIT
+from inference_benchmark.kernels.one_expert_mixture import (
+    _pair_down_gemv_kernel,
+    _pair_gate_up_gemv_kernel,
+)
 from inference_benchmark.kernels.peer_words import ptx_that_waits
 from inference_benchmark.kernels.push_all_reduce import _push_all_reduce_kernel
 from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
@@ -39,6 +44,8 @@ POINTERS = {
     "places_ptr": "*i32",
     "scale_log2": "fp32",
     "eps": "fp32",
+    "norm_eps": "fp32",
+    "choice_ptr": "*i64",
     "addresses_ptr": "*i64",
     "calls_ptr": "*i32",
     "values_ptr": "*fp8e4nv",
@@ -103,12 +110,14 @@ INT8 = PACKED | {"FORMAT": "int8", "ROW_BLOCKS": 64, "BLOCKS": 64}
 NF4 = PACKED | {
     "SCALE_BLOCK": 256,
     "UNIT": UNIT,
-    "ZERO": ZERO,
-    "MEAN_LOWER": MEAN_LOWER,
+    "MEAN_ERROR": MEAN_ERROR,
     "TABLES": _TABLES,
     "SCALE_ROWS": 0,
 }
 FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
+MIXTURE = {"WIDTH": 2048, "ROWS": 2, "COLUMNS": 512, "TILES": 4}
+PAIR_GATE_UP = MIXTURE | {"EXPERTS": 16, "EXPERTS_PADDED": 16, "IN_FEATURES": 2048}
+ROTATION = ATTENTION | {"ROTATES": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights or addresses, which nothing
 # writes, or from L2 what an earlier step wrote.
@@ -116,6 +125,9 @@ EARLY = {
     "gemv": (_gemv_kernel, GEMV, {"ld.evict_first"}),
     "gemv_swiglu": (_gemv_kernel, GEMV | {"SWIGLU": True}, {"ld.evict_first"}),
     "add_norm": (_add_norm_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
+    "add_norm_scores": (_add_norm_scores_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
+    "pair_gate_up": (_pair_gate_up_gemv_kernel, PAIR_GATE_UP, {"ld.evict_first"}),
+    "pair_down": (_pair_down_gemv_kernel, MIXTURE | {"OUT_FEATURES": 1024}, {"ld.evict_first"}),
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
     "few_rows_swiglu": (_few_rows_linear_kernel, FEW_ROWS | {"SWIGLU": True}, {"prefetch"}),
     "few_rows_ring": (_few_rows_ring_kernel, RING, {"cp.cg", "bar"}),
@@ -124,8 +136,8 @@ EARLY = {
         RING | {"SWIGLU": True},
         {"cp.cg", "bar"},
     ),
-    "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
-    "rope_decode_whole": (_rope_decode_kernel, ATTENTION | {"SPLITS": 1}, {"ld.cg", "prefetch"}),
+    "rope_decode": (_rope_decode_kernel, ROTATION, {"ld.cg", "prefetch"}),
+    "rope_decode_whole": (_rope_decode_kernel, ROTATION | {"SPLITS": 1}, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
     "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
