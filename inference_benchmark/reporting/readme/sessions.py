@@ -153,8 +153,8 @@ def few_rows_cuts() -> str:
     rows = []
     for matrix, cuts in _trial("few_rows")["cuts_of_32_rows"].items():
         for cut in sorted((cut for cut in cuts if cut["us"]), key=lambda cut: cut["us"]):
-            sizes = (cut["outputs"], cut["columns"], cut["num_stages"])
-            parts = f"{cut['splits']} a block" if "splits" in cut else cut["programs"]
+            sizes = (str(cut[size]) for size in ("outputs", "columns", "num_stages"))
+            parts = f"{cut['splits']} a block" if "splits" in cut else str(cut["programs"])
             rows.append([matrix, cut["kernel"], *sizes, parts, significant(cut["us"], 4)])
     return markdown(
         ["matrix", "kernel", "outputs", "columns", "stages", "programs", "us a layer"], rows
