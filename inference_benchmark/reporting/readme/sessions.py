@@ -138,6 +138,29 @@ def packed_rows() -> str:
     return markdown([*headers, "worst: rows, tiles, warps, registers", "us"], rows)
 
 
+def few_rows() -> str:
+    """Microseconds of a layer by rows, with Triton's kernel in all places and as the kernels choose."""
+    trial = _trial("few_rows")
+    rows = [
+        [count, *(significant(times[way], 4) for way in ("tiles_us", "chosen_us"))]
+        for count, times in trial["rows"].items()
+    ]
+    return markdown(["rows", f"us a layer, {trial['gpu']}: tiles alone", "chosen"], rows)
+
+
+def few_rows_cuts() -> str:
+    """Microseconds of a layer at 32 rows, by how one of its matrices is cut, the fastest first."""
+    rows = []
+    for matrix, cuts in _trial("few_rows")["cuts_of_32_rows"].items():
+        for cut in sorted((cut for cut in cuts if cut["us"]), key=lambda cut: cut["us"]):
+            sizes = (str(cut[size]) for size in ("outputs", "columns", "num_stages"))
+            parts = f"{cut['splits']} a block" if "splits" in cut else str(cut["programs"])
+            rows.append([matrix, cut["kernel"], *sizes, parts, significant(cut["us"], 4)])
+    return markdown(
+        ["matrix", "kernel", "outputs", "columns", "stages", "programs", "us a layer"], rows
+    )
+
+
 def _cut(timed: dict) -> tuple[str, str]:
     return ", ".join(map(str, timed["cut"])), significant(timed["us"], 3)
 
