@@ -67,6 +67,15 @@ SHALLOW_DEEPSEEK = replace(DEEPSEEK, num_layers=2, feed_forward=DEEPSEEK.feed_fo
 SHALLOW_LLAMA4 = replace(
     LLAMA4, num_layers=2, attention=(_CHUNKED, _NOPE), feed_forward=LLAMA4.feed_forward[:2]
 )
+# The same where chunks and temperature do not matter yet, as in all but long contexts.
+SHORT_LLAMA4 = replace(
+    SHALLOW_LLAMA4,
+    name="short-llama4",
+    attention=(
+        replace(_CHUNKED, chunk_size=64),
+        replace(_NOPE, temperature=AttentionTemperature(64, 0.3)),
+    ),
+)
 
 
 def hugging_face(config: ModelConfig) -> nn.Module:

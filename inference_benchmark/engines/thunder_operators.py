@@ -8,12 +8,14 @@ import warnings
 from importlib.util import find_spec
 
 from inference_benchmark.kernels.add_norm import add_norm
+from inference_benchmark.kernels.add_norm_scores import add_norm_scores
 from inference_benchmark.kernels.few_rows_linear import few_rows_linear, few_rows_swiglu
 from inference_benchmark.kernels.flash_decode import flash_decode
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.kernels.greedy_token import greedy_token
 from inference_benchmark.kernels.group_limited_route import group_limited_route
 from inference_benchmark.kernels.latent_decode import latent_decode
+from inference_benchmark.kernels.one_expert_mixture import one_expert_mixture
 from inference_benchmark.kernels.quantized_experts import quantized_experts
 from inference_benchmark.kernels.rope_cache import rope_and_cache
 from inference_benchmark.kernels.rope_decode import rope_decode
@@ -66,6 +68,13 @@ def _register_operators():
     def like_both(update, *rest):
         return TensorProxy(like=update), TensorProxy(like=update)
 
+    def norm_sum_and_scores(update, residual, norm_weight, router, *rest):
+        scores = TensorProxy(like=update, shape=(*update.shape[:-1], router.shape[0]))
+        return *like_both(update), scores
+
+    def update_and_choice(hidden, *rest):
+        return TensorProxy(like=hidden), TensorProxy(like=hidden, shape=(1, 1), dtype=dtypes.int64)
+
     def like_swiglu(x, weight, *rest):
         return TensorProxy(like=x, shape=(*x.shape[:-1], weight.shape[0] // 2))
 
@@ -93,6 +102,7 @@ def _register_operators():
         (rope_decode, like_context, keep),
         (latent_decode, like_first, None),
         (add_norm, like_both, None),
+        (add_norm_scores, norm_sum_and_scores, None),
         (gemv, like_linear, None),
         (gemv_swiglu, like_swiglu, None),
         (few_rows_linear, like_linear, None),
@@ -100,6 +110,7 @@ def _register_operators():
         (greedy_token, like_token, None),
         (group_limited_route, choice_and_shares, None),
         (routed_experts, like_first, None),
+        (one_expert_mixture, update_and_choice, None),
         (quantized_experts, like_first, None),
         (all_reduce, like_first, keep),  # the ranks must make the same calls
         (push_all_reduce, like_first, keep),

@@ -90,8 +90,12 @@ def multiprocessor_count(device: torch.device) -> int:
 
 
 @functools.cache
+def capability(device: torch.device) -> int:
+    """A GPU's compute capability, the first number; 0 for the CPU."""
+    return torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0
+
+
+@functools.cache
 def programmatic_launch(device: torch.device) -> bool:
     """Whether kernels on this device are launched before their predecessor has finished."""
-    if not PROGRAMMATIC_LAUNCH or device.type != "cuda":
-        return False
-    return torch.cuda.get_device_capability(device)[0] >= PROGRAMMATIC_LAUNCH_CAPABILITY
+    return PROGRAMMATIC_LAUNCH and capability(device) >= PROGRAMMATIC_LAUNCH_CAPABILITY

@@ -53,6 +53,19 @@ def add_norm_reference(
 
 
 @jit
+def added_and_normalised(
+    update_ptr, residual_ptr, places, inside, scale, eps, FEATURES: tl.constexpr, TYPE: tl.constexpr
+):
+    """The sum and the norm of the row of FEATURES values at `places`, both rounded to TYPE."""
+    residual = tl.load(residual_ptr + places, mask=inside, other=0.0).to(tl.float32)
+    update = tl.load(update_ptr + places, mask=inside, other=0.0).to(tl.float32)
+    total = (residual + update).to(TYPE)
+    wide = total.to(tl.float32)
+    factor = tl.rsqrt(tl.sum(wide * wide, axis=0) / FEATURES + eps)
+    return total, (wide * factor * scale.to(tl.float32)).to(TYPE)
+
+
+@jit
 def _add_norm_kernel(
     update_ptr,  # [rows, FEATURES]
     residual_ptr,  # [rows, FEATURES]
@@ -72,14 +85,11 @@ def _add_norm_kernel(
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     places = tl.program_id(0) * FEATURES + columns
-    residual = tl.load(residual_ptr + places, mask=inside, other=0.0).to(tl.float32)
-    update = tl.load(update_ptr + places, mask=inside, other=0.0).to(tl.float32)
-    total = (residual + update).to(sum_ptr.dtype.element_ty)
+    total, out = added_and_normalised(
+        update_ptr, residual_ptr, places, inside, scale, eps, FEATURES, sum_ptr.dtype.element_ty
+    )
     tl.store(sum_ptr + places, total, mask=inside)
-    wide = total.to(tl.float32)
-    factor = tl.rsqrt(tl.sum(wide * wide, axis=0) / FEATURES + eps)
-    out = wide * factor * scale.to(tl.float32)
-    tl.store(out_ptr + places, out.to(out_ptr.dtype.element_ty), mask=inside)
+    tl.store(out_ptr + places, out, mask=inside)
 
 
 def launch_add_norm(

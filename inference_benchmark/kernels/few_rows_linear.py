@@ -27,7 +27,9 @@ from inference_benchmark.kernels._registration import (
     tl,
 )
 from inference_benchmark.kernels.arrivals import arrival_counters, is_last
+from inference_benchmark.kernels.few_rows_ring import RingPlan, choose_ring, fits_ring, launch_ring
 from inference_benchmark.kernels.fp8_few_rows import x_tile
+from inference_benchmark.kernels.integers import cdiv
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 
@@ -184,21 +186,23 @@ def _few_rows_linear_kernel(
 
 
 def launch_few_rows_linear(
-    x: torch.Tensor, weight: torch.Tensor, plan: Plan | None = None
+    x: torch.Tensor, weight: torch.Tensor, plan: Plan | RingPlan | None = None
 ) -> torch.Tensor:
-    """The Triton kernel, on the current device and stream. plan None: the one of choose_plan."""
+    """The kernel, on the current device and stream. plan None: the one chosen for it."""
     return _launch(x, weight, plan, False)
 
 
 def launch_few_rows_swiglu(
-    x: torch.Tensor, weight: torch.Tensor, plan: Plan | None = None
+    x: torch.Tensor, weight: torch.Tensor, plan: Plan | RingPlan | None = None
 ) -> torch.Tensor:
     """The same, with SwiGLU behind the product."""
     return _launch(x, weight, plan, True)
 
 
-def _launch(x: torch.Tensor, weight: torch.Tensor, plan: Plan | None, swiglu: bool) -> torch.Tensor:
-    matrix_rows, in_features = weight.shape
+def _launch(
+    x: torch.Tensor, weight: torch.Tensor, plan: Plan | RingPlan | None, swiglu: bool
+) -> torch.Tensor:
+    in_features = weight.shape[1]
     num_rows = x.numel() // in_features
     if x.shape[-1] != in_features or num_rows > MAX_ROWS:
         raise ValueError(
@@ -207,24 +211,40 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, plan: Plan | None, swiglu: bo
     if x.dtype != weight.dtype or not weight.is_contiguous():
         raise ValueError("few_rows_linear: x and weight must be of one dtype, weight contiguous")
     x = x.contiguous()
-    plan = plan or choose_plan(matrix_rows, in_features, multiprocessor_count(x.device))
-    blocks = -(-matrix_rows // plan.outputs)
-    steps = -(-in_features // plan.columns)
-    part = -(-steps // plan.splits) * plan.columns
-    splits = -(-in_features // part)
-    rows = x_tile(num_rows)
     out = (fake_swiglu if swiglu else fake_linear)(x, weight)
-    partial = None
+    if plan is None:
+        cut = *weight.shape, multiprocessor_count(x.device)
+        plan = (choose_ring(*cut) if fits_ring(x, weight) else None) or choose_plan(*cut)
+    launch = launch_ring if isinstance(plan, RingPlan) else _launch_tiles
+    launch(x, weight, out, plan, swiglu)
+    return out
+
+
+def _launch_tiles(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    out: torch.Tensor,
+    plan: Plan,
+    swiglu: bool,
+) -> None:
+    matrix_rows, in_features = weight.shape
+    num_rows = x.numel() // in_features
+    blocks = cdiv(matrix_rows, plan.outputs)
+    part = cdiv(cdiv(in_features, plan.columns), plan.splits) * plan.columns
+    splits = cdiv(in_features, part)
+    rows = x_tile(num_rows)
+    partial = arrivals = None
     if splits > 1:
         shape = (blocks, splits, plan.outputs, rows)
         partial = torch.empty(shape, dtype=torch.float32, device=x.device)
+        arrivals = arrival_counters("few_rows_linear", x.device, blocks)
     programmatic = programmatic_launch(x.device)
     _few_rows_linear_kernel[(blocks, splits)](
         x,
         weight,
         out,
         partial,
-        None if splits == 1 else arrival_counters("few_rows_linear", x.device, blocks),
+        arrivals,
         num_rows,
         out.shape[-1],
         IN_FEATURES=in_features,
@@ -241,7 +261,6 @@ def _launch(x: torch.Tensor, weight: torch.Tensor, plan: Plan | None, swiglu: bo
         num_stages=plan.num_stages,
         launch_pdl=programmatic,
     )
-    return out
 
 
 _operator = register_operator(

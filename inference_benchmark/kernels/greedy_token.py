@@ -37,7 +37,7 @@ def greedy_token_reference(logits: torch.Tensor) -> torch.Tensor:
 
 
 @jit
-def _ranks(values):
+def ranks_of(values):
     """int32 in the order of the values [n], fp32: both zeros alike, NaN above all others."""
     bits = tl.where(values == 0.0, 0.0, values).to(tl.int32, bitcast=True)
     ranks = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
@@ -45,7 +45,7 @@ def _ranks(values):
 
 
 @jit
-def _first_largest(values, places):
+def first_largest(values, places):
     """The largest value and the least of its places."""
     largest = tl.max(values, axis=0)
     return largest, tl.min(tl.where(values == largest, places, 2147483647), axis=0)
@@ -74,7 +74,7 @@ def _greedy_token_kernel(
     values = tl.load(
         logits_ptr + row.to(tl.int64) * vocab + places, mask=places < vocab, other=float("-inf")
     )
-    largest, place = _first_largest(_ranks(values.to(tl.float32)), places)
+    largest, place = first_largest(ranks_of(values.to(tl.float32)), places)
     if PROGRAMS == 1:
         tl.store(out_ptr + row, place.to(tl.int64))
     else:
@@ -96,7 +96,7 @@ def _greedy_token_kernel(
                 other=2147483647,
                 cache_modifier=".cg",
             )
-            _, place = _first_largest(maxima, where)
+            _, place = first_largest(maxima, where)
             tl.store(out_ptr + row, place.to(tl.int64))
 
 

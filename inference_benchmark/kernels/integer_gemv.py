@@ -42,25 +42,28 @@ from inference_benchmark.kernels.row_words import (
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
-    """The best of 4 to 7 plans on an H200, or nearly, on the matrices of Llama 3.1 8B
-    (results/trials/packed_rows.json); in us, beside the time of their bytes at 4.36 TB/s:
+    """The best of 6 to 10 plans on an H200, or nearly, on the matrices of Llama 3.1 8B
+    (results/trials/packed_rows.json); in us, beside the time of their bytes at 4.36 TB/s, the fourth
+    number of a plan being the most registers of a thread:
 
-        matrix            [out, in]     int4  bytes  plan       int8  bytes  plan
-        qkv               6144, 4096     4.5    3.0  4, 2, 4     7.1    5.8  8, 2, 8
-        o                 4096, 4096     4.0    2.0  16, 1, 4    5.1    3.9  4, 2, 8
-        gate, up, SwiGLU  28672, 4096   16.9   13.9  4, 2, 4    28.9   27.0  8, 2, 8
-        down              4096, 14336   11.0    6.9  2, 8, 8    17.4   13.5  2, 4, 16
+        matrix            [out, in]     int4  bytes  plan         int8  bytes  plan
+        qkv               6144, 4096     4.4    3.0  4, 2, 4, 72   7.5    5.8  8, 2, 8
+        o                 4096, 4096     4.1    2.0  16, 1, 4      4.9    3.9  4, 2, 8, 64
+        gate, up, SwiGLU  28672, 4096   17.6   13.9  4, 2, 4, 72  29.3   27.0  8, 2, 8
+        down              4096, 14336   11.2    6.9  2, 8, 8      17.4   13.5  2, 4, 16
     """
     warps = packed.row_warps
     is_tall = packed.out_features > 4096
     if packed.weight_format == "int8":
         if warps > 8:
             return RowPlan(rows=2, tiles=4, num_warps=MOST_WARPS)
-        return RowPlan(rows=8 if is_tall else 4, tiles=2, num_warps=warps)
+        if is_tall:
+            return RowPlan(rows=8, tiles=2, num_warps=warps)
+        return RowPlan(rows=4, tiles=2, num_warps=warps, most_registers=64)
     if warps > 8:  # of 8 words or more for each thread
         return RowPlan(rows=2, tiles=8, num_warps=min(warps // 2, MOST_WARPS))
     if is_tall:
-        return RowPlan(rows=4, tiles=2, num_warps=warps)
+        return RowPlan(rows=4, tiles=2, num_warps=warps, most_registers=72)
     return RowPlan(rows=16, tiles=1, num_warps=warps)
 
 
@@ -221,6 +224,7 @@ def launch_integer_gemv(
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
+        maxnreg=plan.most_registers,
         launch_pdl=programmatic,
     )
     return out

@@ -1,8 +1,8 @@
 """One row times nf4's weights, read once: sums of whole numbers.
 
 As in integer_gemv an instruction multiplies four bytes with four others and adds them up. The levels
-of nf4 are whole numbers too, of 15 bits; four of them are looked up at once, their upper and their
-lower bytes, by permuting bytes that registers hold (nf4_levels, nf4_sums).
+of nf4 are bytes too, those of a half of them in one unit and those of the other half in another; four
+are looked up at once in each half, by permuting bytes that registers hold (nf4_levels, nf4_sums).
 
 A program keeps its part of x in registers and goes from rows to rows; the next ones are requested
 before the present ones are multiplied.
@@ -15,7 +15,7 @@ import torch
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
 from inference_benchmark.kernels.fixed_point import block_powers, largest_of_four, signed_bytes
 from inference_benchmark.kernels.integers import cdiv
-from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
+from inference_benchmark.kernels.nf4_levels import MEAN_ERROR, UNIT, byte_tables
 from inference_benchmark.kernels.nf4_scales import (
     load_scale_scales,
     rows_of_a_scale,
@@ -44,21 +44,23 @@ _TABLES = byte_tables()
 
 
 def choose_plan(packed: PackedMatrix) -> RowPlan:
-    """The best of 8 plans on an H200, on the matrices of Llama 3.1 8B (results/trials/packed_rows.json);
-    in us, beside the time of their bytes at 4.36 TB/s:
+    """The best of 12 to 19 plans on an H200, or nearly, on the matrices of Llama 3.1 8B
+    (results/trials/packed_rows.json); in us, beside the time of their bytes at 4.36 TB/s:
 
         matrix            [out, in]     nf4  bytes  plan
-        qkv               6144, 4096     6.8    3.0  4, 2, 4
-        o                 4096, 4096     5.5    2.0  8, 1, 4
-        gate, up, SwiGLU  28672, 4096   25.3   13.9  8, 2, 4
-        down              4096, 14336   15.3    6.9  2, 8, 8
+        qkv               6144, 4096     5.6    3.0  8, 2, 4
+        o                 4096, 4096     4.9    2.0  8, 1, 4
+        gate, up, SwiGLU  28672, 4096   22.8   13.9  8, 2, 4, 128 registers
+        down              4096, 14336   13.2    6.9  2, 8, 8
     """
     warps = packed.row_warps
     if warps > 8:  # of 8 words or more for each thread
         return RowPlan(rows=2, tiles=8, num_warps=min(warps // 2, MOST_WARPS))
     if packed.out_features <= 4096:
         return RowPlan(rows=8, tiles=1, num_warps=warps)
-    return RowPlan(rows=8 if packed.out_features > 8192 else 4, tiles=2, num_warps=warps)
+    # Without the limit 142 registers, with which a multiprocessor has three programs instead of four.
+    most_registers = 128 if packed.out_features > 8192 else None
+    return RowPlan(rows=8, tiles=2, num_warps=warps, most_registers=most_registers)
 
 
 @jit
@@ -110,15 +112,13 @@ def _nf4_gemv_kernel(
     scales_ptr,
     scale_scales_ptr,
     scale_mean_ptr,
-    levels_ptr,
     out_ptr,  # [out_features], with SWIGLU half of that
     out_features,
     IN_FEATURES: tl.constexpr,
     ROW_BLOCKS: tl.constexpr,
     SCALE_BLOCK: tl.constexpr,
     UNIT: tl.constexpr,
-    ZERO: tl.constexpr,
-    MEAN_LOWER: tl.constexpr,
+    MEAN_ERROR: tl.constexpr,
     TABLES: tl.constexpr,
     BLOCKS: tl.constexpr,  # a power of two that covers ROW_BLOCKS
     ROWS: tl.constexpr,
@@ -150,15 +150,12 @@ def _nf4_gemv_kernel(
         0, ROW_BLOCKS, MASKED, WHOLE, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, BY_HAND,
     )  # fmt: skip
     mean = tl.load(scale_mean_ptr)
-    if BY_HAND:
-        levels = tl.load(levels_ptr + tl.arange(0, 16))
-        levels = tl.floor(levels * UNIT + 0.5).to(tl.int32) + ZERO
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     x0, x1, inverses = _load_x(x_ptr, blocks, lanes, IN_FEATURES, BY_HAND)
-    excess0 = excess_of(x0[0], x0[1], ZERO, MEAN_LOWER, BY_HAND)
-    excess1 = excess_of(x1[0], x1[1], ZERO, MEAN_LOWER, BY_HAND)
-    inverses = inverses[:, None, None] * (256.0 / UNIT)
+    excess0 = excess_of(x0[0], x0[1], MEAN_ERROR, BY_HAND)
+    excess1 = excess_of(x1[0], x1[1], MEAN_ERROR, BY_HAND)
+    inverses = inverses[:, None, None] * (1.0 / UNIT)
     mean *= inverses
 
     results = ()
@@ -178,8 +175,8 @@ def _nf4_gemv_kernel(
         w0, w1, w2, w3 = fourths(words, BLOCKS, ROWS)
         v0, v1, v2, v3 = w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16
         if BY_HAND:
-            sums0 = group_sums_by_hand(w0, w1, w2, w3, x0[0], x0[1], excess0, levels)
-            sums1 = group_sums_by_hand(v0, v1, v2, v3, x1[0], x1[1], excess1, levels)
+            sums0 = group_sums_by_hand(w0, w1, w2, w3, x0[0], x0[1], excess0, TABLES)
+            sums1 = group_sums_by_hand(v0, v1, v2, v3, x1[0], x1[1], excess1, TABLES)
         else:
             sums0 = group_sums(w0, w1, w2, w3, x0[0], x0[1], excess0, TABLES)
             sums1 = group_sums(v0, v1, v2, v3, x1[0], x1[1], excess1, TABLES)
@@ -208,15 +205,13 @@ def launch_nf4_gemv(
         packed.scales,
         packed.scale_scales,
         packed.scale_mean,
-        packed.levels,
         out,
         out_features,
         IN_FEATURES=in_features,
         ROW_BLOCKS=packed.row_blocks,
         SCALE_BLOCK=SCALE_BLOCK,
         UNIT=UNIT,
-        ZERO=ZERO,
-        MEAN_LOWER=MEAN_LOWER,
+        MEAN_ERROR=MEAN_ERROR,
         TABLES=_TABLES,
         BLOCKS=packed.padded_row_blocks,
         ROWS=plan.rows,
@@ -228,6 +223,7 @@ def launch_nf4_gemv(
         BY_HAND=plan.by_hand,
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
+        maxnreg=plan.most_registers,
         launch_pdl=programmatic,
     )
     return out

@@ -1,11 +1,14 @@
-"""The 16 levels of nf4, and the same as whole numbers of 15 bits, in tables of bytes.
+"""The 16 levels of nf4, the numbers by which they are stored, and the same as sums of two bytes.
 
 One instruction takes four bytes out of eight that two registers hold, by three bits of a number each;
-where the number's fourth bit is set it repeats the sign of the byte instead. So two of them, the
-second with that bit turned over, look up four numbers of 4 bits: one has the byte, the other 0 or,
-of a negative byte, -1, which the byte's table makes up for. Their results are added. A level is 256
-times an upper byte, of 7 bits, plus a lower one with a sign: off by less than a 60th of bf16's steps
-at the smallest.
+where the number's fourth bit is set it repeats the sign of the byte instead: 0, or -1 of a negative
+one. So two tables of eight bytes, the second asked with that bit turned over, answer for four numbers
+of 4 bits, each by a byte of the one and a 0 or -1 of the other. Multiplied with x and added up apart,
+3 times what the first gives plus 4 times what the second gives are the levels in one unit.
+
+Which level has which number is ours to choose, and this choice brings the levels nearest to such
+whole numbers: for weights of a normal distribution they are off by 0.10 % (the root of the mean
+square, of a weight), less than what rounding each weight to bf16 takes, 0.17 %.
 """
 
 from __future__ import annotations
@@ -29,24 +32,28 @@ LEVELS = (
     0.7229568362236023,
     1.0,
 )
-# What the level 1 is as a whole number: one that brings all levels within 2.1e-5 of whole numbers, and
-# their errors to an average of 7e-7.
-UNIT = 16070
-ZERO = 16384  # what stands for the level 0: a multiple of 256
-WHOLE_LEVELS = tuple(ZERO + round(level * UNIT) for level in LEVELS)
-UPPER = tuple((level + 128) >> 8 for level in WHOLE_LEVELS)
-LOWER = tuple(level - 256 * upper for level, upper in zip(WHOLE_LEVELS, UPPER, strict=True))
-MEAN_LOWER = sum(LOWER) / 16
+# By stored number its place in that order, and the other way round.
+PLACES = (2, 6, 7, 8, 9, 10, 11, 12, 1, 4, 13, 0, 3, 14, 5, 15)
+NUMBERS = tuple(PLACES.index(place) for place in range(16))
+STORED_LEVELS = tuple(LEVELS[place] for place in PLACES)
+
+FACTORS = (3, 4)  # of the first eight numbers' bytes, of the others'
+BYTES = (-82, -13, 0, 14, 27, 39, 55, 70, -82, -33, 67, -119, -47, 86, -22, 119)
+UNIT = 475.96  # the level 1 as a whole number
+MEAN_ERROR = (
+    0.128  # by which whole numbers are too large on average, of weights of a normal distribution
+)
+
+
+def whole_level(number: int) -> int:
+    """What the bytes make of a stored number."""
+    own, other = (0, 1) if number < 8 else (1, 0)
+    return FACTORS[own] * BYTES[number] - FACTORS[other] * (BYTES[number ^ 8] < 0)
 
 
 def byte_tables() -> tuple[int, ...]:
-    """For the upper bytes, then for the lower ones: four words of four bytes each."""
-    words = [
-        half[first : first + 4] for half in (UPPER, _lower_table()) for first in range(0, 16, 4)
-    ]
-    return tuple(int.from_bytes(bytes(byte & 255 for byte in word), "little") for word in words)
-
-
-def _lower_table() -> tuple[int, ...]:
-    """LOWER, where a number eight below or above has a negative byte one larger."""
-    return tuple(lower + (LOWER[code ^ 8] < 0) for code, lower in enumerate(LOWER))
+    """Two words of four bytes for the first eight numbers, two for the others."""
+    return tuple(
+        int.from_bytes(bytes(byte & 255 for byte in BYTES[first : first + 4]), "little")
+        for first in range(0, 16, 4)
+    )

@@ -34,12 +34,12 @@ def nf4_linear(x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
             entry of scale_scales, plus scale_mean.
         scale_scales: [blocks], fp32, one for each 256 groups in the order of memory.
         scale_mean: [1], fp32.
-        levels: [16], fp32.
+        levels: [16], fp32, in the order of the stored values (nf4_levels).
 
     Returns:
-        [..., out_features] of x's dtype, rounded once. For one row x and the levels are whole numbers
-        of 16 and of 15 bits; for a few the levels are rounded to x's dtype first, for prompts the
-        weights are.
+        [..., out_features] of x's dtype, rounded once. For one row x is of whole numbers of 16 bits, the
+        levels of such as bytes make (nf4_levels), nearer to them than bf16 is to a weight; for a few rows
+        the levels are rounded to x's dtype first, for prompts the weights are.
     """
     return _operator(x, *weights)
 

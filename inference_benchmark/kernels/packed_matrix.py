@@ -37,6 +37,7 @@ class RowPlan:
     rows: int  # of the matrix, at a time
     tiles: int  # of so many rows, per program
     num_warps: int
+    most_registers: int | None = None  # of a thread: fewer leave room for more programs at a time
     by_hand: bool = False  # without the instructions that the interpreter does not know
 
     def fills_warps(self, padded_row_blocks: int) -> bool:

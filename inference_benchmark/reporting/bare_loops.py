@@ -32,7 +32,7 @@ def _row(results: Sequence[dict], loop: dict) -> list[str]:
         loop["model"],
         str(loop["batch_size"]),
         f"{loop['input_length']} -> {loop['output_length']}",
-        loop["engine"],
+        loop["engine"] + (", streamed" if loop.get("streams") else ""),
     ]
     for name in _METRICS:
         own_s = median(cell, name) if cell is not None else None

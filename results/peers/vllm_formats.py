@@ -4,9 +4,9 @@
 
 Run by a Python that has vLLM. The model's random weights are those of this project's sessions, rounded
 to the nearest and packed as checkpoints of the format have them: GPTQ of 4 and 8 bits in groups of 128,
-which vLLM multiplies by its Machete or Marlin kernels, and fp8 with a scale per matrix, activations rounded per
-token. tests/audit/bare_loops.py then times each folder. Which kernel was taken vLLM's log says, of which
-those lines are kept. No token of these runs is checked.
+for vLLM's Machete or Marlin kernels, and fp8 with a scale per matrix, activations rounded per token.
+tests/audit/bare_loops.py then times each folder. Which kernel was taken vLLM's log says, of which those
+lines are kept. No token of these runs is checked.
 """
 
 import argparse

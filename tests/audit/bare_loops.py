@@ -5,9 +5,10 @@
 
 FOLDER has a config.json, for llama.cpp model.gguf beside it, and weights where there are any; without
 them they are random ones of the engine's own. Nothing of this project is imported, so the engine's own
-Python runs it: no worker, no streamer, no check, just the calls that its users make. TTFT is the time
-of a call for one token, TBOT what a call for all of them takes beyond it, over the others. Lengths are
-those of the session that it is held against: the same prompt, the same depth of the cache.
+Python runs it: no worker, no check, and without --stream no streamer, just calls that its users make.
+TTFT is the time of a call for one token, TBOT what a call for all of them takes beyond it, over the
+others. Lengths are those of the session that it is held against: the same prompt, the same depth of the
+cache.
 
 tinygrad's Llama is this project's own, so there is no other loop over it to hold it against.
 """
@@ -54,10 +55,21 @@ def vllm_call(folder: str, lengths: tuple[int, int], batch: int, device: str):
     return call
 
 
-def transformers_call(folder: str, lengths: tuple[int, int], batch: int, device: str):
-    """Its compiled static cache on a GPU; on a CPU it compiles nothing unasked."""
+def transformers_call(
+    folder: str, lengths: tuple[int, int], batch: int, device: str, streams: bool = False
+):
+    """Its compiled static cache on a GPU; on a CPU it compiles nothing unasked. streams: with a streamer
+    that does nothing, but for which `generate` brings each token to the host."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers.generation.streamers import BaseStreamer
+
+    class Ignoring(BaseStreamer):
+        def put(self, value):
+            pass
+
+        def end(self):
+            pass
 
     config = AutoConfig.from_pretrained(folder)
     with torch.device(device):
@@ -69,7 +81,10 @@ def transformers_call(folder: str, lengths: tuple[int, int], batch: int, device:
             max_new_tokens=count, do_sample=False, eos_token_id=None, cache_implementation="static"
         )
         output = model.generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=settings
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=settings,
+            streamer=Ignoring() if streams else None,
         ).tolist()
         assert all(len(row) == lengths[0] + count for row in output)
 
@@ -136,6 +151,7 @@ CALLS = {
     "llama.cpp": llama_cpp_call,
     "transformers+static+compile": transformers_call,
 }
+STREAMED = "transformers+static+compile"  # what --stream is for
 
 
 def main() -> None:
@@ -147,11 +163,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--stream", action="store_true", help=f"of {STREAMED}: with a streamer")
     parser.add_argument("--output", type=Path)
     flags = parser.parse_args()
+    if flags.stream and flags.engine != STREAMED:
+        parser.error(f"--stream is for {STREAMED}")
     lengths = (flags.input_length, flags.output_length)
     vocab = json.loads((Path(flags.folder) / "config.json").read_text())["vocab_size"]
-    call = CALLS[flags.engine](flags.folder, lengths, flags.batch_size, flags.device)
+    options = {"streams": True} if flags.stream else {}
+    call = CALLS[flags.engine](flags.folder, lengths, flags.batch_size, flags.device, **options)
 
     def timed(count: int) -> float:
         prompts = [random.choices(range(vocab), k=lengths[0]) for _ in range(flags.batch_size)]
@@ -170,6 +190,7 @@ def main() -> None:
         "output_length": lengths[1],
         "batch_size": flags.batch_size,
         "device": flags.device,
+        "streams": flags.stream,
         "ttft_s": ttft_s,
         "tbot_s": (total_s - ttft_s) / (lengths[1] - 1),
         "total_s": total_s,

@@ -11,9 +11,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from inference_benchmark.kernels import fixed_point, integer_dots, nf4_sums, packed_words, row_sums
-from inference_benchmark.kernels.nf4_levels import LEVELS, UNIT, ZERO, byte_tables
+from inference_benchmark.kernels.nf4_levels import (
+    LEVELS,
+    MEAN_ERROR,
+    NUMBERS,
+    UNIT,
+    byte_tables,
+    whole_level,
+)
 
 MASK = 0xFFFFFFFF
 
@@ -120,10 +128,9 @@ def as_bytes(values: list[int]) -> int:
 
 
 def test_sums_of_levels() -> None:
-    """What is left out is the product of lower bytes; a lane's number brings no table out of place."""
+    """Exact; and a lane's number brings no table out of place."""
     opaque, text = asm_texts(nf4_sums)
     assert carry_out(opaque, [0x403A342D]) == 0x403A342D
-    whole = [ZERO + round(level * UNIT) for level in LEVELS]
     generator = random.Random(4)
     for codes in [[code] * 16 for code in range(16)] + [
         [generator.randrange(16) for _ in range(16)] for _ in range(300)
@@ -136,10 +143,26 @@ def test_sums_of_levels() -> None:
             words[place // 4] |= code << 4 * (place % 4)
         x = [as_bytes(half[at : at + 4]) for half in (upper, lower) for at in range(0, 16, 4)]
         total = carry_out(text, [*words, *x, -excess, *byte_tables()])
-        levels = [whole[code] for code in codes]
-        products = zip(levels, upper, lower, strict=True)
-        expected = sum(v * u + ((v + 128) >> 8) * w for v, u, w in products) - excess
-        assert signed(total, 32) == expected
+        products = zip(map(whole_level, codes), upper, lower, strict=True)
+        assert signed(total, 32) == sum(v * (256 * u + w) for v, u, w in products) - excess
+
+
+def test_whole_levels() -> None:
+    """How far they are off, of weights of a normal distribution in groups of 64: as nf4_levels says, and
+    less than what rounding to bf16 takes. Their mean is what excess_of makes up for."""
+    drawn = torch.randn(4000, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shares = drawn / drawn.abs().amax(1, keepdim=True)
+    levels = torch.tensor(LEVELS, dtype=torch.float64)
+    places = torch.bucketize(shares.flatten(), (levels[1:] + levels[:-1]) / 2)
+    weights = levels[places]
+    whole = torch.tensor([whole_level(number) for number in NUMBERS], dtype=torch.float64)
+    errors = whole[places] - weights * UNIT
+    assert errors.mean() == pytest.approx(MEAN_ERROR, abs=0.01)
+    scale = weights.square().mean().sqrt() * UNIT
+    assert (errors - MEAN_ERROR).square().mean().sqrt() / scale < 0.00105
+    scales = drawn.abs().amax(1).repeat_interleave(64)
+    rounded = (weights * scales).bfloat16().double() / scales - weights
+    assert rounded.square().mean().sqrt() * UNIT / scale > 0.0016
 
 
 def test_bytes_of_x() -> None:

@@ -227,7 +227,7 @@ def test_kernel_files_import_without_triton() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "import torch\n"
-        "from inference_benchmark.kernels import add_norm, few_rows_linear, flash_decode, gemv, greedy_token, latent_decode, rope_cache, rope_decode, routed_experts\n"
+        "from inference_benchmark.kernels import add_norm, few_rows_linear, flash_decode, gemv, greedy_token, latent_decode, one_expert_mixture, rope_cache, rope_decode, routed_experts\n"
         "print(gemv.gemv(torch.ones(1, 4), torch.ones(3, 4)))\n"
         "from inference_benchmark.model.weight_formats import int4, int8, nf4, fp8\n"
         "for made in (int4, int8, nf4, fp8):\n"

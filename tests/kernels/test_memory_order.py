@@ -14,14 +14,20 @@ import pytest
 from kernel_checks import starts_interpreter
 
 from inference_benchmark.kernels.add_norm import _add_norm_kernel
+from inference_benchmark.kernels.add_norm_scores import _add_norm_scores_kernel
 from inference_benchmark.kernels.few_rows_linear import _few_rows_linear_kernel
+from inference_benchmark.kernels.few_rows_ring import _few_rows_ring_kernel
 from inference_benchmark.kernels.flash_decode import _flash_decode_kernel
 from inference_benchmark.kernels.fp8_linear import _fp8_gemv_kernel
 from inference_benchmark.kernels.gemv import _gemv_kernel
 from inference_benchmark.kernels.greedy_token import _greedy_token_kernel
 from inference_benchmark.kernels.integer_gemv import _integer_gemv_kernel
 from inference_benchmark.kernels.nf4_gemv import _TABLES, _nf4_gemv_kernel
-from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO
+from inference_benchmark.kernels.nf4_levels import MEAN_ERROR, UNIT
+from inference_benchmark.kernels.one_expert_mixture import (
+    _pair_down_gemv_kernel,
+    _pair_gate_up_gemv_kernel,
+)
 from inference_benchmark.kernels.peer_words import ptx_that_waits
 from inference_benchmark.kernels.push_all_reduce import _push_all_reduce_kernel
 from inference_benchmark.kernels.rope_decode import _rope_decode_kernel
@@ -38,6 +44,8 @@ POINTERS = {
     "places_ptr": "*i32",
     "scale_log2": "fp32",
     "eps": "fp32",
+    "norm_eps": "fp32",
+    "choice_ptr": "*i64",
     "addresses_ptr": "*i64",
     "calls_ptr": "*i32",
     "values_ptr": "*fp8e4nv",
@@ -67,6 +75,16 @@ FEW_ROWS = {
     "STAGES": 3,
     "SWIGLU": False,
 }
+RING = {
+    "IN_FEATURES": 1024,
+    "X_ROWS": 16,
+    "OUTPUTS": 64,
+    "COLUMNS": 128,
+    "PARTS": 3,
+    "STAGES": 3,
+    "SWIGLU": False,
+    "num_warps": 4,
+}
 GEMV = {"IN_FEATURES": 2048, "PAIRS": 2, "COLUMNS": 512, "SWIGLU": False}
 PUSH = {
     "FEATURES": 1000,
@@ -92,12 +110,14 @@ INT8 = PACKED | {"FORMAT": "int8", "ROW_BLOCKS": 64, "BLOCKS": 64}
 NF4 = PACKED | {
     "SCALE_BLOCK": 256,
     "UNIT": UNIT,
-    "ZERO": ZERO,
-    "MEAN_LOWER": MEAN_LOWER,
+    "MEAN_ERROR": MEAN_ERROR,
     "TABLES": _TABLES,
     "SCALE_ROWS": 0,
 }
 FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
+MIXTURE = {"WIDTH": 2048, "ROWS": 2, "COLUMNS": 512, "TILES": 4}
+PAIR_GATE_UP = MIXTURE | {"EXPERTS": 16, "EXPERTS_PADDED": 16, "IN_FEATURES": 2048}
+ROTATION = ATTENTION | {"ROTATES": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights or addresses, which nothing
 # writes, or from L2 what an earlier step wrote.
@@ -105,9 +125,19 @@ EARLY = {
     "gemv": (_gemv_kernel, GEMV, {"ld.evict_first"}),
     "gemv_swiglu": (_gemv_kernel, GEMV | {"SWIGLU": True}, {"ld.evict_first"}),
     "add_norm": (_add_norm_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
+    "add_norm_scores": (_add_norm_scores_kernel, {"FEATURES": 2000, "BLOCK": 2048}, {"ld"}),
+    "pair_gate_up": (_pair_gate_up_gemv_kernel, PAIR_GATE_UP, {"ld.evict_first"}),
+    "pair_down": (_pair_down_gemv_kernel, MIXTURE | {"OUT_FEATURES": 1024}, {"ld.evict_first"}),
     "few_rows_linear": (_few_rows_linear_kernel, FEW_ROWS, {"prefetch"}),
     "few_rows_swiglu": (_few_rows_linear_kernel, FEW_ROWS | {"SWIGLU": True}, {"prefetch"}),
-    "rope_decode": (_rope_decode_kernel, ATTENTION, {"ld.cg", "prefetch"}),
+    "few_rows_ring": (_few_rows_ring_kernel, RING, {"cp.cg", "bar"}),
+    "few_rows_ring_swiglu": (
+        _few_rows_ring_kernel,
+        RING | {"SWIGLU": True},
+        {"cp.cg", "bar"},
+    ),
+    "rope_decode": (_rope_decode_kernel, ROTATION, {"ld.cg", "prefetch"}),
+    "rope_decode_whole": (_rope_decode_kernel, ROTATION | {"SPLITS": 1}, {"ld.cg", "prefetch"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
     "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
@@ -116,12 +146,21 @@ EARLY = {
     "nf4_swiglu": (_nf4_gemv_kernel, NF4, {"ld.evict_first", "ld"}),
     "fp8_swiglu": (_fp8_gemv_kernel, FP8, {"ld.evict_first", "ld"}),
 }
-# How often plain loads stand before the wait: of scales, and of nf4 their mean. One more would be of x.
-SCALES = {"int4_swiglu": 4, "nf4_swiglu": 6, "fp8_swiglu": 4}
+# What stands before the wait, and how often: loads of scales, and of nf4 their mean; copies of three
+# stages of weights, eight by each thread. One more would be of x.
+COUNTED = {
+    "int4_swiglu": ("ld", 4),
+    "nf4_swiglu": ("ld", 6),
+    "fp8_swiglu": ("ld", 4),
+    "few_rows_ring": ("cp.cg", 24),
+    "few_rows_ring_swiglu": ("cp.cg", 24),
+}
 SCALE_TYPES = {"int8_swiglu": "*fp32", "fp8_swiglu": "*fp32", "nf4_swiglu": "*fp8e4nv"}
 COUNTS_ARRIVALS = (
     "few_rows_linear",
     "few_rows_swiglu",
+    "few_rows_ring",
+    "few_rows_ring_swiglu",
     "rope_decode",
     "flash_decode",
     "greedy_token",
@@ -136,6 +175,7 @@ def operations(name: str) -> list[str]:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     kernel, constants, _ = EARLY[name]
     constants = constants | {"PROGRAMMATIC": True}
@@ -143,7 +183,12 @@ def operations(name: str) -> list[str]:
         argument: "constexpr" if argument in constants else _type_of(argument, name)
         for argument in kernel.arg_names
     }
-    source = ASTSource(kernel, signature, constants)
+    if kernel.is_gluon():  # whose copies must be of 16 bytes
+        pointers = [n for n, name in enumerate(kernel.arg_names) if name.endswith("_ptr")]
+        aligned = {(number,): [["tt.divisibility", 16]] for number in pointers}
+        source = GluonASTSource(kernel, signature, constants, aligned)
+    else:
+        source = ASTSource(kernel, signature, constants)
     options = {"num_warps": 4, "num_stages": 2}
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     return [_short(found) for found in _MEMORY.findall(compiled.asm["ptx"])]
@@ -171,8 +216,9 @@ def test_nothing_that_another_kernel_writes_is_touched_before_the_wait(name):
     assert done.count("wait") == 1
     before = set(done[: done.index("wait")])
     assert before == EARLY[name][2]
-    if name in SCALES:
-        assert done[: done.index("wait")].count("ld") == SCALES[name]
+    if name in COUNTED:
+        operation, count = COUNTED[name]
+        assert done[: done.index("wait")].count(operation) == count
 
 
 @pytest.mark.parametrize("name", COUNTS_ARRIVALS)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 import torch
 from kernel_checks import (
     DEVICE,
     assert_close,
-    doubles,
     interpreted_only,
     on_gpu,
     run_in_interpreter,
@@ -42,8 +41,10 @@ class Case:
     positions: tuple[int, ...] = (0, 1, 15, 16, 17, 32, 36)
     dtype: torch.dtype = torch.float32
     plan: Plan | None = None
+    rotates: bool = True
+    norm_eps: float | None = None
 
-    def inputs(self, position: int, device: str = DEVICE) -> tuple[torch.Tensor, ...]:
+    def inputs(self, position: int, device: str = DEVICE) -> tuple[torch.Tensor | None, ...]:
         """qkv, cos, sin, caches and position; whatever is not filled yet is poison."""
         torch.manual_seed(position)
         rows = self.kv_heads * (self.group + 2)
@@ -56,52 +57,62 @@ class Case:
             cache[:, :, position::2] = math.nan
             cache[:, :, position + 1 :: 2] = math.inf
         where = torch.full((1,), position, dtype=torch.int64, device=device)
+        if not self.rotates:
+            cos = sin = None
         return (qkv.to(self.dtype), cos, sin, *caches, where)
 
 
 def check_rope_decode(case: Case, compute: Callable) -> None:
     for position in case.positions:
         inputs = case.inputs(position)
-        wide = doubles(inputs)
+        expected = in_steps(case, inputs)
         before = [cache.clone() for cache in inputs[3:5]]
-        # Rotated queries and keys are rounded, as the two kernels do that this one replaces.
-        expected = two_steps(inputs, wide)
-        assert_close(compute(*inputs), expected, case.dtype)
-        for cache, reference, old in zip(inputs[3:5], wide[3:5], before, strict=True):
-            assert_close(cache[:, :, position], reference[:, :, position], case.dtype)
+        assert_close(compute(*inputs, case.norm_eps), expected[0], case.dtype)
+        for cache, new, old in zip(inputs[3:5], expected[1:], before, strict=True):
+            assert_close(cache[:, :, position], new, case.dtype)
             assert same_bits(cache[:, :, :position], old[:, :, :position])
             assert same_bits(cache[:, :, position + 1 :], old[:, :, position + 1 :])
 
 
-def two_steps(inputs: tuple[torch.Tensor, ...], wide: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    """Attention in float64 over queries and caches as their type holds them; fills the wide
-    caches."""
-    qkv, cos, sin, k_cache, v_cache, position = inputs
-    kv_heads = k_cache.shape[1]
-    parts = qkv[:, :, None].split((qkv.shape[1] - 2 * kv_heads, kv_heads, kv_heads), dim=1)
-    copies = k_cache.clone(), v_cache.clone()
-    q = rope_and_cache_reference(*parts, cos, sin, *copies, position)
-    for cache, copy in zip(wide[3:5], copies, strict=True):
-        cache.copy_(copy)
-    return flash_decode_reference(q[:, :, 0].double(), wide[3], wide[4], position)
+def in_steps(case: Case, inputs: tuple[torch.Tensor | None, ...]) -> tuple[torch.Tensor, ...]:
+    """In float64 the norm, the rotation and, of queries and caches as their type holds them,
+    attention: its result, the new keys and the new values."""
+    qkv, cos, sin, *caches, position = inputs
+    heads, kv_heads = case.kv_heads * case.group, case.kv_heads
+    q, k, v = qkv.double()[:, :, None].split((heads, kv_heads, kv_heads), dim=1)
+    if case.norm_eps is not None:
+        q, k = (x / (x.square().mean(-1, keepdim=True) + case.norm_eps).sqrt() for x in (q, k))
+    copies = [cache.double() for cache in caches]
+    if cos is not None:
+        q = rope_and_cache_reference(q, k, v, cos.double(), sin.double(), *copies, position)
+    else:
+        for copy, new in zip(copies, (k, v), strict=True):
+            copy.index_copy_(2, position, new)
+    q, *copies = (x.to(case.dtype).double() for x in (q, *copies))
+    context = flash_decode_reference(q[:, :, 0], *copies, position)
+    return context, *(copy[:, :, int(position)] for copy in copies)
 
 
 # The references, and the operators on a CPU.
 
 
-def test_one_kernel_is_rotation_then_attention() -> None:
-    case = replace(Case(), dtype=torch.float64)
+@pytest.mark.parametrize("rotates", [True, False])
+@pytest.mark.parametrize("norm_eps", [None, 0.5])
+def test_one_kernel_is_norm_rotation_and_attention(rotates: bool, norm_eps: float | None) -> None:
+    case = Case(dtype=torch.float64, rotates=rotates, norm_eps=norm_eps)
     for position in (0, 5, 36):
         inputs = case.inputs(position, "cpu")
-        other = tuple(tensor.clone() for tensor in inputs)
-        expected = two_steps(inputs, other)
-        torch.testing.assert_close(rope_decode_reference(*inputs), expected)
-        torch.testing.assert_close(inputs[3], other[3], equal_nan=True)
+        context, *new = in_steps(case, inputs)
+        torch.testing.assert_close(rope_decode_reference(*inputs, norm_eps), context)
+        for cache, values in zip(inputs[3:5], new, strict=True):
+            torch.testing.assert_close(cache[:, :, position], values)
 
 
 def test_operators_are_registered_correctly() -> None:
     operators = getattr(torch.ops, NAMESPACE)
     torch.library.opcheck(operators.rope_decode.default, Case().inputs(36, "cpu"))
+    without = Case(rotates=False).inputs(36, "cpu")
+    torch.library.opcheck(operators.rope_decode.default, (*without, 1e-5))
 
 
 def test_compiling_refuses_caches_that_share_storage() -> None:
@@ -118,6 +129,8 @@ def test_what_does_not_fit_is_refused() -> None:
         launch_rope_decode(qkv[:1], cos, sin, k_cache, v_cache, position)
     with pytest.raises(ValueError, match="of one position"):
         launch_rope_decode(qkv, cos.repeat(2, 1), sin, k_cache, v_cache, position)
+    with pytest.raises(ValueError, match="of one position"):
+        launch_rope_decode(qkv, cos, None, k_cache, v_cache, position)
     with pytest.raises(ValueError, match="power of two"):
         launch_rope_decode(qkv[..., :48], cos, sin, k_cache, v_cache, position)
 
@@ -130,6 +143,9 @@ INTERPRETED_CASES = [
     Case(batch=1, kv_heads=1, group=5, positions=(0, 16, 36), plan=Plan(1, 16)),
     Case(batch=1, head_dim=128, cache_length=161, positions=(15, 16, 159, 160)),
     Case(batch=1, kv_heads=1, head_dim=16, cache_length=170, positions=(168,), plan=Plan(11, 16)),
+    Case(batch=1, group=5, positions=(16, 36), plan=Plan(2, 16), norm_eps=0.5),
+    Case(positions=(0, 17), plan=Plan(2, 16), rotates=False),
+    Case(batch=1, positions=(36,), plan=Plan(1, 16), rotates=False, norm_eps=0.5),
 ]
 
 
@@ -158,6 +174,9 @@ GPU_CASES = [
     Case(1, 8, 4, 128, 2048, (0, 1499, 2047), torch.bfloat16),
     Case(32, 8, 4, 128, 700, (0, 64, 511, 699), torch.bfloat16),
     Case(3, 1, 8, 64, 999, (0, 512, 998), torch.float16),
+    Case(1, 8, 5, 128, 1200, (0, 999, 1199), torch.bfloat16, norm_eps=1e-5),
+    Case(1, 8, 5, 128, 1200, (0, 999, 1199), torch.bfloat16, rotates=False),
+    Case(32, 8, 5, 128, 700, (0, 511, 699), torch.bfloat16, norm_eps=1e-5),
 ]
 
 
@@ -176,8 +195,8 @@ class TestOnGpu:
         with torch.cuda.graph(graph):
             out = rope_decode(*static)
 
-        def replay(*inputs: torch.Tensor) -> torch.Tensor:
-            for target, value in zip(static, inputs, strict=True):
+        def replay(*inputs: torch.Tensor | None) -> torch.Tensor:
+            for target, value in zip(static, inputs[:-1], strict=True):
                 target.copy_(value)
             graph.replay()
             for cache, filled in zip(inputs[3:5], static[3:5], strict=True):

@@ -9,7 +9,7 @@ from kernel_checks import starts_interpreter
 
 from inference_benchmark.kernels.integer_gemv import _integer_gemv_kernel
 from inference_benchmark.kernels.nf4_gemv import _nf4_gemv_kernel
-from inference_benchmark.kernels.nf4_levels import MEAN_LOWER, UNIT, ZERO, byte_tables
+from inference_benchmark.kernels.nf4_levels import MEAN_ERROR, UNIT, byte_tables
 from inference_benchmark.kernels.packed_matrix import RowPlan
 
 pytestmark = starts_interpreter
@@ -17,8 +17,7 @@ pytestmark = starts_interpreter
 NF4 = {
     "SCALE_BLOCK": 256,
     "UNIT": UNIT,
-    "ZERO": ZERO,
-    "MEAN_LOWER": MEAN_LOWER,
+    "MEAN_ERROR": MEAN_ERROR,
     "TABLES": byte_tables(),
     "SCALE_ROWS": 0,
 }
@@ -50,7 +49,7 @@ def layouts_of_exchanges(weight_format: str, blocks: int, plan: RowPlan) -> set[
     constants |= {"EXCHANGED": True, "BY_HAND": False, "PROGRAMMATIC": True}
     constants |= NF4 if weight_format == "nf4" else {"FORMAT": weight_format}
     scales = {"nf4": "*fp8e4nv", "int4": "*bf16", "int8": "*fp32"}[weight_format]
-    pointers = {"scale_scales_ptr": "*fp32", "scale_mean_ptr": "*fp32", "levels_ptr": "*fp32"}
+    pointers = {"scale_scales_ptr": "*fp32", "scale_mean_ptr": "*fp32"}
     pointers |= {"words_ptr": "*i32", "zeros_ptr": "*u8"}
     pointers |= {"scales_ptr": scales, "x_ptr": "*bf16", "out_ptr": "*bf16"}
     signature, values, attributes = {}, {}, {}

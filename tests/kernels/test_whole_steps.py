@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from kernel_checks import interpreted_only, run_in_interpreter, starts_interpreter
-from mixture_models import SHALLOW_DEEPSEEK
+from mixture_models import SHALLOW_DEEPSEEK, SHORT_LLAMA4
 from step_engines import make_engine
 
 from inference_benchmark.kernels import fp8_linear
 from inference_benchmark.kernels._registration import NAMESPACE
 from inference_benchmark.kernels.add_norm import launch_add_norm
+from inference_benchmark.kernels.add_norm_scores import launch_add_norm_scores
 from inference_benchmark.kernels.few_rows_linear import (
     launch_few_rows_linear,
     launch_few_rows_swiglu,
@@ -23,6 +24,7 @@ from inference_benchmark.kernels.gemv import launch_gemv, launch_gemv_swiglu
 from inference_benchmark.kernels.greedy_token import launch_greedy_token
 from inference_benchmark.kernels.group_limited_route import launch_group_limited_route
 from inference_benchmark.kernels.latent_decode import launch_latent_decode
+from inference_benchmark.kernels.one_expert_mixture import launch_one_expert_mixture
 from inference_benchmark.kernels.rope_cache import launch_rope_and_cache
 from inference_benchmark.kernels.rope_decode import launch_rope_decode
 from inference_benchmark.model.config import ModelConfig, Precision
@@ -34,6 +36,7 @@ from inference_benchmark.models import MODELS
 
 LAUNCHES = {
     "add_norm": launch_add_norm,
+    "add_norm_scores": launch_add_norm_scores,
     "few_rows_linear": launch_few_rows_linear,
     "few_rows_swiglu": launch_few_rows_swiglu,
     "fp8_linear": fp8_linear._launch,
@@ -44,6 +47,7 @@ LAUNCHES = {
     "greedy_token": launch_greedy_token,
     "group_limited_route": launch_group_limited_route,
     "latent_decode": launch_latent_decode,
+    "one_expert_mixture": launch_one_expert_mixture,
     "rope_and_cache": launch_rope_and_cache,
     "rope_decode": launch_rope_decode,
 }
@@ -95,6 +99,7 @@ def generate(decoder, batch: int, kernels: KernelConfig) -> tuple[torch.Tensor, 
     [
         (DENSE, 1, "add_norm gemv gemv_swiglu greedy_token rope_decode rope_and_cache"),
         (DENSE, 3, "add_norm few_rows_linear few_rows_swiglu greedy_token rope_decode"),
+        (SHORT_LLAMA4, 1, "add_norm_scores gemv one_expert_mixture rope_decode"),
         (SHALLOW_DEEPSEEK, 3, "few_rows_linear greedy_token group_limited_route latent_decode"),
     ],
     ids=lambda value: getattr(value, "name", None),

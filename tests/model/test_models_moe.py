@@ -13,6 +13,7 @@ from mixture_models import (
     LLAMA4,
     SHALLOW_DEEPSEEK,
     SHALLOW_LLAMA4,
+    SHORT_LLAMA4,
     VOCAB,
     hugging_face,
     logits_and_choices,
@@ -73,21 +74,29 @@ def test_eager_gives_the_logits_of_transformers(config, experts):
     assert_same(config, "eager", {"kernels": KernelConfig(experts=experts)})
 
 
-@MODELS
-def test_our_kernels_give_the_logits_of_transformers(config):
-    assert_same(config, "eager", {"kernels": OURS})
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("config", [DEEPSEEK, LLAMA4, SHORT_LLAMA4], ids=lambda config: config.name)
+def test_our_kernels_give_the_logits_of_transformers(config, batch):
+    assert_same(config, "eager", {"kernels": OURS}, batch=batch)
 
 
-@pytest.mark.parametrize(
-    "config", [SHALLOW_DEEPSEEK, SHALLOW_LLAMA4], ids=lambda config: config.name
-)
 @pytest.mark.parametrize("name", ["inductor", "thunder"])
-@pytest.mark.parametrize("kernels", [KernelConfig(), OURS], ids=["torch", "ours"])
+@pytest.mark.parametrize(
+    ("config", "kernels"),
+    [
+        (SHALLOW_DEEPSEEK, KernelConfig()),
+        (SHALLOW_LLAMA4, KernelConfig()),
+        (SHALLOW_DEEPSEEK, OURS),
+        (SHORT_LLAMA4, OURS),
+    ],
+    ids=["deepseek-torch", "llama4-torch", "deepseek-ours", "llama4-ours"],
+)
 def test_compilers_give_the_logits_of_transformers(config, name, kernels):
     """Thunder, which takes seconds for each, traces no prompt with our kernels: what is a kernel's
     there is an operator that the step has as well, or one that test_decoder.py looks at."""
     prompt = 0 if (name, kernels) == ("thunder", OURS) else PROMPT
-    assert_same(config, name, {"kernels": kernels}, prompt=prompt)
+    batch = 1 if kernels == OURS else 2  # for which most kernels are
+    assert_same(config, name, {"kernels": kernels}, batch, prompt)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +112,15 @@ def test_compilers_give_the_logits_of_transformers(config, name, kernels):
         (
             LLAMA4,
             {
-                *("gemv", "add_norm", "gemv_swiglu", "greedy_token"),
-                *("flash_decode", "routed_experts"),
+                *("gemv", "add_norm", "gemv_swiglu", "greedy_token", "flash_decode"),
+                *("add_norm_scores", "one_expert_mixture"),
+            },
+        ),
+        (
+            SHORT_LLAMA4,
+            {
+                *("gemv", "add_norm", "gemv_swiglu", "greedy_token", "rope_decode"),
+                *("add_norm_scores", "one_expert_mixture"),
             },
         ),
     ],

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from checkpoints import llama
 from conftest import ROOT
-from mixture_models import DEEPSEEK, LLAMA4
+from mixture_models import DEEPSEEK, LLAMA4, VOCAB
 from step_engines import make_engine
-from test_checkpoint import VOCAB, llama
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.errors import CannotRun

@@ -113,16 +113,18 @@ def make_function(
     attend_slots = choose_slot_attention("sdpa" if uses_kernels else kernels.attention)
     decode = _decode_flash if uses_kernels else _decode_over_slots
     over_prompt = choose_causal_attention(kernels)
-    one_kernel = uses_kernels and _rotates_only(config) and normalize is None
+    one_kernel = uses_kernels and not config.learned_qk_norm
+    plain_norm_eps = norm_eps if config.normalizes_qk else None
     fills_cache = uses_kernels and kernels.fills_cache and _rotates_only(config)
     fills_cache = fills_cache and not context_depth  # that kernel fills from slot 0 on
 
     def attend(qkv, cos, sin, position, mask, weights, cache):
         output_weight, *norm_weights = weights
         batch, length, _ = qkv.shape
-        if length == 1 and one_kernel and not _exceeds_chunk(config, cache[0].shape[2]):
+        if length == 1 and one_kernel and _has_plain_scores(config, cache[0].shape[2]):
             vectors = qkv.view(batch, heads + 2 * kv_heads, head_dim)
-            context = rope_decode(vectors, cos, sin, *cache, position)
+            angles = (cos, sin) if config.uses_rope else (None, None)
+            context = rope_decode(vectors, *angles, *cache, position, plain_norm_eps)
             return linear(context.view(batch, 1, heads * head_dim), output_weight)
         qkv = qkv.view(batch, length, heads + 2 * kv_heads, head_dim).transpose(1, 2)
         qk, v = qkv[:, : heads + kv_heads], qkv[:, heads + kv_heads :]
@@ -242,6 +244,12 @@ def _decode_over_slots(
     q = q.reshape(batch, config.num_kv_heads, config.group_size, head_dim)
     context = attend_slots(q, k_cache, v_cache, mask, position)
     return context.reshape(batch, heads, 1, head_dim)
+
+
+def _has_plain_scores(config: GroupedQueryAttention, cache_length: int) -> bool:
+    """Whether a single token attends to all filled slots, by scores without a factor."""
+    scaled = _has_temperature(config.temperature, cache_length)
+    return not scaled and not _exceeds_chunk(config, cache_length)
 
 
 def _exceeds_chunk(config: GroupedQueryAttention, cache_length: int) -> bool:

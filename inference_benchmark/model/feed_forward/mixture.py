@@ -13,12 +13,15 @@ from importlib import import_module
 import torch
 from torch import Tensor, nn
 
+from inference_benchmark.kernels.add_norm import MAX_FEATURES
+from inference_benchmark.kernels.add_norm_scores import add_norm_scores
 from inference_benchmark.kernels.greedy_token import greedy_token, greedy_token_reference
 from inference_benchmark.kernels.group_limited_route import (
     expert_shares,
     group_limited_route,
     group_limited_route_reference,
 )
+from inference_benchmark.kernels.one_expert_mixture import one_expert_mixture
 from inference_benchmark.kernels.quantized_experts import (
     quantized_experts,
     quantized_experts_reference,
@@ -35,10 +38,16 @@ from inference_benchmark.model.feed_forward.dense import (
 )
 from inference_benchmark.model.feed_forward.mixture_config import (
     GroupLimitedRouter,
+    InputRouter,
     MixtureOfExperts,
 )
 from inference_benchmark.model.kernel_choice import KernelConfig
-from inference_benchmark.model.linear import StoredTensors, make_linear
+from inference_benchmark.model.linear import (
+    StoredTensors,
+    is_plain,
+    make_linear,
+    number_of_rows,
+)
 from inference_benchmark.model.normed import make_add_norm
 from inference_benchmark.model.weight_format import WeightFormat
 from inference_benchmark.parallel.sharding import Shard, WeightShard, WeightShards
@@ -160,7 +169,7 @@ def make_function(
     shared_expert = make_network(kernels.linear, weight_format)
     stored_as = weight_format and weight_format.experts
 
-    def mixture(hidden, weights, chosen):
+    def general(hidden, weights, chosen):
         *router, gate_up, down, shared_gate_up, shared_down = weights
         batch, length, width = hidden.shape
         tokens = hidden.reshape(batch * length, width)
@@ -174,7 +183,33 @@ def make_function(
         update = shared_expert(hidden, (shared_gate_up, shared_down))
         return update + routed.view(batch, length, width), choice
 
+    if not _has_one_expert_kernel(config, kernels, weight_format):
+        return general
+    linear = make_linear(kernels.linear)
+
+    def mixture(hidden, weights, chosen, scores=None):
+        """scores: the router's, where they are known."""
+        if chosen is not None or number_of_rows(hidden) > 1:
+            return general(hidden, weights, chosen)
+        router, *experts = weights
+        scores = linear(hidden, router) if scores is None else scores
+        return one_expert_mixture(hidden, scores, *experts)
+
     return mixture
+
+
+def _has_one_expert_kernel(
+    config: MixtureOfExperts, kernels: KernelConfig, weight_format: WeightFormat | None
+) -> bool:
+    """Whether our kernels compute a single token's two experts, the shared and the best one, as one."""
+    return (
+        kernels.linear == "gemv"
+        and kernels.experts == "fused"
+        and is_plain(weight_format)
+        and isinstance(config.router, InputRouter)
+        and config.experts_per_token == 1
+        and config.intermediate_size == config.shared_intermediate_size
+    )
 
 
 def make_normed_function(
@@ -186,8 +221,16 @@ def make_normed_function(
     """The same of the residual stream: the addition to it and the norm come first."""
     mixture = make_function(config, kernels, weight_format)
     add_norm = make_add_norm(norm_eps, kernels.linear, kernels.all_reduce)
+    has_one_kernel = _has_one_expert_kernel(config, kernels, weight_format)
+    scores_with_norm = has_one_kernel and kernels.all_reduce == "none"
 
     def feed(update, residual, norm_weight, weights, chosen):
+        is_one_row = number_of_rows(residual) == 1 and residual.shape[-1] <= MAX_FEATURES
+        if scores_with_norm and is_one_row and chosen is None:
+            row = update, residual, norm_weight, weights[0], norm_eps
+            hidden, residual, scores = add_norm_scores(*row)
+            update, choice = mixture(hidden, weights, None, scores)
+            return update, residual, choice
         hidden, residual = add_norm(update, residual, norm_weight)
         update, choice = mixture(hidden, weights, chosen)
         return update, residual, choice

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from inference_benchmark.kernels.nf4_levels import LEVELS
+from inference_benchmark.kernels.nf4_levels import LEVELS, NUMBERS, STORED_LEVELS
 from inference_benchmark.kernels.nf4_linear import (
     BLOCK,
     GROUP,
@@ -31,10 +31,10 @@ def quantize(matrix: Tensor) -> tuple[Tensor, ...]:
     scale_scales [blocks of 256 groups], scale_mean [1], levels [16]."""
     (largest,) = by_rows(lambda rows: (_in_groups(rows).abs().amax(dim=2),), matrix)
     scales = _quantize_scales(largest)
-    levels = torch.tensor(LEVELS, device=matrix.device)
+    levels = torch.tensor(STORED_LEVELS, device=matrix.device)
     # The values are held against the scale that is kept, not the one that was meant.
     kept = group_scales(*scales).clamp(min=_LEAST_SCALE)
-    (words,) = by_rows(lambda rows, kept: (_words(rows, kept, levels),), matrix, kept)
+    (words,) = by_rows(lambda rows, kept: (_words(rows, kept),), matrix, kept)
     return words, *scales, levels
 
 
@@ -44,10 +44,12 @@ def _in_groups(matrix: Tensor) -> Tensor:
     return padded.view(matrix.shape[0], -1, GROUP)
 
 
-def _words(matrix: Tensor, scales: Tensor, levels: Tensor) -> Tensor:
+def _words(matrix: Tensor, scales: Tensor) -> Tensor:
     """Of each weight the number of the level that is nearest, packed."""
+    levels, numbers = (torch.tensor(row, device=matrix.device) for row in (LEVELS, NUMBERS))
     shares = _in_groups(matrix) / scales[:, :, None]
-    return pack_nf4(torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2).flatten(1))
+    places = torch.bucketize(shares, (levels[1:] + levels[:-1]) / 2)
+    return pack_nf4(numbers[places].flatten(1))
 
 
 def _quantize_scales(scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -134,8 +134,8 @@ def packed_rows() -> str:
             rate = timed["bytes"] / best["us"] / 1e6
             rows.append([matrix, name, f"{timed['bytes'] / 1e6:.1f}", *_cut(best), f"{rate:.2f}"])
             rows[-1] += _cut(worst)
-    headers = ["matrix", "format", "MB", "best: rows, tiles, warps", "us", "TB/s"]
-    return markdown([*headers, "worst: rows, tiles, warps", "us"], rows)
+    headers = ["matrix", "format", "MB", "best: rows, tiles, warps, registers", "us", "TB/s"]
+    return markdown([*headers, "worst: rows, tiles, warps, registers", "us"], rows)
 
 
 def _cut(timed: dict) -> tuple[str, str]:
