@@ -79,7 +79,9 @@ WAYS = {
     "one sum from L2": Way(1, in_l1=False),
     "one sum": Way(1),
     "one sum, row by row": Way(1, joined=False),
+    "16 sums": Way(16),
     "partial sums": Way(0),
+    "one sum, inner norms": Way(1, inner_only=True),
 }
 
 
@@ -419,7 +421,7 @@ def show(name: str, result: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--max-seconds", type=float, default=70.0)
+    parser.add_argument("--max-seconds", type=float, default=100.0)
     arguments = parser.parse_args()
     ends = time.monotonic() + arguments.max_seconds
     properties = torch.cuda.get_device_properties(0)

@@ -38,6 +38,7 @@ from inference_benchmark.reporting.readme.sessions import (
     between_sessions,
     cold_starts,
     extrapolation_check,
+    norm_sums,
     one_row_ways,
     packed_rows,
     persistent_layers,
@@ -136,6 +137,7 @@ FILES = {
         "power_of_modes": lambda: power("as_shipped"),
         "one_row_ways": one_row_ways,
         "persistent_layers": persistent_layers,
+        "norm_sums": norm_sums,
         "packed_rows": packed_rows,
         "decode_kinds": lambda: decode_by_kind(
             [*results_in("as_shipped"), *results_in("models"), *larger_batches("engines")]

@@ -123,6 +123,20 @@ def persistent_layers() -> str:
     return markdown(headers, rows)
 
 
+def norm_sums() -> str:
+    """Microseconds a layer by how norms are computed, of each turn, and the clock behind it."""
+    trial = _trial("norm_sums")
+    rows = []
+    for model, run in trial["models"].items():
+        for way, timed in run["ways"].items():
+            turns = timed["timings"]
+            us = (significant(turn["us"] / run["layers"], 4) for turn in turns)
+            clocks = (f"{turn['sm_clock_hz'] / 1e6:.0f}" for turn in turns)
+            rows.append([model, way, ", ".join(us), ", ".join(clocks)])
+    headers = ["layers of", "norms", f"us a layer, {trial['gpu']}", "MHz at the end"]
+    return markdown(headers, rows)
+
+
 def packed_rows() -> str:
     """Microseconds of one row times a packed matrix: of each format the best cut and the worst."""
     trial = _trial("packed_rows")
