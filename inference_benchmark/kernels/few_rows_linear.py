@@ -7,6 +7,8 @@ one block of outputs, each with a part of the inputs, leave their sums in L2, wh
 adds them up; the first weights are requested while the kernel before this one still runs, since they
 depend on nothing.
 
+On GPUs like Hopper matrices of few rows go through few_rows_ring.py.
+
 With SwiGLU behind it a block has half its rows of the gate, half of up, eight by eight: the rows of
 the matrix units' results that one thread holds in pairs.
 """
@@ -34,7 +36,8 @@ from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
 from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
 
 # Up to which it was measured: at 32 rows an H200 reads the matrices of Llama 3.1 8B 5 to 14 % faster
-# than the library does, but for the one of queries, keys and values, where both are equal.
+# than the library does, but for the one of queries, keys and values, where both are equal (and which
+# few_rows_ring.py multiplies now, as all matrices of few rows on such a GPU).
 MAX_ROWS = 32
 _PROGRAMS_PER_MULTIPROCESSOR = 2
 _LEAST_SPLITS = 4

@@ -1,7 +1,7 @@
 """A few rows times a matrix on GPUs like Hopper: the weights run through a ring in shared memory.
 
 What the kernel of few_rows_linear.py loses beside the bandwidth, it loses where it begins and where it
-ends. Here all programs are resident at once and have equal shares of all steps, wherever a share
+ends, which is most of a small matrix's time. Here all programs are resident at once and have equal shares of all steps, wherever a share
 begins or ends inside a block of outputs; the ring runs on from block to block. And the weights of
 all its stages are on their way before the kernel waits for its predecessor, only x comes after: in
 Triton's own pipelines the two come together, which is why this one is written by hand, in Gluon.
@@ -62,11 +62,11 @@ def choose_ring(matrix_rows: int, in_features: int, multiprocessors: int) -> Rin
     the kernel before leaves some free earlier than others, and 96 programs of the matrix of queries,
     keys and values were found on 51 of 132.
 
-    In layers of Llama 3.1 8B at batch 32 and 1,031 tokens on an H200, 162.5 us with few_rows_linear's
-    kernel in all places: this saved 3.3 us for that matrix, 1.3 for down and 1.4 for the output; it
-    lost 1.5 for gate and up. At 16, 8 and 2 rows it saved 3.9, 3.5 and 5.2 us in all. Stages of 256
-    columns were as fast; 64 columns, 128 outputs, two or three programs for each multiprocessor,
-    shares that end within a block, and further steps requested into L2 were slower by 0.5 to 6 us.
+    A layer of Llama 3.1 8B at batch 32 and 1,031 tokens took 152.5 us on an H200, 158.2 with
+    few_rows_linear's kernel in all places, and 1.4, 0.4 and 0.2 us more than 152.5 where only the matrix of
+    queries, keys and values, of the output or of down had that kernel, with as much shared memory; of
+    16, 8 and 2 rows 138.9, 129.9 and 120.2 us instead of 141.5, 133.4 and 125.3. Other cuts, and why
+    gate and up have none here: results/trials/few_rows.py.
     """
     outputs, columns, num_stages = 64, 128, 8
     blocks, steps = cdiv(matrix_rows, outputs), cdiv(in_features, columns)

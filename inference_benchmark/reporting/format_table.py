@@ -18,13 +18,13 @@ from inference_benchmark.reporting.formats import markdown
 from inference_benchmark.reporting.labels import model_label
 from inference_benchmark.reporting.units import UNKNOWN, percent
 
-_HEADERS = ["model", "GPUs", "tokens", "batch", "weights", "TTFT ms", "TBOT ms", "times bf16's"]
+_HEADERS = ["model", "GPUs", "tokens", "mode", "batch", "weights"]
+_FIGURES = ["TTFT ms", "TBOT ms", "times bf16's", "of the limit", "KL", "top-1", "n", "verdict"]
 
 
 def measured_formats(results: Sequence[dict]) -> str:
     """A Markdown row for each cell of sessions with --quantize."""
-    headers = [*_HEADERS, "of the limit", "KL", "top-1", "n", "verdict"]
-    return markdown(headers, [_row(r, cell) for r in results for cell in r["cells"]])
+    return markdown([*_HEADERS, *_FIGURES], [_row(r, cell) for r in results for cell in r["cells"]])
 
 
 def _row(result: dict, cell: dict) -> list[str]:
@@ -34,6 +34,7 @@ def _row(result: dict, cell: dict) -> list[str]:
         model_label(config, cell),
         str(gpu["count"]) if gpu else UNKNOWN,
         f"{config['input_length']} -> {config['output_length']}",
+        cell["mode"] + ("+kernels" if cell["name"]["kernels"] else ""),
         str(cell["batch_size"]),
         cell["weights"]["format"],
         *(measured_text(cell, metric) for metric in headlines(workload)),

@@ -39,9 +39,6 @@ from inference_benchmark.system.gpu_state import GpuMonitor
 EPS = 1e-5
 UNIT = tl.constexpr(2.0**24)
 MOST_SLOTS = 32
-# Of a thread whose program has two steps. Left to itself the compiler takes 32 where it can, and then
-# requests the last weights behind the first products.
-MAX_REGISTERS = 40
 MOST_ERROR = 1.25  # times that of the chain
 
 
@@ -66,22 +63,17 @@ ROUNDS = 2
 @dataclass(frozen=True)
 class Way:
     """slots: sums that programs share by turns; 0: a partial sum for each program. inner_only: the
-    norm between layers stays a kernel. joined: threads exchange the sums of a program's rows at once.
-    in_l1: the one sum is read as x is."""
+    norm between layers stays a kernel. All of them exchange the sums of a program's rows at once."""
 
     slots: int
-    in_l1: bool = True
-    joined: bool = True
     inner_only: bool = False
 
 
 WAYS = {
-    "one sum from L2": Way(1, in_l1=False),
     "one sum": Way(1),
-    "one sum, row by row": Way(1, joined=False),
     "16 sums": Way(16),
     "partial sums": Way(0),
-    "one sum, inner norms": Way(1, inner_only=True),
+    "one sum, inner norms": Way(1, True),
 }
 
 
@@ -103,7 +95,6 @@ def _product_kernel(
     COLUMNS: tl.constexpr,
     SWIGLU: tl.constexpr,
     JOINED: tl.constexpr,  # whether threads exchange the sums of both rows at once
-    IN_L1: tl.constexpr,  # whether programs of a multiprocessor read the one sum from its cache
     SLOTS: tl.constexpr,
     PARTS: tl.constexpr,  # partial sums in squares_ptr, where SLOTS is 0
     PARTS_PADDED: tl.constexpr,
@@ -131,22 +122,14 @@ def _product_kernel(
         other_residual = tl.load(residual_ptr + other_rows, mask=other_inside, other=0.0)
     if squares_ptr is not None:
         if SLOTS == 1:
-            total = tl.load(squares_ptr, cache_modifier=".ca" if IN_L1 else ".cg")
+            total = tl.load(squares_ptr, cache_modifier=".cg")
         elif SLOTS > 1:
             total = tl.load(squares_ptr + tl.arange(0, SLOTS), cache_modifier=".cg")
         else:
             part = tl.arange(0, PARTS_PADDED)
             total = tl.load(squares_ptr + part, mask=part < PARTS, other=0.0)
-    # Sums begin with what was loaded for the end: left until then, it would be waited for there.
-    if residual_ptr is not None:
-        at_first = (columns == 0)[None, :]
-        sums = tl.where(at_first, residual.to(tl.float32)[:, None], 0.0)
-        other_sums = tl.where(at_first, other_residual.to(tl.float32)[:, None], 0.0)
-    else:
-        sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
-        other_sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
-        if squares_ptr is not None and SLOTS == 1:
-            sums += tl.where(total < 0, float("nan"), 0.0)
+    sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
+    other_sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
     for start in tl.static_range(0, IN_FEATURES, COLUMNS):
         x = tl.load(x_ptr + start + columns, mask=start + columns < IN_FEATURES, other=0.0)
         x = x.to(tl.float32)[None, :]
@@ -172,8 +155,8 @@ def _product_kernel(
     if SWIGLU:
         result = result * tl.sigmoid(result) * other
     if residual_ptr is not None:
-        result = result.to(element).to(tl.float32)
-        other = other.to(element).to(tl.float32)
+        result = (result + residual.to(tl.float32)).to(element).to(tl.float32)
+        other = (other + other_residual.to(tl.float32)).to(element).to(tl.float32)
         scaled, other_scaled = result * norm.to(tl.float32), other * other_norm.to(tl.float32)
         tl.store(scaled_ptr + rows, scaled.to(element), mask=inside)
         tl.store(scaled_ptr + other_rows, other_scaled.to(element), mask=other_inside)
@@ -194,7 +177,7 @@ def _product_kernel(
         tl.store(out_ptr + other_rows, other.to(element), mask=other_inside)
 
 
-def multiply(
+def product(
     x: Tensor,
     weight: Tensor,
     slots: int,
@@ -202,7 +185,6 @@ def multiply(
     adds: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None] | None = None,
     swiglu: bool = False,
     joined: bool = True,
-    in_l1: bool = True,
 ) -> Tensor:
     """One product; adds: residual, norm weight, scaled result, sums, sums to be cleared."""
     out_features, in_features = weight.shape[0] // (2 if swiglu else 1), weight.shape[1]
@@ -224,14 +206,12 @@ def multiply(
         COLUMNS=plan.columns,
         SWIGLU=swiglu,
         JOINED=joined,
-        IN_L1=in_l1,
         SLOTS=slots,
         PARTS=parts,
         PARTS_PADDED=triton.next_power_of_2(parts),
         PROGRAMMATIC=programmatic,
         num_warps=plan.num_warps,
         launch_pdl=programmatic,
-        **({"maxnreg": MAX_REGISTERS} if joined and in_features <= 2 * plan.columns else {}),
     )
     return out
 
@@ -280,8 +260,8 @@ class Layers:
         vectors that are no easier on the board. joined: threads exchange the sums of a program's
         rows at once."""
         hidden = self.shapes.hidden
-        linear = partial(multiply, slots=1) if joined else gemv
-        linear_swiglu = partial(multiply, slots=1, swiglu=True) if joined else gemv_swiglu
+        linear = partial(product, slots=1) if joined else gemv
+        linear_swiglu = partial(product, slots=1, swiglu=True) if joined else gemv_swiglu
         residual, update, x = self.start, self.zero, self.start
         for layer, (qkv, o, gate_up, down) in enumerate(zip(*self.matrices, strict=True)):
             if norms:
@@ -295,7 +275,6 @@ class Layers:
     def divided(self, way: Way) -> Tensor:
         """Four kernels a layer, or five."""
         hidden, slots = self.shapes.hidden, way.slots
-        product = partial(multiply, joined=way.joined, in_l1=way.in_l1)
         residual, squares = self.start, None
         x, _ = add_norm(self.zero, residual, self.norms[0], EPS)
         for layer, (qkv, o, gate_up, down) in enumerate(zip(*self.matrices, strict=True)):
@@ -421,7 +400,7 @@ def show(name: str, result: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--max-seconds", type=float, default=100.0)
+    parser.add_argument("--max-seconds", type=float, default=70.0)
     arguments = parser.parse_args()
     ends = time.monotonic() + arguments.max_seconds
     properties = torch.cuda.get_device_properties(0)

@@ -54,10 +54,11 @@ def test_each_format_stands_beside_the_weights_as_they_are():
     }
     lines = measured_formats([result]).splitlines()
     rows = [[text.strip() for text in line.strip("|").split("|")] for line in lines[2:]]
-    assert [row[4] for row in rows] == ["bf16", "int4", "int4"]
-    assert [row[7] for row in rows] == ["1.00", "0.45", "-"]  # no bf16 at batch 32
-    assert rows[1][9:] == ["0.012", "87.5%", "10", "suspect"]
-    assert rows[0][9:11] == ["-", "-"]
+    assert rows[0][3:5] == ["inductor+kernels", "1"]
+    assert [row[5] for row in rows] == ["bf16", "int4", "int4"]
+    assert [row[8] for row in rows] == ["1.00", "0.45", "-"]  # no bf16 at batch 32
+    assert rows[1][10:] == ["0.012", "87.5%", "10", "suspect"]
+    assert rows[0][10:12] == ["-", "-"]
 
 
 def test_without_published_files_nothing_is_claimed(tmp_path, monkeypatch):

@@ -25,7 +25,9 @@ def test_a_missing_marker_is_named():
 def test_published_results_are_whole_and_checked(path):
     result = read_result(path)
     # Sessions that a machine's end or a time limit cut short, as README.md and results/README.md say.
-    cut_short = path.parent.name == "attention_as_shipped" or path.stem == "llama3.1-8b_batches"
+    cut_short = (
+        path.parent.name == "attention_as_shipped" or path.stem == "llama3.1-8b_torchao_int8"
+    )
     assert result["state"] == "complete" or cut_short
     measured = [cell for cell in result["cells"] if cell["samples"]["round"]]
     assert len(measured) == len(result["cells"]) - (result["state"] == "running")

@@ -38,7 +38,8 @@ from inference_benchmark.reporting.readme.sessions import (
     between_sessions,
     cold_starts,
     extrapolation_check,
-    norm_sums,
+    few_rows,
+    few_rows_cuts,
     one_row_ways,
     packed_rows,
     persistent_layers,
@@ -137,8 +138,9 @@ FILES = {
         "power_of_modes": lambda: power("as_shipped"),
         "one_row_ways": one_row_ways,
         "persistent_layers": persistent_layers,
-        "norm_sums": norm_sums,
         "packed_rows": packed_rows,
+        "few_rows": few_rows,
+        "few_rows_cuts": few_rows_cuts,
         "decode_kinds": lambda: decode_by_kind(
             [*results_in("as_shipped"), *results_in("models"), *larger_batches("engines")]
         ),

@@ -123,20 +123,6 @@ def persistent_layers() -> str:
     return markdown(headers, rows)
 
 
-def norm_sums() -> str:
-    """Microseconds a layer by how norms are computed, of each turn, and the clock behind it."""
-    trial = _trial("norm_sums")
-    rows = []
-    for model, run in trial["models"].items():
-        for way, timed in run["ways"].items():
-            turns = timed["timings"]
-            us = (significant(turn["us"] / run["layers"], 4) for turn in turns)
-            clocks = (f"{turn['sm_clock_hz'] / 1e6:.0f}" for turn in turns)
-            rows.append([model, way, ", ".join(us), ", ".join(clocks)])
-    headers = ["layers of", "norms", f"us a layer, {trial['gpu']}", "MHz at the end"]
-    return markdown(headers, rows)
-
-
 def packed_rows() -> str:
     """Microseconds of one row times a packed matrix: of each format the best cut and the worst."""
     trial = _trial("packed_rows")
@@ -150,6 +136,29 @@ def packed_rows() -> str:
             rows[-1] += _cut(worst)
     headers = ["matrix", "format", "MB", "best: rows, tiles, warps, registers", "us", "TB/s"]
     return markdown([*headers, "worst: rows, tiles, warps, registers", "us"], rows)
+
+
+def few_rows() -> str:
+    """Microseconds of a layer by rows, with Triton's kernel in all places and as the kernels choose."""
+    trial = _trial("few_rows")
+    rows = [
+        [count, *(significant(times[way], 4) for way in ("tiles_us", "chosen_us"))]
+        for count, times in trial["rows"].items()
+    ]
+    return markdown(["rows", f"us a layer, {trial['gpu']}: tiles alone", "chosen"], rows)
+
+
+def few_rows_cuts() -> str:
+    """Microseconds of a layer at 32 rows, by how one of its matrices is cut, the fastest first."""
+    rows = []
+    for matrix, cuts in _trial("few_rows")["cuts_of_32_rows"].items():
+        for cut in sorted((cut for cut in cuts if cut["us"]), key=lambda cut: cut["us"]):
+            sizes = (str(cut[size]) for size in ("outputs", "columns", "num_stages"))
+            parts = f"{cut['splits']} a block" if "splits" in cut else str(cut["programs"])
+            rows.append([matrix, cut["kernel"], *sizes, parts, significant(cut["us"], 4)])
+    return markdown(
+        ["matrix", "kernel", "outputs", "columns", "stages", "programs", "us a layer"], rows
+    )
 
 
 def _cut(timed: dict) -> tuple[str, str]:
