@@ -128,6 +128,26 @@ def _store_results(
 
 
 @jit
+def _request_weights(
+    weights, begin, IN_FEATURES: tl.constexpr, COLUMNS: tl.constexpr, AHEAD: tl.constexpr
+):
+    """The first AHEAD steps of a program's rows, into L2."""
+    lines = tl.arange(0, COLUMNS // 64) * 64
+    for step in tl.static_range(AHEAD):
+        at = tl.minimum(begin + step * COLUMNS + lines, IN_FEATURES - 1)
+        prefetch(weights + at[None, :])
+
+
+@jit
+def _sum_of_parts(first, SPLITS: tl.constexpr, SIZE: tl.constexpr):
+    # .cg: other multiprocessors wrote these; read them where they meet, in L2.
+    total = tl.load(first, cache_modifier=".cg")
+    for other in tl.static_range(1, SPLITS):
+        total += tl.load(first + other * SIZE, cache_modifier=".cg")
+    return total
+
+
+@jit
 def _few_rows_linear_kernel(
     x_ptr,  # [num_rows, IN_FEATURES]
     weight_ptr,  # [out_features, IN_FEATURES], with SWIGLU twice as many rows
@@ -157,10 +177,7 @@ def _few_rows_linear_kernel(
     weights = weight_ptr + rows * IN_FEATURES
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-        lines = tl.arange(0, COLUMNS // 64) * 64
-        for step in tl.static_range(AHEAD):
-            at = tl.minimum(begin + step * COLUMNS + lines, IN_FEATURES - 1)
-            prefetch(weights + at[None, :])
+        _request_weights(weights, begin, IN_FEATURES, COLUMNS, AHEAD)
         tl.extra.cuda.gdc_wait()
     total = tl.zeros((OUTPUTS, X_ROWS), dtype=tl.float32)
     x_inside = (x_rows < num_rows)[None, :]
@@ -175,14 +192,12 @@ def _few_rows_linear_kernel(
             out_ptr, total, block, out_features, x_rows, x_inside, OUTPUTS, X_ROWS, SWIGLU
         )
     else:
+        SIZE: tl.constexpr = OUTPUTS * X_ROWS
         tile = tl.arange(0, OUTPUTS)[:, None] * X_ROWS + x_rows[None, :]
-        first = partial_ptr + block.to(tl.int64) * (SPLITS * OUTPUTS * X_ROWS) + tile
-        tl.store(first + split * (OUTPUTS * X_ROWS), total)
+        first = partial_ptr + block.to(tl.int64) * (SPLITS * SIZE) + tile
+        tl.store(first + split * SIZE, total)
         if is_last(arrivals_ptr + block, SPLITS):
-            total = tl.zeros((OUTPUTS, X_ROWS), dtype=tl.float32)
-            for other in tl.static_range(SPLITS):
-                # .cg: other multiprocessors wrote these; read them where they meet, in L2.
-                total += tl.load(first + other * (OUTPUTS * X_ROWS), cache_modifier=".cg")
+            total = _sum_of_parts(first, SPLITS, SIZE)
             _store_results(
                 out_ptr, total, block, out_features, x_rows, x_inside, OUTPUTS, X_ROWS, SWIGLU
             )

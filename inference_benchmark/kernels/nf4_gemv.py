@@ -21,7 +21,7 @@ from inference_benchmark.kernels.nf4_scales import (
     rows_of_a_scale,
     scale_of,
 )
-from inference_benchmark.kernels.nf4_sums import excess_of, group_sums, group_sums_by_hand
+from inference_benchmark.kernels.nf4_sums import excess_of, group_sums
 from inference_benchmark.kernels.packed_matrix import (
     MOST_WARPS,
     ROW_DTYPES,
@@ -64,11 +64,14 @@ def choose_plan(packed: PackedMatrix) -> RowPlan:
 
 
 @jit
-def _load_x(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, BY_HAND: tl.constexpr):
+def _load_x(
+    x_ptr, blocks, IN_FEATURES: tl.constexpr, MEAN_ERROR: tl.constexpr, BY_HAND: tl.constexpr
+):
     """x of words' halves: for each of the four words that a thread loads at a time a word of upper bytes
-    and one of lower ones, [blocks, 1, 4] each, four times two for both groups of a block; and what a
-    whole number of x stands for, [blocks]."""
+    and one of lower ones, [blocks, 1, 4] each, and by what sums of their products are too large, for both
+    groups of a block; and what a whole number of x stands for, [blocks]."""
     BLOCKS: tl.constexpr = blocks.numel
+    lanes = tl.arange(0, 16)
     pairs = blocks[:, None] * 64 + lanes[None, :]
     a0, b0 = load_pairs(x_ptr, pairs, IN_FEATURES)
     a1, b1 = load_pairs(x_ptr, pairs + 16, IN_FEATURES)
@@ -81,8 +84,10 @@ def _load_x(x_ptr, blocks, lanes, IN_FEATURES: tl.constexpr, BY_HAND: tl.constex
     inverses *= 256 / (2 * 255)
     upper0, lower0 = signed_bytes(a0, b0, a1, b1, factors, BY_HAND)
     upper1, lower1 = signed_bytes(a2, b2, a3, b3, factors, BY_HAND)
-    first = (fourths(upper0[:, None, :], BLOCKS, 1), fourths(lower0[:, None, :], BLOCKS, 1))
-    second = (fourths(upper1[:, None, :], BLOCKS, 1), fourths(lower1[:, None, :], BLOCKS, 1))
+    u0, l0 = fourths(upper0[:, None, :], BLOCKS, 1), fourths(lower0[:, None, :], BLOCKS, 1)
+    u1, l1 = fourths(upper1[:, None, :], BLOCKS, 1), fourths(lower1[:, None, :], BLOCKS, 1)
+    first = (u0, l0, excess_of(u0, l0, MEAN_ERROR, BY_HAND))
+    second = (u1, l1, excess_of(u1, l1, MEAN_ERROR, BY_HAND))
     return first, second, inverses
 
 
@@ -103,6 +108,23 @@ def _load_tile(
         ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, not WHOLE, BY_HAND,
     )  # fmt: skip
     return words, scales, scale_scales
+
+
+@jit
+def _tile_sums(
+    words, first, second, scales0, scales1,
+    TABLES: tl.constexpr, EXCHANGED: tl.constexpr, BY_HAND: tl.constexpr,
+):  # fmt: skip
+    """Words [blocks, rows, 16] times x (first, second: of a block's groups, as _load_x has it) and their
+    groups' scales -> [blocks, rows]."""
+    BLOCKS: tl.constexpr = words.shape[0]
+    ROWS: tl.constexpr = words.shape[1]
+    w0, w1, w2, w3 = fourths(words, BLOCKS, ROWS)
+    v0, v1, v2, v3 = w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16
+    sums0 = group_sums(w0, w1, w2, w3, first[0], first[1], first[2], TABLES, BY_HAND)
+    sums1 = group_sums(v0, v1, v2, v3, second[0], second[1], second[2], TABLES, BY_HAND)
+    parts = sums0.to(tl.float32) * scales0 + sums1.to(tl.float32) * scales1
+    return sum_threads(parts, EXCHANGED)
 
 
 @jit
@@ -131,7 +153,6 @@ def _nf4_gemv_kernel(
     PROGRAMMATIC: tl.constexpr,
 ):
     blocks = tl.arange(0, BLOCKS)
-    lanes = tl.arange(0, 16)
     first_row = tl.program_id(0) * (ROWS * TILES)
     rows = tl.arange(0, ROWS)
     TILE_ROWS: tl.constexpr = ROWS // 2 if SWIGLU else ROWS  # side by side in the matrix
@@ -152,9 +173,7 @@ def _nf4_gemv_kernel(
     mean = tl.load(scale_mean_ptr)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
-    x0, x1, inverses = _load_x(x_ptr, blocks, lanes, IN_FEATURES, BY_HAND)
-    excess0 = excess_of(x0[0], x0[1], MEAN_ERROR, BY_HAND)
-    excess1 = excess_of(x1[0], x1[1], MEAN_ERROR, BY_HAND)
+    first, second, inverses = _load_x(x_ptr, blocks, IN_FEATURES, MEAN_ERROR, BY_HAND)
     inverses = inverses[:, None, None] * (1.0 / UNIT)
     mean *= inverses
 
@@ -172,16 +191,8 @@ def _nf4_gemv_kernel(
                 inside, (number + 1) * TILE_ROWS,
                 ROW_BLOCKS, MASKED, WHOLE, ROWS, SCALE_ROWS, SCALE_BLOCK, SWIGLU, BY_HAND,
             )  # fmt: skip
-        w0, w1, w2, w3 = fourths(words, BLOCKS, ROWS)
-        v0, v1, v2, v3 = w0 >> 16, w1 >> 16, w2 >> 16, w3 >> 16
-        if BY_HAND:
-            sums0 = group_sums_by_hand(w0, w1, w2, w3, x0[0], x0[1], excess0, TABLES)
-            sums1 = group_sums_by_hand(v0, v1, v2, v3, x1[0], x1[1], excess1, TABLES)
-        else:
-            sums0 = group_sums(w0, w1, w2, w3, x0[0], x0[1], excess0, TABLES)
-            sums1 = group_sums(v0, v1, v2, v3, x1[0], x1[1], excess1, TABLES)
-        parts = sums0.to(tl.float32) * scales0 + sums1.to(tl.float32) * scales1
-        results = results + (sum_threads(parts, EXCHANGED),)
+        sums = _tile_sums(words, first, second, scales0, scales1, TABLES, EXCHANGED, BY_HAND)
+        results = results + (sums,)
     result = sum_tiles(results, TILES)
     store_rows(out_ptr, result, first_row, out_features, ROWS * TILES, SWIGLU)
 

@@ -23,9 +23,21 @@ def _in_register(VALUE: tl.constexpr):
 
 
 @jit
-def group_sums(w0, w1, w2, w3, upper, lower, excess, TABLES: tl.constexpr):
+def group_sums(w0, w1, w2, w3, upper, lower, excess, TABLES: tl.constexpr, BY_HAND: tl.constexpr):
     """Of the last 16 bits of four words, the sum of their 16 levels as whole numbers, times x, less
     excess: int32. upper, lower: x's bytes for each of these words."""
+    if BY_HAND:
+        total = _word_by_hand(w0, upper[0], lower[0], TABLES) - excess
+        total += _word_by_hand(w1, upper[1], lower[1], TABLES)
+        total += _word_by_hand(w2, upper[2], lower[2], TABLES)
+        total += _word_by_hand(w3, upper[3], lower[3], TABLES)
+    else:
+        total = _group_sums(w0, w1, w2, w3, upper, lower, excess, TABLES)
+    return total
+
+
+@jit
+def _group_sums(w0, w1, w2, w3, upper, lower, excess, TABLES: tl.constexpr):
     u0, u1, u2, u3 = upper
     l0, l1, l2, l3 = lower
     return tl.inline_asm_elementwise(
@@ -58,15 +70,6 @@ def group_sums(w0, w1, w2, w3, upper, lower, excess, TABLES: tl.constexpr):
         is_pure=True,
         pack=1,
     )  # fmt: skip
-
-
-@jit
-def group_sums_by_hand(w0, w1, w2, w3, upper, lower, excess, TABLES: tl.constexpr):
-    """The same."""
-    total = _word_by_hand(w0, upper[0], lower[0], TABLES) - excess
-    total += _word_by_hand(w1, upper[1], lower[1], TABLES)
-    total += _word_by_hand(w2, upper[2], lower[2], TABLES)
-    return total + _word_by_hand(w3, upper[3], lower[3], TABLES)
 
 
 @jit
