@@ -27,6 +27,7 @@ from inference_benchmark.parallel.collectives import (
     push_all_reduce_norm,
 )
 from inference_benchmark.system.environment import git_commit
+from results.trials.capturing import captured
 
 EPS = 1e-5
 HIDDEN, QKV, LAYERS = 4096, 6144, 12  # of Llama 3.1 8B; layers of other weights than L2 holds
@@ -36,14 +37,7 @@ ROWS = (1, 2, 8, 32)
 
 def microseconds(step: Callable[[], object], calls: int) -> float:
     """Per call, of a step that makes so many."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        step()
+    graph, _ = captured(step, capture_error_mode="thread_local")
     times = []
     for _ in range(REPEATS):
         dist.barrier()

@@ -29,6 +29,7 @@ from inference_benchmark.kernels._registration import prefetch
 from inference_benchmark.kernels.add_norm import add_norm
 from inference_benchmark.kernels.gemv import gemv, gemv_swiglu
 from inference_benchmark.system.environment import git_commit
+from results.trials.capturing import captured
 
 LAYERS, HIDDEN, QKV, WIDTH, EPS = 16, 2048, 3072, 8192, 1e-5
 # programs per multiprocessor, warps, KiB of weights in a step, steps in flight, steps requested early
@@ -250,14 +251,7 @@ class Layers:
 
 def microseconds(step: Callable[[], Tensor], replays: int = 60, rounds: int = 5) -> float:
     """The median of rounds of a captured step."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
+    graph, _ = captured(step)
     times = []
     for _ in range(rounds):
         graph.replay()
