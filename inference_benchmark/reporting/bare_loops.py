@@ -1,8 +1,8 @@
 """Figures of engines of other projects beside those of a bare loop over each one's own API.
 
 The loops are what tests/audit/bare_loops.py saved: the same model, lengths and batch size on the same
-machine, without a worker, a streamer or a check. How far a session's figures are from these is what
-this project's way of driving an engine costs.
+machine, without a worker or a check. How far a session's figures are from these is what this project's
+way of driving an engine costs.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ _METRICS = {"ttft_s": "TTFT", "tbot_s": "TBOT"}
 def bare_loop_table(results: Sequence[dict], loops: Sequence[dict]) -> str:
     """A Markdown row per loop; a loop without a cell of its kind has no ratio.
 
-    results: of sessions, version 2. loops: as bare_loops.py writes them, times in seconds.
+    results: of sessions, version 2. loops: as bare_loops.py writes them, times in seconds, None where
+    the loop did not stream and has nothing but its total.
     """
     headers = ["model", "batch", "tokens", "engine"]
     for title in _METRICS.values():
@@ -32,12 +33,13 @@ def _row(results: Sequence[dict], loop: dict) -> list[str]:
         loop["model"],
         str(loop["batch_size"]),
         f"{loop['input_length']} -> {loop['output_length']}",
-        loop["engine"] + (", streamed" if loop.get("streams") else ""),
+        loop["engine"] + (", not streamed" if loop.get("streams") is False else ""),
     ]
     for name in _METRICS:
         own_s = median(cell, name) if cell is not None else None
-        ratio = UNKNOWN if own_s is None else f"{own_s / loop[name]:.3f}"
-        row += [milliseconds(own_s), milliseconds(loop[name]), ratio]
+        loop_s = loop[name]
+        ratio = UNKNOWN if None in (own_s, loop_s) else f"{own_s / loop_s:.3f}"
+        row += [milliseconds(own_s), milliseconds(loop_s), ratio]
     count = UNKNOWN if cell is None else str(runs(cell))
     return [*row, count, str(len(loop["runs"]["all_s"]))]
 

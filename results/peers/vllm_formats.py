@@ -155,10 +155,10 @@ def _timed(arguments: argparse.Namespace, folder: Path) -> dict:
         raise SystemExit("\n".join(done.stdout.splitlines()[-20:]))
     measured = json.loads(output.read_text())
     others = arguments.output_length - 1
-    runs = measured["runs"]
+    first_s, all_s = measured["runs"]["first_s"], measured["runs"]["all_s"]
     return {
-        "ttft_s": runs["first_s"],
-        "tbot_s": [(whole - measured["ttft_s"]) / others for whole in runs["all_s"]],
+        "ttft_s": first_s,
+        "tbot_s": [(last - first) / others for first, last in zip(first_s, all_s, strict=True)],
         "kernels": sorted(
             set(re.findall(r"(?i)\w*(?:kernel|marlin|cutlass)\w* for \w+", done.stdout))
         ),
