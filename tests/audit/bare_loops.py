@@ -171,7 +171,8 @@ def llama_cpp_loop(folder: str, lengths: tuple[int, int], batch: int, device: st
         settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED
         settings.type_k = settings.type_v = 30  # bf16
     else:  # more threads than CPUs wait for each other
-        settings.n_threads = settings.n_threads_batch = len(os.sched_getaffinity(0))
+        num_threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+        settings.n_threads = settings.n_threads_batch = num_threads
     context = llama_cpp.llama_init_from_model(model, settings)
     cache = llama_cpp.llama_get_memory(context)
 
