@@ -31,10 +31,23 @@ def test_a_loop_stands_beside_the_cell_that_did_the_same_work(monkeypatch, capsy
     lengths = {name: config[name] for name in ("input_length", "output_length")}
     other_batch = LOOP | lengths | {"batch_size": 32}
     other_length = LOOP | lengths | {"input_length": lengths["input_length"] + 1}
-    paired_row, *missing = rows([saved], [LOOP | lengths, other_batch, other_length])
+    not_streamed = LOOP | lengths | {"streams": False, "ttft_s": None, "tbot_s": None}
+    loops = [LOOP | lengths, not_streamed, other_batch, other_length]
+    paired_row, total_alone, *missing = rows([saved], loops)
     tokens = f"{lengths['input_length']} -> {lengths['output_length']}"
     assert paired_row[:4] == ["llama3.1-8b", "1", tokens, "eager"]
     # 0.1 / 0.08 and 0.01 / 0.0125
     assert paired_row[4:] == ["100.0", "80.00", "1.250", "10.00", "12.50", "0.800", "6", "2"]
+    assert total_alone[3:] == [
+        "eager, not streamed",
+        "100.0",
+        "-",
+        "-",
+        "10.00",
+        "-",
+        "-",
+        "6",
+        "2",
+    ]
     for row in missing:
         assert row[4:] == ["-", "80.00", "-", "-", "12.50", "-", "-", "2"]
