@@ -8,6 +8,7 @@ import pytest
 import torch
 from kernel_checks import (
     DEVICE,
+    INTERPRETED,
     TOLERANCE,
     assert_close,
     doubles,
@@ -54,6 +55,8 @@ def check_product(
     out = launch(x, weight, plan)
     # A product of two sums that may nearly cancel, of which there are few here.
     roundings = 5e-6 if name == "swiglu" else 0.0
+    if INTERPRETED:
+        roundings += 3e-5  # it adds a row's sums one after the other, of which a GPU makes a tree
     assert_close(out, reference(x.double(), weight.double()), dtype, roundings)
     return out
 
