@@ -26,11 +26,12 @@ MAX_TILE_TOKENS = 128
 # two instead of three attention alone takes longer on an H200: 21.7 against 16.5 us over 2,048 tokens
 # of Llama 2 7B, 15.5 against 13.1 over 1,024.
 NUM_STAGES = 3
-# Where few tiles follow each other and the kernels before and after are ours, which start before this
-# one has ended and read their vectors from L1. With more than 48 KiB of shared memory this kernel
-# takes L1 away from them: a layer of Llama 3.1 8B took 120 us with three steps here, 109 with two.
-NUM_STAGES_BESIDE_OTHERS = 2
+# At batch 1 few tiles follow each other and the kernels before and after are ours, which start before
+# this one has ended and read their vectors from L1. With more than 48 KiB of shared memory this kernel
+# takes L1 away from them: a layer of Llama 3.1 8B took 120 us with three steps here, 109 with two. With
+# the first tile in registers, and larger ones, it takes less of either (results/README.md).
 FEW_TILES = 8
+TILE_BYTES_AHEAD = 32768
 NUM_WARPS = 4
 # Partial results that are on their way from L2 at a time while they are combined.
 COMBINE_UNROLL = 16
@@ -48,6 +49,14 @@ class Plan:
     num_warps: int = NUM_WARPS
     num_stages: int = NUM_STAGES
     combine_unroll: int = COMBINE_UNROLL
+    # Tiles are in registers, the first one before the kernel waits for its queries. Then parts need not
+    # be whole tiles.
+    ahead: bool = False
+
+    @property
+    def step_tokens(self) -> int:
+        """What a program's part of the context is a multiple of."""
+        return MIN_TILE_TOKENS if self.ahead else self.tile_tokens
 
 
 def choose_plan(
@@ -56,26 +65,32 @@ def choose_plan(
     head_dim: int,
     element_bytes: int,
     multiprocessors: int,
-    leaves_l1: bool = False,
+    beside_others: bool = False,
 ) -> Plan:
     """The plan for batch * kv_heads = pairs independent attentions over cache_length slots.
 
-    leaves_l1: to kernels that run at the same time, at the cost of a slower attention.
+    beside_others: kernels of ours for one row, before it and behind it.
     """
     one_tile_each = cache_length * pairs // multiprocessors  # tokens, if all were to have work
     tile_tokens = min(TILE_BYTES // (head_dim * element_bytes), one_tile_each, MAX_TILE_TOKENS)
     tile_tokens = power_of_2_at_most(max(tile_tokens, MIN_TILE_TOKENS))
     splits = max(1, PROGRAMS_PER_MULTIPROCESSOR * multiprocessors // pairs)
-    splits = min(splits, cdiv(cache_length, tile_tokens))
-    has_few_tiles = splits > 1 and cdiv(cache_length, splits * tile_tokens) <= FEW_TILES
-    num_stages = NUM_STAGES_BESIDE_OTHERS if leaves_l1 and has_few_tiles else NUM_STAGES
-    return Plan(splits, tile_tokens, num_stages=num_stages)
+    if splits > 1 and beside_others:
+        part_tokens = next_power_of_2(cdiv(cache_length, splits))
+        largest = power_of_2_at_most(TILE_BYTES_AHEAD // (head_dim * element_bytes))
+        tile = max(min(largest, part_tokens, MAX_TILE_TOKENS), MIN_TILE_TOKENS)
+        if part_tokens <= FEW_TILES * tile:
+            splits = min(splits, cdiv(cache_length, MIN_TILE_TOKENS))
+            num_warps = 8 if tile >= 64 else NUM_WARPS
+            return Plan(splits, tile, num_warps, num_stages=1, ahead=True)
+    return Plan(min(splits, cdiv(cache_length, tile_tokens)), tile_tokens)
 
 
 @dataclass(frozen=True)
 class Launch:
     """What the kernels are launched with, beside their inputs and their output."""
 
+    plan: Plan
     grid: tuple[int, int]
     workspace: tuple[torch.Tensor | None, ...]  # partial results, log2 denominators, arrivals
     strides: tuple[int, ...]  # of the caches: sequence, KV head, token
@@ -91,16 +106,17 @@ def prepare(
     v_cache: torch.Tensor,
     scale: float | None = None,
     plan: Plan | None = None,
-    leaves_l1: bool = False,
+    beside_others: bool = False,
 ) -> Launch:
     """q: what holds the queries, [batch, ..., head_dim]; plan None: the one of choose_plan."""
     batch, kv_heads, cache_length, head_dim = k_cache.shape
     pairs, group = batch * kv_heads, heads // kv_heads
     sizes = pairs, cache_length, head_dim, q.element_size()
-    plan = plan or choose_plan(*sizes, multiprocessor_count(q.device), leaves_l1)
+    plan = plan or choose_plan(*sizes, multiprocessor_count(q.device), beside_others)
     combine_rows = next_power_of_2(group)
     programmatic = programmatic_launch(q.device)
     return Launch(
+        plan,
         grid=(pairs, plan.splits),
         workspace=_workspace(name, q, pairs, plan.splits, group),
         strides=(*k_cache.stride()[:3], *v_cache.stride()[:3]),

@@ -3,7 +3,8 @@
 The attention of flash_decode.py, whose programs rotate their queries as they load them. The program
 whose part of the context ends with the new token rotates its key, stores key and value into the
 cache, and attends to them in registers: no program reads what another one writes, so nothing has to
-wait, and the kernel that did this before is saved with its launch. So are those that divide queries
+wait, and the kernel that did this before is saved with its launch. At batch 1 each has its first tile
+in registers before its queries are there. So are those that divide queries
 and keys by their root mean square, in models that do, and without a rotation the copies into the
 cache.
 """
@@ -19,7 +20,13 @@ from inference_benchmark.kernels.rope_cache import (
     refuse_shared_storage,
     rope_and_cache_reference,
 )
-from inference_benchmark.kernels.split_attention import attend_tiles, chunk_tokens, leave_result
+from inference_benchmark.kernels.split_attention import (
+    attend_tiles,
+    attend_tiles_ahead,
+    chunk_tokens,
+    leave_result,
+    load_tile,
+)
 
 
 def rope_decode(
@@ -113,6 +120,8 @@ def _rope_decode_kernel(
     COMBINE_ROWS: tl.constexpr,
     COMBINE_UNROLL: tl.constexpr,
     PROGRAMMATIC: tl.constexpr,
+    STEP_TOKENS: tl.constexpr,
+    AHEAD: tl.constexpr,
 ):
     pair = tl.program_id(0)
     split = tl.program_id(1)
@@ -129,7 +138,7 @@ def _rope_decode_kernel(
     # (.cg: from L2; no wait has made the nearer cache forget the position of the step before.)
     position = tl.load(position_ptr, cache_modifier=".cg").to(tl.int32)
     length = position + 1
-    chunk = chunk_tokens(length, SPLITS, TILE_TOKENS)
+    chunk = chunk_tokens(length, SPLITS, STEP_TOKENS)
     begin = split * chunk
     if begin >= length:
         return
@@ -140,7 +149,13 @@ def _rope_decode_kernel(
     v_head_ptr = v_ptr + batch * v_stride_b + kv_head * v_stride_h
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
-    if PROGRAMMATIC:
+    if AHEAD:
+        # Into registers: no way to L2 is left between the wait and the scores, which takes the longer
+        # as the next kernel, which is here already, asks for its weights.
+        filled = begin + tokens < end
+        k = load_tile(k_head_ptr, k_offsets, k_stride_t, begin, filled, ".cg")
+        v = load_tile(v_head_ptr, v_offsets, v_stride_t, begin, filled, ".cg")
+    elif PROGRAMMATIC:
         # With a program for each pair, of the many at batch 32, more than one tile gained nothing more:
         # a layer of Llama 3.1 8B took 160.8 us on an H200 with none, 157.2, 157.5 and 158.2 with 1, 2, 4.
         TILES_AHEAD: tl.constexpr = 4 if SPLITS > 1 else 1
@@ -150,6 +165,7 @@ def _rope_decode_kernel(
             row = tl.minimum(start + tokens, end - 1).to(tl.int64)
             prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
             prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
+    if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
 
     token_ptr = qkv_ptr + batch * ((GROUP + 2) * KV_HEADS * HEAD_DIM)
@@ -174,22 +190,42 @@ def _rope_decode_kernel(
 
     # The least number, not -inf: differences of it are no NaN.
     running_max = tl.full([GROUP_PADDED], -3.0e38, tl.float32)
-    running_max, weight_sum, acc = attend_tiles(
-        q,
-        k_head_ptr,
-        v_head_ptr,
-        k_offsets,
-        v_offsets,
-        k_stride_t,
-        v_stride_t,
-        begin,
-        end,
-        scale_log2,
-        running_max,
-        GROUP_PADDED,
-        HEAD_DIM,
-        TILE_TOKENS,
-    )
+    if AHEAD:
+        running_max, weight_sum, acc = attend_tiles_ahead(
+            q,
+            k,
+            v,
+            k_head_ptr,
+            v_head_ptr,
+            k_offsets,
+            v_offsets,
+            k_stride_t,
+            v_stride_t,
+            begin,
+            end,
+            scale_log2,
+            running_max,
+            GROUP_PADDED,
+            HEAD_DIM,
+            TILE_TOKENS,
+        )
+    else:
+        running_max, weight_sum, acc = attend_tiles(
+            q,
+            k_head_ptr,
+            v_head_ptr,
+            k_offsets,
+            v_offsets,
+            k_stride_t,
+            v_stride_t,
+            begin,
+            end,
+            scale_log2,
+            running_max,
+            GROUP_PADDED,
+            HEAD_DIM,
+            TILE_TOKENS,
+        )
     # The new token joins last.
     new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
     new_scores = tl.where(has_new, new_scores, float("-inf"))
@@ -237,10 +273,9 @@ def launch_rope_decode(
         raise ValueError("rope_decode: cos and sin must be those of one position")
     if not (qkv.is_contiguous() and all(tensor.stride(-1) == 1 for tensor in angles)):
         raise ValueError("rope_decode: qkv, cos and sin must be contiguous")
-    # At batch 1 it stands between kernels that read one row, and all of them the same, from L1.
-    leaves_l1 = qkv.shape[0] == 1
     caches = k_cache, v_cache
-    launch = prepare("rope_decode", qkv, out.shape[1], *caches, plan=plan, leaves_l1=leaves_l1)
+    is_one_row = qkv.shape[0] == 1
+    launch = prepare("rope_decode", qkv, out.shape[1], *caches, plan=plan, beside_others=is_one_row)
     _rope_decode_kernel[launch.grid](
         qkv,
         cos,
@@ -254,6 +289,8 @@ def launch_rope_decode(
         launch.scale_log2,
         norm_eps,
         ROTATES=cos is not None,
+        STEP_TOKENS=launch.plan.step_tokens,
+        AHEAD=launch.plan.ahead,
         **launch.settings,
     )
     return out

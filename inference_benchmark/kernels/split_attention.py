@@ -56,9 +56,30 @@ def _combine_partials(
 
 
 @jit
-def chunk_tokens(length, SPLITS: tl.constexpr, TILE_TOKENS: tl.constexpr):
-    """Tokens per program: the filled part spread over all programs, in whole tiles."""
-    return tl.cdiv(tl.cdiv(length, SPLITS), TILE_TOKENS) * TILE_TOKENS
+def chunk_tokens(length, SPLITS: tl.constexpr, STEP_TOKENS: tl.constexpr):
+    """Tokens per program: the filled part spread over all programs, in whole steps."""
+    return tl.cdiv(tl.cdiv(length, SPLITS), STEP_TOKENS) * STEP_TOKENS
+
+
+@jit
+def load_tile(head_ptr, offsets, stride_t, start, filled, CACHE: tl.constexpr):
+    """Keys or values of the tokens from start on, zero where none is filled: an unwritten slot may
+    hold NaN, and 0 * NaN is NaN."""
+    pointers = head_ptr + tl.cast(start, tl.int64) * stride_t + offsets
+    return tl.load(pointers, mask=filled[:, None], other=0.0, cache_modifier=CACHE)
+
+
+@jit
+def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
+    """A tile, k and v [TILE_TOKENS, HEAD_DIM], joins the online softmax."""
+    scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
+    scores = tl.where(filled[None, :], scores, float("-inf"))
+    new_max = tl.maximum(running_max, tl.max(scores, axis=1))
+    decay = tl.exp2(running_max - new_max)
+    weights = tl.exp2(scores - new_max[:, None])
+    weight_sums = weight_sums * decay[:, None] + weights
+    acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
+    return new_max, weight_sums, acc
 
 
 @jit
@@ -86,18 +107,46 @@ def attend_tiles(
     acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
     for start in range(begin, end, TILE_TOKENS):
         filled = start + tokens < end
-        first = tl.cast(start, tl.int64)
-        # Masked, not only ignored: an unwritten slot may hold NaN, and 0 * NaN is NaN.
-        k = tl.load(k_head_ptr + first * k_stride_t + k_offsets, mask=filled[:, None], other=0.0)
-        v = tl.load(v_head_ptr + first * v_stride_t + v_offsets, mask=filled[:, None], other=0.0)
-        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
-        scores = tl.where(filled[None, :], scores, float("-inf"))
-        new_max = tl.maximum(running_max, tl.max(scores, axis=1))
-        decay = tl.exp2(running_max - new_max)
-        weights = tl.exp2(scores - new_max[:, None])
-        weight_sums = weight_sums * decay[:, None] + weights
-        acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
-        running_max = new_max
+        k = load_tile(k_head_ptr, k_offsets, k_stride_t, start, filled, "")
+        v = load_tile(v_head_ptr, v_offsets, v_stride_t, start, filled, "")
+        running_max, weight_sums, acc = _attend_tile(
+            q, k, v, filled, scale_log2, running_max, weight_sums, acc
+        )
+    return running_max, tl.sum(weight_sums, axis=1), acc
+
+
+@jit
+def attend_tiles_ahead(
+    q,  # [GROUP_PADDED, HEAD_DIM]
+    k,  # [TILE_TOKENS, HEAD_DIM]: the tile at begin, which is here already
+    v,
+    k_head_ptr,
+    v_head_ptr,
+    k_offsets,  # [TILE_TOKENS, HEAD_DIM], of the elements of a tile
+    v_offsets,
+    k_stride_t,
+    v_stride_t,
+    begin,
+    end,
+    scale_log2,
+    running_max,
+    GROUP_PADDED: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    TILE_TOKENS: tl.constexpr,
+):
+    """As attend_tiles, of tiles in registers: the next one is on its way while one joins."""
+    tokens = tl.arange(0, TILE_TOKENS)
+    weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
+    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
+    for start in range(begin, end, TILE_TOKENS):
+        following = start + TILE_TOKENS
+        filled = following + tokens < end
+        next_k = load_tile(k_head_ptr, k_offsets, k_stride_t, following, filled, "")
+        next_v = load_tile(v_head_ptr, v_offsets, v_stride_t, following, filled, "")
+        running_max, weight_sums, acc = _attend_tile(
+            q, k, v, start + tokens < end, scale_log2, running_max, weight_sums, acc
+        )
+        k, v = next_k, next_v
     return running_max, tl.sum(weight_sums, axis=1), acc
 
 

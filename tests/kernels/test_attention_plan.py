@@ -7,6 +7,7 @@ from inference_benchmark.kernels.attention_plan import (
     MAX_TILE_TOKENS,
     MIN_HEAD_DIM,
     MIN_TILE_TOKENS,
+    TILE_BYTES_AHEAD,
     choose_plan,
 )
 from inference_benchmark.model.parts import GroupedQueryAttention
@@ -38,12 +39,34 @@ def test_plan_fills_the_gpu(pairs: int, cache_length: int, splits: int, tile_tok
     assert (plan.splits, plan.tile_tokens) == (splits, tile_tokens)
 
 
-def test_attention_beside_other_kernels_keeps_little_shared_memory() -> None:
+@pytest.mark.parametrize(
+    ("pairs", "cache_length", "head_dim", "splits", "tile_tokens"),
+    [
+        (8, 2048, 128, 16, 128),  # Llama 3.1 8B, chat: one tile a program
+        (8, 2048, 64, 16, 128),
+        (8, 1000, 128, 16, 64),
+        (8, 5120, 128, 16, 128),
+        (1, 2048, 128, 128, 16),
+        (2, 2048, 256, 66, 32),
+    ],
+)
+def test_first_tile_ahead_beside_other_kernels(
+    pairs: int, cache_length: int, head_dim: int, splits: int, tile_tokens: int
+) -> None:
+    sizes = (head_dim, 2, H200_MULTIPROCESSORS)
+    plan = choose_plan(pairs, cache_length, *sizes, beside_others=True)
+    assert (plan.ahead, plan.splits, plan.tile_tokens) == (True, splits, tile_tokens)
+    assert plan.step_tokens == MIN_TILE_TOKENS
+    assert plan.tile_tokens * head_dim * 2 <= TILE_BYTES_AHEAD
+
+
+def test_long_contexts_and_batches_keep_their_pipeline() -> None:
     sizes = (128, 2, H200_MULTIPROCESSORS)
-    assert choose_plan(8, 2048, *sizes).num_stages == 3
-    assert choose_plan(8, 2048, *sizes, leaves_l1=True).num_stages == 2
-    assert choose_plan(8, 65536, *sizes, leaves_l1=True).num_stages == 3  # many tiles
-    assert choose_plan(256, 2048, *sizes, leaves_l1=True).num_stages == 3  # one program a pair
+    for pairs, cache_length in ((8, 65536), (256, 2048)):  # many tiles; one program a pair
+        plan = choose_plan(pairs, cache_length, *sizes, beside_others=True)
+        assert plan == choose_plan(pairs, cache_length, *sizes)
+        assert not plan.ahead
+        assert plan.num_stages == 3
 
 
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])

@@ -117,7 +117,8 @@ NF4 = PACKED | {
 FP8 = {"IN_FEATURES": 4096, "ROWS": 4, "COLUMNS": 2048, "VECTOR": 8, "SWIGLU": True}
 MIXTURE = {"WIDTH": 2048, "ROWS": 2, "COLUMNS": 512, "TILES": 4}
 PAIR_GATE_UP = MIXTURE | {"EXPERTS": 16, "EXPERTS_PADDED": 16, "IN_FEATURES": 2048}
-ROTATION = ATTENTION | {"ROTATES": True}
+ROTATION = ATTENTION | {"ROTATES": True, "STEP_TOKENS": 32, "AHEAD": False}
+AHEAD = {"STEP_TOKENS": 16, "AHEAD": True}
 CHOICE = {"PROGRAMS": 4, "PROGRAMS_PADDED": 4, "BLOCK": 1024}
 # Kernel, constants, and what it may do before it waits: load weights or addresses, which nothing
 # writes, or from L2 what an earlier step wrote.
@@ -138,6 +139,7 @@ EARLY = {
     ),
     "rope_decode": (_rope_decode_kernel, ROTATION, {"ld.cg", "prefetch"}),
     "rope_decode_whole": (_rope_decode_kernel, ROTATION | {"SPLITS": 1}, {"ld.cg", "prefetch"}),
+    "rope_decode_ahead": (_rope_decode_kernel, ROTATION | AHEAD, {"ld.cg"}),
     "flash_decode": (_flash_decode_kernel, ATTENTION, set()),
     "greedy_token": (_greedy_token_kernel, CHOICE, set()),
     "push_all_reduce": (_push_all_reduce_kernel, PUSH, {"ld"}),
@@ -147,11 +149,13 @@ EARLY = {
     "fp8_swiglu": (_fp8_gemv_kernel, FP8, {"ld.evict_first", "ld"}),
 }
 # What stands before the wait, and how often: loads of scales, and of nf4 their mean; copies of three
-# stages of weights, eight by each thread. One more would be of x.
+# stages of weights, eight by each thread; the position and a tile of keys and values, one at a time, since
+# nothing says here how they are aligned. One more would be of x.
 COUNTED = {
     "int4_swiglu": ("ld", 4),
     "nf4_swiglu": ("ld", 6),
     "fp8_swiglu": ("ld", 4),
+    "rope_decode_ahead": ("ld.cg", 33),
     "few_rows_ring": ("cp.cg", 24),
     "few_rows_ring_swiglu": ("cp.cg", 24),
 }
@@ -162,6 +166,7 @@ COUNTS_ARRIVALS = (
     "few_rows_ring",
     "few_rows_ring_swiglu",
     "rope_decode",
+    "rope_decode_ahead",
     "flash_decode",
     "greedy_token",
 )

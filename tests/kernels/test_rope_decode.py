@@ -146,6 +146,16 @@ INTERPRETED_CASES = [
     Case(batch=1, group=5, positions=(16, 36), plan=Plan(2, 16), norm_eps=0.5),
     Case(positions=(0, 17), plan=Plan(2, 16), rotates=False),
     Case(batch=1, positions=(36,), plan=Plan(1, 16), rotates=False, norm_eps=0.5),
+    # The first tile ahead: of one tile a program, of parts that are no whole tiles, and of several.
+    Case(batch=1, plan=Plan(3, 16, ahead=True)),
+    Case(
+        batch=1,
+        kv_heads=1,
+        cache_length=170,
+        positions=(0, 47, 48, 168),
+        plan=Plan(4, 32, ahead=True),
+    ),
+    Case(batch=1, cache_length=80, positions=(16, 79), plan=Plan(2, 16, ahead=True), norm_eps=0.5),
 ]
 
 
@@ -171,7 +181,11 @@ GPU_CASES = [
     for dim in (64, 128)
     for dtype in (torch.bfloat16, torch.float32)
 ] + [
-    Case(1, 8, 4, 128, 2048, (0, 1499, 2047), torch.bfloat16),
+    Case(1, 8, 4, 128, 2048, (0, 1, 255, 256, 1499, 2047), torch.bfloat16),
+    Case(1, 8, 4, 64, 2048, (0, 1023, 1024, 2047), torch.bfloat16),
+    Case(1, 8, 4, 128, 5000, (2048, 4100, 4999), torch.bfloat16),  # several tiles a program
+    Case(1, 8, 4, 128, 2048, (1023, 2047), torch.float32),
+    Case(1, 1, 8, 128, 2048, (0, 1024, 2047), torch.bfloat16),  # many programs a pair
     Case(32, 8, 4, 128, 700, (0, 64, 511, 699), torch.bfloat16),
     Case(3, 1, 8, 64, 999, (0, 512, 998), torch.float16),
     Case(1, 8, 5, 128, 1200, (0, 999, 1199), torch.bfloat16, norm_eps=1e-5),
