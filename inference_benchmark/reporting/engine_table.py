@@ -2,6 +2,7 @@
 holds, and what stands behind the figures: --table engines.
 """
 
+import math
 from collections.abc import Sequence
 
 from inference_benchmark.reporting.figures import (
@@ -10,6 +11,7 @@ from inference_benchmark.reporting.figures import (
     is_smoke,
     main_metric,
     measured_text,
+    median,
     named,
     of_summary,
     runs,
@@ -62,10 +64,21 @@ def engine_table(result: dict) -> str:
 
 
 def measured_engines(results: Sequence[dict]) -> str:
-    """A Markdown row for each cell of several sessions: times, start, memory, clock, check."""
+    """A Markdown row for each cell of several sessions: times, start, memory, clock, check. Of each
+    model and batch size the fastest first."""
     headers = ["model", "batch", "engine", "TTFT ms", "TBOT ms", "tok/s", "load s", "cold ms", "GB"]
     headers += ["memory of", "KV type", "clock", "checked", "version", "n", "verdict"]
-    return markdown(headers, [_measured(r, cell) for r in results for cell in r["cells"]])
+    cells = [(result, cell) for result in results for cell in result["cells"]]
+    return markdown(headers, [_measured(*pair) for pair in sorted(cells, key=_by_speed)])
+
+
+def _by_speed(pair: tuple[dict, dict]) -> tuple:
+    result, cell = pair
+    return (
+        model_label(result["config"], cell),
+        cell["batch_size"],
+        median(cell, "tbot_s") or math.inf,
+    )
 
 
 def _measured(result: dict, cell: dict) -> list[str]:

@@ -149,8 +149,8 @@ def environment_line(result: dict) -> str:
 
 
 def engines_measured() -> str:
-    """Engines of other projects beside ours, from results/published/engines."""
-    results = results_in("engines")
+    """Engines of other projects, from results/published/engines, beside ours, from as_shipped."""
+    results = [*results_in("engines"), *results_in("as_shipped")]
     if not results:
         return NOTHING_PUBLISHED
     notes = dict.fromkeys(environment_line(result) for result in results)
@@ -179,11 +179,12 @@ def _cache_line(result: dict) -> str | None:
 
 
 def engines_bare() -> str:
-    """The same engines in loops of their own, from results/published/engines/bare."""
+    """The same engines in loops of their own, from results/published/engines/bare; those that did not
+    stream have no times to compare."""
     paths = sorted((PUBLISHED / "engines" / "bare").glob("*.json"))
-    if not paths:
-        return NOTHING_PUBLISHED
-    return bare_loop_table(results_in("engines"), [json.loads(p.read_text()) for p in paths])
+    loops = [json.loads(path.read_text()) for path in paths]
+    timed = [loop for loop in loops if loop["ttft_s"] is not None]
+    return bare_loop_table(results_in("engines"), timed) if timed else NOTHING_PUBLISHED
 
 
 def _peer_records() -> list[dict]:

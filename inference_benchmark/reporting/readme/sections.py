@@ -35,6 +35,7 @@ from inference_benchmark.reporting.readme.presets import (
 )
 from inference_benchmark.reporting.readme.sessions import (
     all_reduces,
+    attention_ahead,
     between_sessions,
     cold_starts,
     extrapolation_check,
@@ -57,6 +58,7 @@ HEADLINES = ("as_shipped", "models", "four_gpus")  # what the README itself show
 RESULT_FOLDERS = (
     "three_sessions",
     "as_shipped",
+    "as_shipped_earlier",
     "attention_as_shipped",
     "before_the_rebuild",
     "first_token_before",
@@ -136,6 +138,7 @@ FILES = {
         "cold_start": lambda: cold_starts("cold_start"),
         "power": lambda: power("power_limit"),
         "power_of_modes": lambda: power("as_shipped"),
+        "attention_ahead": attention_ahead,
         "one_row_ways": one_row_ways,
         "persistent_layers": persistent_layers,
         "packed_rows": packed_rows,

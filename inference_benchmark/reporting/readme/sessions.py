@@ -89,6 +89,19 @@ def one_row_ways() -> str:
     return markdown(headers, rows)
 
 
+def attention_ahead() -> str:
+    """Milliseconds a token by the tiles of attention, at each context, by round."""
+    trial = _trial("attention_ahead")
+    rows, contexts = [], []
+    for model, ways in trial["models"].items():
+        for way, row in ways.items():
+            contexts = list(row["ms"])
+            times = (", ".join(significant(ms) for ms in rounds) for rounds in row["ms"].values())
+            rows.append([model, way, *times])
+    headers = ["model", "tiles", *(f"ms per token after {context}" for context in contexts)]
+    return markdown(headers, rows)
+
+
 def all_reduces() -> str:
     """Microseconds of a sum over ranks, alone and between two products of a decode step."""
     trial = _trial("all_reduce")
