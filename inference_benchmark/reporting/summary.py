@@ -221,7 +221,7 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
     cells = result["cells"]
     with_ours = [cell for cell in cells if cell["name"]["kernels"]]
     if not with_ours:
-        takers = [cell for cell in cells if (cell["engine"] or {}).get("weights") == "session"]
+        takers = [cell for cell in cells if _steps_our_decoder(cell["engine"] or {})]
         has_ours = result["workload"]["name"] == GENERATION["name"] and not is_smoke(result)
         if not takers or not has_ours:
             return []
@@ -239,6 +239,11 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
         f"with the same kernels, {main['title']} against {name}: {', '.join(texts)}"
         for name, texts in against.items()
     ]
+
+
+def _steps_our_decoder(engine: dict) -> bool:
+    """Whether an engine can have this project's kernels; others may share the weights alone."""
+    return engine.get("weights") == "session" and engine["granularity"] == "steps"
 
 
 def _is_adjusted(cells: list[dict]) -> bool:

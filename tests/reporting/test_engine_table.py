@@ -112,6 +112,17 @@ def test_a_published_row_by_hand(result):
     assert inductor[-5:-2] == ["wall", "unchecked", "9.1"]
 
 
+def test_only_modes_that_step_our_decoder_can_have_its_kernels(result):
+    eager, inductor = result["cells"]
+    result["environment"]["gpu"] = {"name": "NVIDIA H200", "count": 1}  # on a CPU there are none
+    inductor["engine"]["weights"] = "session"
+    assert any("add eager+kernels inductor+kernels to" in note for note in summary_notes(result))
+    inductor["engine"]["granularity"] = "stream"  # it has the weights, but a decoder of its own
+    assert any("add eager+kernels to --mode" in note for note in summary_notes(result))
+    eager["engine"]["weights"] = "copy"
+    assert not any("+kernels" in note for note in summary_notes(result))
+
+
 def test_clocks_that_differ_are_said(result):
     assert not [note for note in summary_notes(result) if note.startswith("clock:")]
     result["cells"][0]["timer"] = "cuda_event"
