@@ -15,21 +15,20 @@ from inference_benchmark.kernels._registration import multiprocessor_count, prog
 from inference_benchmark.kernels.arrivals import arrival_counters
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2, power_of_2_at_most
 
-# Programs launched per multiprocessor at most. On an H200 one beats two: 6.7 against 7.8 us at batch
-# 1 and 1,500 tokens (fewer partial results to combine), 48 against 55 us at batch 32.
+# Programs launched per multiprocessor at most. On an H200 one beats two, at batch 1 (fewer partial
+# results to combine) and at batch 32.
 PROGRAMS_PER_MULTIPROCESSOR = 1
 # Bytes of one tile of K (and of V); the tile's length in tokens follows from it.
 TILE_BYTES = 16384
 MIN_TILE_TOKENS = 16  # the least a tensor core takes
 MAX_TILE_TOKENS = 128
 # Steps of the software pipeline: the tiles of all but one of them are on their way at a time. With
-# two instead of three attention alone takes longer on an H200: 21.7 against 16.5 us over 2,048 tokens
-# of Llama 2 7B, 15.5 against 13.1 over 1,024.
+# two instead of three attention alone takes longer on an H200.
 NUM_STAGES = 3
 # At batch 1 few tiles follow each other and the kernels before and after are ours, which start before
-# this one has ended and read their vectors from L1. With more than 48 KiB of shared memory this kernel
-# takes L1 away from them: a layer of Llama 3.1 8B took 120 us with three steps here, 109 with two. With
-# the first tile in registers, and larger ones, it takes less of either (results/README.md).
+# this one has ended and read their vectors from L1; with more than 48 KiB of shared memory this kernel
+# takes it away from them. So tiles are in registers there, the first before the queries are here:
+# faster than a pipeline of two steps, and most with these tiles (results/trials/attention_ahead.json).
 FEW_TILES = 8
 TILE_BYTES_AHEAD = 32768
 NUM_WARPS = 4

@@ -120,6 +120,8 @@ def _flash_decode_kernel(
     running_max = tl.full([GROUP_PADDED], float("-inf"), tl.float32)
     running_max, weight_sum, acc = attend_tiles(
         q,
+        None,
+        None,
         k_head_ptr,
         v_head_ptr,
         k_offsets,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import torch
 
-from inference_benchmark.kernels._registration import jit, prefetch, register_operator, tl
+from inference_benchmark.kernels._registration import jit, register_operator, tl
 from inference_benchmark.kernels.attention_plan import Plan, check_caches, prepare
 from inference_benchmark.kernels.flash_decode import flash_decode_reference
 from inference_benchmark.kernels.rope_cache import (
@@ -22,10 +22,10 @@ from inference_benchmark.kernels.rope_cache import (
 )
 from inference_benchmark.kernels.split_attention import (
     attend_tiles,
-    attend_tiles_ahead,
     chunk_tokens,
     leave_result,
     load_tile,
+    prefetch_tiles,
 )
 
 
@@ -149,6 +149,8 @@ def _rope_decode_kernel(
     v_head_ptr = v_ptr + batch * v_stride_b + kv_head * v_stride_h
     k_offsets = tokens[:, None] * k_stride_t + dims[None, :]
     v_offsets = tokens[:, None] * v_stride_t + dims[None, :]
+    k = None
+    v = None
     if AHEAD:
         # Into registers: no way to L2 is left between the wait and the scores, which takes the longer
         # as the next kernel, which is here already, asks for its weights.
@@ -156,15 +158,10 @@ def _rope_decode_kernel(
         k = load_tile(k_head_ptr, k_offsets, k_stride_t, begin, filled, ".cg")
         v = load_tile(v_head_ptr, v_offsets, v_stride_t, begin, filled, ".cg")
     elif PROGRAMMATIC:
-        # With a program for each pair, of the many at batch 32, more than one tile gained nothing more:
-        # a layer of Llama 3.1 8B took 160.8 us on an H200 with none, 157.2, 157.5 and 158.2 with 1, 2, 4.
-        TILES_AHEAD: tl.constexpr = 4 if SPLITS > 1 else 1
-        lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
-        ahead = tl.minimum(end, begin + TILES_AHEAD * TILE_TOKENS)
-        for start in range(begin, ahead, TILE_TOKENS):
-            row = tl.minimum(start + tokens, end - 1).to(tl.int64)
-            prefetch(k_head_ptr + row[:, None] * k_stride_t + lines[None, :])
-            prefetch(v_head_ptr + row[:, None] * v_stride_t + lines[None, :])
+        # With a program for each pair, of the many at batch 32, more than one tile gained nothing more.
+        TILES: tl.constexpr = 4 if SPLITS > 1 else 1
+        strides = k_stride_t, v_stride_t
+        prefetch_tiles(k_head_ptr, v_head_ptr, strides, begin, end, TILES, HEAD_DIM, TILE_TOKENS)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
 
@@ -190,42 +187,24 @@ def _rope_decode_kernel(
 
     # The least number, not -inf: differences of it are no NaN.
     running_max = tl.full([GROUP_PADDED], -3.0e38, tl.float32)
-    if AHEAD:
-        running_max, weight_sum, acc = attend_tiles_ahead(
-            q,
-            k,
-            v,
-            k_head_ptr,
-            v_head_ptr,
-            k_offsets,
-            v_offsets,
-            k_stride_t,
-            v_stride_t,
-            begin,
-            end,
-            scale_log2,
-            running_max,
-            GROUP_PADDED,
-            HEAD_DIM,
-            TILE_TOKENS,
-        )
-    else:
-        running_max, weight_sum, acc = attend_tiles(
-            q,
-            k_head_ptr,
-            v_head_ptr,
-            k_offsets,
-            v_offsets,
-            k_stride_t,
-            v_stride_t,
-            begin,
-            end,
-            scale_log2,
-            running_max,
-            GROUP_PADDED,
-            HEAD_DIM,
-            TILE_TOKENS,
-        )
+    running_max, weight_sum, acc = attend_tiles(
+        q,
+        k,
+        v,
+        k_head_ptr,
+        v_head_ptr,
+        k_offsets,
+        v_offsets,
+        k_stride_t,
+        v_stride_t,
+        begin,
+        end,
+        scale_log2,
+        running_max,
+        GROUP_PADDED,
+        HEAD_DIM,
+        TILE_TOKENS,
+    )
     # The new token joins last.
     new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
     new_scores = tl.where(has_new, new_scores, float("-inf"))

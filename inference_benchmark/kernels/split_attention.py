@@ -7,7 +7,7 @@ arrive combines what all of them left.
 
 from __future__ import annotations
 
-from inference_benchmark.kernels._registration import jit, tl
+from inference_benchmark.kernels._registration import jit, prefetch, tl
 from inference_benchmark.kernels.arrivals import is_last
 
 
@@ -70,6 +70,26 @@ def load_tile(head_ptr, offsets, stride_t, start, filled, CACHE: tl.constexpr):
 
 
 @jit
+def prefetch_tiles(
+    k_head_ptr,
+    v_head_ptr,
+    strides_t,
+    begin,
+    end,
+    TILES: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    TILE_TOKENS: tl.constexpr,
+):
+    """Send so many tiles of keys and values, of the tokens begin .. end - 1, on their way to L2."""
+    lines = tl.arange(0, (HEAD_DIM + 63) // 64) * 64
+    ahead = tl.minimum(end, begin + TILES * TILE_TOKENS)
+    for start in range(begin, ahead, TILE_TOKENS):
+        row = tl.minimum(start + tl.arange(0, TILE_TOKENS), end - 1).to(tl.int64)
+        prefetch(k_head_ptr + row[:, None] * strides_t[0] + lines[None, :])
+        prefetch(v_head_ptr + row[:, None] * strides_t[1] + lines[None, :])
+
+
+@jit
 def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
     """A tile, k and v [TILE_TOKENS, HEAD_DIM], joins the online softmax."""
     scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale_log2
@@ -85,40 +105,7 @@ def _attend_tile(q, k, v, filled, scale_log2, running_max, weight_sums, acc):
 @jit
 def attend_tiles(
     q,  # [GROUP_PADDED, HEAD_DIM]
-    k_head_ptr,
-    v_head_ptr,
-    k_offsets,  # [TILE_TOKENS, HEAD_DIM], of the elements of a tile
-    v_offsets,
-    k_stride_t,
-    v_stride_t,
-    begin,
-    end,
-    scale_log2,
-    running_max,
-    GROUP_PADDED: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    TILE_TOKENS: tl.constexpr,
-):
-    """The tokens begin .. end - 1 join the online softmax, a tile at a time: its maximum, the sum of
-    its weights and the weighted sum of the values."""
-    tokens = tl.arange(0, TILE_TOKENS)
-    # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
-    weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
-    acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
-    for start in range(begin, end, TILE_TOKENS):
-        filled = start + tokens < end
-        k = load_tile(k_head_ptr, k_offsets, k_stride_t, start, filled, "")
-        v = load_tile(v_head_ptr, v_offsets, v_stride_t, start, filled, "")
-        running_max, weight_sums, acc = _attend_tile(
-            q, k, v, filled, scale_log2, running_max, weight_sums, acc
-        )
-    return running_max, tl.sum(weight_sums, axis=1), acc
-
-
-@jit
-def attend_tiles_ahead(
-    q,  # [GROUP_PADDED, HEAD_DIM]
-    k,  # [TILE_TOKENS, HEAD_DIM]: the tile at begin, which is here already
+    k,  # [TILE_TOKENS, HEAD_DIM]: the tile at begin, where it is here already; else None
     v,
     k_head_ptr,
     v_head_ptr,
@@ -134,19 +121,28 @@ def attend_tiles_ahead(
     HEAD_DIM: tl.constexpr,
     TILE_TOKENS: tl.constexpr,
 ):
-    """As attend_tiles, of tiles in registers: the next one is on its way while one joins."""
+    """The tokens begin .. end - 1 join the online softmax, a tile at a time: its maximum, the sum of
+    its weights and the weighted sum of the values. With the first tile here, all are in registers, the
+    next one on its way while one joins; else the compiler makes a pipeline of them."""
     tokens = tl.arange(0, TILE_TOKENS)
+    # The sum over a tile's columns crosses warps, so it is taken once, after the loop.
     weight_sums = tl.zeros([GROUP_PADDED, TILE_TOKENS], tl.float32)
     acc = tl.zeros([GROUP_PADDED, HEAD_DIM], tl.float32)
     for start in range(begin, end, TILE_TOKENS):
-        following = start + TILE_TOKENS
-        filled = following + tokens < end
-        next_k = load_tile(k_head_ptr, k_offsets, k_stride_t, following, filled, "")
-        next_v = load_tile(v_head_ptr, v_offsets, v_stride_t, following, filled, "")
+        if k is None:
+            filled = start + tokens < end
+            tile_k = load_tile(k_head_ptr, k_offsets, k_stride_t, start, filled, "")
+            tile_v = load_tile(v_head_ptr, v_offsets, v_stride_t, start, filled, "")
+        else:
+            tile_k, tile_v = k, v
+            following = start + TILE_TOKENS
+            are_filled = following + tokens < end
+            k = load_tile(k_head_ptr, k_offsets, k_stride_t, following, are_filled, "")
+            v = load_tile(v_head_ptr, v_offsets, v_stride_t, following, are_filled, "")
+            filled = start + tokens < end
         running_max, weight_sums, acc = _attend_tile(
-            q, k, v, start + tokens < end, scale_log2, running_max, weight_sums, acc
+            q, tile_k, tile_v, filled, scale_log2, running_max, weight_sums, acc
         )
-        k, v = next_k, next_v
     return running_max, tl.sum(weight_sums, axis=1), acc
 
 
