@@ -20,6 +20,8 @@ import torch
 
 from inference_benchmark.kernels._registration import jit, programmatic_launch, tl
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
+from inference_benchmark.kernels.row_swiglu import swiglu_of_pairs
+from inference_benchmark.kernels.row_tiles import load_pair, load_tile, sum_pairs
 
 # Elements of a weight matrix that a program requests at a time: 16 bytes, twice, for each thread of
 # 4 warps. As in gemv, whose best plans request that much.
@@ -42,14 +44,6 @@ def choose_plan(in_features: int, matrices: int) -> Plan:
     """The plan of a kernel whose programs read rows of so many matrices at a time."""
     columns = min(next_power_of_2(in_features), MAX_COLUMNS)
     return Plan(min(TILE_ELEMENTS // (matrices * columns), MAX_ROWS), columns)
-
-
-@jit
-def _load_weights(rows_ptr, inside_rows, start, IN_FEATURES: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tile of weights, read once; rows_ptr [ROWS, 1] points to the first elements of its rows."""
-    columns = start + tl.arange(0, COLUMNS)[None, :]
-    inside = inside_rows & (columns < IN_FEATURES)
-    return tl.load(rows_ptr + columns, mask=inside, other=0.0, eviction_policy="evict_first")
 
 
 @jit
@@ -78,35 +72,25 @@ def _expert_gate_up_gemv_kernel(
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
     expert = tl.load(indices_ptr + pair).to(tl.int64)
-    gate_rows = gate_up_ptr + (expert * (2 * WIDTH) + rows)[:, None] * IN_FEATURES
-    up_rows = gate_rows + WIDTH * IN_FEATURES
+    gate_at = gate_up_ptr + (expert * (2 * WIDTH) + rows)[:, None] * IN_FEATURES
+    rows_at = gate_at, gate_at + WIDTH * IN_FEATURES
     x_ptr = hidden_ptr + pair // PER_TOKEN * IN_FEATURES
-    share = 1.0
+    share = None
     if GATES_INPUT:
         share = tl.load(shares_ptr + pair).to(tl.float32)
 
-    gate = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    up = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    gate_tile = _load_weights(gate_rows, inside_rows, 0, IN_FEATURES, COLUMNS)
-    up_tile = _load_weights(up_rows, inside_rows, 0, IN_FEATURES, COLUMNS)
-    for start in tl.static_range(0, IN_FEATURES, COLUMNS):
-        x = tl.load(x_ptr + start + columns, mask=start + columns < IN_FEATURES, other=0.0)
-        if GATES_INPUT:
-            x = (x.to(tl.float32) * share).to(hidden_ptr.dtype.element_ty)
-        x = x.to(tl.float32)[None, :]
-        gate += gate_tile.to(tl.float32) * x
-        up += up_tile.to(tl.float32) * x
-        if start + COLUMNS < IN_FEATURES:
-            gate_tile = _load_weights(gate_rows, inside_rows, start + COLUMNS, IN_FEATURES, COLUMNS)
-            up_tile = _load_weights(up_rows, inside_rows, start + COLUMNS, IN_FEATURES, COLUMNS)
+    tiles = load_pair(rows_at, inside_rows, 0, columns, IN_FEATURES, COLUMNS)
+    gate, up = sum_pairs(
+        tiles, rows_at, inside_rows, columns, x_ptr, share, IN_FEATURES, ROWS, COLUMNS
+    )
     gate, up = tl.sum(gate, axis=1), tl.sum(up, axis=1)
     if SCALED:
         scales = scales_ptr + expert * (2 * WIDTH) + rows
         gate *= tl.load(scales, mask=rows < WIDTH, other=0.0)
         up *= tl.load(scales + WIDTH, mask=rows < WIDTH, other=0.0)
-    result = gate * tl.sigmoid(gate) * up
+    result = swiglu_of_pairs(gate, up).to(out_ptr.dtype.element_ty)
     out = out_ptr + pair.to(tl.int64) * WIDTH + rows
-    tl.store(out, result.to(out_ptr.dtype.element_ty), mask=rows < WIDTH)
+    tl.store(out, result, mask=rows < WIDTH)
 
 
 @jit
@@ -137,15 +121,15 @@ def _expert_down_gemv_kernel(
     # The kernel before this one has waited for the choice before it let this one start. (.cg: from
     # L2, where it was written; no wait of this kernel's own has made the nearer cache forget.)
     expert = tl.load(indices_ptr + first_pair, cache_modifier=".cg").to(tl.int64)
-    weight_rows = down_ptr + (expert * OUT_FEATURES + rows)[:, None] * WIDTH
-    tile = _load_weights(weight_rows, inside_rows, 0, WIDTH, COLUMNS)
+    rows_at = down_ptr + (expert * OUT_FEATURES + rows)[:, None] * WIDTH
+    tile = load_tile(rows_at, inside_rows, 0, columns, WIDTH, COLUMNS)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for step in tl.static_range(PER_TOKEN * TILES):
         pair = first_pair + step // TILES
-        inside = step % TILES * COLUMNS + columns
         x_ptr = activation_ptr + pair.to(tl.int64) * WIDTH
+        inside = step % TILES * COLUMNS + columns
         x = tl.load(x_ptr + inside, mask=inside < WIDTH, other=0.0).to(tl.float32)
         if not GATES_INPUT:
             x *= tl.load(shares_ptr + pair).to(tl.float32)
@@ -157,9 +141,9 @@ def _expert_down_gemv_kernel(
         if step + 1 < PER_TOKEN * TILES:
             if (step + 1) % TILES == 0:
                 expert = tl.load(indices_ptr + first_pair + (step + 1) // TILES).to(tl.int64)
-                weight_rows = down_ptr + (expert * OUT_FEATURES + rows)[:, None] * WIDTH
+                rows_at = down_ptr + (expert * OUT_FEATURES + rows)[:, None] * WIDTH
             start = (step + 1) % TILES * COLUMNS
-            tile = _load_weights(weight_rows, inside_rows, start, WIDTH, COLUMNS)
+            tile = load_tile(rows_at, inside_rows, start, columns, WIDTH, COLUMNS)
     out = out_ptr + token.to(tl.int64) * OUT_FEATURES + rows
     result = tl.sum(total, axis=1).to(out_ptr.dtype.element_ty)
     tl.store(out, result, mask=rows < OUT_FEATURES)

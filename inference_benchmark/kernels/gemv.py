@@ -29,7 +29,8 @@ from inference_benchmark.kernels._registration import (
     tl,
 )
 from inference_benchmark.kernels.result_shapes import fake_linear, fake_swiglu
-from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
+from inference_benchmark.kernels.row_swiglu import swiglu_of_halves, swiglu_of_pairs
+from inference_benchmark.kernels.row_tiles import load_pair, sum_pairs
 
 
 @dataclass(frozen=True)
@@ -93,19 +94,6 @@ def gemv_swiglu_reference(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor
 
 
 @jit
-def _load_pairs(first, second, start, columns, IN_FEATURES: tl.constexpr, COLUMNS: tl.constexpr):
-    """Of the first and the second rows of pairs the columns from start on."""
-    if IN_FEATURES % COLUMNS == 0:
-        tile = tl.load(first + start, eviction_policy="evict_first")
-        other = tl.load(second + start, eviction_policy="evict_first")
-    else:
-        inside = (start + columns < IN_FEATURES)[None, :]
-        tile = tl.load(first + start, mask=inside, other=0.0, eviction_policy="evict_first")
-        other = tl.load(second + start, mask=inside, other=0.0, eviction_policy="evict_first")
-    return tile, other
-
-
-@jit
 def _gemv_kernel(
     x_ptr,
     weight_ptr,
@@ -124,28 +112,17 @@ def _gemv_kernel(
     # Beyond the last row it is read again, which needs no mask.
     first = weight_ptr + tl.minimum(rows, last).to(tl.int64)[:, None] * IN_FEATURES
     second = weight_ptr + tl.minimum(other_rows, last).to(tl.int64)[:, None] * IN_FEATURES
-    first += columns[None, :]
-    second += columns[None, :]
+    rows_at = first + columns[None, :], second + columns[None, :]
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile, other_tile = _load_pairs(first, second, 0, columns, IN_FEATURES, COLUMNS)
+    tiles = load_pair(rows_at, None, 0, columns, IN_FEATURES, COLUMNS)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
-    sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
-    other_sums = tl.zeros((PAIRS, COLUMNS), dtype=tl.float32)
-    for start in tl.static_range(0, IN_FEATURES, COLUMNS):
-        x = tl.load(x_ptr + start + columns, mask=start + columns < IN_FEATURES, other=0.0)
-        x = x.to(tl.float32)[None, :]
-        sums += tile.to(tl.float32) * x
-        other_sums += other_tile.to(tl.float32) * x
-        if start + COLUMNS < IN_FEATURES:
-            tile, other_tile = _load_pairs(
-                first, second, start + COLUMNS, columns, IN_FEATURES, COLUMNS
-            )
+    sums = sum_pairs(tiles, rows_at, None, columns, x_ptr, None, IN_FEATURES, PAIRS, COLUMNS)
     # Of both at once: threads meet twice instead of five times.
-    result, other = tl.split(tl.sum(tl.join(sums, other_sums), axis=1))
+    result, other = tl.split(tl.sum(tl.join(sums[0], sums[1]), axis=1))
     if SWIGLU:
-        result = result * tl.sigmoid(result) * other
+        result = swiglu_of_pairs(result, other)
     else:
         inside = other_rows < out_features
         tl.store(out_ptr + other_rows, other.to(out_ptr.dtype.element_ty), mask=inside)

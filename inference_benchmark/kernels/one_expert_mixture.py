@@ -24,7 +24,8 @@ from inference_benchmark.kernels._registration import (
 )
 from inference_benchmark.kernels.greedy_token import first_largest, ranks_of
 from inference_benchmark.kernels.integers import cdiv, next_power_of_2
-from inference_benchmark.kernels.row_swiglu import swiglu_of_halves
+from inference_benchmark.kernels.row_swiglu import swiglu_of_halves, swiglu_of_pairs
+from inference_benchmark.kernels.row_tiles import add_pair, load_pair, load_tile, load_x
 
 
 @dataclass(frozen=True)
@@ -92,17 +93,6 @@ def one_expert_mixture_reference(
 
 
 @jit
-def _tile(rows_ptr, start, columns, IN_FEATURES: tl.constexpr, COLUMNS: tl.constexpr):
-    """A tile of weights, read once; rows_ptr [ROWS, COLUMNS] points to its rows' first elements."""
-    if IN_FEATURES % COLUMNS == 0:
-        tile = tl.load(rows_ptr + start, eviction_policy="evict_first")
-    else:
-        inside = (start + columns < IN_FEATURES)[None, :]
-        tile = tl.load(rows_ptr + start, mask=inside, other=0.0, eviction_policy="evict_first")
-    return tile
-
-
-@jit
 def _pair_gate_up_gemv_kernel(
     hidden_ptr,  # [IN_FEATURES]
     scores_ptr,  # [EXPERTS]
@@ -119,58 +109,65 @@ def _pair_gate_up_gemv_kernel(
     TILES: tl.constexpr,  # of COLUMNS, that cover IN_FEATURES
     PROGRAMMATIC: tl.constexpr,
 ):
+    LAST: tl.constexpr = (TILES - 1) * COLUMNS
     program = tl.program_id(0)
     rows = program * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
     # Beyond the last row it is read again, which needs no mask.
     places = tl.minimum(rows, WIDTH - 1).to(tl.int64)[:, None] * IN_FEATURES + columns[None, :]
-    gate_rows = shared_ptr + places
-    up_rows = gate_rows + WIDTH * IN_FEATURES
+    gate_at = shared_ptr + places
+    rows_at = gate_at, gate_at + WIDTH * IN_FEATURES
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    gate_tile = _tile(gate_rows, 0, columns, IN_FEATURES, COLUMNS)
-    up_tile = _tile(up_rows, 0, columns, IN_FEATURES, COLUMNS)
+    tiles = load_pair(rows_at, None, 0, columns, IN_FEATURES, COLUMNS)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     experts = tl.arange(0, EXPERTS_PADDED)
     scores = tl.load(scores_ptr + experts, mask=experts < EXPERTS, other=float("-inf"))
     scores = scores.to(tl.float32)
 
-    gate = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    up = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    for step in tl.static_range(2 * TILES):
-        start = step % TILES * COLUMNS
-        x = tl.load(hidden_ptr + start + columns, mask=start + columns < IN_FEATURES, other=0.0)
-        x = x.to(tl.float32)[None, :]
-        # The next tiles are requested before these are waited for.
-        if step + 1 == TILES:
-            _, expert = first_largest(ranks_of(scores), experts)
-            gate_rows = gate_up_ptr + expert.to(tl.int64) * (2 * WIDTH * IN_FEATURES) + places
-            up_rows = gate_rows + WIDTH * IN_FEATURES
-        if step + 1 < 2 * TILES:
-            start = (step + 1) % TILES * COLUMNS
-            next_gate = _tile(gate_rows, start, columns, IN_FEATURES, COLUMNS)
-            next_up = _tile(up_rows, start, columns, IN_FEATURES, COLUMNS)
-        gate += gate_tile.to(tl.float32) * x
-        up += up_tile.to(tl.float32) * x
-        if step + 1 == TILES:
-            _store_swiglu(gate, up, 1.0, activation_ptr, rows, WIDTH)
-            gate = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-            up = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-        if step + 1 < 2 * TILES:
-            gate_tile, up_tile = next_gate, next_up
+    zeros = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+    sums = zeros, zeros
+    sums, tiles = _add_all_but_last(sums, tiles, rows_at, columns, hidden_ptr, IN_FEATURES, COLUMNS)
+    x = load_x(hidden_ptr, LAST, columns, IN_FEATURES)
+    _, expert = first_largest(ranks_of(scores), experts)
+    gate_at = gate_up_ptr + expert.to(tl.int64) * (2 * WIDTH * IN_FEATURES) + places
+    rows_at = gate_at, gate_at + WIDTH * IN_FEATURES
+    following = load_pair(rows_at, None, 0, columns, IN_FEATURES, COLUMNS)
+    sums = add_pair(sums, tiles, x)
+    _store_swiglu(sums, 1.0, activation_ptr, rows, WIDTH)
+
+    sums = zeros, zeros
+    sums, tiles = _add_all_but_last(
+        sums, following, rows_at, columns, hidden_ptr, IN_FEATURES, COLUMNS
+    )
+    sums = add_pair(sums, tiles, load_x(hidden_ptr, LAST, columns, IN_FEATURES))
     best = tl.sum(tl.where(experts == expert, scores, 0.0), axis=0)
     # The product is linear in what goes into it.
-    _store_swiglu(gate, up, tl.sigmoid(best), activation_ptr + WIDTH, rows, WIDTH)
+    _store_swiglu(sums, tl.sigmoid(best), activation_ptr + WIDTH, rows, WIDTH)
     tl.store(choice_ptr, expert.to(tl.int64), mask=program == 0)
 
 
 @jit
-def _store_swiglu(gate, up, share, out_ptr, rows, WIDTH: tl.constexpr):
-    gate = tl.sum(gate, axis=1) * share
-    up = tl.sum(up, axis=1) * share
-    result = gate * tl.sigmoid(gate) * up
-    tl.store(out_ptr + rows, result.to(out_ptr.dtype.element_ty), mask=rows < WIDTH)
+def _add_all_but_last(
+    sums, tiles, rows_at, columns, x_ptr, IN_FEATURES: tl.constexpr, COLUMNS: tl.constexpr
+):
+    """Of a pair of matrices whose first tiles are here; each while the next ones are on their way. The
+    last tiles come back, so that what follows them is requested before they are multiplied."""
+    for start in tl.static_range(COLUMNS, IN_FEATURES, COLUMNS):
+        x = load_x(x_ptr, start - COLUMNS, columns, IN_FEATURES)
+        following = load_pair(rows_at, None, start, columns, IN_FEATURES, COLUMNS)
+        sums = add_pair(sums, tiles, x)
+        tiles = following
+    return sums, tiles
+
+
+@jit
+def _store_swiglu(sums, share, out_ptr, rows, WIDTH: tl.constexpr):
+    gate = tl.sum(sums[0], axis=1) * share
+    up = tl.sum(sums[1], axis=1) * share
+    result = swiglu_of_pairs(gate, up).to(out_ptr.dtype.element_ty)
+    tl.store(out_ptr + rows, result, mask=rows < WIDTH)
 
 
 @jit
@@ -190,25 +187,25 @@ def _pair_down_gemv_kernel(
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, COLUMNS)
     places = tl.minimum(rows, OUT_FEATURES - 1).to(tl.int64)[:, None] * WIDTH + columns[None, :]
-    weight_rows = shared_ptr + places
+    rows_at = shared_ptr + places
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_launch_dependents()
-    tile = _tile(weight_rows, 0, columns, WIDTH, COLUMNS)
+    tile = load_tile(rows_at, None, 0, columns, WIDTH, COLUMNS)
     if PROGRAMMATIC:
         tl.extra.cuda.gdc_wait()
     expert = tl.load(choice_ptr)
     total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
     for step in tl.static_range(2 * TILES):
-        start = step % TILES * COLUMNS
-        x_ptr = activation_ptr + step // TILES * WIDTH + start
-        x = tl.load(x_ptr + columns, mask=start + columns < WIDTH, other=0.0)
+        x_ptr = activation_ptr + step // TILES * WIDTH
+        x = load_x(x_ptr, step % TILES * COLUMNS, columns, WIDTH)
         if step + 1 == TILES:
-            weight_rows = down_ptr + expert * (OUT_FEATURES * WIDTH) + places
+            rows_at = down_ptr + expert * (OUT_FEATURES * WIDTH) + places
         if step + 1 < 2 * TILES:
-            next_tile = _tile(weight_rows, (step + 1) % TILES * COLUMNS, columns, WIDTH, COLUMNS)
+            start = (step + 1) % TILES * COLUMNS
+            following = load_tile(rows_at, None, start, columns, WIDTH, COLUMNS)
         total += tile.to(tl.float32) * x.to(tl.float32)[None, :]
         if step + 1 < 2 * TILES:
-            tile = next_tile
+            tile = following
     result = tl.sum(total, axis=1).to(out_ptr.dtype.element_ty)
     tl.store(out_ptr + rows, result, mask=rows < OUT_FEATURES)
 

@@ -33,6 +33,11 @@ def with_swiglu(linear: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @jit
+def swiglu_of_pairs(gate, up):
+    return gate * tl.sigmoid(gate) * up
+
+
+@jit
 def matrix_rows(rows, out_features, SWIGLU: tl.constexpr):
     """Where the rows of a program stand in a matrix of out_features rows."""
     return rows // 2 + rows % 2 * (out_features // 2) if SWIGLU else rows
@@ -46,7 +51,7 @@ def store_rows(out_ptr, result, first_row, out_features, ROWS: tl.constexpr, SWI
         # compute the same.
         pairs = tl.arange(0, ROWS // 2)
         gate, up = tl.gather(result, 2 * pairs, 0), tl.gather(result, 2 * pairs + 1, 0)
-        values = gate * tl.sigmoid(gate) * up
+        values = swiglu_of_pairs(gate, up)
         places = first_row // 2 + pairs
         inside = places < out_features // 2
     else:
