@@ -1,10 +1,11 @@
 """A few rows times a matrix on GPUs like Hopper: the weights run through a ring in shared memory.
 
 What the kernel of few_rows_linear.py loses beside the bandwidth, it loses where it begins and where it
-ends, which is most of a small matrix's time. Here all programs are resident at once and have equal shares of all steps, wherever a share
-begins or ends inside a block of outputs; the ring runs on from block to block. And the weights of
-all its stages are on their way before the kernel waits for its predecessor, only x comes after: in
-Triton's own pipelines the two come together, which is why this one is written by hand, in Gluon.
+ends, which is most of a small matrix's time. Here all programs are resident at once and have equal
+shares of all steps, wherever a share begins or ends inside a block of outputs; the ring runs on from
+block to block. And the weights of all its stages are on their way before the kernel waits for its
+predecessor, only x comes after: in Triton's own pipelines the two come together, which is why this one
+is written by hand, in Gluon.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ from inference_benchmark.kernels.ring_steps import (
     async_copy,
     copy_weights,
     copy_x,
-    fence_async_shared,
+    fill_ring,
     finish_block,
     gl,
     gluon_jit,
     launch_dependents,
+    multiply_stage,
     wait_for_predecessor,
-    warpgroup_mma,
-    warpgroup_mma_wait,
 )
 
 CAPABILITY = 9  # of GPUs whose matrix units read both operands from shared memory
@@ -125,12 +125,10 @@ def _few_rows_ring_kernel(
 
     if PROGRAMMATIC:
         launch_dependents()
-    for stage in gl.static_range(STAGES):
-        copy_weights(
-            weight_ptr, ring.index(stage), begin + stage, end, out_features,
-            IN_FEATURES, OUTPUTS, COLUMNS, SWIGLU, COPIED,
-        )  # fmt: skip
-        async_copy.commit_group()
+    fill_ring(
+        weight_ptr, ring, begin, end, out_features,
+        IN_FEATURES, OUTPUTS, COLUMNS, STAGES, SWIGLU, COPIED,
+    )  # fmt: skip
     if PROGRAMMATIC:
         wait_for_predecessor()
     for stage in gl.static_range(STAGES):
@@ -139,17 +137,11 @@ def _few_rows_ring_kernel(
             IN_FEATURES, X_ROWS, COLUMNS, COPIED,
         )  # fmt: skip
         async_copy.commit_group()
-
     total = gl.zeros((OUTPUTS, X_ROWS), gl.float32, SUMS)
     for step in range(begin, end):
         place = (step - begin) % STAGES
         w, x = ring.index(place), x_ring.index(place)
-        async_copy.wait_group(STAGES - 1)  # of this step have come, by this thread
-        fence_async_shared()
-        gl.thread_barrier()
-        total = warpgroup_mma(w, x.permute((1, 0)), total, is_async=True)
-        total = warpgroup_mma_wait(0, deps=(total,))
-        gl.thread_barrier()  # no warp reads the stage any more
+        total = multiply_stage(w, x, total, STAGES)
         copy_weights(
             weight_ptr, w, step + STAGES, end, out_features,
             IN_FEATURES, OUTPUTS, COLUMNS, SWIGLU, COPIED,

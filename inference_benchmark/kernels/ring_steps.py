@@ -21,14 +21,13 @@ __all__ = [
     "async_copy",
     "copy_weights",
     "copy_x",
-    "fence_async_shared",
+    "fill_ring",
     "finish_block",
     "gl",
     "gluon_jit",
     "launch_dependents",
+    "multiply_stage",
     "wait_for_predecessor",
-    "warpgroup_mma",
-    "warpgroup_mma_wait",
 ]
 
 
@@ -95,6 +94,33 @@ def copy_x(
     inside = (rows < num_rows) & ((columns < IN_FEATURES) & (step < end))[None, :]
     at = x_ptr + (rows * IN_FEATURES + columns[None, :])
     async_copy.async_copy_global_to_shared(stage, at, inside)
+
+
+@gluon_jit
+def fill_ring(
+    weight_ptr, ring, begin, end, out_features,
+    IN_FEATURES: gl.constexpr, OUTPUTS: gl.constexpr, COLUMNS: gl.constexpr, STAGES: gl.constexpr,
+    SWIGLU: gl.constexpr, THREADS: gl.constexpr,
+):  # fmt: skip
+    """The weights of a share's first steps, on their way."""
+    for stage in gl.static_range(STAGES):
+        copy_weights(
+            weight_ptr, ring.index(stage), begin + stage, end, out_features,
+            IN_FEATURES, OUTPUTS, COLUMNS, SWIGLU, THREADS,
+        )  # fmt: skip
+        async_copy.commit_group()
+
+
+@gluon_jit
+def multiply_stage(w, x, total, STAGES: gl.constexpr):
+    """Add the product of the oldest stage, which may be written again then."""
+    async_copy.wait_group(STAGES - 1)  # of this step have come, by this thread
+    fence_async_shared()
+    gl.thread_barrier()
+    total = warpgroup_mma(w, x.permute((1, 0)), total, is_async=True)
+    total = warpgroup_mma_wait(0, deps=(total,))
+    gl.thread_barrier()  # no warp reads the stage any more
+    return total
 
 
 @gluon_jit
