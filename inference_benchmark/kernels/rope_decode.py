@@ -3,10 +3,9 @@
 The attention of flash_decode.py, whose programs rotate their queries as they load them. The program
 whose part of the context ends with the new token rotates its key, stores key and value into the
 cache, and attends to them in registers: no program reads what another one writes, so nothing has to
-wait, and the kernel that did this before is saved with its launch. At batch 1 each has its first tile
-in registers before its queries are there. So are those that divide queries
+wait, and the kernel that did this before is saved with its launch. So are those that divide queries
 and keys by their root mean square, in models that do, and without a rotation the copies into the
-cache.
+cache. At batch 1 each program has its first tile in registers before its queries are there.
 """
 
 from __future__ import annotations
@@ -188,23 +187,9 @@ def _rope_decode_kernel(
     # The least number, not -inf: differences of it are no NaN.
     running_max = tl.full([GROUP_PADDED], -3.0e38, tl.float32)
     running_max, weight_sum, acc = attend_tiles(
-        q,
-        k,
-        v,
-        k_head_ptr,
-        v_head_ptr,
-        k_offsets,
-        v_offsets,
-        k_stride_t,
-        v_stride_t,
-        begin,
-        end,
-        scale_log2,
-        running_max,
-        GROUP_PADDED,
-        HEAD_DIM,
-        TILE_TOKENS,
-    )
+        q, k, v, k_head_ptr, v_head_ptr, k_offsets, v_offsets, k_stride_t, v_stride_t,
+        begin, end, scale_log2, running_max, GROUP_PADDED, HEAD_DIM, TILE_TOKENS,
+    )  # fmt: skip
     # The new token joins last.
     new_scores = tl.sum(q.to(tl.float32) * new_k.to(tl.float32), axis=1) * scale_log2
     new_scores = tl.where(has_new, new_scores, float("-inf"))
@@ -215,23 +200,10 @@ def _rope_decode_kernel(
     acc = acc * decay[:, None] + new_weight[:, None] * new_v.to(tl.float32)
     running_max = new_max
     leave_result(
-        acc,
-        running_max,
-        weight_sum,
-        out_ptr,
-        partial_ptr,
-        lse_ptr,
-        arrivals_ptr,
-        pair,
-        split,
-        active_splits,
-        SPLITS,
-        GROUP,
-        GROUP_PADDED,
-        HEAD_DIM,
-        COMBINE_ROWS,
-        COMBINE_UNROLL,
-    )
+        acc, running_max, weight_sum, out_ptr, partial_ptr, lse_ptr, arrivals_ptr,
+        pair, split, active_splits,
+        SPLITS, GROUP, GROUP_PADDED, HEAD_DIM, COMBINE_ROWS, COMBINE_UNROLL,
+    )  # fmt: skip
 
 
 def launch_rope_decode(
