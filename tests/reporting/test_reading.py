@@ -1,22 +1,15 @@
-"""Reading results: version 1 converted without loss, version 2 as it is, broken files in one line."""
+"""Reading results: version 1 converted without loss, version 2 as it is."""
 
-import contextlib
 import copy
-import functools
-import io
 import json
-import sys
-from collections.abc import Iterator
 from unittest import mock
 
 import jsonschema
 import pytest
 from conftest import PUBLISHED, ROOT
+from result_files import OLD, converted, places, with_odd_fields
 
-from inference_benchmark.reporting.card import card
-from inference_benchmark.reporting.formats import FORMATS, report_as
 from inference_benchmark.reporting.reading import (
-    ResultFileError,
     printable,
     read_result,
     to_version_2,
@@ -25,39 +18,6 @@ from inference_benchmark.reporting.shape import departure
 
 SCHEMA = json.loads((ROOT / "inference_benchmark" / "reporting" / "result.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-HUGE = 10**400  # beyond any float
-OLD = json.loads((ROOT / "tests" / "reporting" / "version_1.json").read_text())
-BROKEN = {
-    "empty": ("", "empty"),
-    "blank": (" \n", "empty"),
-    "truncated": (json.dumps(OLD)[:-40], "truncated"),
-    "nested": ("[" * 100_000, "truncated"),
-    "foreign": ('{"results": [1, 2]}', "not a result file"),
-    "list": ("[1, 2, 3]", "not a result file"),
-    "hollow, version 1": ('{"schema_version": 1}', "no cells"),
-    "hollow, version 2": ('{"schema_version": 2}', "no state"),
-    "newer": ('{"schema_version": 3, "cells": []}', "schema version 3, newer than the 2"),
-    "true as a version": ('{"schema_version": true}', "not a result file"),
-    "a version of 5000 digits": ('{"schema_version": %s}' % ("9" * 5000), "truncated"),
-}
-
-
-def converted() -> dict:
-    return to_version_2(copy.deepcopy(OLD))
-
-
-def refusal(tmp_path, document) -> str | None:
-    path = tmp_path / "result.json"
-    path.write_text(document if isinstance(document, str) else json.dumps(document))
-    try:
-        read_result(path)
-    except ResultFileError as error:
-        message = str(error)
-    else:
-        return None
-    assert message.startswith(f"{path}: ")
-    assert message.isprintable()
-    return message
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -290,82 +250,6 @@ class TestVersion1:
         document = copy.deepcopy(OLD)
         document["cells"] = [document["cells"][0] | fields]
         assert to_version_2(document)["state"] == state
-
-
-class TestBrokenFiles:
-    @pytest.mark.parametrize("name", BROKEN)
-    def test_a_broken_file_is_named_in_one_line(self, tmp_path, name):
-        text, words = BROKEN[name]
-        assert words in refusal(tmp_path, text)
-
-    @pytest.mark.parametrize("depth", [300, 900, 3000, 20_000])
-    def test_any_depth_of_nesting_is_answered(self, tmp_path, depth):
-        text = json.dumps(OLD | {"extra": "x"}).replace('"x"', "[" * depth + "]" * depth)
-        refusal(tmp_path, text)  # raises nothing else
-        text = json.dumps(converted() | {"x": "x"}).replace('"x": "x"', '"x": ' + text[:-1] + "}")
-        refusal(tmp_path, text)
-
-    @pytest.mark.parametrize("original", [OLD, converted()], ids=["version 1", "version 2"])
-    def test_any_field_may_be_of_any_kind(self, tmp_path, original):
-        for document in with_odd_fields(original, (None, [None], {"a": []}, "x", -1, True, HUGE)):
-            refusal(tmp_path, document)  # raises nothing else
-
-    def test_whatever_is_read_can_be_shown(self, tmp_path):
-        path = tmp_path / "odd.json"
-        for document in with_odd_fields(converted(), (None, [], {"a": 0.5}, "x", 0, 1.5, 1e300)):
-            path.write_text(json.dumps(document))
-            with contextlib.suppress(ResultFileError):
-                result = read_result(path)
-                card(result, 1, 2, details=True)
-                for format in FORMATS:
-                    report_as(result, format, details=True)
-
-    @pytest.mark.parametrize("time", [float("nan"), float("inf"), -1.0, 0.0, "x"])
-    def test_samples_that_are_no_times_are_refused(self, tmp_path, time):
-        document = copy.deepcopy(OLD)
-        document["cells"][0]["samples"]["ttft_s"][1] = time
-        assert "whole result file" in refusal(tmp_path, document)
-
-    def test_samples_of_unequal_length_are_refused(self, tmp_path):
-        document = converted()
-        document["cells"][0]["samples"]["metrics"]["total_s"].pop()
-        assert "inductor+graphs b1: samples of unequal length" in refusal(tmp_path, document)
-
-    def test_files_that_cannot_be_read(self, tmp_path):
-        binary = tmp_path / "binary.json"
-        binary.write_bytes(b"\x80\x81\x82")
-        for path in (tmp_path / "missing.json", tmp_path, binary):
-            with pytest.raises(ResultFileError, match=str(path)):
-                read_result(path)
-
-    def test_standard_input(self, monkeypatch):
-        monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(OLD)))
-        assert read_result("-") == converted()
-        monkeypatch.setattr(sys, "stdin", io.StringIO("{"))
-        with pytest.raises(ResultFileError, match="^standard input: is not JSON"):
-            read_result("-")
-
-
-def places(document: dict) -> list[tuple]:
-    """(how to get at a section, a key in it) for every field near the top of a result."""
-
-    def section(*path):
-        return lambda result: functools.reduce(lambda part, key: part[key], path, result)
-
-    paths = [(), ("environment",), ("config",), ("cells", 0), ("environment", "gpu")]
-    paths += [
-        ("cells", 0, name) for name, part in document["cells"][0].items() if isinstance(part, dict)
-    ]
-    return [(section(*path), key) for path in paths for key in section(*path)(document)]
-
-
-def with_odd_fields(original: dict, values: tuple) -> Iterator[dict]:
-    """The document with each of the values in each of its places: one at a time, in one object."""
-    document = copy.deepcopy(original)
-    for section, key in places(document):
-        for value in values:
-            with mock.patch.dict(section(document), {key: value}):
-                yield document
 
 
 class TestText:
