@@ -95,7 +95,8 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
         limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
         return table(rows, headers, limits, gap=_NARROW_GAP)
     words = {name: _longest_word(rows, headers, name) for name in widths}
-    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH)):
+    narrow = {name: max(width, words[name] or 0) for name, width in widths.items()}
+    for narrowed, least in ((narrow, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH)):
         limits = [narrowed.get(header) for header in headers[1:]]
         room = TERMINAL - gaps - _taken(natural[1:], limits)
         if room >= least:

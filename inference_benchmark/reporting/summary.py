@@ -207,7 +207,11 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
     note += ", paired by round" if all(cell["group"]["interleaved"] for cell in judged) else ""
     note += f"; {ADJUSTMENT}" if _is_adjusted(judged) else ""
     ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in judged]
-    apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
+    apart = [
+        f"{cell['label']} {ratio:.2f}x"
+        for cell, ratio in ratios
+        if ratio is not None and f"{ratio:.2f}" != f"{speedup_of(cell, main['name'])['ratio']:.2f}"
+    ]
     if apart:
         note += (
             f"; times moved between rounds, so the medians' own ratio differs: {', '.join(apart)}"

@@ -52,6 +52,15 @@ def test_numbers_stand_beside_the_first_line_of_a_label():
         assert len(line.rstrip()) < column
 
 
+def test_words_stay_whole_where_a_column_is_narrowed():
+    numbers = ["10.08±6.92", "6.571±5.078", "134", "0.71x inconclusive", "2", "UNSUPPORTED"]
+    headers = ["cell", "TTFT", "TBOT", "tok/s", "speed-up", "n", "verdict"]
+    rows = [["transformers+static b1", *numbers], ["tinygrad b1", *numbers]]
+    lines = fitted(rows, headers, {"speed-up": 12, "verdict": 10}).splitlines()
+    assert max(map(len, lines)) <= TERMINAL
+    assert [line.split()[-1] for line in lines if line.split()[0] == "tinygrad"] == ["UNSUPPORTED"]
+
+
 def test_headers_are_broken_where_nothing_else_is_left_to_narrow():
     numbers = ["100.00±0.30", "10.000±0.020", "32%", "36,000", "213", "1.52x faster", "UNVERIFIED"]
     headers = ["cell", "prefill", "TBOT", "limit", "prefill tok/s", "decode tok/s", "speed-up"]
