@@ -234,7 +234,8 @@ def parse_options(text: str) -> tuple[tuple[str, bool | int | str], ...]:
     parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     for name, _, value in parts:
         if not name.isidentifier() or not value:
-            raise RequestError(f"--thunder-options: '{name}' is no NAME=VALUE: '{text}'")
+            where = "" if text.strip() == name else f" of '{text}'"
+            raise RequestError(f"--thunder-options: '{name}'{where} is no NAME=VALUE")
     names = [name for name, _, _ in parts]
     if len(set(names)) < len(names):
         raise RequestError(f"an option is named twice in '{text}'")
@@ -271,9 +272,9 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
     for package in spec.engine.packages:
         if not (_is_here(package) if python is None else has_package(python, package)):
             where = "" if python is None else f" in {python}"
-            raise CannotRun(
-                f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"
-            )
+            on_cpu = spec.engine.cpu_install if device == "cpu" else ""
+            install = on_cpu or spec.engine.install
+            raise CannotRun(f"mode '{spec.name}' needs the package {package}{where}: {install}")
     for package in spec.engine.own_packages:
         if not _is_here(package):
             raise CannotRun(

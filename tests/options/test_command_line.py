@@ -17,7 +17,11 @@ from inference_benchmark.options.identity import IDENTITY_FIELDS, identity_confi
         (["--mode", "thunder", "--thunder-executors", "nvfusr"], "did you mean nvfuser?"),
         (["--mode", "eager", "--thunder-executors", "nvfuser"], "--mode thunder"),
         (["--mode", "eager", "--thunder-options", "cache=x"], "--thunder-options needs --mode"),
-        (["--mode", "thunder", "--thunder-options", "nv_enable_linear"], "is no NAME=VALUE"),
+        (
+            ["--mode", "thunder", "--thunder-options", "nv_enable_linear"],
+            "--thunder-options: 'nv_enable_linear' is no NAME=VALUE",
+        ),
+        (["--mode", "thunder", "--thunder-options", "a=1,b"], "'b' of 'a=1,b' is no NAME=VALUE"),
         (["--mode", "thunder", "--thunder-options", "a=1,a=2"], "named twice"),
         (["--mode", "eager:nvfuser"], "takes no executors"),
         (["--mode", "eager+graph"], "+graphs"),
