@@ -226,8 +226,7 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
     with_ours = [cell for cell in cells if cell["name"]["kernels"]]
     if not with_ours:
         takers = [cell for cell in cells if _steps_our_decoder(cell["engine"] or {})]
-        has_ours = result["workload"]["name"] == GENERATION["name"] and not is_smoke(result)
-        if not takers or not has_ours:
+        if not takers or not _could_have_ours(result):
             return []
         modes = " ".join(dict.fromkeys(f"{cell['mode']}+kernels" for cell in takers))
         return [f"modes as shipped; with this project's kernels too: add {modes} to --mode"]
@@ -243,6 +242,15 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
         f"with the same kernels, {main['title']} against {name}: {', '.join(texts)}"
         for name, texts in against.items()
     ]
+
+
+def _could_have_ours(result: dict) -> bool:
+    """Whether the same request with +kernels would be accepted."""
+    config, cells = result["config"], result["cells"]
+    chosen_apart = (config.get("attention"), config.get("linear")) == ("sdpa", "torch")
+    implemented = any((cell["options"] or {}).get("implementation") for cell in cells)
+    generates = result["workload"]["name"] == GENERATION["name"]
+    return generates and not is_smoke(result) and not chosen_apart and not implemented
 
 
 def _steps_our_decoder(engine: dict) -> bool:

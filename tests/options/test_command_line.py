@@ -76,6 +76,8 @@ from inference_benchmark.options.identity import IDENTITY_FIELDS, identity_confi
         (["--workload", "layer", "--decode", "--backward"], "a step has no gradients"),
         (["--workload", "layer", "--feed-forward", "gelu"], "--feed-forward needs --workload ffn"),
         (["--workload", "ffn", "--decode", "--sequence-lengths", "9"], "does not see the context"),
+        (["--temperature", "0"], "not 0; --sampling greedy takes the most likely token"),
+        (["--temperature", "-1"], "must be over 0, not -1\n"),
         (["--temperature", "0.5"], "--temperature does nothing without --sampling"),
         (["--sampling", "greedy", "--top-k", "5"], "--top-k needs --sampling multinomial"),
         (["--sampling", "multinomial", "--workload", "forward"], "needs --workload generation"),
