@@ -188,7 +188,8 @@ def _check_suffixes(entry: EngineEntry, suffixes: list[str], workload: str) -> N
     name, known = entry.name, (*_SUFFIXES, *entry.suffixes)
     for suffix in suffixes:
         if suffix not in known:
-            valid = [f"+{valid}" for valid in known]
+            taken = [option for option in known if option != "kernels" or entry.takes_kernels]
+            valid = [f"+{option}" for option in taken]
             raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
     if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
         raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")

@@ -54,6 +54,11 @@ def check_own_loops(
             raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
         if WORKLOADS[arguments.workload].has_depths:
             raise RequestError(f"mode '{spec.label}' can't fill its cache: leave out --depth")
+        if arguments.sampling == "multinomial":
+            raise RequestError(
+                f"mode '{spec.label}' takes the most likely token only: leave out --sampling "
+                "multinomial"
+            )
         if arguments.extrapolate is not None:
             raise RequestError(
                 f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "

@@ -40,6 +40,8 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         ("--mode transformers:sdpa", "mode 'transformers' takes no executors"),
         ("--mode transformers --workload forward", "mode 'transformers' generates"),
         ("--mode transformers --extrapolate", "use --num-layers"),
+        ("--mode transformers --sampling multinomial", "takes the most likely token only"),
+        ("--mode tensorrt+optimized", "did you mean +optimised? (valid: +graphs, +nographs, +opt"),
         ("--mode transformers --cuda-graphs off", "--cuda-graphs does nothing for transformers"),
         ("--mode transformers --linear torch", "--linear does nothing for transformers"),
         ("--mode transformers --compile-scope model", "--compile-scope model"),
