@@ -61,6 +61,10 @@ class EngineEntry:
     def check_server(self, url: str) -> None:
         _load(self.server_check)(url)
 
+    def install_on(self, device: str) -> str:
+        """How to get its packages for this device, "cuda" or "cpu"."""
+        return self.cpu_install if self.cpu_install and device == "cpu" else self.install
+
     @property
     def shown_name(self) -> str:
         return f"{self.name} ({self.note})" if self.note else self.name

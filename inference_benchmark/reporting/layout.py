@@ -151,10 +151,17 @@ def pairs(rows: list[tuple[str, str]]) -> str:
     """Names and what is to be said of each, without rules between."""
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(
-        textwrap.fill(text, WIDTH, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=name.ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
         for name, text in rows
     )
 
 
 def wrap(line: str) -> str:
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ")
+    """In lines that leave flags, which may be copied, in one piece."""
+    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
