@@ -47,8 +47,11 @@ def check_setup(device: str = "auto") -> int:
         "machine": _machine(has_gpu, environment),
         "compilers": _compilers(has_gpu, environment),
         "thunder's executors": _executors(has_gpu),
-        "engines": _packages(ENGINES.values(), environment),
-        "kernels": [*_own_kernels(has_gpu), *_packages(_brought_by_packages(), environment)],
+        "engines": _packages(ENGINES.values(), has_gpu, environment),
+        "kernels": [
+            *_own_kernels(has_gpu),
+            *_packages(_brought_by_packages(), has_gpu, environment),
+        ],
         "main job": [main_job],
     }
     print("\n\n".join(_section(title, list(rows)) for title, rows in sections.items()), flush=True)
@@ -114,13 +117,19 @@ def _executors(has_gpu: bool) -> Iterator[Finding]:
             yield Finding(executor.name, executor.thunder_name or "")
 
 
-def _packages(entries: Iterable[EngineEntry], environment: dict) -> Iterator[Finding]:
+def _packages(
+    entries: Iterable[EngineEntry], has_gpu: bool, environment: dict
+) -> Iterator[Finding]:
+    device = "cuda" if has_gpu else "cpu"
     for entry in entries:
         if not entry.is_listed:
             continue
         missing = [name for name in entry.packages if importlib.util.find_spec(name) is None]
         version = environment.get(entry.name) or ""
-        yield Finding(entry.name, version, entry.install if missing else None)
+        if entry.needs_gpu and not has_gpu:
+            yield Finding(entry.name, "", "needs a CUDA GPU")
+        else:
+            yield Finding(entry.name, version, entry.install_on(device) if missing else None)
 
 
 def _brought_by_packages() -> list[EngineEntry]:

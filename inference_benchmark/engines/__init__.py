@@ -18,6 +18,7 @@ class EngineEntry:
     graphs_by_default: bool
     packages: tuple[str, ...] = ()  # import names that must be there
     install: str = ""  # how to get them
+    cpu_install: str = ""  # on a machine without a GPU, where that is another way
     # Those that this process needs for it, wherever the engine runs: pip install of the same name.
     own_packages: tuple[str, ...] = ()
     is_plain: bool = False  # unmodified PyTorch: what checks outputs, and the default baseline
@@ -37,6 +38,7 @@ class EngineEntry:
     precision: str | None = None  # that it converts the weights to; None: the session's
     needs_gpu: bool = False
     cpu_program: str | None = None  # a program that it needs on a CPU
+    cpu_precision: str | None = None  # the only --precision that it runs there
     suffixes: tuple[str, ...] = ()  # of the mode, the engine's own: "static", "static+compile"
     # Of these suffixes those that name a weight format in which it keeps all matrices.
     weight_suffixes: tuple[str, ...] = ()
@@ -58,6 +60,10 @@ class EngineEntry:
 
     def check_server(self, url: str) -> None:
         _load(self.server_check)(url)
+
+    def install_on(self, device: str) -> str:
+        """How to get its packages for this device, "cuda" or "cpu"."""
+        return self.cpu_install if self.cpu_install and device == "cpu" else self.install
 
     @property
     def shown_name(self) -> str:
@@ -167,6 +173,7 @@ _TABLE = (
         graphs_by_default=False,
         packages=("llama_cpp",),
         install="CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python",
+        cpu_install="pip install llama-cpp-python",
         own_packages=("gguf",),
         copies_weights=1,
         suffixes=("q8_0", "q4_0", "stored"),
@@ -186,6 +193,7 @@ _TABLE = (
         has_own_loop=True,
         in_worker=True,
         cpu_program="clang",
+        cpu_precision="fp32",
         suffixes=("beam",),
     ),
     EngineEntry(

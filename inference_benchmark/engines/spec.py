@@ -188,7 +188,8 @@ def _check_suffixes(entry: EngineEntry, suffixes: list[str], workload: str) -> N
     name, known = entry.name, (*_SUFFIXES, *entry.suffixes)
     for suffix in suffixes:
         if suffix not in known:
-            valid = [f"+{valid}" for valid in known]
+            taken = [option for option in known if option != "kernels" or entry.takes_kernels]
+            valid = [f"+{option}" for option in taken]
             raise unknown(f"suffix of mode '{name}':", f"+{suffix}", valid)
     if len(set(suffixes)) < len(suffixes) or {"graphs", "nographs"} <= set(suffixes):
         raise RequestError(f"mode '{name}': +{'+'.join(suffixes)} repeats or contradicts itself")
@@ -234,7 +235,8 @@ def parse_options(text: str) -> tuple[tuple[str, bool | int | str], ...]:
     parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
     for name, _, value in parts:
         if not name.isidentifier() or not value:
-            raise RequestError(f"--thunder-options: '{name}' is no NAME=VALUE: '{text}'")
+            where = "" if text.strip() == name else f" of '{text}'"
+            raise RequestError(f"--thunder-options: '{name}'{where} is no NAME=VALUE")
     names = [name for name, _, _ in parts]
     if len(set(names)) < len(names):
         raise RequestError(f"an option is named twice in '{text}'")
@@ -271,9 +273,8 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
     for package in spec.engine.packages:
         if not (_is_here(package) if python is None else has_package(python, package)):
             where = "" if python is None else f" in {python}"
-            raise CannotRun(
-                f"mode '{spec.name}' needs the package {package}{where}: {spec.engine.install}"
-            )
+            install = spec.engine.install_on(device)
+            raise CannotRun(f"mode '{spec.name}' needs the package {package}{where}: {install}")
     for package in spec.engine.own_packages:
         if not _is_here(package):
             raise CannotRun(

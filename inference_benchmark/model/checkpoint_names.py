@@ -23,7 +23,8 @@ def targets(decoder: Decoder, available: Container[str]) -> dict[str, Target]:
         KeyError: one is not available; the message names it.
     """
     prefix = _prefix(available)
-    needed = {f"{prefix}{name}": target for name, target in _all(decoder, prefix, available)}
+    named = _all(decoder, prefix, available, decoder.config.rope.interleaved)
+    needed = {f"{prefix}{name}": target for name, target in named}
     for name in needed:
         if name not in available:
             raise KeyError(f"{name} is missing in the checkpoint")
@@ -38,12 +39,17 @@ class _Everything:
 
 
 def tensors(decoder: Decoder) -> dict[str, Tensor]:
-    """The decoder's weights by their names in a checkpoint: views, no copies.
+    """The decoder's weights by their names in a checkpoint of its family: views, no copies.
 
     Raises:
-        ValueError: a tensor is laid out otherwise than in a checkpoint.
+        ValueError: a tensor is laid out otherwise than in such a checkpoint.
     """
-    return {name: target.tensor for name, target in targets(decoder, _Everything()).items()}
+    config = decoder.config
+    # Of the families that can be handed over a GGUF file alone has pairs side by side. It is what the
+    # weights came from; a checkpoint has the halves that the decoder has.
+    interleaved = config.rope.interleaved and FAMILIES[config.family].write is None
+    every = _all(decoder, "", _Everything(), interleaved)
+    return {name: target.tensor for name, target in every}
 
 
 def _prefix(available: Container[str]) -> str:
@@ -53,7 +59,9 @@ def _prefix(available: Container[str]) -> str:
     )
 
 
-def _all(decoder: Decoder, prefix: str, available: Container[str]) -> Iterator[tuple[str, Target]]:
+def _all(
+    decoder: Decoder, prefix: str, available: Container[str], interleaved: bool
+) -> Iterator[tuple[str, Target]]:
     yield "model.embed_tokens.weight", Target(decoder.embed_tokens.weight)
     yield "model.norm.weight", Target(decoder.norm.weight)
     if not decoder.config.tied_embeddings:
@@ -63,7 +71,7 @@ def _all(decoder: Decoder, prefix: str, available: Container[str]) -> Iterator[t
     for index, (layer, layer_config) in enumerate(zip(decoder.layers, config.layers, strict=True)):
         path = f"model.layers.{index}"
         stacked = f"{prefix}{path}.{_renamed('mlp.experts.gate_up_proj', family)}" in available
-        layout = Layout(config.rope.interleaved, stacked, family.experts_input_first)
+        layout = Layout(interleaved, stacked, family.experts_input_first)
         within = f"layers.{index}."
         shards = {
             name.removeprefix(within): shard

@@ -10,6 +10,7 @@ from inference_benchmark.engines.spec import (
     ModeSpec,
     check_compile_mode,
     parse_options,
+    unknown,
 )
 from inference_benchmark.errors import CannotRun, RequestError
 from inference_benchmark.model.checkpoint_config import gguf_file
@@ -38,7 +39,7 @@ def check_executors(arguments) -> None:
 
 
 def check_own_loops(
-    arguments, specs: list[ModeSpec], model: ModelConfig, ranks: int
+    arguments, specs: list[ModeSpec], model: ModelConfig, ranks: int, device: str
 ) -> dict[str, str]:
     """What engines with a loop of their own can't do; returns the Python of those that have one."""
     with_own_loop = [spec for spec in specs if spec.engine.has_own_loop]
@@ -53,6 +54,11 @@ def check_own_loops(
             raise RequestError(f"mode '{spec.label}' generates: leave out --workload")
         if WORKLOADS[arguments.workload].has_depths:
             raise RequestError(f"mode '{spec.label}' can't fill its cache: leave out --depth")
+        if arguments.sampling == "multinomial":
+            raise RequestError(
+                f"mode '{spec.label}' takes the most likely token only: leave out --sampling "
+                "multinomial"
+            )
         if arguments.extrapolate is not None:
             raise RequestError(
                 f"--extrapolate needs engines that share one set of weights; '{spec.label}' has a "
@@ -68,6 +74,9 @@ def check_own_loops(
                 f"mode '{spec.label}' takes weights in {', '.join(BASE_TYPES)}, not in "
                 f"{arguments.precision}"
             )
+        on_cpu = spec.engine.cpu_precision
+        if device == "cpu" and on_cpu not in (None, arguments.precision):
+            raise CannotRun(f"mode '{spec.label}' needs --precision {on_cpu} on a CPU")
         if spec.takes_file:
             _check_file(spec, arguments)
         is_ours = spec.engine.needs_weights and not model.is_foreign
@@ -82,9 +91,10 @@ def check_own_loops(
         raise RequestError("--engine-timeout does nothing: no mode runs in a process of its own")
     for name, path in pythons.items():
         if name not in in_workers:
-            raise RequestError(
-                f"--engine-python {name}={path}: no mode of that name runs in a process of its own"
-            )
+            known = [entry.name for entry in ENGINES.values() if entry.in_worker]
+            if name not in known:
+                raise unknown("engine of --engine-python", name, known)
+            raise RequestError(f"--engine-python {name}={path} does nothing without --mode {name}")
         if shutil.which(path) is None:
             raise CannotRun(f"--engine-python {name}={path}: there is no such program")
     return pythons

@@ -113,7 +113,7 @@ def resolve(arguments: Namespace) -> Request:
     check_weight_formats(specs, arguments.precision, model, ranks)
     specs, baseline = in_formats(specs, asked, baseline, arguments, model)
     check_question(arguments, question, specs, model, ranks)
-    pythons = check_own_loops(arguments, specs, model, ranks)
+    pythons = check_own_loops(arguments, specs, model, ranks, device)
     for spec in specs:  # last: nothing is installed for what would be refused then
         if is_part:
             parts.check_implementation(arguments, spec.engine, device)

@@ -36,13 +36,14 @@ def whole_number(least: int, most: int = _LARGEST) -> Callable[[str], int]:
     return parse
 
 
-def number(most: float) -> Callable[[str], float]:
-    """Over 0 and at most `most`."""
+def number(most: float, instead_of_0: str = "") -> Callable[[str], float]:
+    """Over 0 and at most `most`; instead_of_0: what serves whoever wants 0."""
 
     def parse(text: str) -> float:
         value = float(text)
         if not value > 0:
-            raise argparse.ArgumentTypeError(f"must be over 0, not {text}")
+            hint = f"; {instead_of_0}" if value == 0 and instead_of_0 else ""
+            raise argparse.ArgumentTypeError(f"must be over 0, not {text}{hint}")
         if value > most:
             raise argparse.ArgumentTypeError(f"must be {most:g} or less, not {_short(text)}")
         return value
@@ -165,6 +166,6 @@ seed = whole_number(0, _SEEDS - 1)
 share = number(1.0)
 seconds = number(3.2e7)  # a year
 price = number(1e6)
-temperature = number(1e3)
+temperature = number(1e3, "--sampling greedy takes the most likely token")
 bandwidth = rate("B/s", ("b/s", "bps", "bytes/s"), 0.01, 100)
 peak = rate("FLOP/s", ("flop/s", "flops", "flops/s"), 0.01, 100_000)

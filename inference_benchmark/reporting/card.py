@@ -1,5 +1,7 @@
 """What is printed before anything is measured: the model, the GPU, and what physics allows."""
 
+from collections.abc import Sequence
+
 from inference_benchmark.reporting.figures import (
     bases,
     headlines,
@@ -36,7 +38,7 @@ def card(
 
 def _five_rows(result: dict, memory: str) -> list[tuple[str, str]]:
     config, model, cells = result["config"], result["model"], result["cells"]
-    weights = f"{gigabytes(model['weight_bytes'])} GB in {config['precision']}"
+    weights = f"{gigabytes(model['weight_bytes'])} GB in {_weight_type(config, cells)}"
     return [
         ("model", f"{_model_line(config, model)}, {weights}"),
         (_work_name(config), _lengths(config)),
@@ -51,7 +53,7 @@ def _all_rows(result: dict, memory: str) -> list[tuple[str, str]]:
     rows = [
         ("model", _model_line(config, model)),
         (_work_name(config), _lengths(config)),
-        ("weights", f"{gigabytes(model['weight_bytes'])} GB, {config['precision']}"),
+        ("weights", f"{gigabytes(model['weight_bytes'])} GB, {_weight_type(config, cells)}"),
         *_depth_rows(config, cells),
         *_cache_rows(result),
         *_parallel_rows(config, model, result["environment"]),
@@ -86,6 +88,12 @@ def _model_line(config: dict, model: dict) -> str:
     if model["active_parameters"] not in (None, model["parameters"]):
         size += f", {_count(model['active_parameters'])} active"
     return f"{config['model_name']}, {size}, {layers}"
+
+
+def _weight_type(config: dict, cells: Sequence[dict]) -> str:
+    """Of the first cell's weights, whose bytes the result's model has."""
+    options = cells[0]["options"] if cells else None
+    return (options or {}).get("precision") or config["precision"]
 
 
 def _count(number: int | None) -> str:

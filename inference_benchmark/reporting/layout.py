@@ -95,7 +95,8 @@ def fitted(rows: Rows, headers: Sequence[str], widths: dict[str, int]) -> str:
         limits: list[int | None] = [room, *[None] * (len(natural) - 1)]
         return table(rows, headers, limits, gap=_NARROW_GAP)
     words = {name: _longest_word(rows, headers, name) for name in widths}
-    for narrowed, least in ((widths, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH)):
+    narrow = {name: max(width, words[name] or 0) for name, width in widths.items()}
+    for narrowed, least in ((narrow, _LABEL_WIDTH), (words, _LEAST_LABEL_WIDTH)):
         limits = [narrowed.get(header) for header in headers[1:]]
         room = TERMINAL - gaps - _taken(natural[1:], limits)
         if room >= least:
@@ -150,10 +151,17 @@ def pairs(rows: list[tuple[str, str]]) -> str:
     """Names and what is to be said of each, without rules between."""
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(
-        textwrap.fill(text, WIDTH, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+        textwrap.fill(
+            text,
+            WIDTH,
+            initial_indent=name.ljust(width),
+            subsequent_indent=" " * width,
+            break_on_hyphens=False,
+        )
         for name, text in rows
     )
 
 
 def wrap(line: str) -> str:
-    return textwrap.fill(line, WIDTH, subsequent_indent="  ")
+    """In lines that leave flags, which may be copied, in one piece."""
+    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)

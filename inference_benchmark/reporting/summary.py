@@ -207,7 +207,11 @@ def _speedup_notes(cells: list[dict], main: dict) -> list[str]:
     note += ", paired by round" if all(cell["group"]["interleaved"] for cell in judged) else ""
     note += f"; {ADJUSTMENT}" if _is_adjusted(judged) else ""
     ratios = [(cell, medians_ratio(cell, cells, main, _RATIO_ROUNDING)) for cell in judged]
-    apart = [f"{cell['label']} {ratio:.2f}x" for cell, ratio in ratios if ratio is not None]
+    apart = [
+        f"{cell['label']} {ratio:.2f}x"
+        for cell, ratio in ratios
+        if ratio is not None and f"{ratio:.2f}" != f"{speedup_of(cell, main['name'])['ratio']:.2f}"
+    ]
     if apart:
         note += (
             f"; times moved between rounds, so the medians' own ratio differs: {', '.join(apart)}"
@@ -222,8 +226,7 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
     with_ours = [cell for cell in cells if cell["name"]["kernels"]]
     if not with_ours:
         takers = [cell for cell in cells if _steps_our_decoder(cell["engine"] or {})]
-        has_ours = result["workload"]["name"] == GENERATION["name"] and not is_smoke(result)
-        if not takers or not has_ours:
+        if not takers or not _could_have_ours(result):
             return []
         modes = " ".join(dict.fromkeys(f"{cell['mode']}+kernels" for cell in takers))
         return [f"modes as shipped; with this project's kernels too: add {modes} to --mode"]
@@ -239,6 +242,15 @@ def _kernel_notes(result: dict, main: dict | None) -> list[str]:
         f"with the same kernels, {main['title']} against {name}: {', '.join(texts)}"
         for name, texts in against.items()
     ]
+
+
+def _could_have_ours(result: dict) -> bool:
+    """Whether the same request with +kernels would be accepted."""
+    config, cells = result["config"], result["cells"]
+    chosen_apart = (config.get("attention"), config.get("linear")) == ("sdpa", "torch")
+    implemented = any((cell["options"] or {}).get("implementation") for cell in cells)
+    generates = result["workload"]["name"] == GENERATION["name"]
+    return generates and not is_smoke(result) and not chosen_apart and not implemented
 
 
 def _steps_our_decoder(engine: dict) -> bool:

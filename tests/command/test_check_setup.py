@@ -6,7 +6,7 @@ import pytest
 
 from inference_benchmark import benchmark_inference
 from inference_benchmark.command import check_setup as page
-from inference_benchmark.engines import listed
+from inference_benchmark.engines import ENGINES, listed
 from inference_benchmark.engines.spec import EXECUTORS
 from inference_benchmark.errors import CannotRun
 
@@ -38,6 +38,15 @@ def test_a_missing_package_says_how_to_get_it(capsys, monkeypatch):
     )
     _, lines = said(capsys)
     assert line_of("liger", lines).endswith("pip install liger-kernel")
+
+
+def test_engines_without_a_gpu_say_what_would_help_there(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    lines = list(page._packages([ENGINES["llama.cpp"], ENGINES["tensorrt"]], False, {}))
+    assert [finding.remedy for finding in lines] == [
+        "pip install llama-cpp-python",
+        "needs a CUDA GPU",
+    ]
 
 
 def test_a_main_job_that_can_not_run_is_exit_code_3(capsys, monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 from foreign_engines import checked, fp32_decoder, opened, skip_unless_here
 
 from inference_benchmark.engines.base import EnginePlan, Resources
-from inference_benchmark.errors import CannotRun
 from inference_benchmark.session.weight_files import WeightFiles
 
 
@@ -51,15 +50,6 @@ def test_it_generates_what_the_reference_does(mode):
         assert engine.facts()["version"]
     assert record["passed"], record["failures"]
     assert record["checked"] == ["tokens", "logits"]
-
-
-def test_tinygrad_says_what_a_cpu_cannot():
-    from inference_benchmark.model.weights import build_decoder
-    from inference_benchmark.models import MODELS
-
-    decoder = build_decoder(MODELS["llama-tiny"].with_layers(1), "bf16", "cpu", 8)
-    with pytest.raises(CannotRun, match="--precision fp32"):
-        opened("tinygrad", decoder)
 
 
 def test_vllm_without_room_for_weights_makes_its_own_and_is_unchecked(monkeypatch):

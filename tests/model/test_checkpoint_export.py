@@ -10,6 +10,7 @@ from inference_benchmark.model.checkpoint import load_checkpoint
 from inference_benchmark.model.checkpoint_config import read_model
 from inference_benchmark.model.checkpoint_export import config_json, export_safetensors
 from inference_benchmark.model.checkpoint_names import tensors
+from inference_benchmark.model.gguf.writer import write_gguf
 from inference_benchmark.model.weights import build_decoder, empty_decoder
 from inference_benchmark.models import MODELS
 from inference_benchmark.session.weight_files import WeightFiles
@@ -47,6 +48,26 @@ def test_a_folder_is_read_back_as_it_was(tmp_path, name):
         decoder.named_parameters(), again.named_parameters(), strict=True
     ):
         assert torch.equal(written, read), path
+
+
+def test_what_a_gguf_file_held_goes_on_to_programs_that_read_checkpoints(tmp_path):
+    """Its queries and keys are sorted into halves as they are read: so are a checkpoint's."""
+    model = model_of("llama3.1-8b")
+    decoder = build_decoder(model, "fp32", "cpu", 16, seed=3)
+    write_gguf(decoder, tmp_path / "model.gguf", "fp32")
+    from_file = empty_decoder(read_model(tmp_path / "model.gguf"), "fp32", "cpu")
+    load_checkpoint(from_file, tmp_path / "model.gguf")
+    weights = tensors(from_file)
+    for name, expected in tensors(decoder).items():
+        assert torch.equal(weights.pop(name), expected), name
+    assert not weights
+    assert "factor" in config_json(from_file)["rope_scaling"]
+
+
+def test_pairs_that_a_family_keeps_side_by_side_are_no_views():
+    decoder = empty_decoder(MODELS["deepseekv3-670b"].with_layers(1), "bf16", "meta")
+    with pytest.raises(ValueError, match="laid out otherwise"):
+        tensors(decoder)
 
 
 def test_tensors_are_views_of_the_decoder():

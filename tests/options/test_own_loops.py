@@ -40,13 +40,19 @@ def run(capsys, *arguments: str) -> tuple[int, str]:
         ("--mode transformers:sdpa", "mode 'transformers' takes no executors"),
         ("--mode transformers --workload forward", "mode 'transformers' generates"),
         ("--mode transformers --extrapolate", "use --num-layers"),
+        ("--mode transformers --sampling multinomial", "takes the most likely token only"),
+        ("--mode tensorrt+optimized", "did you mean +optimised? (valid: +graphs, +nographs, +opt"),
         ("--mode transformers --cuda-graphs off", "--cuda-graphs does nothing for transformers"),
         ("--mode transformers --linear torch", "--linear does nothing for transformers"),
         ("--mode transformers --compile-scope model", "--compile-scope model"),
         ("--mode transformers --engine-python here", "'here' is not ENGINE=PATH"),
-        ("--mode transformers --engine-python vllm=python3", "no mode of that name"),
+        ("--mode transformers --engine-python vllm=python3", "does nothing without --mode vllm"),
+        ("--mode vllm --engine-python vlm=python3", "did you mean vllm?"),
         ("--mode transformers --engine-timeout 9", "--engine-timeout does nothing"),
-        ("--mode transformers --engine-python transformers=python3", "no mode of that name"),
+        (
+            "--mode transformers --engine-python transformers=python3",
+            "unknown engine of --engine-python 'transformers' (valid: vllm, llama.cpp, tinygrad)",
+        ),
     ],
 )
 def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
@@ -63,6 +69,7 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
             "--mode transformers --model-name deepseekv3-670b --num-layers 4",
             "llama, mistral, qwen3",
         ),
+        ("--mode transformers tinygrad", "mode 'tinygrad' needs --precision fp32 on a CPU"),
         ("--mode vllm --engine-python vllm=/nowhere/python", "there is no such program"),
         (f"--mode vllm --engine-python vllm={sys.executable}", "pip install vllm"),
     ],
@@ -91,6 +98,20 @@ def test_a_package_is_looked_for_in_the_python_that_is_given(tmp_path):
         check_packages(spec, "cuda", str(python))
     (tmp_path / "vllm.py").touch()
     check_packages(spec, "cuda", str(python))
+
+
+@pytest.mark.parametrize(
+    ("device", "line"),
+    [
+        ("cpu", ": pip install llama-cpp-python"),
+        ("cuda", ": CMAKE_ARGS=-DGGML_CUDA=on pip install llama-cpp-python"),
+    ],
+)
+def test_llama_cpp_is_built_for_the_device(monkeypatch, device, line):
+    monkeypatch.setattr("inference_benchmark.engines.spec._is_here", lambda package: False)
+    with pytest.raises(CannotRun) as error:
+        check_packages(parse_mode("llama.cpp", (), "auto", device), device)
+    assert str(error.value) == f"mode 'llama.cpp' needs the package llama_cpp{line}"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,14 @@ def test_fewer_layers_and_estimates_are_loud():
     assert "TO BE ESTIMATED FROM 4 AND 8 OF 32 LAYERS" in " ".join(text.split())
 
 
+def test_weights_are_of_the_type_whose_bytes_are_said():
+    """A mode may convert them, and --quantize does: the session's type is another then."""
+    result = planned(fake_cell("pytorch-base"), fake_cell("eager"))
+    result["cells"][0]["options"]["precision"] = "fp32"
+    assert "GB in fp32" in card(result, 1e9, 2e9)
+    assert "weights 16.06 GB, fp32" in " ".join(card(result, 1e9, 2e9, details=True).split())
+
+
 def test_a_cpu_is_said_to_be_one():
     result = planned(fake_cell())
     result["environment"] |= {"gpu": None}

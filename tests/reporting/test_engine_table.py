@@ -123,6 +123,18 @@ def test_only_modes_that_step_our_decoder_can_have_its_kernels(result):
     assert not any("+kernels" in note for note in summary_notes(result))
 
 
+@pytest.mark.parametrize("refusing", ["implementation", "attention"])
+def test_kernels_are_not_advised_where_they_would_be_refused(result, refusing):
+    eager, _ = result["cells"]
+    result["environment"]["gpu"] = {"name": "NVIDIA H200", "count": 1}
+    assert any("add eager+kernels" in note for note in summary_notes(result))
+    if refusing == "implementation":
+        eager["options"]["implementation"] = "transformers"
+    else:
+        result["config"] |= {"attention": "sdpa", "linear": "torch"}
+    assert not any("+kernels" in note for note in summary_notes(result))
+
+
 def test_clocks_that_differ_are_said(result):
     assert not [note for note in summary_notes(result) if note.startswith("clock:")]
     result["cells"][0]["timer"] = "cuda_event"

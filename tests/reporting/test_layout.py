@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference_benchmark.reporting.layout import TERMINAL, fitted, label_lines
+from inference_benchmark.reporting.layout import TERMINAL, fitted, label_lines, pairs, wrap
 
 LABELS = (
     "thunder:nvfuser,transformerengine+kernels+graphs b1 fp8+head",
@@ -50,6 +50,24 @@ def test_numbers_stand_beside_the_first_line_of_a_label():
     for line in set(lines[2:]) - set(starts):  # the rest of a label, and nothing else
         assert any(line.strip() in label for label in LABELS)
         assert len(line.rstrip()) < column
+
+
+def test_flags_stay_whole_where_lines_end():
+    for length in range(60, TERMINAL):
+        line = f"{'x' * length} --num-iterations"
+        assert "--num-iterations" in [
+            word for part in wrap(line).splitlines() for word in part.split()
+        ]
+        assert "--num-iterations" in pairs([("cells", line)]).split()
+
+
+def test_words_stay_whole_where_a_column_is_narrowed():
+    numbers = ["10.08±6.92", "6.571±5.078", "134", "0.71x inconclusive", "2", "UNSUPPORTED"]
+    headers = ["cell", "TTFT", "TBOT", "tok/s", "speed-up", "n", "verdict"]
+    rows = [["transformers+static b1", *numbers], ["tinygrad b1", *numbers]]
+    lines = fitted(rows, headers, {"speed-up": 12, "verdict": 10}).splitlines()
+    assert max(map(len, lines)) <= TERMINAL
+    assert [line.split()[-1] for line in lines if line.split()[0] == "tinygrad"] == ["UNSUPPORTED"]
 
 
 def test_headers_are_broken_where_nothing_else_is_left_to_narrow():
