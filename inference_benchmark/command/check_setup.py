@@ -124,12 +124,22 @@ def _packages(
     for entry in entries:
         if not entry.is_listed:
             continue
-        missing = [name for name in entry.packages if importlib.util.find_spec(name) is None]
         version = environment.get(entry.name) or ""
-        if entry.needs_gpu and not has_gpu:
-            yield Finding(entry.name, "", "needs a CUDA GPU")
-        else:
-            yield Finding(entry.name, version, entry.install_on(device) if missing else None)
+        yield Finding(entry.name, version, _what_is_missing(entry, device))
+
+
+def _what_is_missing(entry: EngineEntry, device: str) -> str | None:
+    """What to do before this engine can run; None: nothing."""
+    if entry.needs_gpu and device == "cpu":
+        return "needs a CUDA GPU"
+    if any(importlib.util.find_spec(name) is None for name in entry.packages):
+        return entry.install_on(device)
+    if entry.server_check:
+        try:
+            entry.check_server(make_parser().get_default("ollama_url"))
+        except CannotRun as error:
+            return str(error)
+    return entry.missing_program(device)
 
 
 def _brought_by_packages() -> list[EngineEntry]:

@@ -5,6 +5,7 @@ folder compares names. The table knows names only: `--help` and a wrong flag are
 torch.
 """
 
+import shutil
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -64,6 +65,12 @@ class EngineEntry:
     def install_on(self, device: str) -> str:
         """How to get its packages for this device, "cuda" or "cpu"."""
         return self.cpu_install if self.cpu_install and device == "cpu" else self.install
+
+    def missing_program(self, device: str) -> str | None:
+        """What it lacks beside packages on this device, and how to get it; None: nothing."""
+        if self.cpu_program is None or device != "cpu" or shutil.which(self.cpu_program):
+            return None
+        return f"needs {self.cpu_program} on a CPU: apt install {self.cpu_program}"
 
     @property
     def shown_name(self) -> str:

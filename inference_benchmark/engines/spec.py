@@ -6,7 +6,6 @@ Imports no torch: whatever can be wrong about a request is said before anything 
 """
 
 import importlib.util
-import shutil
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -280,9 +279,9 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
             raise CannotRun(
                 f"mode '{spec.name}' needs the package {package}: pip install {package}"
             )
-    program = spec.engine.cpu_program
-    if program is not None and device == "cpu" and shutil.which(program) is None:
-        raise CannotRun(f"mode '{spec.name}' needs {program} on a CPU: apt install {program}")
+    missing = spec.engine.missing_program(device)
+    if missing is not None:
+        raise CannotRun(f"mode '{spec.name}' {missing}")
     for name in spec.executors:
         executor = EXECUTORS[name]
         if not is_installed(name):

@@ -49,6 +49,22 @@ def test_engines_without_a_gpu_say_what_would_help_there(capsys, monkeypatch):
     ]
 
 
+def test_a_program_or_a_server_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: "found")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+
+    def refuse(entry, url):
+        raise CannotRun(f"no server at {url}")
+
+    monkeypatch.setattr(type(ENGINES["ollama"]), "check_server", refuse)
+    entries = [ENGINES["tinygrad"], ENGINES["ollama"], ENGINES["transformers"]]
+    assert [finding.remedy for finding in page._packages(entries, False, {})] == [
+        "needs clang on a CPU: apt install clang",
+        "no server at http://127.0.0.1:11434",
+        None,
+    ]
+
+
 def test_a_main_job_that_can_not_run_is_exit_code_3(capsys, monkeypatch):
     def refuse(arguments):
         raise CannotRun("mode 'thunder' needs the package thunder: pip install lightning-thunder")
