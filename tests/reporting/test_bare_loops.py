@@ -17,9 +17,18 @@ LOOP = {
 
 
 def rows(results, loops) -> list[dict[str, str]]:
-    lines = bare_loop_table(results, loops).splitlines()
+    named = {str(number): loop for number, loop in enumerate(loops)}
+    lines = bare_loop_table(results, named).splitlines()
     header, _, *body = ([part.strip() for part in line.strip("|").split("|")] for line in lines)
-    assert header[4:10] == ["TTFT ms", "bare loop", "ratio", "TBOT ms", "bare loop", "ratio"]
+    assert header[4:11] == [
+        "loop",
+        "TTFT ms",
+        "bare loop",
+        "ratio",
+        "TBOT ms",
+        "bare loop",
+        "ratio",
+    ]
     return [[*row] for row in body]
 
 
@@ -37,9 +46,10 @@ def test_a_loop_stands_beside_the_cell_that_did_the_same_work(monkeypatch, capsy
     tokens = f"{lengths['input_length']} -> {lengths['output_length']}"
     assert paired_row[:4] == ["llama3.1-8b", "1", tokens, "eager"]
     # 0.1 / 0.08 and 0.01 / 0.0125
-    assert paired_row[4:] == ["100.0", "80.00", "1.250", "10.00", "12.50", "0.800", "6", "2"]
+    assert paired_row[4:] == ["0", "100.0", "80.00", "1.250", "10.00", "12.50", "0.800", "6", "2"]
     assert total_alone[3:] == [
         "eager, not streamed",
+        "1",
         "100.0",
         "-",
         "-",
@@ -50,4 +60,4 @@ def test_a_loop_stands_beside_the_cell_that_did_the_same_work(monkeypatch, capsy
         "2",
     ]
     for row in missing:
-        assert row[4:] == ["-", "80.00", "-", "-", "12.50", "-", "-", "2"]
+        assert row[5:] == ["-", "80.00", "-", "-", "12.50", "-", "-", "2"]

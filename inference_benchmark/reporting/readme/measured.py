@@ -182,8 +182,8 @@ def engines_bare() -> str:
     """The same engines in loops of their own, from results/published/engines/bare; those that did not
     stream have no times to compare."""
     paths = sorted((PUBLISHED / "engines" / "bare").glob("*.json"))
-    loops = [json.loads(path.read_text()) for path in paths]
-    timed = [loop for loop in loops if loop["ttft_s"] is not None]
+    loops = {path.stem: json.loads(path.read_text()) for path in paths}
+    timed = {name: loop for name, loop in loops.items() if loop["ttft_s"] is not None}
     return bare_loop_table(results_in("engines"), timed) if timed else NOTHING_PUBLISHED
 
 
