@@ -18,7 +18,7 @@ class EngineEntry:
     description: str
     graphs_by_default: bool
     packages: tuple[str, ...] = ()  # import names that must be there
-    install: str = ""  # how to get them
+    install: str = ""  # how to get them: a command, behind ", " what else is to be known
     cpu_install: str = ""  # on a machine without a GPU, where that is another way
     # Those that this process needs for it, wherever the engine runs: pip install of the same name.
     own_packages: tuple[str, ...] = ()
@@ -62,9 +62,12 @@ class EngineEntry:
     def check_server(self, url: str) -> None:
         _load(self.server_check)(url)
 
-    def install_on(self, device: str) -> str:
-        """How to get its packages for this device, "cuda" or "cpu"."""
-        return self.cpu_install if self.cpu_install and device == "cpu" else self.install
+    def install_on(self, device: str, python: str | None = None) -> str:
+        """How to get its packages for this device, "cuda" or "cpu"; python: into this interpreter."""
+        command = self.cpu_install if self.cpu_install and device == "cpu" else self.install
+        if python is None:
+            return command
+        return command.partition(", ")[0].replace("pip install", f"{python} -m pip install")
 
     def missing_program(self, device: str) -> str | None:
         """What it lacks beside packages on this device, and how to get it; None: nothing."""

@@ -272,7 +272,7 @@ def check_packages(spec: ModeSpec, device: str, python: str | None = None) -> No
     for package in spec.engine.packages:
         if not (_is_here(package) if python is None else has_package(python, package)):
             where = "" if python is None else f" in {python}"
-            install = spec.engine.install_on(device)
+            install = spec.engine.install_on(device, python)
             raise CannotRun(f"mode '{spec.name}' needs the package {package}{where}: {install}")
     for package in spec.engine.own_packages:
         if not _is_here(package):

@@ -71,7 +71,10 @@ def test_a_wrong_request_is_one_line_and_exit_code_2(capsys, arguments, words):
         ),
         ("--mode transformers tinygrad", "mode 'tinygrad' needs --precision fp32 on a CPU"),
         ("--mode vllm --engine-python vllm=/nowhere/python", "there is no such program"),
-        (f"--mode vllm --engine-python vllm={sys.executable}", "pip install vllm"),
+        (
+            f"--mode vllm --engine-python vllm={sys.executable}",
+            f": {sys.executable} -m pip install vllm==0.26.0\n",
+        ),
     ],
 )
 def test_what_cannot_run_is_one_line_and_exit_code_3(capsys, arguments, words):
