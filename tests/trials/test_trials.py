@@ -3,7 +3,7 @@
 import pytest
 
 from inference_benchmark import benchmark_inference, compare_results
-from trials.trials import BENCHMARK, TRIALS, Trial
+from trials.refused import BENCHMARK, TRIALS, Trial
 
 
 @pytest.mark.timeout(60)
