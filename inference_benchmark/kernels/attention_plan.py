@@ -29,8 +29,11 @@ NUM_STAGES = 3
 # this one has ended and read their vectors from L1; with more than 48 KiB of shared memory this kernel
 # takes it away from them. So tiles are in registers there, the first before the queries are here:
 # faster than a pipeline of two steps, and most with these tiles (results/trials/attention_ahead.json).
-FEW_TILES = 8
 TILE_BYTES_AHEAD = 32768
+MIN_TILE_OF_8_WARPS = 64  # tokens
+# Of a program's part of the keys, beyond which it has the pipeline of three steps. Up to 4,900 tokens
+# registers were faster; where the two cross was not measured.
+FEW_BYTES = 131072
 NUM_WARPS = 4
 # Partial results that are on their way from L2 at a time while they are combined.
 COMBINE_UNROLL = 16
@@ -78,9 +81,9 @@ def choose_plan(
         part_tokens = next_power_of_2(cdiv(cache_length, splits))
         largest = power_of_2_at_most(TILE_BYTES_AHEAD // (head_dim * element_bytes))
         tile = max(min(largest, part_tokens, MAX_TILE_TOKENS), MIN_TILE_TOKENS)
-        if part_tokens <= FEW_TILES * tile:
+        if part_tokens * head_dim * element_bytes <= FEW_BYTES:
             splits = min(splits, cdiv(cache_length, MIN_TILE_TOKENS))
-            num_warps = 8 if tile >= 64 else NUM_WARPS
+            num_warps = 8 if tile >= MIN_TILE_OF_8_WARPS else NUM_WARPS
             return Plan(splits, tile, num_warps, num_stages=1, ahead=True)
     return Plan(min(splits, cdiv(cache_length, tile_tokens)), tile_tokens)
 

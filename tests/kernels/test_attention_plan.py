@@ -46,6 +46,8 @@ def test_plan_fills_the_gpu(pairs: int, cache_length: int, splits: int, tile_tok
         (8, 2048, 64, 16, 128),
         (8, 1000, 128, 16, 64),
         (8, 5120, 128, 16, 128),
+        (8, 8192, 128, 16, 128),
+        (8, 16384, 64, 16, 128),
         (1, 2048, 128, 128, 16),
         (2, 2048, 256, 66, 32),
     ],
@@ -62,7 +64,7 @@ def test_first_tile_ahead_beside_other_kernels(
 
 def test_long_contexts_and_batches_keep_their_pipeline() -> None:
     sizes = (128, 2, H200_MULTIPROCESSORS)
-    for pairs, cache_length in ((8, 65536), (256, 2048)):  # many tiles; one program a pair
+    for pairs, cache_length in ((8, 8193), (256, 2048)):  # many tiles; one program a pair
         plan = choose_plan(pairs, cache_length, *sizes, beside_others=True)
         assert plan == choose_plan(pairs, cache_length, *sizes)
         assert not plan.ahead
