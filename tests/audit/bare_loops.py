@@ -274,7 +274,10 @@ def main() -> None:
     if flags.output_length < 2:
         parser.error("--output-length: a first token and others, so 2 at least")
     lengths = (flags.input_length, flags.output_length)
-    vocab_size = json.loads((Path(flags.folder) / "config.json").read_text())["vocab_size"]
+    config = Path(flags.folder) / "config.json"
+    if not config.is_file():
+        parser.error(f"{config} is not there: tests/audit/write_model.py makes such a folder")
+    vocab_size = json.loads(config.read_text())["vocab_size"]
     options = {"streams": False} if flags.no_stream else {}
     run = LOOPS[flags.engine](flags.folder, lengths, flags.batch_size, flags.device, **options)
     times = [

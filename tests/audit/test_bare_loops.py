@@ -208,14 +208,19 @@ def test_without_a_streamer_there_is_a_total_alone(monkeypatch, tmp_path, folder
 
 
 @pytest.mark.parametrize(
-    "words",
-    [words_of("vllm", "folder", "--no-stream"), words_of("vllm", "folder", "--output-length", "1")],
+    ("flags", "words"),
+    [
+        (["--no-stream"], "--no-stream is for transformers"),
+        (["--output-length", "1"], "2 at least"),
+        ([], "write_model.py makes such a folder"),
+    ],
 )
-def test_what_a_loop_cannot_do_is_refused(monkeypatch, words):
-    monkeypatch.setattr(sys, "argv", words)
+def test_what_a_loop_cannot_do_is_refused(monkeypatch, capsys, tmp_path, flags, words):
+    monkeypatch.setattr(sys, "argv", words_of("vllm", tmp_path, *flags))
     with pytest.raises(SystemExit) as refusal:
         bare_loops.main()
     assert refusal.value.code == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("engine", ["llama.cpp", "vllm"])
